@@ -1,0 +1,20 @@
+"""Tell individual wild animals apart in photographs: train, enrol, match, decide.
+
+The rooms of this package import only downwards; the table of floors stands in CONTRIBUTING.md and a test holds it.
+This file is the ground that all of them stand on: the words that every room uses.
+"""
+
+__all__ = ["NEW_INDIVIDUAL", "InputError", "__version__"]
+
+__version__ = "0.1.0"
+
+NEW_INDIVIDUAL = "new_individual"
+"""What a submission says of a photograph whose animal is not in the database (the competition's word)."""
+
+
+class InputError(Exception):
+    """The input or the call is wrong, and the person who made it can mend it.
+
+    The message names the place (file, row), what was expected, what was found and what to do. The command line
+    prints it as one line `error: ...` and exits with status 2; every other exception is a bug.
+    """

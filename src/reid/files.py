@@ -1,0 +1,109 @@
+"""Files that are either complete or absent, and the hashes that prove it."""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reid import InputError
+
+__all__ = ["atomically", "read_json", "read_table", "sha256_of", "write_json", "write_table"]
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; renames it to `path` when the block ends well, removes it when not.
+
+    The bytes are on the disk before the rename, so a file that exists under its final name is complete, whatever
+    happened to the process or the machine.
+
+    Raises:
+        InputError: the disk is full, or the folder can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as problem:
+        raise InputError(
+            f"{path}: could not be written ({problem.strerror or problem}); nothing was left under that name. "
+            "Free some space or choose a folder that can be written, then run the command again"
+        ) from problem
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON that a person can read, keys in the order given."""
+    with atomically(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: the file is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a JSON file here, found none") from None
+    except (OSError, ValueError) as problem:
+        raise InputError(f"{path}: expected JSON, but it can't be read ({problem})") from None
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes a CSV file with LF line ends and no index."""
+    with atomically(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Reads a CSV file as text cells: nothing is guessed, an empty cell is the empty string.
+
+    Args:
+        path: a comma-separated file in UTF-8, with or without a byte order mark.
+        columns: the columns that must be there; others are kept as they are.
+
+    Returns:
+        One row per record, every cell a `str`. Row i of the table is record i + 1 of the file, its header not counted.
+
+    Raises:
+        InputError: the file is missing or no such CSV; a column is missing or stands twice.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as opened:
+            header = next(csv.reader(opened), [])
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a CSV file here, found none") from None
+    except (OSError, ValueError, csv.Error) as problem:  # pandas' parser errors are ValueErrors
+        raise InputError(f"{path}: expected a CSV file in UTF-8, but it can't be read ({problem})") from None
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise InputError(
+            f"{path}: expected the columns {', '.join(columns)} in the first line, "
+            f"found {', '.join(header) or 'none'}; missing: {', '.join(missing)}. Separate the columns with commas"
+        )
+    doubled = sorted({column for column in header if header.count(column) > 1})
+    if doubled:
+        raise InputError(
+            f"{path}: the first line names {', '.join(doubled)} more than once; keep one column of each name"
+        )
+    return table
