@@ -1,0 +1,234 @@
+"""The photographs of a data folder: `metadata.csv` -> a validated `Catalogue`.
+
+The columns are those of the Kaggle competition AnimalCLEF25. Networks, galleries and thresholds are made per value of
+the column `dataset`, whatever the names; `species` is empty on whole splits of the competition's data and only read by
+people.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from reid import NEW_INDIVIDUAL, InputError
+from reid.files import read_table
+
+__all__ = ["COLUMNS", "Catalogue", "describe", "find_faults", "read_catalogue", "read_rows"]
+
+COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
+SPLITS = ("database", "query")
+DATASET_NAME = re.compile(r"(?!species$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE)
+"""A dataset's name becomes a file's name in the weights folder, beside `species.safetensors`."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The photographs of one data folder, or a selection of them.
+
+    Attributes:
+        root: the data folder; `path` cells are relative to it.
+        table: one row per photograph, every cell a `str`. The columns `COLUMNS`, `day` (the date as YYYY-MM-DD, empty
+            where there is none) and whatever else the file has. The index is the row's place in `metadata.csv`.
+    """
+
+    root: Path
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def database(self) -> "Catalogue":
+        """The photographs whose individual is known."""
+        return self._where(self.table["split"] == "database")
+
+    @property
+    def query(self) -> "Catalogue":
+        """The photographs whose individual is asked for."""
+        return self._where(self.table["split"] == "query")
+
+    def of(self, dataset: str) -> "Catalogue":
+        """The photographs of one dataset."""
+        return self._where(self.table["dataset"] == dataset)
+
+    def by_dataset(self) -> dict[str, "Catalogue"]:
+        """A catalogue per dataset, in alphabetical order; rows without a dataset are in none."""
+        return {dataset: self.of(dataset) for dataset in sorted(set(self.table["dataset"]) - {""})}
+
+    def without(self, image_ids: Sequence[str]) -> "Catalogue":
+        """The photographs that are not named."""
+        return self._where(~self.table["image_id"].isin(list(image_ids)))
+
+    def limited(self, photographs: int) -> "Catalogue":
+        """At most so many database photographs per dataset, as whole individuals (at least one); and every query."""
+        keep = self.table["split"] == "query"
+        for catalogue in self.database.by_dataset().values():
+            running_total = catalogue.table.groupby("identity", sort=False).size().cumsum()
+            fits = (running_total <= photographs) | (running_total == running_total.iloc[0])
+            keep |= (self.table["dataset"] == catalogue.table["dataset"].iloc[0]) & self.table["identity"].isin(
+                running_total.index[fits]
+            )
+        return self._where(keep)
+
+    @property
+    def image_ids(self) -> list[str]:
+        return list(self.table["image_id"])
+
+    @property
+    def identities(self) -> list[str]:
+        """Per photograph the individual's id, the empty string on query rows."""
+        return list(self.table["identity"])
+
+    @property
+    def paths(self) -> list[Path]:
+        """Per photograph the file's place."""
+        return [self.root / path for path in self.table["path"]]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows and of the files' sizes, in hex: another label or another photograph changes it.
+
+        Sizes instead of contents, because 13,000 photographs are 13 GB to read.
+        """
+        sizes = [str(path.stat().st_size) if path.is_file() else "missing" for path in self.paths]
+        rows = self.table.assign(size=sizes).sort_values("image_id")[[*COLUMNS, "size"]]
+        return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
+
+    def row_name(self, image_id: str) -> str:
+        """How a message names a row: as a spreadsheet counts, the header being row 1."""
+        own = self.table[self.table["image_id"] == image_id]
+        return f"row {own.index.to_numpy(int)[0] + 2} (image_id {image_id}, {own['path'].iloc[0]})"
+
+    def _where(self, mask: pd.Series) -> "Catalogue":
+        return replace(self, table=self.table[mask])
+
+
+def read_catalogue(folder: Path) -> Catalogue:
+    """Reads and validates `folder/metadata.csv`.
+
+    Raises:
+        InputError: the file is missing or has a fault; the first one is named, `check` lists all.
+    """
+    catalogue = read_rows(folder)
+    faults = find_faults(catalogue)
+    if faults:
+        others = f" ({len(faults) - 1} more: `python -m reid check {folder}` lists them)" if len(faults) > 1 else ""
+        raise InputError(f"{folder / 'metadata.csv'}: {faults[0]}{others}")
+    return catalogue
+
+
+def read_rows(folder: Path) -> Catalogue:
+    """Reads `folder/metadata.csv` without looking for faults in its rows.
+
+    Raises:
+        InputError: the file is missing, empty or no CSV with the columns.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: expected a folder with metadata.csv, found {'a file' if folder.exists() else 'none'}"
+        )
+    table = read_table(folder / "metadata.csv", COLUMNS)
+    if table.empty:
+        raise InputError(f"{folder / 'metadata.csv'}: expected one row per photograph, found none below the header")
+    days = pd.to_datetime(table["date"].where(table["date"] != "", None), errors="coerce", format="ISO8601")
+    table["day"] = days.dt.strftime("%Y-%m-%d").fillna("").astype(object)
+    # a query's identity is what is asked for: where a file gives it away, nothing downstream may see it
+    table.loc[table["split"] == "query", "identity"] = ""
+    return Catalogue(root=folder, table=table)
+
+
+def find_faults(catalogue: Catalogue) -> list[str]:
+    """Every fault of the rows in a sentence that names the row, what was expected, what was found and what to do."""
+    table = catalogue.table
+    database = table["split"] == "database"
+    checks = [
+        (table["image_id"] == "", "image_id", "expected an id, found an empty cell"),
+        (
+            table["image_id"].duplicated() & (table["image_id"] != ""),
+            "image_id",
+            "expected every id once, it came before",
+        ),
+        (~table["split"].isin(SPLITS), "split", "expected database or query"),
+        (
+            database & (table["identity"] == ""),
+            "identity",
+            "expected the individual on a database row",
+        ),
+        (table["identity"] == NEW_INDIVIDUAL, "identity", "expected an individual; that word is the submission's"),
+        (
+            (database | (table["dataset"] != ""))
+            & ~table["dataset"].map(lambda name: bool(DATASET_NAME.fullmatch(name))),
+            "dataset",
+            "expected a name of letters, digits, '_', '-' and '.' (it names files), other than 'species'",
+        ),
+        (
+            ~table["path"].map(_is_inside(catalogue.root)),
+            "path",
+            "expected a relative path that stays in the data folder",
+        ),
+    ]
+    faults = [
+        f"row {place + 2}, column {column}: {expected}; found {str(table.at[place, column])[:99]!r}. Mend or remove it"
+        for mask, column, expected in checks
+        for place in table.index[mask]
+    ]
+    if not database.any():
+        faults.append(
+            "expected rows with split 'database' to learn from, found none; add the photographs that are known"
+        )
+    return faults
+
+
+def _is_inside(root: Path) -> "_Inside":
+    return _Inside(os.path.realpath(root))
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """Whether a relative path stays in the folder, links followed."""
+
+    root: str
+
+    def __call__(self, path: str) -> bool:
+        if not path or "\0" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            return False
+        return os.path.realpath(os.path.join(self.root, path)).startswith(self.root.rstrip(os.sep) + os.sep)
+
+
+def describe(catalogue: Catalogue, survey: pd.DataFrame) -> pd.DataFrame:
+    """Counts a person can use, one row per dataset.
+
+    Args:
+        catalogue: the photographs.
+        survey: what their files are: columns image_id, sha256, problem (see `images.survey`), any order.
+
+    Returns:
+        Columns dataset, images, individuals, singletons, largest, query, unreadable (files missing or broken) and
+        duplicates (query photographs whose bytes are in the database too).
+    """
+    table = catalogue.table.merge(survey[["image_id", "sha256", "problem"]], on="image_id", how="left")
+    known_bytes = set(table.loc[(table["split"] == "database") & (table["sha256"] != ""), "sha256"])
+    rows = []
+    for dataset, part in table.groupby("dataset", sort=True):
+        database, query = part[part["split"] == "database"], part[part["split"] == "query"]
+        sizes = database["identity"].value_counts()
+        rows.append(
+            {
+                "dataset": dataset or "(none)",
+                "images": len(database),
+                "individuals": len(sizes),
+                "singletons": int((sizes == 1).sum()),
+                "largest": int(sizes.max()) if len(sizes) else 0,
+                "query": len(query),
+                "unreadable": int((part["problem"] != "").sum()),
+                "duplicates": int(np.isin(query["sha256"].to_numpy(str), list(known_bytes)).sum())
+                if known_bytes
+                else 0,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,156 @@
+"""The competition's score, and the check of a submission before it is handed in.
+
+Score: per dataset the geometric mean of BAKS and BAUS, and the mean of it over the datasets, as in the organisers'
+notebook (WildlifeDatasets/wildlife-datasets, baselines/AnimalCLEF2025).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reid import NEW_INDIVIDUAL, InputError
+from reid.files import read_table
+
+__all__ = ["Score", "check_submission", "overall", "read_solution", "read_submission", "score_submission"]
+
+SUBMISSION_COLUMNS = ("image_id", "identity")
+SOLUTION_COLUMNS = ("image_id", "identity", "new_identity", "dataset", "Usage")
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one dataset's queries were answered; NaN where there was nothing to answer.
+
+    Attributes:
+        baks: balanced accuracy on known samples: the mean over known individuals of the share of their photographs
+            that were named rightly.
+        baus: balanced accuracy on unknown samples: the mean over new individuals of the share of their photographs
+            that were called new.
+        images: how many query photographs were scored.
+    """
+
+    baks: float
+    baus: float
+    images: int
+
+    @property
+    def score(self) -> float:
+        """sqrt(BAKS x BAUS), 0 where either is NaN, as the organisers count it."""
+        product = self.baks * self.baus
+        return 0.0 if np.isnan(product) else float(np.sqrt(product))
+
+
+def score_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, Score]:
+    """The score per dataset.
+
+    Args:
+        submission: columns image_id, identity; any order.
+        solution: columns image_id, identity, new_identity (bool), dataset; every row of it is scored.
+
+    Raises:
+        InputError: a row of the solution has no answer.
+    """
+    answers = submission.set_index("image_id")["identity"]
+    missing = sorted(set(solution["image_id"]) - set(answers.index))
+    if missing:
+        raise InputError(
+            f"submission: expected an answer for every image_id, {len(missing)} are missing, such as {missing[0]}"
+        )
+    answered = solution["image_id"].map(answers)
+    right = np.where(solution["new_identity"], answered == NEW_INDIVIDUAL, answered == solution["identity"])
+    rows = solution.assign(right=right.astype(float))
+    scores = {}
+    for dataset, part in rows.groupby("dataset", sort=True):
+        per_individual = part.groupby(["new_identity", "identity"])["right"].mean()
+        is_new = per_individual.index.get_level_values("new_identity").to_numpy(bool)
+        known, new = per_individual.to_numpy()[~is_new], per_individual.to_numpy()[is_new]
+        scores[str(dataset)] = Score(
+            baks=float(known.mean()) if len(known) else float("nan"),
+            baus=float(new.mean()) if len(new) else float("nan"),
+            images=len(part),
+        )
+    return scores
+
+
+def overall(scores: dict[str, Score]) -> float:
+    """The mean score over the datasets, which is the leaderboard's figure."""
+    return float(np.mean([score.score for score in scores.values()]))
+
+
+def read_submission(path: Path) -> pd.DataFrame:
+    """A submission file as text cells, one row per answer.
+
+    Raises:
+        InputError: no such file, or no CSV with the columns image_id, identity.
+    """
+    return read_table(path, SUBMISSION_COLUMNS)
+
+
+def read_solution(path: Path, usage: Collection[str] = ()) -> pd.DataFrame:
+    """The true answers: image_id, identity, new_identity (bool), dataset, Usage.
+
+    Args:
+        path: the organisers' `solution.csv`.
+        usage: keep only the rows of these parts, e.g. {"Private"}; empty for all.
+
+    Raises:
+        InputError: no such file, a cell that can't be understood, or no row left.
+    """
+    table = read_table(path, SOLUTION_COLUMNS)
+    flags = table["new_identity"].str.lower().map({"true": True, "false": False, "1": True, "0": False})
+    if flags.isna().any():
+        row = int(flags.isna().to_numpy().argmax())
+        found = table.at[row, "new_identity"]
+        raise InputError(f"{path}: row {row + 2}, column new_identity: expected True or False, found {found!r}")
+    doubled = table["image_id"].duplicated()
+    if doubled.any():
+        raise InputError(f"{path}: row {int(doubled.to_numpy().argmax()) + 2}: image_id stands there a second time")
+    table["new_identity"] = flags.astype(bool)
+    unknown = sorted(set(usage) - set(table["Usage"]))
+    if unknown:
+        found = ", ".join(sorted(set(table["Usage"])))
+        raise InputError(f"{path}: no row has Usage {', '.join(unknown)}; found {found}. Choose --usage among these")
+    if usage:
+        table = table[table["Usage"].isin(list(usage))]
+    if table.empty:
+        raise InputError(f"{path}: expected rows to score, found none")
+    return table.reset_index(drop=True)
+
+
+def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identities: Collection[str]) -> list[str]:
+    """Every fault of a submission, in a sentence that names the row (the header is row 1); empty when there is none.
+
+    Args:
+        submission: text cells, columns image_id and identity.
+        image_ids: the rows that are wanted, in the order of `sample_submission.csv`.
+        identities: the individuals that an answer may name, besides `new_individual`.
+    """
+    faults = []
+    if list(submission.columns) != list(SUBMISSION_COLUMNS):
+        faults.append(f"row 1: expected the columns image_id,identity, found {','.join(map(str, submission.columns))}")
+    wanted, allowed, seen = set(image_ids), {*identities, NEW_INDIVIDUAL}, set()
+    for place, (image_id, identity) in enumerate(zip(submission["image_id"], submission["identity"], strict=True)):
+        row = f"row {place + 2} (image_id {image_id or 'empty'})"
+        if image_id not in wanted:
+            faults.append(f"{row}: no query row has this image_id")
+        elif image_id in seen:
+            faults.append(f"{row}: this image_id was answered before")
+        seen.add(image_id)
+        if identity == "":
+            faults.append(f"{row}: the identity is empty; expected an individual or {NEW_INDIVIDUAL}")
+        elif identity not in allowed:
+            faults.append(f"{row}: no individual of the database is called {identity!r}")
+    missing = [image_id for image_id in image_ids if image_id not in seen]
+    faults += [f"missing: image_id {image_id} has no row" for image_id in missing]
+    if not faults and list(submission["image_id"]) != list(image_ids):
+        place = next(
+            i for i, pair in enumerate(zip(submission["image_id"], image_ids, strict=True)) if pair[0] != pair[1]
+        )
+        faults.append(
+            f"row {place + 2}: expected image_id {image_ids[place]}, found {submission['image_id'].iloc[place]}; "
+            "the order is that of sample_submission.csv"
+        )
+    return faults
