@@ -1,0 +1,130 @@
+"""The weights folder: what training leaves, what is uploaded to Kaggle, what prediction starts from.
+
+`manifest.json` is written last and holds the SHA-256 of every other file, so a folder with a manifest is whole, and a
+file that was cut short, swapped or edited is noticed before the first photograph.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from reid import InputError, __version__
+from reid.files import read_json, sha256_of, write_json
+from reid.recipe import Recipe, recipe_from_json
+
+__all__ = [
+    "CALIBRATION",
+    "MANIFEST",
+    "SPECIES",
+    "Weights",
+    "encoder_file",
+    "gallery_file",
+    "open_weights",
+    "seal_weights",
+]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SPECIES = "species.safetensors"
+CALIBRATION = "calibration.json"
+
+
+def encoder_file(dataset: str) -> str:
+    """The name of a dataset's encoder."""
+    return f"{dataset}.safetensors"
+
+
+def gallery_file(dataset: str) -> str:
+    """The name of a dataset's gallery."""
+    return f"{dataset}.gallery.safetensors"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights folder whose files were checked.
+
+    Attributes:
+        folder: where it lies.
+        recipe: how it was trained.
+        datasets: which animals it knows, in alphabetical order.
+        manifest: the manifest's content as it stands.
+    """
+
+    folder: Path
+    recipe: Recipe
+    datasets: tuple[str, ...]
+    manifest: dict[str, Any]
+
+    @property
+    def has_species(self) -> bool:
+        """Whether there is a species classifier; a single dataset needs none."""
+        return SPECIES in self.manifest["files"]
+
+
+def seal_weights(folder: Path, recipe: Recipe, datasets: list[str], fingerprint: str) -> Weights:
+    """Writes the manifest over the files that a complete folder has, and nothing else in it."""
+    names = [encoder_file(dataset) for dataset in datasets] + [gallery_file(dataset) for dataset in datasets]
+    names += [CALIBRATION] + [SPECIES] * (folder / SPECIES).exists()
+    manifest = {
+        "format": FORMAT,
+        "reid": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "recipe": asdict(recipe),
+        "datasets": sorted(datasets),
+        "data": fingerprint,
+        "files": {name: sha256_of(folder / name) for name in sorted(names)},
+    }
+    write_json(folder / MANIFEST, manifest)
+    return Weights(folder, recipe, tuple(sorted(datasets)), manifest)
+
+
+def open_weights(folder: Path, networks_only: bool = False) -> Weights:
+    """Reads the manifest and checks every file's hash.
+
+    Args:
+        folder: a weights folder.
+        networks_only: check only the networks, because the galleries and thresholds are about to be made anew.
+
+    Raises:
+        InputError: no such folder, another format version, a file that is missing or not the one that was written.
+    """
+    if not (folder / MANIFEST).is_file():
+        found = "a folder without one (was training finished?)" if folder.is_dir() else "no such folder"
+        raise InputError(
+            f"{folder / MANIFEST}: expected the manifest of a weights folder, found {found}; "
+            "`python -m reid train` makes one"
+        )
+    manifest = read_json(folder / MANIFEST)
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if version != FORMAT:
+        raise InputError(
+            f"{folder / MANIFEST}: expected format {FORMAT}, found {version!r}. Another version of this kit "
+            "wrote it: use that one, or train again"
+        )
+    try:
+        files, recipe, datasets = (
+            dict(manifest["files"]),
+            recipe_from_json(manifest["recipe"]),
+            list(manifest["datasets"]),
+        )
+    except (KeyError, TypeError, ValueError) as problem:
+        raise InputError(f"{folder / MANIFEST}: it is damaged ({problem!r}); copy the weights folder again") from None
+    for name, expected in files.items():
+        if networks_only and (name == CALIBRATION or name.endswith(".gallery.safetensors")):
+            continue
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise InputError(
+                f"{path}: the manifest lists this file, but it is not there; copy the weights folder again"
+            )
+        found = sha256_of(path)
+        if found != expected:
+            raise InputError(
+                f"{path}: expected sha256 {expected[:12]}..., found {found[:12]}...: it is not the file "
+                "that training wrote. Copy the weights folder again"
+            )
+    return Weights(folder, recipe, tuple(datasets), manifest)
