@@ -1,0 +1,64 @@
+# `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, PYTHON; e.g. make train DATA=photos RECIPE=seed
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+PYTHON ?= python3
+DATA ?= data
+WEIGHTS ?= weights
+RECIPE ?= best
+INIT ?=
+SUBMISSION ?= build/submission.csv
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+REID := $(BIN)/python -m reid
+SMOKE := build/smoke
+
+# The environment is made again only when the requirements change.
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'error: $(PYTHON) is older than 3.11, which kaggle needs; name another: make PYTHON=python3.12'; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+install: $(INSTALLED) ## make .venv with everything in it
+
+# How long a stage took goes into a list that the smoke run prints at its end.
+timed = start=$$(date +%s%N); $(2) && echo "$(1) $$start $$(date +%s%N)" >> $(SMOKE)/times
+
+smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate, predict, score, report
+	@rm -rf $(SMOKE) && mkdir -p $(SMOKE)
+	@$(call timed,draw,$(REID) toy $(SMOKE)/data)
+	@$(call timed,check,$(REID) check $(SMOKE)/data)
+	@$(call timed,train,$(REID) train $(SMOKE)/data --out $(SMOKE)/weights --recipe toy)
+	@$(call timed,predict,$(REID) predict $(SMOKE)/data --weights $(SMOKE)/weights --out $(SMOKE)/submission.csv)
+	@$(call timed,report,$(REID) report $(SMOKE)/data --weights $(SMOKE)/weights --out $(SMOKE)/report \
+	  --solution $(SMOKE)/data/solution.csv)
+	@$(call timed,score,$(REID) score $(SMOKE)/submission.csv $(SMOKE)/data/solution.csv)
+	@awk '{s = ($$3 - $$2) / 1e9; sum += s; printf "%-8s %6.1f s\n", $$1, s} END {printf "%-8s %6.1f s\n", "total", sum}' \
+	  $(SMOKE)/times
+	@echo "submission: $(SMOKE)/submission.csv   report: $(SMOKE)/report/report.html"
+
+test: $(INSTALLED) ## all tests
+	$(BIN)/pytest
+
+lint: $(INSTALLED) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+train: $(INSTALLED) ## train RECIPE on DATA into WEIGHTS
+	$(REID) train $(DATA) --out $(WEIGHTS) --recipe $(RECIPE) $(if $(INIT),--init $(INIT))
+
+predict: $(INSTALLED) ## the submission for DATA's queries
+	$(REID) predict $(DATA) --weights $(WEIGHTS) --out $(SUBMISSION)
+
+report: $(INSTALLED) ## score, thresholds and matches as a page
+	$(REID) report $(DATA) --weights $(WEIGHTS) --out build/report \
+	  $(if $(wildcard $(DATA)/solution.csv),--solution $(DATA)/solution.csv)
+
+clean: ## remove what make made, but not the weights
+	rm -rf build .venv
+
+.PHONY: help install smoke test lint train predict report clean

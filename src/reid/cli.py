@@ -1,0 +1,273 @@
+"""The verbs: `python -m reid VERB`. Each reads its input, calls the rooms below, says what it made and what is next."""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from reid import InputError, __version__
+from reid.calibration import Threshold
+from reid.catalogue import describe, find_faults, read_catalogue, read_rows
+from reid.gallery import calibrate, enroll
+from reid.images import survey
+from reid.progress import say, stage
+from reid.recipe import CHOICES, RECIPES, override, recipe_named
+from reid.report import write_report
+from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
+from reid.submission import explain, predict, wanted_rows, write_submission
+from reid.toy import draw_world
+from reid.training import train_networks
+from reid.weights import open_weights, seal_weights
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb; gives the exit status: 0 done, 2 the input or the call is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except InputError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="reid", description="Tell individual wild animals apart in photographs.")
+    parser.add_argument("--version", action="version", version=f"reid {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    verb = verbs.add_parser("toy", help="draw a small world of three species in the competition's format")
+    verb.add_argument("folder", metavar="DIR", type=Path, help="the data folder to make")
+    verb.add_argument("--seed", type=int, default=0, help="another seed draws another world (default 0)")
+    verb.set_defaults(run=_toy)
+
+    verb = verbs.add_parser("check", help="validate a data folder, and a submission for it")
+    _add_data(verb)
+    verb.add_argument("--submission", metavar="CSV", type=Path, help="check this submission's rows too")
+    verb.set_defaults(run=_check)
+
+    verb = verbs.add_parser("train", help="train all networks, enrol the galleries, fit the thresholds")
+    _add_data(verb)
+    verb.add_argument("--out", metavar="WEIGHTS", type=Path, required=True, help="the weights folder to make")
+    verb.add_argument("--recipe", metavar="NAME", default="best", help=f"one of {', '.join(RECIPES)} (default best)")
+    _add_settings(verb)
+    verb.add_argument("--init", metavar="FILE", type=Path, help="the trunk's first weights (.safetensors or .pth)")
+    verb.add_argument("--fresh", action="store_true", help="start over instead of going on with an unfinished run")
+    verb.add_argument(
+        "--limit", metavar="N", type=int, help="only about N database photographs per dataset, for a quick look"
+    )
+    verb.set_defaults(run=_train)
+
+    verb = verbs.add_parser("enroll", help="embed the database photographs into the galleries again")
+    _add_data(verb)
+    _add_weights(verb)
+    verb.set_defaults(run=_enroll)
+
+    verb = verbs.add_parser("calibrate", help="fit the thresholds again, without training")
+    _add_data(verb)
+    _add_weights(verb)
+    _add_settings(verb)
+    verb.set_defaults(run=_calibrate)
+
+    verb = verbs.add_parser("predict", help="write the submission for the query photographs")
+    _add_data(verb)
+    _add_weights(verb)
+    verb.add_argument("--out", metavar="CSV", type=Path, required=True, help="the submission to write")
+    verb.add_argument("--route", choices=CHOICES["route"], help="who chooses the encoder (default: the recipe's)")
+    _add_settings(verb)
+    verb.set_defaults(run=_predict)
+
+    verb = verbs.add_parser("score", help="score a submission as the organisers do")
+    verb.add_argument("submission", metavar="CSV", type=Path)
+    verb.add_argument("solution", metavar="SOLUTION", type=Path)
+    verb.add_argument("--usage", metavar="Public,Private", help="only the rows of these parts (default: all)")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    verb.set_defaults(run=_score)
+
+    verb = verbs.add_parser("report", help="make a page a person can read")
+    _add_data(verb)
+    _add_weights(verb)
+    verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
+    verb.add_argument("--solution", metavar="CSV", type=Path, help="the true answers, where they are known")
+    verb.set_defaults(run=_report)
+    return parser
+
+
+def _add_data(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("data", metavar="DATA", type=Path, help="a folder with metadata.csv in the competition's columns")
+
+
+def _add_weights(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--weights", metavar="WEIGHTS", type=Path, required=True, help="the folder that train made")
+
+
+def _add_settings(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--set", metavar="FIELD=VALUE", dest="settings", action="append", default=[], help="set a field of the recipe"
+    )
+
+
+def _toy(options: argparse.Namespace) -> None:
+    draw_world(options.folder, options.seed)
+    say(f"drew a toy world into {options.folder} (solution.csv holds the answers)")
+    say(f"next: python -m reid check {options.folder}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    catalogue = read_rows(options.data)
+    faults = find_faults(catalogue)
+    for fault in faults:
+        say(f"{options.data / 'metadata.csv'}: {fault}")
+    if faults:
+        raise InputError(f"{options.data / 'metadata.csv'}: {len(faults)} faults, listed above")
+    files = survey(catalogue)
+    broken = files[files["problem"] != ""]
+    for row in broken.itertuples():
+        say(f"{catalogue.row_name(str(row.image_id))}: {row.problem}")
+    table = describe(catalogue, files)
+    say(table.to_string(index=False))
+    say("largest: photographs of the commonest individual; duplicates: query files whose bytes are in the database too")
+    if len(broken):
+        raise InputError(
+            f"{options.data}: {len(broken)} photographs can't be read, listed above; mend or remove their rows"
+        )
+    if options.submission:
+        _check_submission(options.submission, options.data)
+    say(f"{options.data}: no fault in {len(catalogue)} rows")
+    say(f"next: python -m reid train {options.data} --out weights")
+
+
+def _check_submission(path: Path, data: Path) -> None:
+    catalogue = read_catalogue(data)
+    faults = check_submission(
+        read_submission(path), wanted_rows(catalogue).image_ids, set(catalogue.database.identities)
+    )
+    for fault in faults:
+        say(f"{path}: {fault}")
+    if faults:
+        raise InputError(f"{path}: {len(faults)} faults, listed above; Kaggle would refuse or misread it")
+    say(f"{path}: no fault, ready to hand in")
+
+
+def _train(options: argparse.Namespace) -> None:
+    recipe = override(recipe_named(options.recipe), options.settings)
+    catalogue = read_catalogue(options.data)
+    if options.limit is not None:
+        if options.limit < 1:
+            raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
+        catalogue = catalogue.limited(options.limit)
+    seconds: dict[str, float] = {}
+    with stage("train", seconds):
+        fingerprint = train_networks(catalogue, recipe, options.out, options.init, options.fresh)
+    datasets = list(catalogue.database.by_dataset())
+    with stage("enroll", seconds):
+        enroll(catalogue, options.out, datasets, recipe)
+    with stage("calibrate", seconds):
+        thresholds = calibrate(catalogue, options.out, datasets, recipe)
+    seal_weights(options.out, recipe, datasets, fingerprint)
+    _say_thresholds(thresholds)
+    _say_times(seconds)
+    say(f"the weights folder {options.out} is complete")
+    say(f"next: python -m reid predict {options.data} --weights {options.out} --out submission.csv")
+
+
+def _enroll(options: argparse.Namespace) -> None:
+    weights = open_weights(options.weights, networks_only=True)
+    catalogue = read_catalogue(options.data)
+    datasets = list(weights.datasets)
+    enroll(catalogue, weights.folder, datasets, weights.recipe)
+    seal_weights(weights.folder, weights.recipe, datasets, catalogue.database.fingerprint)
+    say(f"enrolled {len(catalogue.database)} photographs of {options.data} into the galleries of {options.weights}")
+    say(f"next: python -m reid calibrate {options.data} --weights {options.weights}")
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    weights = open_weights(options.weights)
+    recipe = override(weights.recipe, options.settings)
+    thresholds = calibrate(read_catalogue(options.data), weights.folder, list(weights.datasets), recipe)
+    seal_weights(weights.folder, recipe, list(weights.datasets), weights.manifest["data"])
+    _say_thresholds(thresholds)
+    say(f"wrote the thresholds into {options.weights}")
+    say(f"next: python -m reid predict {options.data} --weights {options.weights} --out submission.csv")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    weights = open_weights(options.weights)
+    recipe = override(weights.recipe, options.settings)
+    if options.route:
+        recipe = replace(recipe, route=options.route)
+    seconds: dict[str, float] = {}
+    with stage("predict", seconds):
+        prediction = predict(read_catalogue(options.data), weights, recipe)
+    write_submission(prediction, options.out)
+    explain(prediction)
+    _say_times(seconds)
+    say(f"wrote {len(prediction.matches)} answers to {options.out}")
+    say(f"next: python -m reid check {options.data} --submission {options.out}")
+
+
+def _score(options: argparse.Namespace) -> None:
+    usage = [word for word in (options.usage or "").split(",") if word]
+    scores = score_submission(read_submission(options.submission), read_solution(options.solution, usage))
+    if options.json:
+        rows = {
+            dataset: {"baks": _or_none(one.baks), "baus": _or_none(one.baus), "score": one.score}
+            for dataset, one in scores.items()
+        }
+        print(json.dumps({"overall": overall(scores), "datasets": rows}, indent=2))
+        return
+    say(_score_table(scores).to_string(index=False, float_format="%.4f"))
+    say(f"overall {overall(scores):.4f}")
+
+
+def _or_none(value: float) -> float | None:
+    return None if value != value else value  # NaN is not equal to itself
+
+
+def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"dataset": name, "images": one.images, "BAKS": one.baks, "BAUS": one.baus, "score": one.score}
+            for name, one in scores.items()
+        ]
+    )
+
+
+def _report(options: argparse.Namespace) -> None:
+    weights = open_weights(options.weights)
+    catalogue = read_catalogue(options.data)
+    solution = read_solution(options.solution) if options.solution else None
+    prediction = predict(catalogue, weights, weights.recipe)
+    page = write_report(options.out, catalogue, weights, prediction, solution)
+    say(f"wrote {page}; open it in a browser")
+
+
+def _say_thresholds(thresholds: list[Threshold]) -> None:
+    rows = [
+        {
+            "dataset": one.dataset,
+            "threshold": f"{one.value:.3f}",
+            "plateau": f"{one.plateau[0]:.3f} to {one.plateau[1]:.3f}",
+            "expected score": "unknown" if one.score is None else f"{one.score:.3f} +- {one.spread:.3f}",
+            "called new": "unknown" if one.share_new is None else f"{one.share_new:.0%}",
+            "known": f"{one.known:.0f}",
+            "new": f"{one.new:.0f}",
+        }
+        for one in thresholds
+    ]
+    say(pd.DataFrame(rows).to_string(index=False))
+    say(
+        "expected score: mean and standard deviation over splits of the database; known, new: pseudo-queries in a split"
+    )
+    for one in thresholds:
+        if one.note:
+            say(f"warning: {one.dataset}: {one.note}")
+
+
+def _say_times(seconds: dict[str, float]) -> None:
+    say("time: " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))

@@ -1,0 +1,386 @@
+"""Training: the loop, its checkpoints, and the networks of a recipe one after the other.
+
+A network's file in the weights folder appears when it is trained to its end; until then its state lies in
+`training/` beside it, and the same command goes on from there.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
+
+from reid import InputError
+from reid.calibration import hold_out
+from reid.catalogue import Catalogue
+from reid.files import atomically, read_json, sha256_of, write_json, write_table
+from reid.images import PhotographStore, scratch_folder, store_photographs, training_loader
+from reid.losses import batch_hard_triplet, pairwise_distances
+from reid.networks import Network, NetworkPlan, best_device, build_network, embed, plan_network, save_network
+from reid.progress import say, track
+from reid.recipe import Recipe
+from reid.sampler import PKSampler, ShuffledSampler
+from reid.weights import CALIBRATION, MANIFEST, SPECIES, encoder_file, gallery_file
+
+__all__ = ["rank1_accuracy", "train_networks"]
+
+RUN_FOLDER = "training"
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """What there is to learn from: the database rows, their pixels, and which of them could be read, (N,) bool."""
+
+    database: Catalogue
+    store: PhotographStore
+    readable: np.ndarray
+
+    def batches(self, places: np.ndarray, recipe: Recipe) -> Iterator[Tensor]:
+        """Photographs as they are enrolled, (B, 3, S, S) uint8."""
+        return self.store.batches(places, recipe.batch_size)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One network's training.
+
+    Attributes:
+        file: its name in the weights folder.
+        plan: what to build.
+        sampler: draws the batches of an epoch.
+        loader: the sampler's batches: photographs (B, 3, S, S) uint8 and targets (B,).
+        loss_of: outputs (B, D), targets (B,) -> the loss, and figures to log.
+        accuracy_of: on photographs that the network does not learn from; None when there are none.
+        epochs: the limit.
+        validate_every: epochs between two validations.
+    """
+
+    file: str
+    plan: NetworkPlan
+    sampler: PKSampler | ShuffledSampler
+    loader: Iterable[tuple[Tensor, Tensor]]
+    loss_of: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, float]]]
+    accuracy_of: Callable[[Network], float | None]
+    epochs: int
+    validate_every: int
+
+
+def train_networks(
+    catalogue: Catalogue, recipe: Recipe, folder: Path, init: Path | None = None, fresh: bool = False
+) -> str:
+    """Trains the species classifier and one encoder per dataset into a weights folder.
+
+    Networks that are already there are kept, one that was interrupted goes on.
+
+    Args:
+        catalogue: the photographs; only database rows are looked at.
+        recipe: how.
+        folder: the weights folder; made where there is none.
+        init: a file with the trunk's first weights; None for what the recipe says.
+        fresh: forget what an earlier run left.
+
+    Returns:
+        The fingerprint of the data.
+
+    Raises:
+        InputError: photographs that can't be read, a dataset without database rows, a folder that another run uses.
+    """
+    database = catalogue.database
+    _check_datasets(catalogue)
+    files = [SPECIES] if len(database.by_dataset()) > 1 else []
+    files += [encoder_file(dataset) for dataset in database.by_dataset()]
+    if fresh:
+        _forget(folder, list(database.by_dataset()))
+    fingerprint = _claim(folder, database, recipe, init)
+    if all((folder / file).exists() for file in files):
+        say(f"every network is trained already in {folder}; --fresh starts over")
+        return fingerprint
+    (folder / MANIFEST).unlink(missing_ok=True)  # from here on the folder is not whole
+    with scratch_folder() as scratch:
+        store = store_photographs(database, recipe, Path(scratch))
+        photographs = Photographs(database, store, _readable(database, store, recipe))
+        for file in files:
+            if (folder / file).exists():
+                say(f"{file}: trained already")
+                continue
+            work = species_work(photographs, recipe) if file == SPECIES else encoder_work(file, photographs, recipe)
+            _fit(work, recipe, folder, init)
+    return fingerprint
+
+
+def _check_datasets(catalogue: Catalogue) -> None:
+    without = sorted(set(catalogue.by_dataset()) - set(catalogue.database.by_dataset()))
+    if without:
+        rows = len(catalogue.of(without[0]))
+        raise InputError(
+            f"{catalogue.root / 'metadata.csv'}: dataset {without[0]} has {rows} query rows and no database row to "
+            "learn from. Add its known photographs, or remove its rows"
+        )
+
+
+def _forget(folder: Path, datasets: list[str]) -> None:
+    """Removes what a run writes, the manifest first, and nothing else."""
+    names = [MANIFEST, CALIBRATION, SPECIES]
+    for dataset in datasets:
+        names += [encoder_file(dataset), gallery_file(dataset)]
+    for path in [folder / name for name in names] + sorted((folder / RUN_FOLDER).glob("*")):
+        path.unlink(missing_ok=True)
+
+
+def _claim(folder: Path, database: Catalogue, recipe: Recipe, init: Path | None) -> str:
+    """Notes in the folder which run it holds; refuses when it holds another. Gives the data's fingerprint."""
+    if init is not None and not init.is_file():
+        raise InputError(f"--init {init}: expected a state dict of the trunk (.safetensors or .pth), found no file")
+    run: dict[str, Any] = {
+        # as JSON gives it back: lists for tuples
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "data": database.fingerprint,
+        "init": sha256_of(init) if init else None,
+    }
+    path = folder / RUN_FOLDER / "run.json"
+    if not path.exists():
+        if (folder / MANIFEST).exists():
+            raise InputError(
+                f"{folder}: expected an empty folder or an unfinished run, found weights from elsewhere; "
+                "choose another folder, or replace them with --fresh"
+            )
+        write_json(path, run)
+        return database.fingerprint
+    before = read_json(path)
+    differences = [
+        f"recipe field {name} was {before['recipe'].get(name)!r}, is {value!r}"
+        for name, value in run["recipe"].items()
+        if before["recipe"].get(name) != value and name not in ("workers", "batch_size", "route")
+    ]
+    differences += ["the data has changed"] * (before["data"] != run["data"])
+    differences += ["--init is another file"] * (before["init"] != run["init"])
+    if differences:
+        raise InputError(
+            f"{folder}: it holds a run with other settings ({'; '.join(differences[:3])}). Go on with the same ones, "
+            "choose another folder, or start over with --fresh"
+        )
+    return database.fingerprint
+
+
+def _readable(database: Catalogue, store: PhotographStore, recipe: Recipe) -> np.ndarray:
+    """(N,) bool: which photographs can be trained on."""
+    broken = [
+        f"{database.row_name(image_id)}: {problem}"
+        for image_id, problem in zip(database.image_ids, store.problems, strict=True)
+        if problem
+    ]
+    if broken and not recipe.skip_unreadable:
+        raise InputError(
+            f"{database.root / 'metadata.csv'}: {len(broken)} photographs can't be read, the first is {broken[0]}. "
+            "Mend or remove the rows, or train without them: --set skip_unreadable=true"
+        )
+    for line in broken:
+        say(f"warning: {line}; it is left out")
+    readable = np.array([not problem for problem in store.problems])
+    for dataset in database.by_dataset():
+        if not readable[database.table["dataset"] == dataset].any():
+            raise InputError(
+                f"{database.root / 'metadata.csv'}: dataset {dataset}: none of its photographs can be read"
+            )
+    return readable
+
+
+def species_work(photographs: Photographs, recipe: Recipe) -> Work:
+    """Which dataset does a photograph belong to? Validated on individuals that the classifier has not learned from."""
+    database = photographs.database
+    datasets = database.table["dataset"].to_numpy(str)
+    learn = photographs.readable.copy()
+    for dataset, part in database.by_dataset().items():
+        learn[datasets == dataset] &= ~hold_out(part, recipe).individuals
+    train_on, validate_on = np.flatnonzero(learn), np.flatnonzero(photographs.readable & ~learn)
+    classes, targets = np.unique(datasets, return_inverse=True)
+    image_ids = database.table["image_id"].to_numpy(str)
+    plan = plan_network(
+        recipe.trunk, recipe.image_size, classes=tuple(classes.tolist()), trained_on=tuple(image_ids[train_on].tolist())
+    )
+    sampler = ShuffledSampler(datasets[train_on], recipe.species_batch, seed=recipe.seed)
+
+    def loss_of(logits: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
+        return functional.cross_entropy(logits, target), {}
+
+    def accuracy_of(network: Network) -> float | None:
+        if not len(validate_on):
+            return None
+        logits = embed(network, photographs.batches(validate_on, recipe))
+        return float((logits.argmax(1).numpy() == targets[validate_on]).mean())
+
+    loader = training_loader(photographs.store, train_on, targets[train_on], recipe, sampler)
+    return Work(SPECIES, plan, sampler, loader, loss_of, accuracy_of, recipe.species_epochs, validate_every=1)
+
+
+def encoder_work(file: str, photographs: Photographs, recipe: Recipe) -> Work:
+    """Who is it? Validated by rank-1 among individuals that the encoder has not learned from."""
+    database = photographs.database
+    dataset = file.removesuffix(".safetensors")
+    own = np.flatnonzero(database.table["dataset"] == dataset)
+    readable = photographs.readable[own]
+    held_out = hold_out(database.of(dataset), recipe)
+    train_on = own[readable & ~held_out.individuals & ~held_out.photographs]
+    validate_on = own[readable & held_out.individuals]
+    individuals, targets = np.unique(np.array(database.identities), return_inverse=True)
+    if len(np.unique(targets[train_on])) < 2:
+        raise InputError(
+            f"{database.root / 'metadata.csv'}: dataset {dataset}: a triplet loss needs two individuals to learn "
+            f"from, found {len(np.unique(targets[own]))}, of which {recipe.held_out_individuals:.0%} are held out. "
+            "Add photographs of others, or remove the dataset's rows"
+        )
+    image_ids = database.table["image_id"].to_numpy(str)
+    plan = plan_network(
+        recipe.trunk,
+        recipe.image_size,
+        hidden_size=recipe.hidden_size,
+        embedding_size=recipe.embedding_size,
+        trained_on=tuple(image_ids[train_on].tolist()),
+    )
+    sampler = PKSampler(
+        individuals[targets[train_on]],
+        recipe.individuals_per_batch,
+        recipe.photographs_per_individual,
+        seed=recipe.seed,
+    )
+    margin = None if recipe.soft_margin else recipe.margin
+
+    def loss_of(embeddings: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
+        loss, mined = batch_hard_triplet(embeddings, target, margin)
+        return loss, {"active": mined.active, "norm": float(embeddings.detach().norm(dim=1).mean())}
+
+    def accuracy_of(network: Network) -> float | None:
+        return rank1_accuracy(embed(network, photographs.batches(validate_on, recipe)), targets[validate_on])
+
+    loader = training_loader(photographs.store, train_on, targets[train_on], recipe, sampler)
+    return Work(file, plan, sampler, loader, loss_of, accuracy_of, recipe.epochs, recipe.validate_every)
+
+
+def rank1_accuracy(vectors: Tensor, labels: np.ndarray) -> float | None:
+    """The share of photographs whose nearest other photograph shows the same individual.
+
+    Args:
+        vectors: (N, D) float.
+        labels: (N,) integers; only individuals with two photographs or more are asked for.
+
+    Returns:
+        0 to 1; None when no individual has two photographs.
+    """
+    has_partner = np.bincount(labels)[labels] > 1 if len(labels) else np.zeros(0, dtype=bool)
+    if not has_partner.any():
+        return None
+    nearest = pairwise_distances(vectors, vectors).fill_diagonal_(torch.inf).argmin(1).numpy()
+    return float((labels[nearest] == labels)[has_partner].mean())
+
+
+def _fit(work: Work, recipe: Recipe, folder: Path, init: Path | None) -> None:
+    """Trains until the validation accuracy or the epoch limit is reached, then writes the network's file."""
+    name, device = work.file.removesuffix(".safetensors"), best_device()
+    checkpoint = folder / RUN_FOLDER / f"{name}.checkpoint.pt"
+    network = build_network(work.plan, recipe.seed, init or recipe.init).to(device)
+    optimizer = _optimizer(network, recipe)
+    schedule = _schedule(optimizer, recipe, steps=work.epochs * len(work.sampler))
+    history: list[dict[str, float]] = []
+    if checkpoint.exists():
+        history = _restore(checkpoint, network, optimizer, schedule)
+        say(f"{name}: going on after epoch {int(history[-1]['epoch'])}")
+    done = int(history[-1]["epoch"]) if history else 0
+    reached = bool(history) and history[-1]["accuracy"] >= recipe.stop_accuracy
+    while done < work.epochs and not reached:
+        stop = min(work.epochs, done + work.validate_every)
+        figures = _train_epochs(work, range(done, stop), network, optimizer, schedule)
+        done, accuracy = stop, work.accuracy_of(network)
+        history.append({"epoch": done, **figures, "accuracy": float("nan") if accuracy is None else accuracy})
+        reached = accuracy is not None and accuracy >= recipe.stop_accuracy
+        say(_history_line(name, history[-1], work.epochs))
+        write_table(folder / RUN_FOLDER / f"{name}.history.csv", pd.DataFrame(history))
+        _save_checkpoint(checkpoint, network, optimizer, schedule, history)
+    why = f"validation accuracy {recipe.stop_accuracy:.0%} reached" if reached else "epoch limit reached"
+    save_network(folder / work.file, network)
+    checkpoint.unlink(missing_ok=True)
+    say(f"{name}: trained for {done} epochs, {why}")
+
+
+def _train_epochs(
+    work: Work, epochs: range, network: Network, optimizer: torch.optim.Optimizer, schedule: LambdaLR
+) -> dict[str, float]:
+    """Runs some epochs; gives the means of what was logged, and photographs per second."""
+    network.train()
+    device = next(network.parameters()).device
+    logged: list[dict[str, float]] = []
+    photographs, started = 0, time.monotonic()
+    for epoch in epochs:
+        work.sampler.epoch = epoch
+        for pixels, targets in track(work.loader, f"training {work.file} epoch {epoch + 1}", total=len(work.sampler)):
+            outputs = network(pixels.to(device, non_blocking=True))
+            loss, figures = work.loss_of(outputs, targets.to(device, non_blocking=True))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            photographs += len(pixels)
+            logged.append({"loss": float(loss.detach()), **figures})
+    means = {name: float(np.mean([figures[name] for figures in logged])) for name in logged[0]}
+    return {**means, "images_per_second": photographs / (time.monotonic() - started)}
+
+
+def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> LambdaLR:
+    """The learning rate as a share of its start, per step."""
+    cosine = recipe.schedule == "cosine"
+    return LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1, step / max(1, steps)))) if cosine else 1.0
+    )
+
+
+def _save_checkpoint(
+    path: Path, network: Network, optimizer: torch.optim.Optimizer, schedule: LambdaLR, history: list[dict[str, float]]
+) -> None:
+    """Everything that is needed to go on; what is drawn at random follows from the recipe's seed and the epoch."""
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "history": history,
+    }
+    with atomically(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _restore(
+    path: Path, network: Network, optimizer: torch.optim.Optimizer, schedule: LambdaLR
+) -> list[dict[str, float]]:
+    """Fills network, optimizer and schedule from a checkpoint; gives the history."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as problem:  # zip, pickle and torch have each their own errors
+        raise InputError(
+            f"{path}: this checkpoint can't be read ({str(problem).splitlines()[0]}); start over with --fresh"
+        ) from None
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    history: list[dict[str, float]] = state["history"]
+    return history
+
+
+def _history_line(name: str, row: dict[str, float], epochs: int) -> str:
+    figures = [
+        f"{word} {row[word]:.3f}"
+        for word in ("loss", "active", "norm", "accuracy")
+        if not math.isnan(row.get(word, math.nan))
+    ]
+    return f"  {name}: epoch {row['epoch']} of {epochs}, {', '.join(figures)}, {row['images_per_second']:.0f} images/s"
