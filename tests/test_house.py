@@ -1,0 +1,111 @@
+"""The house holds what it promises: imports go downwards, names exist, and the README says what the program does."""
+
+import argparse
+import ast
+import importlib
+import itertools
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reid import cli
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {path.stem: path for path in sorted((ROOT / "src" / "reid").glob("*.py"))}
+
+
+def floors() -> dict[str, int]:
+    """The table in CONTRIBUTING.md: `| floor | file | owns |`."""
+    rows = re.findall(r"^\| (\d) \| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    return {room: int(floor) for floor, files in rows for room in re.findall(r"`(\w+)\.py`", files)}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Which rooms a room imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("reid."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "reid":
+            found |= {alias.name for alias in node.names if alias.name in ROOMS}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("reid.")}
+    return found
+
+
+def test_every_room_stands_in_the_table_of_floors() -> None:
+    assert set(floors()) == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_only_go_to_a_lower_floor(room: str) -> None:
+    upward = {other for other in imports_of(ROOMS[room]) if floors()[other] >= floors()[room]}
+    assert not upward, f"{room}.py (floor {floors()[room]}) imports {upward}"
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "__main__"])
+def test_every_exported_name_exists(room: str) -> None:
+    module = importlib.import_module("reid" if room == "__init__" else f"reid.{room}")
+    for name in module.__all__:
+        assert hasattr(module, name), name
+
+
+def live_verbs() -> dict[str, argparse.ArgumentParser]:
+    (action,) = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(action.choices)
+
+
+def shell_lines() -> list[str]:
+    """What the README tells people to type."""
+    blocks = re.findall(
+        r"^(?:```(?:sh|bash)\n)(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    return [line.split("#")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
+def test_every_command_of_the_readme_is_understood_by_the_program() -> None:
+    commands = [line for line in shell_lines() if "-m reid " in line]
+    assert len(commands) >= 6
+    for command in commands:
+        words = command.split("-m reid ")[1].split()
+        cli._parser().parse_args(words)  # exits, and fails the test, where the README is wrong
+
+
+def test_every_verb_stands_in_the_readme() -> None:
+    told = set(re.findall(r"^\| `(\w+) ", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE))
+    assert told == set(live_verbs())
+
+
+def test_every_make_target_of_the_readme_exists_and_every_target_is_explained() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    explained = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    phony = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())  # type: ignore[index]
+    told = set(re.findall(r"`?make ([a-z-]+)", "\n".join(shell_lines()))) | set(re.findall(r"`make ([a-z-]+)", text))
+    assert told <= explained
+    assert explained == phony
+
+
+def test_make_alone_prints_the_targets() -> None:
+    printed = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "make smoke" in printed
+    assert "make test" in printed
+
+
+def test_every_requirement_has_its_reason_on_the_line_above() -> None:
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    for above, line in itertools.pairwise(lines):
+        if line and not line.startswith("#"):
+            assert above.startswith("# "), f"{line} has no reason"
+
+
+def test_every_requirement_is_imported_and_every_import_is_required() -> None:
+    names = {"pillow": "PIL", "scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    required = {re.split(r"[<>=]", line)[0] for line in lines if line and not line.startswith("#")}
+    code = "\n".join(path.read_text("utf-8") for path in ROOMS.values())
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.MULTILINE))
+    used = {name for name in required if names.get(name, name) in imported}
+    assert required - used == {"kaggle", "six"}  # the pushing machine's own, never part of the package
