@@ -67,7 +67,8 @@ class Network(nn.Module):
         super().__init__()
         self.plan = plan
         self.trunk = cast(Any, timm.create_model(plan.trunk, pretrained=False, num_classes=0))
-        features: int = self.trunk.num_features
+        # some trunks widen their features once more before the head that was taken off
+        features: int = getattr(self.trunk, "head_hidden_size", None) or self.trunk.num_features
         outputs = plan.embedding_size or len(plan.classes)
         if plan.hidden_size:
             # CoinCheung/triplet-reid-pytorch, after Hermans et al. 2017, section 5.1: two layers, norm in between

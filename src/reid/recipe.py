@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from reid import InputError
 
-__all__ = ["RECIPES", "Recipe", "override", "recipe_from_json", "recipe_named"]
+__all__ = ["AUGMENTATIONS", "RECIPES", "Recipe", "override", "recipe_from_json", "recipe_named"]
 
 AUGMENTATIONS = ("flip", "rotation", "jitter", "crop", "affine")
 CHOICES = {
@@ -60,7 +60,7 @@ class Recipe:
             where it names a dataset with a gallery, the classifier elsewhere).
         skip_unreadable: train without the photographs that can't be read, instead of refusing.
         batch_size: photographs in a batch of embedding.
-        workers: processes that decode and augment; -1 for one less than there are cores, 7 at most.
+        workers: processes that decode; -1 for one less than there are cores, 7 at most.
     """
 
     name: str = "seed"

@@ -1,18 +1,19 @@
 """Batches for the triplet loss: P individuals, K photographs of each (Hermans, Beyer, Leibe 2017, section 2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Draw", "PKSampler", "ShuffledSampler"]
+__all__ = ["Batch", "PKSampler", "ShuffledSampler"]
 
 
-class Draw(NamedTuple):
-    """One place in a batch: which photograph, and the seed of the augmentation that it gets there."""
+class Batch(NamedTuple):
+    """Photographs that are learned from in one step, and the seed of their augmentations."""
 
-    place: int
+    places: np.ndarray
+    """(B,) integers."""
     seed: int
 
 
@@ -25,33 +26,33 @@ class PKSampler:
     again until there are K: each place has its own augmentation, so these are the report's augmented copies.
 
     Attributes:
-        identities: per photograph the individual's id.
+        places: (M,) integers, the photographs to learn from.
+        identities: (M,) the individual on each.
         individuals: P, at most so many individuals a batch.
         photographs: K, the photographs of each.
         seed: the same seed and epoch give the same batches.
         epoch: set by who iterates, before each epoch.
     """
 
-    identities: Sequence[str] | np.ndarray
+    places: np.ndarray
+    identities: np.ndarray
     individuals: int
     photographs: int
     seed: int
     epoch: int = 0
 
     def __post_init__(self) -> None:
-        labels = np.asarray(self.identities)
-        self._photographs_of = [np.flatnonzero(labels == identity) for identity in np.unique(labels)]
+        self._photographs_of = _grouped(self.places, self.identities)
 
     def __len__(self) -> int:
         return -(-len(self._photographs_of) // self.individuals)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self._photographs_of))
         for batch in np.array_split(order, len(self)):
             chosen = np.concatenate([self._draw(self._photographs_of[individual], rng) for individual in batch])
-            seeds = rng.integers(2**63, size=len(chosen))
-            yield [Draw(int(place), int(seed)) for place, seed in zip(chosen, seeds, strict=True)]
+            yield Batch(chosen, int(rng.integers(2**63)))
 
     def _draw(self, photographs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """K of an individual's photographs, all of them before any comes again. (K,)"""
@@ -65,30 +66,40 @@ class ShuffledSampler:
 
     Classes of very different size are balanced: in each epoch every class gives as many places as the largest, its
     photographs coming again with other augmentations, but at most `repeat` times as many as it has.
+
+    Attributes:
+        places: (M,) integers, the photographs to learn from.
+        labels: (M,) the class of each.
+        batch_size: photographs in a batch, at most.
+        seed, epoch: as for `PKSampler`.
+        repeat: how often a photograph of a small class may come in an epoch.
     """
 
-    labels: Sequence[str] | np.ndarray
+    places: np.ndarray
+    labels: np.ndarray
     batch_size: int
     seed: int
     repeat: int = 4
     epoch: int = 0
 
     def __post_init__(self) -> None:
-        labels = np.asarray(self.labels)
-        self._photographs_of = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        self._photographs_of = _grouped(self.places, self.labels)
         largest = max(map(len, self._photographs_of))
-        self._places = [min(largest, self.repeat * len(photographs)) for photographs in self._photographs_of]
+        self._counts = [min(largest, self.repeat * len(photographs)) for photographs in self._photographs_of]
 
     def __len__(self) -> int:
-        return -(-sum(self._places) // self.batch_size)
+        return -(-sum(self._counts) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng([self.seed, self.epoch])
         drawn = [
-            np.concatenate([rng.permutation(photographs) for _ in range(-(-places // len(photographs)))])[:places]
-            for photographs, places in zip(self._photographs_of, self._places, strict=True)
+            np.concatenate([rng.permutation(photographs) for _ in range(-(-count // len(photographs)))])[:count]
+            for photographs, count in zip(self._photographs_of, self._counts, strict=True)
         ]
-        order = rng.permutation(np.concatenate(drawn))
-        seeds = rng.integers(2**63, size=len(order))
-        for batch in np.array_split(np.arange(len(order)), len(self)):
-            yield [Draw(int(order[place]), int(seeds[place])) for place in batch]
+        for batch in np.array_split(rng.permutation(np.concatenate(drawn)), len(self)):
+            yield Batch(batch, int(rng.integers(2**63)))
+
+
+def _grouped(places: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """The places of each label, labels in ascending order."""
+    return [places[labels == label] for label in np.unique(labels)]

@@ -7,7 +7,7 @@ A network's file in the weights folder appears when it is trained to its end; un
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from reid import InputError
 from reid.calibration import hold_out
 from reid.catalogue import Catalogue
 from reid.files import atomically, read_json, sha256_of, write_json, write_table
-from reid.images import PhotographStore, scratch_folder, store_photographs, training_loader
+from reid.images import PhotographStore, scratch_folder, store_photographs, training_batches
 from reid.losses import batch_hard_triplet, pairwise_distances
 from reid.networks import Network, NetworkPlan, best_device, build_network, embed, plan_network, save_network
 from reid.progress import say, track
@@ -57,7 +57,7 @@ class Work:
         file: its name in the weights folder.
         plan: what to build.
         sampler: draws the batches of an epoch.
-        loader: the sampler's batches: photographs (B, 3, S, S) uint8 and targets (B,).
+        targets: (N,) integers, the class or individual of every photograph.
         loss_of: outputs (B, D), targets (B,) -> the loss, and figures to log.
         accuracy_of: on photographs that the network does not learn from; None when there are none.
         epochs: the limit.
@@ -67,7 +67,7 @@ class Work:
     file: str
     plan: NetworkPlan
     sampler: PKSampler | ShuffledSampler
-    loader: Iterable[tuple[Tensor, Tensor]]
+    targets: np.ndarray
     loss_of: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, float]]]
     accuracy_of: Callable[[Network], float | None]
     epochs: int
@@ -113,7 +113,7 @@ def train_networks(
                 say(f"{file}: trained already")
                 continue
             work = species_work(photographs, recipe) if file == SPECIES else encoder_work(file, photographs, recipe)
-            _fit(work, recipe, folder, init)
+            _fit(work, store, recipe, folder, init)
     return fingerprint
 
 
@@ -207,7 +207,7 @@ def species_work(photographs: Photographs, recipe: Recipe) -> Work:
     plan = plan_network(
         recipe.trunk, recipe.image_size, classes=tuple(classes.tolist()), trained_on=tuple(image_ids[train_on].tolist())
     )
-    sampler = ShuffledSampler(datasets[train_on], recipe.species_batch, seed=recipe.seed)
+    sampler = ShuffledSampler(train_on, targets[train_on], recipe.species_batch, seed=recipe.seed)
 
     def loss_of(logits: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
         return functional.cross_entropy(logits, target), {}
@@ -218,8 +218,7 @@ def species_work(photographs: Photographs, recipe: Recipe) -> Work:
         logits = embed(network, photographs.batches(validate_on, recipe))
         return float((logits.argmax(1).numpy() == targets[validate_on]).mean())
 
-    loader = training_loader(photographs.store, train_on, targets[train_on], recipe, sampler)
-    return Work(SPECIES, plan, sampler, loader, loss_of, accuracy_of, recipe.species_epochs, validate_every=1)
+    return Work(SPECIES, plan, sampler, targets, loss_of, accuracy_of, recipe.species_epochs, validate_every=1)
 
 
 def encoder_work(file: str, photographs: Photographs, recipe: Recipe) -> Work:
@@ -231,7 +230,7 @@ def encoder_work(file: str, photographs: Photographs, recipe: Recipe) -> Work:
     held_out = hold_out(database.of(dataset), recipe)
     train_on = own[readable & ~held_out.individuals & ~held_out.photographs]
     validate_on = own[readable & held_out.individuals]
-    individuals, targets = np.unique(np.array(database.identities), return_inverse=True)
+    targets = np.unique(np.array(database.identities), return_inverse=True)[1]
     if len(np.unique(targets[train_on])) < 2:
         raise InputError(
             f"{database.root / 'metadata.csv'}: dataset {dataset}: a triplet loss needs two individuals to learn "
@@ -247,10 +246,7 @@ def encoder_work(file: str, photographs: Photographs, recipe: Recipe) -> Work:
         trained_on=tuple(image_ids[train_on].tolist()),
     )
     sampler = PKSampler(
-        individuals[targets[train_on]],
-        recipe.individuals_per_batch,
-        recipe.photographs_per_individual,
-        seed=recipe.seed,
+        train_on, targets[train_on], recipe.individuals_per_batch, recipe.photographs_per_individual, seed=recipe.seed
     )
     margin = None if recipe.soft_margin else recipe.margin
 
@@ -261,8 +257,7 @@ def encoder_work(file: str, photographs: Photographs, recipe: Recipe) -> Work:
     def accuracy_of(network: Network) -> float | None:
         return rank1_accuracy(embed(network, photographs.batches(validate_on, recipe)), targets[validate_on])
 
-    loader = training_loader(photographs.store, train_on, targets[train_on], recipe, sampler)
-    return Work(file, plan, sampler, loader, loss_of, accuracy_of, recipe.epochs, recipe.validate_every)
+    return Work(file, plan, sampler, targets, loss_of, accuracy_of, recipe.epochs, recipe.validate_every)
 
 
 def rank1_accuracy(vectors: Tensor, labels: np.ndarray) -> float | None:
@@ -282,7 +277,7 @@ def rank1_accuracy(vectors: Tensor, labels: np.ndarray) -> float | None:
     return float((labels[nearest] == labels)[has_partner].mean())
 
 
-def _fit(work: Work, recipe: Recipe, folder: Path, init: Path | None) -> None:
+def _fit(work: Work, store: PhotographStore, recipe: Recipe, folder: Path, init: Path | None) -> None:
     """Trains until the validation accuracy or the epoch limit is reached, then writes the network's file."""
     name, device = work.file.removesuffix(".safetensors"), best_device()
     checkpoint = folder / RUN_FOLDER / f"{name}.checkpoint.pt"
@@ -297,7 +292,7 @@ def _fit(work: Work, recipe: Recipe, folder: Path, init: Path | None) -> None:
     reached = bool(history) and history[-1]["accuracy"] >= recipe.stop_accuracy
     while done < work.epochs and not reached:
         stop = min(work.epochs, done + work.validate_every)
-        figures = _train_epochs(work, range(done, stop), network, optimizer, schedule)
+        figures = _train_epochs(work, store, recipe, range(done, stop), network, optimizer, schedule)
         done, accuracy = stop, work.accuracy_of(network)
         history.append({"epoch": done, **figures, "accuracy": float("nan") if accuracy is None else accuracy})
         reached = accuracy is not None and accuracy >= recipe.stop_accuracy
@@ -311,7 +306,13 @@ def _fit(work: Work, recipe: Recipe, folder: Path, init: Path | None) -> None:
 
 
 def _train_epochs(
-    work: Work, epochs: range, network: Network, optimizer: torch.optim.Optimizer, schedule: LambdaLR
+    work: Work,
+    store: PhotographStore,
+    recipe: Recipe,
+    epochs: range,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    schedule: LambdaLR,
 ) -> dict[str, float]:
     """Runs some epochs; gives the means of what was logged, and photographs per second."""
     network.train()
@@ -320,9 +321,9 @@ def _train_epochs(
     photographs, started = 0, time.monotonic()
     for epoch in epochs:
         work.sampler.epoch = epoch
-        for pixels, targets in track(work.loader, f"training {work.file} epoch {epoch + 1}", total=len(work.sampler)):
-            outputs = network(pixels.to(device, non_blocking=True))
-            loss, figures = work.loss_of(outputs, targets.to(device, non_blocking=True))
+        batches = training_batches(store, work.targets, recipe, work.sampler, device)
+        for pixels, targets in track(batches, f"training {work.file} epoch {epoch + 1}", total=len(work.sampler)):
+            loss, figures = work.loss_of(network(pixels), targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
