@@ -13,7 +13,7 @@ import pandas as pd
 
 from reid import InputError
 
-__all__ = ["atomically", "read_json", "read_table", "sha256_of", "write_json", "write_table"]
+__all__ = ["atomically", "read_json", "read_table", "sha256_of", "write_bytes", "write_json", "write_table"]
 
 
 @contextmanager
@@ -40,6 +40,12 @@ def atomically(path: Path) -> Iterator[Path]:
         ) from problem
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    with atomically(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def sha256_of(path: Path) -> str:

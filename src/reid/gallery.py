@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from reid import InputError
 from reid.calibration import HeldOut, Threshold, fit_threshold
 from reid.catalogue import Catalogue
-from reid.files import atomically, read_json, write_json
+from reid.files import read_json, write_bytes, write_json
 from reid.images import photograph_batches
 from reid.losses import pairwise_distances
 from reid.networks import Network, best_device, embed, load_network
@@ -163,8 +163,7 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
         "vectors": gallery.embeddings.vectors.contiguous(),
         "rows": torch.from_numpy(np.frombuffer(rows, dtype=np.uint8).copy()),
     }
-    with atomically(path) as temporary:
-        save_file(tensors, temporary)
+    write_bytes(path, save(tensors))
 
 
 def load_gallery(path: Path) -> Gallery:

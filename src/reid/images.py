@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from reid import InputError
 from reid.catalogue import Catalogue
 from reid.files import sha256_of
 from reid.progress import track
@@ -152,6 +153,14 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
     file = folder / "photographs.npy"
     shape = (len(catalogue), 3, recipe.image_size, recipe.image_size)
     pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    try:
+        with file.open("r+b") as opened:  # a mapped file on a full disk would kill the process instead
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    except OSError as problem:
+        raise InputError(
+            f"{file}: {file.stat().st_size / 1e9:.1f} GB of decoded photographs don't fit there ({problem.strerror}); "
+            "name a larger disk with the variable TMPDIR"
+        ) from None
     problems: list[str] = []
     for batch, batch_problems in photograph_batches(catalogue.paths, recipe, "decoding photographs"):
         pixels[len(problems) : len(problems) + len(batch)] = batch.numpy()

@@ -15,11 +15,11 @@ from typing import Any, cast
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from reid import InputError
-from reid.files import atomically
+from reid.files import write_bytes
 
 __all__ = [
     "Network",
@@ -175,8 +175,7 @@ def _load_trunk(trunk: nn.Module, path: Path) -> None:
 def save_network(path: Path, network: Network) -> None:
     """Writes the weights and the plan into one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with atomically(path) as temporary:
-        save_file(tensors, temporary, metadata={"plan": json.dumps(asdict(network.plan))})
+    write_bytes(path, save(tensors, metadata={"plan": json.dumps(asdict(network.plan))}))
 
 
 def load_network(path: Path) -> Network:

@@ -4,6 +4,7 @@ A network's file in the weights folder appears when it is trained to its end; un
 `training/` beside it, and the same command goes on from there.
 """
 
+import io
 import json
 import math
 import time
@@ -22,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from reid import InputError
 from reid.calibration import hold_out
 from reid.catalogue import Catalogue
-from reid.files import atomically, read_json, sha256_of, write_json, write_table
+from reid.files import read_json, sha256_of, write_bytes, write_json, write_table
 from reid.images import PhotographStore, scratch_folder, store_photographs, training_batches
 from reid.losses import batch_hard_triplet, pairwise_distances
 from reid.networks import Network, NetworkPlan, best_device, build_network, embed, plan_network, save_network
@@ -357,8 +358,9 @@ def _save_checkpoint(
         "schedule": schedule.state_dict(),
         "history": history,
     }
-    with atomically(path) as temporary:
-        torch.save(state, temporary)
+    written = io.BytesIO()  # a full disk is then an OSError, which is told as such
+    torch.save(state, written)
+    write_bytes(path, written.getvalue())
 
 
 def _restore(

@@ -1,0 +1,118 @@
+"""Worlds to test on: a tiny one of plain patterns, the toy world with its trained weights, and real photographs."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from reid.toy import draw_world
+
+from reid import cli
+from reid.catalogue import COLUMNS
+from reid.recipe import RECIPES, Recipe, override
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+TINY = ["trunk=test_resnet", "image_size=32", "embedding_size=8", "epochs=4", "validate_every=2", "species_epochs=2",
+        "stop_accuracy=2", "calibration_splits=5", "workers=0"]  # fmt: skip
+"""Settings of a training that takes a second or two."""
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    return override(RECIPES["toy"], TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_settings() -> list[str]:
+    """The tiny recipe as arguments of the command line."""
+    return ["--recipe", "toy", *(word for setting in TINY for word in ("--set", setting))]
+
+
+def draw_patterns(folder: Path, seed: int = 0, individuals: int = 6, photographs: int = 4) -> Path:
+    """Two datasets whose individuals are coarse random patterns, and two query photographs of each and of a new one."""
+    rng = np.random.default_rng(seed)
+    rows, answers = [], []
+    for dataset in ("Checks", "Dots"):
+        for number in range(individuals + 1):
+            is_new = number == individuals
+            pattern = rng.integers(0, 256, size=(4, 4, 3))
+            for photograph in range(0 if is_new else -photographs, 2):
+                split = "database" if photograph < 0 else "query"
+                path = f"images/{dataset}/{split}/{rng.integers(2**40):010x}.jpg"
+                pixels = np.clip(pattern + rng.normal(scale=12, size=pattern.shape), 0, 255).astype(np.uint8)
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).resize((48, 40), Image.Resampling.NEAREST).save(folder / path)
+                image_id, identity = str(len(rows)), f"{dataset}_{number}"
+                known = identity if split == "database" else ""
+                rows.append((image_id, known, path, "", "", dataset.lower(), split, dataset))
+                if split == "query":
+                    answers.append((image_id, identity, is_new, dataset, "Private"))
+    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "metadata.csv", index=False)
+    solution = pd.DataFrame(answers, columns=["image_id", "identity", "new_identity", "dataset", "Usage"])
+    solution.to_csv(folder / "solution.csv", index=False)
+    sample = solution[["image_id"]].assign(identity="new_individual")
+    sample.to_csv(folder / "sample_submission.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def patterns_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_patterns(tmp_path_factory.mktemp("patterns"))
+
+
+@pytest.fixture
+def patterns(patterns_original: Path, tmp_path: Path) -> Path:
+    """A data folder of its own, to be damaged."""
+    return Path(shutil.copytree(patterns_original, tmp_path / "patterns"))
+
+
+@pytest.fixture(scope="session")
+def patterns_weights_original(
+    patterns_original: Path, tiny_settings: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("weights") / "patterns"
+    assert cli.main(["train", str(patterns_original), "--out", str(folder), *tiny_settings]) == 0
+    return folder
+
+
+@pytest.fixture
+def patterns_weights(patterns_weights_original: Path, tmp_path: Path) -> Path:
+    """A weights folder of its own, to be damaged."""
+    return Path(shutil.copytree(patterns_weights_original, tmp_path / "weights"))
+
+
+@pytest.fixture
+def edit_rows(patterns: Path) -> Callable[[Callable[[pd.DataFrame], pd.DataFrame]], None]:
+    """Changes the tiny world's metadata.csv."""
+
+    def edit(change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+        path = patterns / "metadata.csv"
+        change(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(path, index=False)
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def toy_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy") / "world"
+    draw_world(folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_weights(toy_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy") / "weights"
+    assert cli.main(["train", str(toy_world), "--out", str(folder), "--recipe", "toy"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reid_mini() -> Path:
+    """1,619 real photographs of three species."""
+    if not (SHARED / "reid-mini").is_dir():
+        pytest.skip("the folder ../shared/reid-mini with real photographs is not beside this checkout")
+    return SHARED / "reid-mini"

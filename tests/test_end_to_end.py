@@ -1,0 +1,169 @@
+"""The whole main job through the command line: on a tiny world for its words, on the toy world for its score, and on
+real photographs where they are there."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reid import NEW_INDIVIDUAL, cli
+from reid.catalogue import read_catalogue
+from reid.gallery import load_gallery
+from reid.scoring import overall, read_solution, read_submission, score_submission
+from reid.submission import predict
+from reid.weights import open_weights
+
+
+def run(*words: object) -> int:
+    return cli.main([str(word) for word in words])
+
+
+def score(submission: Path, data: Path) -> float:
+    return overall(score_submission(read_submission(submission), read_solution(data / "solution.csv")))
+
+
+def test_the_toy_world_is_solved(toy_world: Path, toy_weights: Path, tmp_path: Path) -> None:
+    assert run("predict", toy_world, "--weights", toy_weights, "--out", tmp_path / "s.csv") == 0
+    assert run("check", toy_world, "--submission", tmp_path / "s.csv") == 0
+    scores = score_submission(read_submission(tmp_path / "s.csv"), read_solution(toy_world / "solution.csv"))
+    assert overall(scores) > 0.7, scores
+    assert min(one.score for one in scores.values()) > 0.5, scores
+
+
+def test_shuffled_labels_bring_the_toy_world_down_to_chance(toy_world: Path, tmp_path: Path) -> None:
+    shuffled = Path(shutil.copytree(toy_world, tmp_path / "shuffled"))
+    table = pd.read_csv(shuffled / "metadata.csv", dtype=str, keep_default_na=False)
+    rng = np.random.default_rng(0)
+    for dataset in set(table["dataset"]):
+        own = table.index[(table["dataset"] == dataset) & (table["split"] == "database")]
+        table.loc[own, "identity"] = rng.permutation(table.loc[own, "identity"])
+    table.to_csv(shuffled / "metadata.csv", index=False)
+    quick = ["--recipe", "toy", "--set", "epochs=8", "--set", "validate_every=8"]  # there is nothing to learn
+    assert run("train", shuffled, "--out", tmp_path / "w", *quick) == 0
+    assert run("predict", shuffled, "--weights", tmp_path / "w", "--out", tmp_path / "s.csv") == 0
+    assert score(tmp_path / "s.csv", toy_world) < 0.35
+
+
+def test_the_expected_score_is_what_comes_out_on_the_toy_world(
+    toy_world: Path, toy_weights: Path, tmp_path: Path
+) -> None:
+    expected = json.loads((toy_weights / "calibration.json").read_text())
+    run("predict", toy_world, "--weights", toy_weights, "--out", tmp_path / "s.csv")
+    mean = np.mean([one["score"] for one in expected.values()])
+    assert score(tmp_path / "s.csv", toy_world) == pytest.approx(mean, abs=0.2)
+
+
+@pytest.mark.parametrize("route", ["classifier", "column", "auto"])
+def test_every_route_answers_every_query_once_in_the_samples_order(
+    route: str, patterns: Path, patterns_weights: Path, tmp_path: Path
+) -> None:
+    sample = pd.read_csv(patterns / "sample_submission.csv", dtype=str).iloc[::-1]
+    sample.to_csv(patterns / "sample_submission.csv", index=False)
+    assert run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv", "--route", route) == 0
+    answers = pd.read_csv(tmp_path / "s.csv", dtype=str, keep_default_na=False)
+    assert list(answers.columns) == ["image_id", "identity"]
+    assert list(answers["image_id"]) == list(sample["image_id"])
+    known = set(read_catalogue(patterns).database.identities)
+    assert set(answers["identity"]) <= known | {NEW_INDIVIDUAL}
+
+
+def test_a_database_photograph_asked_for_is_found_at_distance_zero(
+    patterns: Path, patterns_weights: Path, edit_rows: Callable
+) -> None:
+    """Enrolment and prediction see the same pixels: a query that is a copy of a database file is that individual."""
+    catalogue = read_catalogue(patterns)
+    for query, known in zip(catalogue.query.paths, catalogue.database.paths, strict=False):
+        shutil.copy(known, query)
+    weights = open_weights(patterns_weights)
+    matches = predict(catalogue, weights, weights.recipe).matches
+    asked = dict(zip(catalogue.query.image_ids, catalogue.database.image_ids, strict=False))
+    for row in matches[matches["dataset"] == matches["column"]].itertuples():
+        if catalogue.table.set_index("image_id").at[asked[row.image_id], "dataset"] == row.dataset:
+            assert row.photograph == asked[row.image_id]
+            assert row.distance < 1e-2
+
+
+def test_a_query_that_cannot_be_read_is_called_new_and_named(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = read_catalogue(patterns).query.table.iloc[2]
+    (patterns / broken["path"]).unlink()
+    assert run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv") == 0
+    answers = pd.read_csv(tmp_path / "s.csv", dtype=str).set_index("image_id")["identity"]
+    assert answers[broken["image_id"]] == NEW_INDIVIDUAL
+    assert (
+        f"image_id {broken['image_id']} can't be read (no such file): called new_individual" in capsys.readouterr().out
+    )
+
+
+def test_the_same_weights_give_the_same_bytes(patterns: Path, patterns_weights: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_enroll_and_calibrate_again_leave_a_whole_folder_with_the_new_individuals(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, edit_rows: Callable
+) -> None:
+    edit_rows(lambda table: table.assign(identity=table["identity"].replace("Dots_0", "Dots_renamed")))
+    assert run("enroll", patterns, "--weights", patterns_weights) == 0
+    assert run("calibrate", patterns, "--weights", patterns_weights, "--set", "calibration_splits=7") == 0
+    assert "Dots_renamed" in load_gallery(patterns_weights / "Dots.gallery.safetensors").identity
+    assert open_weights(patterns_weights).recipe.calibration_splits == 7
+
+
+def test_the_classifiers_dissent_is_counted_whatever_the_route(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv", "--route", "column")
+    assert "species classifier and dataset column differ on" in capsys.readouterr().out
+
+
+def test_a_query_of_an_unknown_dataset_needs_the_classifier(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_rows(
+        lambda table: table.assign(
+            dataset=table["dataset"].mask((table.index > 50) & (table["split"] == "query"), "Zebras")
+        )
+    )
+    predict_it = ["predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv"]
+    assert run(*predict_it, "--route", "column") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "expected one of Checks, Dots" in error
+    assert "found 'Zebras'. With --route auto the classifier decides" in error
+    assert not (tmp_path / "s.csv").exists()
+    assert run(*predict_it, "--route", "auto") == 0
+
+
+def test_every_verb_says_what_it_made_and_what_is_next(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, made in [
+        (["check", patterns], "no fault in"),
+        (["enroll", patterns, "--weights", patterns_weights], "enrolled 48 photographs"),
+        (["calibrate", patterns, "--weights", patterns_weights], "wrote the thresholds"),
+        (["predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv"], "wrote 28 answers"),
+    ]:
+        assert run(*words) == 0
+        printed = capsys.readouterr().out
+        assert made in printed
+        assert "next: python -m reid" in printed
+
+
+def test_real_photographs_go_through(reid_mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few_steps = ["--recipe", "toy", "--set", "epochs=2", "--set", "validate_every=1", "--set", "species_epochs=1"]
+    assert run("check", reid_mini) == 0
+    assert run("train", reid_mini, "--out", tmp_path / "w", *few_steps) == 0
+    assert run("predict", reid_mini, "--weights", tmp_path / "w", "--out", tmp_path / "s.csv") == 0
+    assert run("check", reid_mini, "--submission", tmp_path / "s.csv") == 0
+    capsys.readouterr()
+    assert run("score", tmp_path / "s.csv", reid_mini / "solution.csv", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["datasets"]) == {"Holstein2025", "LionData", "NyalaData"}
+    assert 0 < told["overall"] < 1

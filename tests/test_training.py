@@ -1,0 +1,167 @@
+"""Training from the first photograph to the weights folder: same seed same weights, resume, refusals."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from reid import InputError, training
+from reid.catalogue import read_catalogue
+from reid.networks import load_network
+from reid.recipe import Recipe, override
+from reid.training import rank1_accuracy, train_networks
+
+NETWORKS = ["species.safetensors", "Checks.safetensors", "Dots.safetensors"]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    one, other = load_file(a), load_file(b)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_same_seed_gives_the_same_weights_however_many_workers(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    for name, settings in (("a", []), ("b", ["workers=2"]), ("c", ["seed=1"])):
+        train_networks(read_catalogue(patterns), override(tiny_recipe, settings), tmp_path / name)
+    for file in NETWORKS:
+        assert same_weights(tmp_path / "a" / file, tmp_path / "b" / file)
+        assert not same_weights(tmp_path / "a" / file, tmp_path / "c" / file)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    patterns: Path,
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    catalogue = read_catalogue(patterns)
+    train_networks(catalogue, tiny_recipe, tmp_path / "straight")
+    train_epochs, calls = training._train_epochs, []
+
+    def dies_at_the_second_validation_of_dots(work, *rest):
+        calls.append(work.file)
+        if calls.count("Dots.safetensors") == 2:
+            raise KeyboardInterrupt
+        return train_epochs(work, *rest)
+
+    monkeypatch.setattr(training, "_train_epochs", dies_at_the_second_validation_of_dots)
+    with pytest.raises(KeyboardInterrupt):
+        train_networks(catalogue, tiny_recipe, tmp_path / "broken")
+    assert not (tmp_path / "broken" / "Dots.safetensors").exists()
+    monkeypatch.setattr(training, "_train_epochs", train_epochs)
+    train_networks(catalogue, tiny_recipe, tmp_path / "broken")
+    assert "Dots: going on after epoch 2" in capsys.readouterr().out
+    for file in NETWORKS:
+        assert same_weights(tmp_path / "straight" / file, tmp_path / "broken" / file)
+
+
+def test_training_stops_at_the_accuracy_that_is_asked_for(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = override(tiny_recipe, ["stop_accuracy=0.01", "epochs=50"])
+    train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
+    history = pd.read_csv(tmp_path / "w" / "training" / "Checks.history.csv")
+    assert len(history) == 1
+    assert history["accuracy"].iloc[-1] >= 0.01
+    assert set(history) >= {"epoch", "loss", "active", "norm", "accuracy", "images_per_second"}
+
+
+def test_an_encoder_learns_from_neither_queries_nor_what_is_held_out(patterns_weights: Path, patterns: Path) -> None:
+    table = read_catalogue(patterns).database.table.set_index("image_id")
+    for dataset in ("Checks", "Dots"):
+        learned = load_network(patterns_weights / f"{dataset}.safetensors").plan.trained_on
+        own = table[table["dataset"] == dataset]
+        assert set(learned) < set(own.index)
+        photographs = own.loc[list(learned), "identity"].value_counts()
+        assert len(photographs) == 5  # one individual of six is held out
+        assert set(photographs) == {3, 4}  # and a photograph each of some others
+
+
+def test_labels_reach_the_loss_with_their_own_photographs(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """A wrong join would leave these simple patterns unlearned."""
+    recipe = override(tiny_recipe, ["epochs=30", "validate_every=30", "augmentations=", "held_out_individuals=0"])
+    train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
+    history = pd.read_csv(tmp_path / "w" / "training" / "Dots.history.csv")
+    assert history["active"].iloc[-1] < 0.35
+    assert history["loss"].iloc[-1] < np.log(2)
+
+
+def test_another_recipe_or_other_data_is_refused_with_the_difference(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+) -> None:
+    train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
+    with pytest.raises(InputError, match=r"recipe field epochs was 4, is 5.*--fresh"):
+        train_networks(read_catalogue(patterns), override(tiny_recipe, ["epochs=5"]), tmp_path / "w")
+    edit_rows(lambda table: table[table["image_id"] != "0"])
+    with pytest.raises(InputError, match="the data has changed"):
+        train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
+    train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w", fresh=True)
+
+
+def test_fresh_removes_only_what_training_writes(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "notes.txt").write_text("mine")
+    train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w", fresh=True)
+    assert (tmp_path / "w" / "notes.txt").read_text() == "mine"
+
+
+def test_a_photograph_that_cannot_be_read_stops_training_unless_told_otherwise(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue = read_catalogue(patterns)
+    broken = catalogue.database.table.iloc[3]
+    (patterns / broken["path"]).write_bytes(b"\xff\xd8 no photograph")
+    with pytest.raises(
+        InputError, match=rf"1 photographs can't be read.*row 5 \(image_id {broken['image_id']},.*skip_unreadable=true"
+    ):
+        train_networks(catalogue, tiny_recipe, tmp_path / "w")
+    train_networks(catalogue, override(tiny_recipe, ["skip_unreadable=true"]), tmp_path / "w", fresh=True)
+    assert f"image_id {broken['image_id']}" in capsys.readouterr().out
+    assert broken["image_id"] not in load_network(tmp_path / "w" / "Checks.safetensors").plan.trained_on
+
+
+def test_a_dataset_without_database_rows_is_refused(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+) -> None:
+    edit_rows(lambda table: table[(table["dataset"] != "Dots") | (table["split"] == "query")])
+    with pytest.raises(InputError, match=r"dataset Dots has 14 query rows and no database row"):
+        train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
+
+
+def test_one_individual_alone_cannot_be_trained_on(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+) -> None:
+    edit_rows(
+        lambda table: table.assign(identity=table["identity"].mask(table["identity"].str.startswith("Dots"), "Dots_0"))
+    )
+    with pytest.raises(InputError, match=r"dataset Dots: a triplet loss needs two individuals.*found 1"):
+        train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
+
+
+def test_a_single_dataset_needs_no_species_classifier(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+) -> None:
+    edit_rows(lambda table: table[table["dataset"] == "Dots"])
+    train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
+    assert sorted(path.name for path in (tmp_path / "w").glob("*.safetensors")) == ["Dots.safetensors"]
+
+
+def test_weights_from_elsewhere_are_not_overwritten(
+    patterns: Path, patterns_weights: Path, tiny_recipe: Recipe
+) -> None:
+    shutil.rmtree(patterns_weights / "training")
+    with pytest.raises(InputError, match=r"found weights from elsewhere.*--fresh"):
+        train_networks(read_catalogue(patterns), tiny_recipe, patterns_weights)
+
+
+def test_rank1_accuracy_counts_only_those_with_a_partner() -> None:
+    vectors = torch.tensor([[0.0], [0.1], [5.0], [5.2], [9.0]])
+    assert rank1_accuracy(vectors, np.array([0, 0, 1, 1, 2])) == 1.0
+    assert rank1_accuracy(vectors, np.array([0, 1, 0, 1, 2])) == 0.0
+    assert rank1_accuracy(vectors, np.arange(5)) is None
+    assert rank1_accuracy(vectors[:0], np.array([], dtype=int)) is None
