@@ -22,8 +22,9 @@ __all__ = ["COLUMNS", "Catalogue", "describe", "find_faults", "read_catalogue", 
 
 COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
 SPLITS = ("database", "query")
-DATASET_NAME = re.compile(r"(?!species$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE)
-"""A dataset's name becomes a file's name in the weights folder, beside `species.safetensors`."""
+DATASET_NAME = re.compile(r"(?!species$|.*\.gallery$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE)
+"""A dataset's name becomes a file's name in the weights folder, beside `species.safetensors` and other datasets'
+`NAME.gallery.safetensors`."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,7 @@ class Catalogue:
 
         Sizes instead of contents, because 13,000 photographs are 13 GB to read.
         """
-        sizes = [str(path.stat().st_size) if path.is_file() else "missing" for path in self.paths]
-        rows = self.table.assign(size=sizes).sort_values("image_id")[[*COLUMNS, "size"]]
+        rows = self.table.assign(size=[_size(path) for path in self.paths]).sort_values("image_id")[[*COLUMNS, "size"]]
         return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
     def row_name(self, image_id: str) -> str:
@@ -135,7 +135,9 @@ def read_rows(folder: Path) -> Catalogue:
     table = read_table(folder / "metadata.csv", COLUMNS)
     if table.empty:
         raise InputError(f"{folder / 'metadata.csv'}: expected one row per photograph, found none below the header")
-    days = pd.to_datetime(table["date"].where(table["date"] != "", None), errors="coerce", format="ISO8601")
+    # the day as it is written, whatever the clock and the time zone; without this pandas takes "now" for a date
+    dates = table["date"].str.extract(r"^(\d{4}(?:-?\d\d){0,2})(?:[T ].*)?$", expand=False)
+    days = pd.to_datetime(dates, errors="coerce", format="ISO8601")
     table["day"] = days.dt.strftime("%Y-%m-%d").fillna("").astype(object)
     # a query's identity is what is asked for: where a file gives it away, nothing downstream may see it
     table.loc[table["split"] == "query", "identity"] = ""
@@ -164,7 +166,7 @@ def find_faults(catalogue: Catalogue) -> list[str]:
             (database | (table["dataset"] != ""))
             & ~table["dataset"].map(lambda name: bool(DATASET_NAME.fullmatch(name))),
             "dataset",
-            "expected a name of letters, digits, '_', '-' and '.' (it names files), other than 'species'",
+            "expected a name of letters, digits, '_', '-', '.' (it names files), other than 'species' and 'X.gallery'",
         ),
         (
             ~table["path"].map(_is_inside(catalogue.root)),
@@ -182,6 +184,13 @@ def find_faults(catalogue: Catalogue) -> list[str]:
             "expected rows with split 'database' to learn from, found none; add the photographs that are known"
         )
     return faults
+
+
+def _size(path: Path) -> str:
+    try:
+        return str(path.stat().st_size) if path.is_file() else "missing"
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return "missing"
 
 
 def _is_inside(root: Path) -> "_Inside":

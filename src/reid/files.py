@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ def atomically(path: Path) -> Iterator[Path]:
             "Free some space or choose a folder that can be written, then run the command again"
         ) from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing there, or a place that can hold nothing
+            temporary.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -91,15 +92,13 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         One row per record, every cell a `str`. Row i of the table is record i + 1 of the file, its header not counted.
 
     Raises:
-        InputError: the file is missing or no such CSV; a column is missing or stands twice.
+        InputError: the file is missing or no such CSV; a column is missing or stands twice; a row has other columns.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as opened:
-            header = next(csv.reader(opened), [])
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        header, *records = _records(path) or [[]]
     except FileNotFoundError:
         raise InputError(f"{path}: expected a CSV file here, found none") from None
-    except (OSError, ValueError, csv.Error) as problem:  # pandas' parser errors are ValueErrors
+    except (OSError, ValueError) as problem:
         raise InputError(f"{path}: expected a CSV file in UTF-8, but it can't be read ({problem})") from None
     missing = [column for column in columns if column not in header]
     if missing:
@@ -112,4 +111,23 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise InputError(
             f"{path}: the first line names {', '.join(doubled)} more than once; keep one column of each name"
         )
-    return table
+    for place, record in enumerate(records):
+        if len(record) != len(header):  # pandas would fill up or cut off such a row without a word
+            raise InputError(
+                f"{path}: row {place + 2}: expected {len(header)} cells as in the first line, found {len(record)}; "
+                "a cell that holds a comma stands between double quotes"
+            )
+    return pd.DataFrame(records, columns=header, dtype=str)
+
+
+def _records(path: Path) -> list[list[str]]:
+    """The cells of every record, the header among them, without empty lines at the end."""
+    with open(path, encoding="utf-8-sig", newline="") as opened:
+        reader = csv.reader(opened, strict=True)
+        try:
+            records = list(reader)
+        except csv.Error as problem:
+            raise ValueError(f"line {reader.line_num}: {problem}") from None
+    while records and not records[-1]:
+        records.pop()
+    return records

@@ -38,8 +38,11 @@ __all__ = [
     "training_batches",
 ]
 
-BROKEN = (OSError, ValueError, SyntaxError, ArithmeticError, EOFError, struct.error)
-"""What Pillow's decoders raise on broken files."""
+BROKEN = (
+    *(OSError, ValueError, SyntaxError, ArithmeticError, EOFError, struct.error, RuntimeError, LookupError, TypeError),
+    Image.DecompressionBombError,
+)
+"""What Pillow's decoders raise on broken files (seen by changing random bytes; RuntimeError is AVIF's and DDS's)."""
 
 
 class UnreadableError(Exception):
@@ -65,21 +68,30 @@ def open_photograph(path: Path, size: int) -> np.ndarray:
     with _opened(path) as image:
         try:
             image.draft("RGB", (2 * size, 2 * size))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _as_rgb(ImageOps.exif_transpose(image))
         except BROKEN as problem:
             raise UnreadableError(f"it can't be decoded ({problem})") from None
     return np.asarray(upright.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _opened(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise UnreadableError("not a file" if path.exists() else "no such file")
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise UnreadableError("not a file" if path.exists() else "no such file")
         return Image.open(path)
     except Image.DecompressionBombError as problem:
         raise UnreadableError(str(problem)) from None
     except BROKEN as problem:
         raise UnreadableError(f"it is no image ({type(problem).__name__})") from None
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits of red, green and blue; transparency is left aside."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    if image.mode == "P":  # by this way Pillow doesn't warn of a palette with transparency
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 @dataclass
@@ -279,6 +291,7 @@ def _survey_file(path: Path) -> tuple[str, int, int, str]:
         with _opened(path) as image:
             image.load()
             width, height = image.size
+            ImageOps.exif_transpose(image, in_place=True)  # a broken EXIF tag stops `open_photograph` too
         return sha256_of(path), width, height, ""
     except UnreadableError as unreadable:
         return "", 0, 0, str(unreadable)

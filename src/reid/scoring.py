@@ -48,11 +48,19 @@ def score_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[s
 
     Args:
         submission: columns image_id, identity; any order.
-        solution: columns image_id, identity, new_identity (bool), dataset; every row of it is scored.
+        solution: columns image_id, identity, new_identity (bool), dataset; every row of it is scored. As with the
+            organisers, an individual that is new on one row is new on all.
 
     Raises:
-        InputError: a row of the solution has no answer.
+        InputError: a row of the solution has no answer, or more than one.
     """
+    doubled = submission["image_id"].duplicated().to_numpy()
+    if doubled.any():
+        place = int(doubled.argmax())
+        raise InputError(
+            f"submission: row {place + 2}: expected one answer for every image_id, found another one for "
+            f"{submission['image_id'].iloc[place]}; `python -m reid check DATA --submission CSV` lists every fault"
+        )
     answers = submission.set_index("image_id")["identity"]
     missing = sorted(set(solution["image_id"]) - set(answers.index))
     if missing:
@@ -60,8 +68,9 @@ def score_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[s
             f"submission: expected an answer for every image_id, {len(missing)} are missing, such as {missing[0]}"
         )
     answered = solution["image_id"].map(answers)
-    right = np.where(solution["new_identity"], answered == NEW_INDIVIDUAL, answered == solution["identity"])
-    rows = solution.assign(right=right.astype(float))
+    new = solution["identity"].isin(solution.loc[solution["new_identity"], "identity"])
+    right = np.where(new, answered == NEW_INDIVIDUAL, answered == solution["identity"])
+    rows = solution.assign(new_identity=new, right=right.astype(float))
     scores = {}
     for dataset, part in rows.groupby("dataset", sort=True):
         per_individual = part.groupby(["new_identity", "identity"])["right"].mean()

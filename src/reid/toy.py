@@ -26,10 +26,10 @@ __all__ = ["SPECIES", "Species", "draw_photograph", "draw_world"]
 SIZE = 180
 """Pixels on a photograph's side, about: small files, yet larger than what a toy network sees."""
 
-PHOTOGRAPHS = (16, 12, 10, 9, 8, 8, 7, 7, 6, 6, 6, 6, 5, 5, 5, 5, 4, 4, 4, 4, 3, 3, 3, 2, 2, 1, 1, 1)
+PHOTOGRAPHS = (16, 12, 10, 9, 8, 8, *[7] * 3, *[6] * 5, *[5] * 8, *[4] * 8, *[3] * 4, *[2] * 3, *[1] * 3)
 """Database photographs per individual: an imbalanced tail with singletons, as in the competition."""
 
-NEW_INDIVIDUALS = 8
+NEW_INDIVIDUALS = 10
 
 EXIF_ORIENTATION = 274
 TURNED_TAG = {Image.Transpose.ROTATE_90: 6, Image.Transpose.ROTATE_180: 3, Image.Transpose.ROTATE_270: 8}
@@ -287,7 +287,7 @@ def _take(
 ) -> tuple[dict[str, str], Image.Image]:
     """One photograph and its row of metadata.csv, without the image_id."""
     species, database = shot.species, shot.split == "database"
-    both_sides = shot.number % 5 == 0  # most individuals were only ever met from one side
+    both_sides = shot.number % 7 == 0  # most individuals were only ever met from one side
     flank = species.flanks[(shot.photograph if both_sides else shot.number) % len(species.flanks)]
     body = _body(shot, flank, seed, bodies)
     picture = draw_photograph(rng, body.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flank == "left" else body)

@@ -124,7 +124,13 @@ def open_weights(folder: Path, networks_only: bool = False) -> Weights:
         found = sha256_of(path)
         if found != expected:
             raise InputError(
-                f"{path}: expected sha256 {expected[:12]}..., found {found[:12]}...: it is not the file "
+                f"{path}: expected sha256 {str(expected)[:12]}..., found {found[:12]}...: it is not the file "
                 "that training wrote. Copy the weights folder again"
             )
+    wanted = [CALIBRATION] + [file for name in datasets for file in (encoder_file(name), gallery_file(name))]
+    unlisted = [file for file in wanted if file not in files]
+    if unlisted:
+        raise InputError(
+            f"{folder / MANIFEST}: it is damaged (no hash of {unlisted[0]}); copy the weights folder again"
+        )
     return Weights(folder, recipe, tuple(datasets), manifest)

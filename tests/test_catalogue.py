@@ -1,0 +1,146 @@
+"""metadata.csv as people write it, its faults in words, and the selections made of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from reid import InputError
+from reid.catalogue import COLUMNS, Catalogue, find_faults, read_catalogue, read_rows
+
+HEADER = ",".join(COLUMNS)
+GOOD = "1,leo,a.jpg,2020-05-01,left,lion,database,Lions"
+
+
+def write(folder: Path, *rows: str, header: str = HEADER, end: str = "\n", mark: str = "") -> Path:
+    (folder / "metadata.csv").write_bytes((mark + end.join([header, *rows]) + end).encode())
+    return folder
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_from_any_editor_is_read_alike(tmp_path: Path, end: str, mark: str) -> None:
+    rows = [GOOD, '2,"Leo, ""the\nold"" one",B.JPG,,,,database,Lions', "3,,c.jpg,,,,query,Lions"]
+    catalogue = read_catalogue(write(tmp_path, *rows, end=end, mark=mark))
+    assert catalogue.image_ids == ["1", "2", "3"]
+    assert [identity.replace("\r\n", "\n") for identity in catalogue.identities] == ["leo", 'Leo, "the\nold" one', ""]
+    assert list(catalogue.table["day"]) == ["2020-05-01", "", ""]
+
+
+def test_nothing_is_guessed_from_a_cell(tmp_path: Path) -> None:
+    row = "007,NA,a.jpg,,,null,database,1e3,x"
+    catalogue = read_catalogue(write(tmp_path, row, header=HEADER + ",notes"))
+    assert (catalogue.image_ids, catalogue.identities) == (["007"], ["NA"])
+    assert list(catalogue.by_dataset()) == ["1e3"]
+    assert list(catalogue.table["notes"]) == ["x"]
+
+
+def test_a_querys_identity_is_never_seen(tmp_path: Path) -> None:
+    assert read_catalogue(write(tmp_path, GOOD, "2,mia,b.jpg,,,,query,Lions")).query.identities == [""]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("1,mia,b.jpg,,,,database,Lions", "row 3, column image_id: expected every id once, it came before; found '1'"),
+        (",mia,b.jpg,,,,database,Lions", "row 3, column image_id: expected an id, found an empty cell"),
+        ("2,mia,b.jpg,,,,train,Lions", "row 3, column split: expected database or query; found 'train'"),
+        ("2,,b.jpg,,,,database,Lions", "row 3, column identity: expected the individual on a database row; found ''"),
+        ("2,new_individual,b.jpg,,,,database,Lions", "row 3, column identity: expected an individual;"),
+        (
+            "2,mia,../b.jpg,,,,database,Lions",
+            "row 3, column path: expected a relative path that stays in the data folder",
+        ),
+        ("2,mia,/etc/passwd,,,,database,Lions", "found '/etc/passwd'"),
+        ("2,mia,,,,,database,Lions", "row 3, column path:"),
+        ("2,mia,away/b.jpg,,,,database,Lions", "found 'away/b.jpg'"),
+        ("2,mia,b.jpg,,,,database,a/b", "row 3, column dataset: expected a name of letters, digits"),
+        ("2,mia,b.jpg,,,,database,", "row 3, column dataset:"),
+        ("2,mia,b.jpg,,,,database,Species", "other than 'species'"),
+        ("2,,b.jpg,,,,query,..", "row 3, column dataset:"),
+    ],
+)
+def test_a_fault_is_named_with_its_row(tmp_path: Path, row: str, words: str) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (data / "away").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError) as caught:
+        read_catalogue(write(data, GOOD, row))
+    assert words in str(caught.value)
+    assert str(data / "metadata.csv") in str(caught.value)
+
+
+def test_all_faults_are_found_and_the_first_is_told_with_the_way_to_the_others(tmp_path: Path) -> None:
+    data = write(tmp_path, "1,,../a.jpg,,,,nowhere,Lions", "1,leo,a.jpg,,,,query,Lions")
+    assert len(find_faults(read_rows(data))) == 4
+    with pytest.raises(InputError, match=r"\(3 more: `python -m reid check .*` lists them\)"):
+        read_catalogue(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "expected a CSV file here, found none"),
+        (b"", "missing: image_id, identity"),
+        (HEADER.encode() + b"\n", "expected one row per photograph, found none"),
+        (b"image_id;identity;path\n1;leo;a.jpg\n", "Separate the columns with commas"),
+        (HEADER.replace("split,", "").encode() + b"\n1,leo,a.jpg,,,,Lions\n", "missing: split"),
+        (HEADER.encode() + b",path\n" + GOOD.encode() + b",b.jpg\n", "names path more than once"),
+        (b"\xff\xfe\x00", "expected a CSV file in UTF-8"),
+        (HEADER.encode() + b"\n" + GOOD.encode() + b",too,many\n", "row 2: expected 8 cells as in the first line, found 10; "),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "metadata.csv").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_catalogue(tmp_path)
+    assert words in str(caught.value)
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a folder with metadata\.csv, found none"):
+        read_catalogue(tmp_path / "nowhere")
+
+
+def test_selections_are_what_they_say(patterns: Path) -> None:
+    catalogue = read_catalogue(patterns)
+    assert len(catalogue.database) + len(catalogue.query) == len(catalogue) == 76
+    assert set(catalogue.of("Dots").table["dataset"]) == {"Dots"}
+    assert list(catalogue.by_dataset()) == ["Checks", "Dots"]
+    assert catalogue.without(catalogue.query.image_ids).image_ids == catalogue.database.image_ids
+    assert all(path.is_file() for path in catalogue.paths)
+
+
+@pytest.mark.parametrize(("photographs", "individuals"), [(1, 1), (4, 1), (7, 1), (8, 2), (11, 2), (1000, 6)])
+def test_a_limit_keeps_whole_individuals_and_every_query(patterns: Path, photographs: int, individuals: int) -> None:
+    catalogue = read_catalogue(patterns)
+    limited = catalogue.limited(photographs)
+    assert limited.query.image_ids == catalogue.query.image_ids
+    for part in limited.database.by_dataset().values():
+        assert part.table["identity"].value_counts().tolist() == [4] * individuals
+
+
+@pytest.mark.parametrize("change", ["identity", "path", "size", "nothing", "order"])
+def test_the_fingerprint_notices_another_label_and_another_file(
+    patterns: Path, edit_rows: Callable, change: str
+) -> None:
+    before = read_catalogue(patterns).fingerprint
+    if change == "identity":
+        edit_rows(lambda table: table.assign(identity=table["identity"].replace("Dots_1", "Dots_2")))
+    elif change == "path":
+        edit_rows(lambda table: table.assign(path=table["path"].iloc[::-1].to_numpy()))
+    elif change == "order":
+        edit_rows(lambda table: table.iloc[::-1])
+    elif change == "size":
+        with read_catalogue(patterns).paths[0].open("ab") as opened:
+            opened.write(b"x")
+    after = read_catalogue(patterns).fingerprint
+    assert (before == after) == (change in ("nothing", "order"))
+
+
+def test_an_empty_selection_is_a_catalogue_too(tmp_path: Path) -> None:
+    empty = Catalogue(tmp_path, pd.DataFrame(columns=[*COLUMNS, "day"], dtype=str))
+    assert (len(empty), empty.by_dataset(), empty.paths) == (0, {}, [])

@@ -1,0 +1,69 @@
+"""Recipes: the shipped ones hold, overrides are typed, and mistakes get the nearest name."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from reid import InputError
+from reid.recipe import RECIPES, Recipe, override, recipe_from_json, recipe_named
+
+
+def test_seed_is_the_report() -> None:
+    seed = RECIPES["seed"]
+    assert (seed.trunk, seed.init, seed.individuals_per_batch, seed.photographs_per_individual) == (
+        "resnet50",
+        "imagenet",
+        16,
+        4,
+    )
+    assert set(seed.augmentations) == {"flip", "rotation", "jitter", "crop", "affine"}
+    assert (seed.augment, seed.stop_accuracy, seed.route) == ("one", 0.99, "classifier")
+
+
+def test_overrides_have_their_fields_types() -> None:
+    changed = override(
+        RECIPES["toy"], ["epochs=7", "learning_rate=1e-2", "soft_margin=False", "augmentations=flip,crop", "init=none"]
+    )
+    assert (changed.epochs, changed.learning_rate, changed.soft_margin) == (7, 0.01, False)
+    assert (changed.augmentations, changed.init) == (("flip", "crop"), "none")
+    assert override(RECIPES["toy"], ["augmentations="]).augmentations == ()
+    assert override(RECIPES["toy"], []) == RECIPES["toy"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("epoch=3", "a recipe has no field 'epoch'; did you mean epochs"),
+        ("zzz=3", "a recipe has no field 'zzz'; the fields are"),
+        ("name=x", "a recipe has no field 'name'"),
+        ("epochs", "expected FIELD=VALUE, found no '='"),
+        ("epochs=3.5", "--set epochs: expected a whole number, found '3.5'"),
+        ("learning_rate=fast", "--set learning_rate: expected a number, found 'fast'"),
+        ("learning_rate=nan", "recipe field learning_rate: expected 0 to 10, found nan"),
+        ("soft_margin=1", "--set soft_margin: expected true or false, found '1'"),
+        ("image_size=0", "recipe field image_size: expected 16 to 2048, found 0"),
+        ("individuals_per_batch=1", "recipe field individuals_per_batch: expected 2 to 4096, found 1"),
+        ("route=guess", "recipe field route: expected classifier or column or auto, found 'guess'"),
+        ("augmentations=flip,blur", "expected some of flip, rotation, jitter, crop, affine, found 'blur'"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_words(setting: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        override(RECIPES["seed"], [setting])
+    assert words in str(caught.value)
+
+
+def test_a_recipe_comes_back_from_json() -> None:
+    for recipe in [*RECIPES.values(), replace(RECIPES["seed"], augmentations=("flip",), margin=0.1)]:
+        assert recipe_from_json(json.loads(json.dumps(asdict(recipe)))) == recipe
+
+
+def test_another_versions_recipe_is_refused() -> None:
+    with pytest.raises(InputError, match=r"fields that differ: colour, trunk"):
+        recipe_from_json({**{k: v for k, v in asdict(Recipe()).items() if k != "trunk"}, "colour": 1})
+
+
+def test_an_unknown_recipe_is_refused() -> None:
+    with pytest.raises(InputError, match="expected one of seed, best, toy, found 'winner'"):
+        recipe_named("winner")

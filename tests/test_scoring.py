@@ -1,0 +1,146 @@
+"""The score against a loop written from its definition, and every fault of a submission in its words."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reid import NEW_INDIVIDUAL, InputError
+from reid.scoring import check_submission, overall, read_solution, score_submission
+
+
+def slow_score(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, float]:
+    """FACTS of the competition, row by row: sqrt(BAKS x BAUS) per dataset, NaN counts 0."""
+    answers = {row.image_id: row.identity for row in submission.itertuples()}
+    scores = {}
+    for dataset in set(solution["dataset"]):
+        known: dict[str, list[bool]] = {}
+        new: dict[str, list[bool]] = {}
+        for row in solution.itertuples():
+            if row.dataset != dataset:
+                continue
+            if row.new_identity:
+                new.setdefault(row.identity, []).append(answers[row.image_id] == NEW_INDIVIDUAL)
+            else:
+                known.setdefault(row.identity, []).append(answers[row.image_id] == row.identity)
+        if known and new:
+            baks = sum(sum(hits) / len(hits) for hits in known.values()) / len(known)
+            baus = sum(sum(hits) / len(hits) for hits in new.values()) / len(new)
+            scores[dataset] = (baks * baus) ** 0.5
+        else:
+            scores[dataset] = 0.0
+    return scores
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_score_equals_the_slow_twin(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 60))
+    animals = rng.integers(0, 8, size=count)
+    solution = pd.DataFrame(
+        {
+            "image_id": rng.permutation(count).astype(str),
+            "identity": [f"animal {n}" for n in animals],
+            "new_identity": animals >= rng.integers(0, 9),  # sometimes all new, sometimes none
+            "dataset": rng.choice(["a dataset", "Ünïcode", "7"], size=count),
+        }
+    )
+    wild = rng.choice([NEW_INDIVIDUAL, *(f"animal {n}" for n in range(8))], size=count)
+    told = np.where(rng.random(count) < 0.5, solution["identity"], wild)
+    submission = pd.DataFrame({"image_id": solution["image_id"], "identity": told}).sample(frac=1, random_state=seed)
+    scores = score_submission(submission, solution)
+    expected = slow_score(submission, solution)
+    assert {name: one.score for name, one in scores.items()} == pytest.approx(expected)
+    assert overall(scores) == pytest.approx(sum(expected.values()) / len(expected))
+    assert sum(one.images for one in scores.values()) == count
+
+
+def test_known_answer() -> None:
+    solution = pd.DataFrame(
+        [("1", "leo", False), ("2", "leo", False), ("3", "mia", False), ("4", "zoe", True), ("5", "zoe", True)],
+        columns=["image_id", "identity", "new_identity"],
+    ).assign(dataset="lions")
+    told = pd.DataFrame({"image_id": list("12345"), "identity": ["leo", "mia", "mia", NEW_INDIVIDUAL, "leo"]})
+    score = score_submission(told, solution)["lions"]
+    assert (score.baks, score.baus) == (0.75, 0.5)  # leo half, mia whole; zoe half
+    assert score.score == pytest.approx((0.75 * 0.5) ** 0.5)
+
+
+def test_naming_a_new_animal_by_its_true_name_is_wrong() -> None:
+    solution = pd.DataFrame({"image_id": ["1"], "identity": ["zoe"], "new_identity": [True], "dataset": ["lions"]})
+    told = pd.DataFrame({"image_id": ["1"], "identity": ["zoe"]})
+    assert score_submission(told, solution)["lions"].baus == 0
+
+
+def test_a_missing_answer_is_refused() -> None:
+    solution = pd.DataFrame({"image_id": ["7"], "identity": ["zoe"], "new_identity": [True], "dataset": ["lions"]})
+    with pytest.raises(InputError, match=r"1 are missing, such as 7"):
+        score_submission(pd.DataFrame({"image_id": [], "identity": []}, dtype=str), solution)
+
+
+def write_solution(path: Path, rows: str) -> Path:
+    path.write_text("image_id,identity,new_identity,dataset,Usage\n" + rows)
+    return path
+
+
+def test_usage_keeps_only_its_rows(tmp_path: Path) -> None:
+    path = write_solution(tmp_path / "s.csv", "1,leo,False,lions,Public\n2,zoe,TRUE,lions,Private\n")
+    assert list(read_solution(path, ["Private"])["image_id"]) == ["2"]
+    assert list(read_solution(path)["new_identity"]) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("rows", "usage", "words"),
+    [
+        (
+            "1,leo,maybe,lions,Public\n",
+            [],
+            r"s\.csv: row 2, column new_identity: .*found 'maybe'",
+        ),
+        ("1,leo,True,lions,Public\n1,leo,True,lions,Public\n", [], r"row 3: image_id stands there a second time"),
+        (
+            "1,leo,True,lions,Public\n",
+            ["Secret"],
+            r"no row has Usage Secret; found Public\. Choose --usage",
+        ),
+        ("", [], r"expected rows to score, found none"),
+    ],
+)
+def test_a_solution_that_cannot_be_used_is_refused(tmp_path: Path, rows: str, usage: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_solution(write_solution(tmp_path / "s.csv", rows), usage)
+
+
+WANTED = ["10", "11", "12"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "faults"),
+    [
+        ([("10", "leo"), ("11", NEW_INDIVIDUAL), ("12", "mia")], []),
+        ([("10", "leo"), ("11", "leo")], ["missing: image_id 12 has no row"]),
+        (
+            [("10", "leo"), ("10", "leo"), ("11", ""), ("12", "nobody"), ("99", "mia")],
+            [
+                "row 3 (image_id 10): this image_id was answered before",
+                "row 4 (image_id 11): the identity is empty; expected an individual or new_individual",
+                "row 5 (image_id 12): no individual of the database is called 'nobody'",
+                "row 6 (image_id 99): no query row has this image_id",
+            ],
+        ),
+        (
+            [("11", "leo"), ("10", "leo"), ("12", "leo")],
+            ["row 2: expected image_id 10, found 11; the order is that of sample_submission.csv"],
+        ),
+    ],
+)
+def test_every_fault_of_a_submission_is_said_with_its_row(rows: list, faults: list[str]) -> None:
+    submission = pd.DataFrame(rows, columns=["image_id", "identity"])
+    assert check_submission(submission, WANTED, {"leo", "mia"}) == faults
+
+
+def test_other_columns_are_a_fault() -> None:
+    submission = pd.DataFrame({"image_id": WANTED, "identity": "leo", "extra": ""})
+    (fault,) = check_submission(submission, WANTED, {"leo"})
+    assert fault == "row 1: expected the columns image_id,identity, found image_id,identity,extra"

@@ -1,0 +1,85 @@
+"""A weights folder is whole or refused: every way in which it can be damaged, in words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reid import InputError
+from reid.weights import open_weights
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def test_what_training_wrote_is_whole(patterns_weights: Path) -> None:
+    weights = open_weights(patterns_weights)
+    assert weights.datasets == ("Checks", "Dots")
+    assert weights.has_species
+    assert weights.recipe.trunk == "test_resnet"
+    assert set(weights.manifest["files"]) == {
+        "species.safetensors", "calibration.json",
+        "Checks.safetensors", "Checks.gallery.safetensors", "Dots.safetensors", "Dots.gallery.safetensors",
+    }  # fmt: skip
+
+
+def test_no_pickle_lies_in_it(patterns_weights: Path) -> None:
+    endings = {path.suffix for path in patterns_weights.rglob("*") if path.is_file()}
+    assert endings == {".safetensors", ".json", ".csv"}
+
+
+@pytest.mark.parametrize("name", ["species.safetensors", "Dots.gallery.safetensors", "calibration.json"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
+def test_a_damaged_file_is_named(patterns_weights: Path, name: str, damage: str) -> None:
+    path = patterns_weights / name
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(content[:-1])
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    words = "it is not there" if damage == "gone" else "expected sha256"
+    with pytest.raises(InputError, match=rf"{name}: .*{words}.*[Cc]opy the weights folder again"):
+        open_weights(patterns_weights)
+
+
+def test_galleries_that_are_about_to_be_made_anew_are_not_looked_at(patterns_weights: Path) -> None:
+    (patterns_weights / "Dots.gallery.safetensors").unlink()
+    assert open_weights(patterns_weights, networks_only=True).datasets == ("Checks", "Dots")
+    (patterns_weights / "Dots.safetensors").unlink()
+    with pytest.raises(InputError, match=r"Dots\.safetensors"):
+        open_weights(patterns_weights, networks_only=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 2}, r"expected format 1, found 2\. Another version of this kit"),
+        ({"files": {"../outside": "0"}}, r"the manifest lists this file, but it is not there"),
+        ({"files": 3}, "it is damaged"),
+        ({"recipe": {"name": "seed"}}, "another version of this kit wrote it"),
+    ],
+)
+def test_a_manifest_that_cannot_be_meant_is_refused(patterns_weights: Path, changes: dict, words: str) -> None:
+    edit_manifest(patterns_weights, **changes)
+    with pytest.raises(InputError, match=words):
+        open_weights(patterns_weights)
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "{", '"text"'])
+def test_a_manifest_that_is_none_is_refused(patterns_weights: Path, content: str) -> None:
+    (patterns_weights / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=r"manifest\.json: expected (JSON|format)"):
+        open_weights(patterns_weights)
+
+
+def test_an_unfinished_or_missing_folder_is_told_apart(patterns_weights: Path, tmp_path: Path) -> None:
+    (patterns_weights / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"was training finished\?.*`python -m reid train` makes one"):
+        open_weights(patterns_weights)
+    with pytest.raises(InputError, match="found no such folder"):
+        open_weights(tmp_path / "nowhere")
