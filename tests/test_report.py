@@ -199,10 +199,10 @@ def test_what_a_users_file_says_is_escaped(world: World, tmp_path: Path) -> None
 
 def test_a_solutions_dataset_may_have_any_name(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    solution = solution.assign(dataset=solution["dataset"].replace("Newt", "$\\frac<b>"))
+    solution = solution.assign(dataset=solution["dataset"].replace("Newt", "$\\frac<b>$"))
     page = page_of((catalogue, weights, prediction, solution), tmp_path / "out")
     assert "<b>" not in "".join(re.findall(r"<svg.*?</svg>", page.text, re.DOTALL))
-    assert "$\\frac&lt;b&gt;" in page.text
+    assert "$\\frac&lt;b&gt;$" in page.text
 
 
 def test_the_same_input_gives_the_same_bytes(world: World, tmp_path: Path) -> None:
@@ -317,4 +317,6 @@ def test_contact_sheets_have_a_row_per_dataset(world: World, tmp_path: Path) -> 
     contact_sheet(tmp_path / "sheet.jpg", world_rows(catalogue))
     with Image.open(tmp_path / "sheet.jpg") as sheet:
         assert sheet.format == "JPEG"
-        assert np.asarray(sheet.convert("L")).std() > 10  # not a blank page
+        left, top = report.GAP, report.GAP + report.TITLE
+        cell = sheet.convert("L").crop((left, top, left + report.CELL, top + report.CELL))
+        assert np.asarray(cell).std() > 10  # a photograph, not a blank field

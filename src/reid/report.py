@@ -687,8 +687,9 @@ h3 { font-size: 1rem; margin: 1rem 0 .2rem; overflow-wrap: anywhere; }
 p { margin: .4rem 0; max-width: 46rem; } .muted, figcaption { color: var(--muted); font-size: .88rem; }
 a { color: var(--score); } .go a { margin-right: 1rem; }
 .big { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: .7rem; margin: 1rem 0; }
-.big div { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .9rem; }
-.big b { display: block; white-space: nowrap; font-size: 1.3rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.big div { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; }
+.big b { display: block; white-space: nowrap; font-size: 1.2rem; line-height: 1.2;
+  font-variant-numeric: tabular-nums; }
 .big .first { background: var(--score); color: var(--page); border-color: var(--score); }
 .big span { font-size: .85rem; color: var(--muted); } .big .first span { color: inherit; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: .5rem 2rem;
