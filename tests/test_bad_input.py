@@ -161,3 +161,74 @@ def test_training_onto_a_really_full_disk_is_told(
         assert not list(disk.rglob("*.part"))
     finally:
         os.system(f"umount {disk}")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["score", "nowhere.csv", "data/solution.csv"], "nowhere.csv: expected a CSV file here, found none"),
+        (["score", "data", "data/solution.csv"], "data: expected a CSV file in UTF-8, but it can't be read"),
+        (["score", "data/solution.csv", "data/metadata.csv"], "data/metadata.csv: expected the columns image_id,"),
+        (["score", "data/solution.csv", "data/solution.csv", "--usage", "Secret"], "no row has Usage Secret"),
+        (["score", "twice.csv", "data/solution.csv"], "row 3: expected one answer for every image_id, found another"),
+        (["score", "short.csv", "data/solution.csv"], "submission: expected an answer for every image_id, 27 are"),
+        (["check", "nowhere"], "nowhere: expected a folder with metadata.csv, found none"),
+        (["check", "file"], "file: expected a folder with metadata.csv, found a file"),
+        (["check", "data", "--submission", "nowhere.csv"], "nowhere.csv: expected a CSV file here, found none"),
+        (["toy", "file"], "file: expected an empty folder, or a toy world to draw anew; found a file"),
+        (["toy", "file/inside"], "could not be written"),
+        (["toy", "."], "expected an empty folder, or a toy world to draw anew; found"),
+        (["toy", "new", "--seed", "-1"], "--seed: expected 0 or more, found -1"),
+        (["train", "data", "--out", "file", "--recipe", "toy"], "could not be written"),
+        (["train", "data", "--out", "new", "--set", "epochs"], "--set epochs: expected FIELD=VALUE, found no '='"),
+        (["train", "mice", "--out", "new"], "dataset Mice has 14 query rows and no database row to learn from"),
+        (["enroll", "data", "--weights", "nowhere"], "manifest.json: expected the manifest of a weights folder"),
+        (["calibrate", "data", "--weights", "data"], "found a folder without one (was training finished?)"),
+        (["predict", "data", "--weights", "file", "--out", "new.csv"], "found no such folder"),
+        (["predict", "data", "--weights", "old", "--out", "new.csv"], "expected format 1, found 0"),
+        (["report", "data", "--weights", "old", "--out", "new"], "expected format 1, found 0"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_leaves_every_file_as_it_was(
+    patterns: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    told: str,
+) -> None:
+    patterns.rename(tmp_path / "data")
+    (tmp_path / "mice").mkdir()
+    rows = (tmp_path / "data" / "metadata.csv").read_text()
+    (tmp_path / "mice" / "metadata.csv").write_text(rows.replace(",query,Dots", ",query,Mice"))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "manifest.json").write_text('{"format": 0}')
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "twice.csv").write_text("image_id,identity\n4,new_individual\n4,new_individual\n")
+    (tmp_path / "short.csv").write_text("image_id,identity\n4,new_individual\n")
+    before = contents(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert told in fails(capsys, *words)
+    assert contents(tmp_path) == before
+
+
+def test_a_pipe_among_the_photographs_is_named_and_nobody_waits_for_it(
+    patterns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = next(iter((patterns / "images").rglob("*.jpg")))
+    path.unlink()
+    os.mkfifo(path)
+    assert cli.main(["check", str(patterns)]) == 2
+    assert f"{path.relative_to(patterns)}): not a file" in capsys.readouterr().out
+
+
+def test_drawing_onto_a_disk_that_is_really_full_leaves_no_world(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=64k tmpfs {tmp_path} 2>/dev/null") != 0:
+        pytest.skip("only root can mount a disk of 64 kB, and not on every machine")
+    try:
+        assert "could not be written (No space left on device)" in fails(capsys, "toy", tmp_path / "toy")
+        assert {path.suffix.lower() for path in tmp_path.rglob("*") if path.is_file()} == {".jpg"}
+    finally:
+        os.system(f"umount {tmp_path}")

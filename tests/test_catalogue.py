@@ -89,7 +89,10 @@ def test_all_faults_are_found_and_the_first_is_told_with_the_way_to_the_others(t
         (HEADER.replace("split,", "").encode() + b"\n1,leo,a.jpg,,,,Lions\n", "missing: split"),
         (HEADER.encode() + b",path\n" + GOOD.encode() + b",b.jpg\n", "names path more than once"),
         (b"\xff\xfe\x00", "expected a CSV file in UTF-8"),
-        (HEADER.encode() + b"\n" + GOOD.encode() + b",too,many\n", "row 2: expected 8 cells as in the first line, found 10; "),
+        (
+            HEADER.encode() + b"\n" + GOOD.encode() + b",too,many\n",
+            "row 2: expected 8 cells as in the first line, found 10",
+        ),
     ],
 )
 def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
@@ -144,3 +147,45 @@ def test_the_fingerprint_notices_another_label_and_another_file(
 def test_an_empty_selection_is_a_catalogue_too(tmp_path: Path) -> None:
     empty = Catalogue(tmp_path, pd.DataFrame(columns=[*COLUMNS, "day"], dtype=str))
     assert (len(empty), empty.by_dataset(), empty.paths) == (0, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("date", "day"),
+    [
+        ("2012-05-06", "2012-05-06"),
+        ("2012-05-06 23:59:59", "2012-05-06"),
+        ("2012-05-06T23:30:00-08:00", "2012-05-06"),  # the day where the photograph was taken
+        ("20120506", "2012-05-06"),
+        ("2012-02-30", ""),
+        ("06/05/2012", ""),
+        ("now", ""),
+        ("unknown", ""),
+    ],
+)
+def test_a_date_gives_the_day_that_it_writes(tmp_path: Path, date: str, day: str) -> None:
+    other = GOOD.replace("1,leo", "2,mia").replace("2020-05-01", "2020-05-01T00:00:00+02:00")
+    catalogue = read_catalogue(write(tmp_path, GOOD.replace("2020-05-01", date), other))
+    assert list(catalogue.table["day"]) == [day, "2020-05-01"]
+
+
+def test_a_dataset_cannot_take_the_name_of_anothers_gallery(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"row 3, column dataset: .*found 'Lions\.gallery'"):
+        read_catalogue(write(tmp_path, GOOD, "2,mia,b.jpg,,,,database,Lions.gallery"))
+
+
+@pytest.mark.parametrize("name", ["Lynx ID", "a/b", ".hidden", "-rf", "..", "Löwe", "a\nb", "x" * 101, "SPECIES"])
+def test_a_dataset_name_that_is_no_safe_file_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="column dataset: expected a name of letters"):
+        read_catalogue(write(tmp_path, f'1,leo,a.jpg,,,,database,"{name}"'))
+
+
+def test_a_path_that_is_too_long_for_the_disk_is_a_missing_file(tmp_path: Path) -> None:
+    before = read_catalogue(write(tmp_path, f"1,leo,{'x' * 300}.jpg,,,,database,Lions"))
+    assert len(before.fingerprint) == 64
+
+
+def test_a_row_is_named_as_a_spreadsheet_counts_in_every_selection(tmp_path: Path) -> None:
+    rows = ['1,"two\nlines",a.jpg,,,,database,Lions', "2,,b.JPG,,,,query,Lions", "3,leo,c.jpg,,,,database,Lions"]
+    catalogue = read_catalogue(write(tmp_path, *rows))
+    assert catalogue.database.row_name("3") == "row 4 (image_id 3, c.jpg)"
+    assert catalogue.query.row_name("2") == "row 3 (image_id 2, b.JPG)"

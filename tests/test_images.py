@@ -6,11 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
+from reid import images
 from reid.catalogue import describe, read_rows
-from reid.images import UnreadableError, augment, open_photograph, photograph_batches, survey
+from reid.images import (
+    PhotographStore,
+    UnreadableError,
+    augment,
+    open_photograph,
+    photograph_batches,
+    scratch_folder,
+    store_photographs,
+    survey,
+    training_batches,
+)
 from reid.recipe import AUGMENTATIONS, RECIPES, Recipe, override
+from reid.sampler import Batch
 
 
 def scene(width: int = 90, height: int = 60) -> Image.Image:
@@ -168,3 +180,112 @@ def test_jitter_keeps_grey_grey() -> None:
     assert (jittered.amax((1, 2, 3)) - jittered.amin((1, 2, 3))).max() <= 1
     assert jittered.min() >= 69
     assert jittered.max() <= 131
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_of_grey_look_like_eight(tmp_path: Path, ending: str) -> None:
+    ramp = np.linspace(0, 65535, 60 * 90).reshape(60, 90)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / f"16.{ending}")
+    Image.fromarray((ramp // 256).astype(np.uint8)).save(tmp_path / "8.png")
+    assert (open_photograph(tmp_path / f"16.{ending}", 32) == open_photograph(tmp_path / "8.png", 32)).all()
+
+
+def test_a_palette_with_transparency_is_opened_without_a_warning(tmp_path: Path) -> None:
+    flat = scene().quantize(16)
+    flat.save(tmp_path / "opaque.png")
+    flat.save(tmp_path / "x.png", transparency=bytes([0, 128] + [255] * 14))
+    assert (open_photograph(tmp_path / "x.png", 32) == open_photograph(tmp_path / "opaque.png", 32)).all()
+
+
+def test_cmyk_is_the_same_picture(tmp_path: Path) -> None:
+    scene(300, 200).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    scene(300, 200).save(tmp_path / "rgb.jpg", quality=95)
+    off = open_photograph(tmp_path / "cmyk.jpg", 64).astype(int) - open_photograph(tmp_path / "rgb.jpg", 64)
+    assert np.abs(off).mean() < 3  # measured 0.6 of 255; inverted inks would be off by 120
+
+
+def test_a_name_that_is_too_long_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError):
+        open_photograph(tmp_path / ("x" * 300), 32)
+
+
+@pytest.mark.filterwarnings("ignore")  # what Pillow says of each damage
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP"])
+def test_random_damage_never_raises_anything_else_and_the_survey_agrees(tmp_path: Path, kind: str) -> None:
+    if kind.lower() in ("webp", "avif") and not features.check(kind.lower()):
+        pytest.skip(f"this Pillow was built without {kind}")
+    exif = Image.Exif()
+    exif[274] = 6
+    scene(40, 30).save(tmp_path / "whole", kind, **({"exif": exif} if kind not in ("GIF", "BMP") else {}))
+    whole = (tmp_path / "whole").read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[rng.integers(len(damaged), size=3)] = rng.integers(256, size=3)
+        damaged[rng.integers(min(200, len(damaged)), size=2)] = rng.integers(256, size=2)
+        (tmp_path / "x").write_bytes(damaged[: rng.integers(1, len(damaged))] if rng.random() < 0.2 else damaged)
+        sha256, *_, problem = images._survey_file(tmp_path / "x")
+        try:
+            pixels = open_photograph(tmp_path / "x", 16)
+            assert (pixels.shape, pixels.dtype, problem) == ((16, 16, 3), np.uint8, "")
+        except UnreadableError:
+            refused += 1
+            assert problem
+        assert bool(sha256) == (not problem)
+    assert refused > 5  # the damage was not harmless
+
+
+def test_a_crop_is_a_stretch_of_at_most_three_tenths_of_the_area_and_invents_nothing() -> None:
+    ramp = torch.arange(0, 256, 4).expand(200, 3, 64, 64).byte()
+    cropped = augment(ramp, only("crop"), np.random.default_rng(0)).float()
+    slope = (cropped[:, 0, 0, 60] - cropped[:, 0, 0, 3]) / 57 / 4
+    assert slope.min() > 0.7**0.5 - 0.01
+    assert slope.max() < 1.01
+    assert slope.min() < 0.86  # the whole range is drawn from
+    assert slope.max() > 0.98
+    assert (cropped.diff(dim=3) >= 0).all()  # a reflected edge would turn round
+
+
+def test_rotation_turns_by_at_most_twenty_degrees_about_the_centre() -> None:
+    ray = torch.zeros(200, 3, 65, 65, dtype=torch.uint8)
+    ray[:, :, 32, 32:] = 255  # from the centre to the right
+    turned = augment(ray, only("rotation"), np.random.default_rng(0)).float()[:, 0]
+    y, x = torch.meshgrid(torch.arange(65) - 32, torch.arange(65) - 32, indexing="ij")
+    far = (x**2 + y**2 > 15**2) & (x**2 + y**2 < 30**2)
+    weight = turned * far
+    degrees = torch.rad2deg(torch.atan2((weight * y).sum((1, 2)), (weight * x).sum((1, 2))))
+    assert degrees.abs().max() < 20.5
+    assert degrees.min() < -17
+    assert degrees.max() > 17
+    assert (turned[:, 32, 32] > 100).all()
+
+
+def test_decoded_photographs_are_kept_as_they_were_opened_and_broken_ones_are_noted(tmp_path: Path) -> None:
+    rows = ["image_id,identity,path,date,orientation,species,split,dataset"]
+    for number in range(5):
+        scene(50 + number, 40).save(tmp_path / f"{number}.jpg")
+        rows.append(f"{number},leo,{number}.jpg,,,,database,Lions")
+    (tmp_path / "3.jpg").write_bytes(b"")
+    (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
+    recipe = override(RECIPES["toy"], ["batch_size=2", "workers=0", "image_size=16"])
+    catalogue = read_rows(tmp_path)
+    with scratch_folder() as folder:
+        store = store_photographs(catalogue, recipe, Path(folder))
+        assert [bool(problem) for problem in store.problems] == [False, False, False, True, False]
+        (batch, rest) = store.batches(np.array([4, 0, 2]), batch_size=2)
+        for pixels, place in zip([*batch, *rest], [4, 0, 2], strict=True):
+            assert (pixels.numpy().transpose(1, 2, 0) == open_photograph(catalogue.paths[place], 16)).all()
+    assert not Path(folder).exists()
+
+
+def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", photographs(6).numpy())
+    store = PhotographStore(tmp_path / "x.npy", ("",) * 6)
+    draws = [Batch(np.array([0, 3]), seed=1), Batch(np.array([0, 3]), seed=1), Batch(np.array([0, 3]), seed=2)]
+    batches = training_batches(store, np.arange(6) * 10, RECIPES["seed"], draws, torch.device("cpu"))
+    (first, targets), (again, _), (other, _) = batches
+    assert targets.tolist() == [0, 30]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert (first.shape, first.dtype) == ((2, 3, 32, 32), torch.uint8)

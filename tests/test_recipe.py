@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from reid import InputError
-from reid.recipe import RECIPES, Recipe, override, recipe_from_json, recipe_named
+from reid.recipe import CHOICES, LIMITS, RECIPES, Recipe, override, recipe_from_json, recipe_named
 
 
 def test_seed_is_the_report() -> None:
@@ -67,3 +67,32 @@ def test_another_versions_recipe_is_refused() -> None:
 def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(InputError, match="expected one of seed, best, toy, found 'winner'"):
         recipe_named("winner")
+
+
+@pytest.mark.parametrize("field", LIMITS)
+def test_a_number_may_reach_its_limits_and_not_pass_them(field: str) -> None:
+    kind, (lowest, highest) = type(getattr(Recipe(), field)), LIMITS[field]
+    for value in (lowest, highest):
+        assert getattr(override(Recipe(), [f"{field}={kind(value)}"]), field) == value
+    step = 1 if kind is int else 1e-6
+    for value in (lowest - step, highest + step):
+        with pytest.raises(InputError, match=f"recipe field {field}: expected {lowest} to "):
+            override(Recipe(), [f"{field}={kind(value)}"])
+
+
+def test_every_number_has_limits_and_every_choice_is_a_field() -> None:
+    values = asdict(Recipe())
+    numbers = {field for field, value in values.items() if type(value) in (int, float)}
+    assert numbers == set(LIMITS)
+    assert set(CHOICES) <= set(values)
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e999"])
+def test_no_number_is_infinite_or_none(text: str) -> None:
+    for field in [field for field, value in asdict(Recipe()).items() if isinstance(value, float)]:
+        with pytest.raises(InputError, match=f"recipe field {field}: expected"):
+            override(Recipe(), [f"{field}={text}"])
+
+
+def test_an_override_changes_nothing_else_and_the_last_one_holds() -> None:
+    assert override(RECIPES["seed"], ["epochs=7", "epochs=8"]) == replace(RECIPES["seed"], epochs=8)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from reid import NEW_INDIVIDUAL, InputError
-from reid.scoring import check_submission, overall, read_solution, score_submission
+from reid.scoring import check_submission, overall, read_solution, read_submission, score_submission
 
 
 def slow_score(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, float]:
@@ -144,3 +144,62 @@ def test_other_columns_are_a_fault() -> None:
     submission = pd.DataFrame({"image_id": WANTED, "identity": "leo", "extra": ""})
     (fault,) = check_submission(submission, WANTED, {"leo"})
     assert fault == "row 1: expected the columns image_id,identity, found image_id,identity,extra"
+
+
+def organisers_score(submission: pd.DataFrame, solution: pd.DataFrame) -> float:
+    """Written after the organisers' notebook: who is new on any row is new everywhere, in whatever dataset."""
+    answers = dict(zip(submission["image_id"], submission["identity"], strict=True))
+    unknown = set(solution.loc[solution["new_identity"], "identity"])
+    scores = []
+    for dataset in solution["dataset"].unique():
+        part = solution[solution["dataset"] == dataset]
+        means: dict[bool, list[float]] = {True: [], False: []}
+        for identity in part["identity"].unique():
+            wanted = NEW_INDIVIDUAL if identity in unknown else identity
+            own = part.loc[part["identity"] == identity, "image_id"]
+            means[identity in unknown].append(float(np.mean([answers[image_id] == wanted for image_id in own])))
+        baks, baus = (float(np.mean(means[new])) if means[new] else 0.0 for new in (False, True))
+        scores.append((baks * baus) ** 0.5)
+    return float(np.mean(scores))
+
+
+@pytest.mark.parametrize("usage", [[], ["Public"], ["Private"], ["Public", "Private"]])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_score_of_files_is_the_organisers(seed: int, usage: list[str], tmp_path: Path) -> None:
+    """Also where one individual is called new on some rows only, or lives in two datasets."""
+    rng = np.random.default_rng(seed)
+    count = 40
+    solution = pd.DataFrame(
+        {
+            "image_id": rng.permutation(count).astype(str),
+            "identity": rng.choice(["NA", "a, b", "7", "ü", "zoe", "mia"], size=count),
+            "new_identity": rng.random(count) < 0.1,
+            "dataset": rng.choice(["SeaTurtleID2022", "a dataset, quoted", "NA"], size=count),
+            "Usage": rng.choice(["Public", "Private"], size=count),
+        }
+    )
+    solution.to_csv(tmp_path / "solution.csv", index=False)
+    told = np.where(rng.random(count) < 0.6, solution["identity"], NEW_INDIVIDUAL)
+    submission = pd.DataFrame({"image_id": solution["image_id"], "identity": told})
+    submission.sample(frac=1, random_state=seed).to_csv(tmp_path / "submission.csv", index=False)
+    found = score_submission(
+        read_submission(tmp_path / "submission.csv"), read_solution(tmp_path / "solution.csv", usage)
+    )
+    scored = solution[solution["Usage"].isin(usage or ["Public", "Private"])]
+    assert overall(found) == pytest.approx(organisers_score(submission, scored))
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_without_known_or_without_new_individuals_a_half_is_nan_and_the_score_zero(new: bool) -> None:
+    solution = pd.DataFrame({"image_id": ["1"], "identity": ["leo"], "new_identity": [new], "dataset": ["lions"]})
+    told = pd.DataFrame({"image_id": ["1"], "identity": [NEW_INDIVIDUAL if new else "leo"]})
+    score = score_submission(told, solution)["lions"]
+    assert (np.isnan(score.baks), np.isnan(score.baus)) == (new, not new)
+    assert (score.score, overall({"lions": score})) == (0, 0)
+
+
+def test_two_answers_for_one_photograph_are_refused() -> None:
+    solution = pd.DataFrame({"image_id": ["7"], "identity": ["zoe"], "new_identity": [True], "dataset": ["lions"]})
+    told = pd.DataFrame({"image_id": ["7", "7"], "identity": ["zoe", NEW_INDIVIDUAL]})
+    with pytest.raises(InputError, match=r"row 3: expected one answer for every image_id, found another one for 7"):
+        score_submission(told, solution)

@@ -1,12 +1,14 @@
 """A weights folder is whole or refused: every way in which it can be damaged, in words."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from reid import InputError
-from reid.weights import open_weights
+from reid.recipe import RECIPES
+from reid.weights import CALIBRATION, encoder_file, gallery_file, open_weights, seal_weights
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
@@ -83,3 +85,52 @@ def test_an_unfinished_or_missing_folder_is_told_apart(patterns_weights: Path, t
         open_weights(patterns_weights)
     with pytest.raises(InputError, match="found no such folder"):
         open_weights(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """A folder of a single dataset with any bytes in its files: nothing here looks into them."""
+    for name in (encoder_file("Dots"), gallery_file("Dots"), CALIBRATION):
+        (tmp_path / name).write_text(name)
+    seal_weights(tmp_path, RECIPES["toy"], ["Dots"], fingerprint="f")
+    return tmp_path
+
+
+def test_what_is_sealed_is_opened_as_it_was(sealed: Path) -> None:
+    weights = open_weights(sealed)
+    assert (weights.recipe, weights.datasets, weights.has_species) == (RECIPES["toy"], ("Dots",), False)
+    assert weights.manifest["data"] == "f"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 0}, "expected format 1, found 0. Another version of this kit wrote it"),
+        ({"format": "1"}, "expected format 1, found '1'"),
+        ({"datasets": ["Dots", "Checks"]}, "no hash of Checks.safetensors"),
+        ({"datasets": ["../Dots"]}, "no hash of ../Dots.safetensors"),
+        ({"files": {}}, "no hash of calibration.json"),
+        ({"files": {CALIBRATION: None}}, "calibration.json: expected sha256 None"),
+        ({"files": {"/etc/passwd": "0"}}, "the manifest lists this file, but it is not there"),
+        ({"files": {"..": "0"}}, "the manifest lists this file, but it is not there"),
+        ({"recipe": {**asdict(RECIPES["toy"]), "epochs": "many"}}, "it is damaged"),
+        ({"recipe": {**asdict(RECIPES["toy"]), "epochs": -1}}, "recipe field epochs: expected 0 to"),
+        ({"datasets": None}, "it is damaged"),
+    ],
+)
+def test_no_file_is_opened_that_has_no_hash_or_lies_elsewhere(sealed: Path, changes: dict, words: str) -> None:
+    edit_manifest(sealed, **changes)
+    with pytest.raises(InputError) as caught:
+        open_weights(sealed)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [encoder_file("Dots"), gallery_file("Dots"), CALIBRATION])
+def test_every_byte_of_every_file_is_under_the_seal(sealed: Path, name: str) -> None:
+    whole = (sealed / name).read_bytes()
+    for place in range(len(whole)):
+        (sealed / name).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=f"{name}: expected sha256"):
+            open_weights(sealed)
+    (sealed / name).write_bytes(whole)
+    assert open_weights(sealed)

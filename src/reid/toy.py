@@ -104,8 +104,11 @@ def draw_lynx(rng: np.random.Generator) -> Image.Image:
     pen.ellipse((420, 65, 434, 79), fill=(40, 40, 20, 255))
     markings = Image.new("RGBA", BODY)
     pen = ImageDraw.Draw(markings)
-    for point in _scattered(rng, int(rng.integers(5, 11)), 56, (80, 80, 370, 215)):
-        pen.polygon(_blob(rng, point, rng.uniform(13, 34)), fill=(62, 40, 24, 255))
+    for point in _scattered(rng, int(rng.integers(4, 9)), 62, (80, 80, 370, 215)):
+        radius = rng.uniform(15, 40)
+        pen.polygon(_blob(rng, point, radius), fill=(62, 40, 24, 255))
+        if rng.random() < 0.4:  # a rosette
+            pen.polygon(_blob(rng, point, 0.5 * radius), fill=(222, 190, 140, 255))
     return _masked(body, markings)
 
 
@@ -178,8 +181,8 @@ def _background(rng: np.random.Generator, width: int, height: int) -> Image.Imag
 
 def _posed(rng: np.random.Generator, body: Image.Image, width: int, height: int) -> Image.Image:
     """The body turned, scaled, sheared and moved, on a transparent canvas of the photograph's size."""
-    angle, shear = np.radians(rng.uniform(-10, 10)), rng.uniform(-0.08, 0.08)
-    scale = rng.uniform(0.85, 1.02) * min(width / BODY[0], height / BODY[1])
+    angle, shear = np.radians(rng.uniform(-8, 8)), rng.uniform(-0.06, 0.06)
+    scale = rng.uniform(0.88, 1.02) * min(width / BODY[0], height / BODY[1])
     centre = np.array([width, height]) / 2 + rng.uniform(-0.05, 0.05, size=2) * (width, height)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     forward = scale * turn @ np.array([[1, shear], [0, rng.uniform(0.88, 1.08)]])
@@ -210,7 +213,7 @@ def draw_photograph(rng: np.random.Generator, body: Image.Image) -> Image.Image:
     posed = _posed(rng, body, width, height)
     picture.paste(posed, mask=posed.getchannel("A"))
     pen = ImageDraw.Draw(picture)
-    for _ in range(int(rng.integers(0, 3))):  # leaves and stones before the animal
+    for _ in range(int(rng.integers(0, 2))):  # leaves and stones before the animal
         centre = rng.uniform((0, 0.1 * height), (width, height))
         red, green, blue = np.array(GROUNDS[rng.integers(len(GROUNDS))][0]) * rng.uniform(0.6, 1.1)
         pen.polygon(_blob(rng, centre, rng.uniform(6, 17)), fill=(int(red), int(green), int(blue)))
@@ -250,7 +253,7 @@ def draw_world(folder: Path, seed: int = 0) -> None:
     The same seed gives the same bytes.
 
     Raises:
-        InputError: the folder holds something that is not a toy world.
+        InputError: the folder holds something that is not a toy world; the seed is negative.
     """
     strangers = [path.name for path in folder.iterdir() if path.name not in FILES] if folder.is_dir() else []
     if strangers or (folder.exists() and not folder.is_dir()):
@@ -258,7 +261,10 @@ def draw_world(folder: Path, seed: int = 0) -> None:
         raise InputError(
             f"{folder}: expected an empty folder, or a toy world to draw anew; found {found}. Name another folder"
         )
-    (folder / "metadata.csv").unlink(missing_ok=True)  # from here on the world is not whole
+    if seed < 0:
+        raise InputError(f"--seed: expected 0 or more, found {seed}")
+    if (folder / "metadata.csv").exists():
+        (folder / "metadata.csv").unlink()  # from here on the world is not whole
     rng = np.random.default_rng(seed)
     shots = [shot for species in SPECIES for shot in _shots(species, rng)]
     order = rng.permutation(len(shots))
@@ -287,8 +293,8 @@ def _take(
 ) -> tuple[dict[str, str], Image.Image]:
     """One photograph and its row of metadata.csv, without the image_id."""
     species, database = shot.species, shot.split == "database"
-    both_sides = shot.number % 7 == 0  # most individuals were only ever met from one side
-    flank = species.flanks[(shot.photograph if both_sides else shot.number) % len(species.flanks)]
+    met_from_both_sides = shot.number % 10 == 0  # the others showed one flank only
+    flank = species.flanks[(shot.photograph if met_from_both_sides else shot.number) % len(species.flanks)]
     body = _body(shot, flank, seed, bodies)
     picture = draw_photograph(rng, body.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flank == "left" else body)
     orientation, date = flank, ""
