@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from reid.toy import draw_world
 
 from reid import cli
 from reid.catalogue import COLUMNS
 from reid.recipe import RECIPES, Recipe, override
+from reid.toy import draw_world
 
 SHARED = Path(__file__).parents[2] / "shared"
 
