@@ -158,6 +158,7 @@ def test_an_empty_selection_is_a_catalogue_too(tmp_path: Path) -> None:
         ("20120506", "2012-05-06"),
         ("2012-02-30", ""),
         ("06/05/2012", ""),
+        ("2012-05-067", ""),
         ("now", ""),
         ("unknown", ""),
     ],

@@ -116,7 +116,7 @@ def test_the_hash_is_sha256(tmp_path: Path) -> None:
 
 # Python's own writer leaves a lone carriage return without quotes
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=8) | st.sampled_from(
-    ["NA", "nan", "1e3", "007", "a\nb", 'a "b", c']
+    ["NA", "nan", "1e3", "007", "a\nb", "a\r\nb", 'a "b", c']
 )
 
 

@@ -1,6 +1,7 @@
 """One door for pixels: every kind of file gives upright RGB bytes or a reason, and augmentation does what it says."""
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,18 @@ def test_a_decompression_bomb_is_unreadable(tmp_path: Path, monkeypatch: pytest.
     scene(90, 60).save(tmp_path / "x.png")
     with pytest.raises(UnreadableError, match="5400 pixels"):
         open_photograph(tmp_path / "x.png", 32)
+
+
+def test_a_decompression_bomb_that_hides_its_size_is_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene(90, 60).save(tmp_path / "x.png")
+    png = (tmp_path / "x.png").read_bytes()
+    entry = b"icp4" + struct.pack(">I", 8 + len(png)) + png  # a Mac icon that says 16 x 16
+    (tmp_path / "x.icns").write_bytes(b"icns" + struct.pack(">I", 8 + len(entry)) + entry)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UnreadableError, match=r"it can't be decoded .*5400 pixels"):
+        open_photograph(tmp_path / "x.icns", 32)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
