@@ -26,11 +26,65 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_verb_without_its_arguments_prints_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["train"],
+            "error: the following arguments are required: DATA, --out; `reid train --help` explains the call\n",
+        ),
+        (["guess"], "error: argument VERB: invalid choice: 'guess'"),
+        (
+            ["predict", "x", "--weights", "w", "--out", "s", "--route", "x"],
+            "error: argument --route: invalid choice: 'x'",
+        ),
+    ],
+)
+def test_a_wrong_call_is_one_line_too(capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["train"])
+        cli.main(words)
     assert stopped.value.code == 2
-    assert "--out" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(told)
+    assert error.count("\n") == 1
+
+
+def test_a_line_break_in_a_cell_does_not_break_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "metadata.csv").write_text('image_id,"two\nlines"\n1,2\n')
+    assert "two lines" in fails(capsys, "check", tmp_path)
+
+
+@pytest.mark.parametrize("verb", ["predict", "calibrate"])
+def test_what_training_decided_cannot_be_set_later(
+    verb: str, patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", tmp_path / "s.csv"] if verb == "predict" else []
+    told = fails(capsys, verb, patterns, "--weights", patterns_weights, *out, "--set", "image_size=64")
+    assert "--set image_size=64: training has decided that; here you may set" in told
+
+
+def test_enrolling_a_folder_that_lacks_a_dataset_is_refused(
+    patterns: Path, patterns_weights: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_rows(lambda table: table[table["dataset"] == "Dots"])
+    told = fails(capsys, "enroll", patterns, "--weights", patterns_weights)
+    assert "expected database rows of dataset Checks, as in the weights; found Dots" in told
+
+
+def test_a_sample_submission_without_rows_is_refused(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (patterns / "sample_submission.csv").write_text("image_id,identity\n")
+    told = fails(capsys, "predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv")
+    assert "sample_submission.csv: expected the rows to answer, found none" in told
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{"])
+def test_a_damaged_note_of_a_run_is_told(
+    content: str, patterns: Path, patterns_weights: Path, tiny_settings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (patterns_weights / "training" / "run.json").write_text(content)
+    assert "run.json: " in fails(capsys, "train", patterns, "--out", patterns_weights, *tiny_settings)
 
 
 def test_check_lists_every_fault(patterns: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +101,7 @@ def test_check_names_photographs_that_cannot_be_read(patterns: Path, capsys: pyt
     assert cli.main(["check", str(patterns)]) == 2
     told = capsys.readouterr()
     assert str(path.relative_to(patterns)) in told.out
-    assert "1 photographs can't be read, listed above" in told.err
+    assert "unreadable, listed above: 1 photograph; mend" in told.err
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "empty"])

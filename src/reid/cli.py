@@ -5,6 +5,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from reid.catalogue import describe, find_faults, read_catalogue, read_rows
 from reid.gallery import calibrate, enroll
 from reid.images import survey
 from reid.progress import say, stage
-from reid.recipe import CHOICES, RECIPES, override, recipe_named
+from reid.recipe import CALIBRATION_FIELDS, CHOICES, PREDICTION_FIELDS, RECIPES, override, recipe_named
 from reid.report import write_report
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
 from reid.submission import explain, predict, wanted_rows, write_submission
@@ -31,13 +32,21 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.run(options)
     except InputError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
         return 2
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Speaks of a wrong call as of any other wrong input."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; `{self.prog} --help` explains the call", file=sys.stderr)
+        sys.exit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="reid", description="Tell individual wild animals apart in photographs.")
+    parser = _Parser(prog="reid", description="Tell individual wild animals apart in photographs.")
     parser.add_argument("--version", action="version", version=f"reid {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
@@ -124,7 +133,7 @@ def _check(options: argparse.Namespace) -> None:
     for fault in faults:
         say(f"{options.data / 'metadata.csv'}: {fault}")
     if faults:
-        raise InputError(f"{options.data / 'metadata.csv'}: {len(faults)} faults, listed above")
+        raise InputError(f"{options.data / 'metadata.csv'}: {_count(len(faults), 'fault')}, listed above")
     files = survey(catalogue)
     broken = files[files["problem"] != ""]
     for row in broken.itertuples():
@@ -132,14 +141,18 @@ def _check(options: argparse.Namespace) -> None:
     table = describe(catalogue, files)
     say(table.to_string(index=False))
     say("largest: photographs of the commonest individual; duplicates: query files whose bytes are in the database too")
-    if len(broken):
-        raise InputError(
-            f"{options.data}: {len(broken)} photographs can't be read, listed above; mend or remove their rows"
-        )
     if options.submission:
         _check_submission(options.submission, options.data)
+    if len(broken):
+        raise InputError(
+            f"{options.data}: unreadable, listed above: {_count(len(broken), 'photograph')}; mend or remove their rows"
+        )
     say(f"{options.data}: no fault in {len(catalogue)} rows")
     say(f"next: python -m reid train {options.data} --out weights")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _check_submission(path: Path, data: Path) -> None:
@@ -150,7 +163,7 @@ def _check_submission(path: Path, data: Path) -> None:
     for fault in faults:
         say(f"{path}: {fault}")
     if faults:
-        raise InputError(f"{path}: {len(faults)} faults, listed above; Kaggle would refuse or misread it")
+        raise InputError(f"{path}: {_count(len(faults), 'fault')}, listed above; Kaggle would refuse or misread it")
     say(f"{path}: no fault, ready to hand in")
 
 
@@ -188,7 +201,7 @@ def _enroll(options: argparse.Namespace) -> None:
 
 def _calibrate(options: argparse.Namespace) -> None:
     weights = open_weights(options.weights)
-    recipe = override(weights.recipe, options.settings)
+    recipe = override(weights.recipe, options.settings, only=CALIBRATION_FIELDS)
     thresholds = calibrate(read_catalogue(options.data), weights.folder, list(weights.datasets), recipe)
     seal_weights(weights.folder, recipe, list(weights.datasets), weights.manifest["data"])
     _say_thresholds(thresholds)
@@ -198,7 +211,7 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     weights = open_weights(options.weights)
-    recipe = override(weights.recipe, options.settings)
+    recipe = override(weights.recipe, options.settings, only=PREDICTION_FIELDS)
     if options.route:
         recipe = replace(recipe, route=options.route)
     seconds: dict[str, float] = {}

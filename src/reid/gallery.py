@@ -130,6 +130,11 @@ def enroll(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Reci
     for dataset in datasets:
         network = load_network(folder / encoder_file(dataset)).to(best_device())
         photographs = catalogue.database.of(dataset)
+        if not len(photographs):
+            raise InputError(
+                f"{catalogue.root / 'metadata.csv'}: expected database rows of dataset {dataset}, as in the weights; "
+                f"found {', '.join(catalogue.database.by_dataset())}. Name the folder that holds all of them"
+            )
         vectors, problems = embed_photographs(network, photographs, recipe, f"enrolling {dataset}")
         for image_id, problem in zip(photographs.image_ids, problems, strict=True):
             if problem:

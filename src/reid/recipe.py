@@ -11,7 +11,16 @@ from typing import Any, get_type_hints
 
 from reid import InputError
 
-__all__ = ["AUGMENTATIONS", "RECIPES", "Recipe", "override", "recipe_from_json", "recipe_named"]
+__all__ = [
+    "AUGMENTATIONS",
+    "CALIBRATION_FIELDS",
+    "PREDICTION_FIELDS",
+    "RECIPES",
+    "Recipe",
+    "override",
+    "recipe_from_json",
+    "recipe_named",
+]
 
 AUGMENTATIONS = ("flip", "rotation", "jitter", "crop", "affine")
 CHOICES = {
@@ -21,6 +30,13 @@ CHOICES = {
     "augment": ("one", "each"),
     "route": ("classifier", "column", "auto"),
 }
+
+
+PREDICTION_FIELDS = ("route", "batch_size", "workers")
+"""What may still be chosen when the networks are trained."""
+
+CALIBRATION_FIELDS = ("new_share", "calibration_splits")
+"""What may still be chosen when the thresholds are fitted again."""
 
 
 @dataclass(frozen=True)
@@ -165,15 +181,16 @@ def recipe_named(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def override(recipe: Recipe, settings: list[str]) -> Recipe:
+def override(recipe: Recipe, settings: list[str], only: tuple[str, ...] = ()) -> Recipe:
     """The recipe with some fields set anew.
 
     Args:
         recipe: what to start from.
         settings: "FIELD=VALUE" each; a list is comma-separated, a truth value is true or false.
+        only: the fields that may be set; empty for all.
 
     Raises:
-        InputError: an unknown field, or a value of the wrong type or out of range.
+        InputError: an unknown field, one that may not be set, or a value of the wrong type or out of range.
     """
     kinds = get_type_hints(Recipe)
     changes: dict[str, Any] = {}
@@ -185,6 +202,8 @@ def override(recipe: Recipe, settings: list[str]) -> Recipe:
             near = difflib.get_close_matches(field, kinds, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"the fields are {', '.join(kinds)}"
             raise InputError(f"--set {setting}: a recipe has no field {field!r}; {hint}")
+        if only and field not in only:
+            raise InputError(f"--set {setting}: training has decided that; here you may set {', '.join(only)}")
         changes[field] = _parse(field, kinds[field], text)
     return replace(recipe, **changes)
 

@@ -104,6 +104,8 @@ def wanted_rows(catalogue: Catalogue) -> Catalogue:
     if not sample.exists():
         return queries
     wanted = read_table(sample, ("image_id",))["image_id"]
+    if wanted.empty:
+        raise InputError(f"{sample}: expected the rows to answer, found none below the header; remove or mend the file")
     unknown = wanted[~wanted.isin(queries.image_ids)]
     if len(unknown):
         raise InputError(

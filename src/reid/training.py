@@ -157,6 +157,8 @@ def _claim(folder: Path, database: Catalogue, recipe: Recipe, init: Path | None)
         write_json(path, run)
         return database.fingerprint
     before = read_json(path)
+    if not (isinstance(before, dict) and isinstance(before.get("recipe"), dict) and {"data", "init"} <= set(before)):
+        raise InputError(f"{path}: it is damaged, so that the run can't be gone on with; start over with --fresh")
     differences = [
         f"recipe field {name} was {before['recipe'].get(name)!r}, is {value!r}"
         for name, value in run["recipe"].items()
