@@ -15,6 +15,7 @@ from reid.catalogue import read_catalogue
 from reid.networks import load_network
 from reid.recipe import Recipe, override
 from reid.training import rank1_accuracy, train_networks
+from reid.weights import open_weights
 
 NETWORKS = ["species.safetensors", "Checks.safetensors", "Dots.safetensors"]
 
@@ -103,6 +104,24 @@ def test_another_recipe_or_other_data_is_refused_with_the_difference(
     train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w", fresh=True)
 
 
+def test_a_fresh_start_that_fails_leaves_the_old_weights_whole(
+    patterns: Path, patterns_weights: Path, tiny_recipe: Recipe
+) -> None:
+    (patterns / read_catalogue(patterns).database.table["path"].iloc[0]).unlink()
+    with pytest.raises(InputError, match="can't be read"):
+        train_networks(read_catalogue(patterns), tiny_recipe, patterns_weights, fresh=True)
+    assert open_weights(patterns_weights).datasets == ("Checks", "Dots")
+
+
+def test_a_call_that_failed_before_any_training_can_be_mended(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    (tmp_path / "init.pth").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="expected a state dict"):
+        train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w", init=tmp_path / "init.pth")
+    train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
+
+
 def test_fresh_removes_only_what_training_writes(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "notes.txt").write_text("mine")
@@ -120,7 +139,7 @@ def test_a_photograph_that_cannot_be_read_stops_training_unless_told_otherwise(
         InputError, match=rf"1 photographs can't be read.*row 5 \(image_id {broken['image_id']},.*skip_unreadable=true"
     ):
         train_networks(catalogue, tiny_recipe, tmp_path / "w")
-    train_networks(catalogue, override(tiny_recipe, ["skip_unreadable=true"]), tmp_path / "w", fresh=True)
+    train_networks(catalogue, override(tiny_recipe, ["skip_unreadable=true"]), tmp_path / "w")
     assert f"image_id {broken['image_id']}" in capsys.readouterr().out
     assert broken["image_id"] not in load_network(tmp_path / "w" / "Checks.safetensors").plan.trained_on
 

@@ -28,13 +28,14 @@ from reid.images import PhotographStore, scratch_folder, store_photographs, trai
 from reid.losses import batch_hard_triplet, pairwise_distances
 from reid.networks import Network, NetworkPlan, best_device, build_network, embed, plan_network, save_network
 from reid.progress import say, track
-from reid.recipe import Recipe
+from reid.recipe import CALIBRATION_FIELDS, PREDICTION_FIELDS, Recipe
 from reid.sampler import PKSampler, ShuffledSampler
 from reid.weights import CALIBRATION, MANIFEST, SPECIES, encoder_file, gallery_file
 
 __all__ = ["rank1_accuracy", "train_networks"]
 
 RUN_FOLDER = "training"
+RUN = "run.json"
 
 
 @dataclass(frozen=True)
@@ -97,25 +98,29 @@ def train_networks(
     """
     database = catalogue.database
     _check_datasets(catalogue)
+    plan_network(recipe.trunk, recipe.image_size)  # refuses an unknown trunk before the photographs are decoded
+    run = _run(database, recipe, init)
     files = [SPECIES] if len(database.by_dataset()) > 1 else []
     files += [encoder_file(dataset) for dataset in database.by_dataset()]
-    if fresh:
-        _forget(folder, list(database.by_dataset()))
-    fingerprint = _claim(folder, database, recipe, init)
-    if all((folder / file).exists() for file in files):
-        say(f"every network is trained already in {folder}; --fresh starts over")
-        return fingerprint
-    (folder / MANIFEST).unlink(missing_ok=True)  # from here on the folder is not whole
+    if not fresh:
+        _refuse_another_run(folder, files, run)
+        if all((folder / file).exists() for file in files):
+            say(f"every network is trained already in {folder}; --fresh starts over")
+            return str(run["data"])
     with scratch_folder() as scratch:
         store = store_photographs(database, recipe, Path(scratch))
         photographs = Photographs(database, store, _readable(database, store, recipe))
+        if fresh:  # not earlier: a run that can't start must not cost the weights of the last one
+            _forget(folder, list(database.by_dataset()))
+        write_json(folder / RUN_FOLDER / RUN, run)
+        (folder / MANIFEST).unlink(missing_ok=True)  # from here on the folder is not whole
         for file in files:
             if (folder / file).exists():
                 say(f"{file}: trained already")
                 continue
             work = species_work(photographs, recipe) if file == SPECIES else encoder_work(file, photographs, recipe)
             _fit(work, store, recipe, folder, init)
-    return fingerprint
+    return str(run["data"])
 
 
 def _check_datasets(catalogue: Catalogue) -> None:
@@ -137,32 +142,34 @@ def _forget(folder: Path, datasets: list[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _claim(folder: Path, database: Catalogue, recipe: Recipe, init: Path | None) -> str:
-    """Notes in the folder which run it holds; refuses when it holds another. Gives the data's fingerprint."""
+def _run(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str, Any]:
+    """What tells this run from others: recipe, data and first weights, as JSON gives them back."""
     if init is not None and not init.is_file():
         raise InputError(f"--init {init}: expected a state dict of the trunk (.safetensors or .pth), found no file")
-    run: dict[str, Any] = {
-        # as JSON gives it back: lists for tuples
+    return {
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "data": database.fingerprint,
         "init": sha256_of(init) if init else None,
     }
-    path = folder / RUN_FOLDER / "run.json"
+
+
+def _refuse_another_run(folder: Path, files: list[str], run: dict[str, Any]) -> None:
+    """A folder with networks or checkpoints can only be gone on with by the run that made them."""
+    path = folder / RUN_FOLDER / RUN
+    if not any((folder / file).exists() for file in files) and not list((folder / RUN_FOLDER).glob("*.checkpoint.pt")):
+        return
     if not path.exists():
-        if (folder / MANIFEST).exists():
-            raise InputError(
-                f"{folder}: expected an empty folder or an unfinished run, found weights from elsewhere; "
-                "choose another folder, or replace them with --fresh"
-            )
-        write_json(path, run)
-        return database.fingerprint
+        raise InputError(
+            f"{folder}: expected an empty folder or an unfinished run, found weights from elsewhere; "
+            "choose another folder, or replace them with --fresh"
+        )
     before = read_json(path)
     if not (isinstance(before, dict) and isinstance(before.get("recipe"), dict) and {"data", "init"} <= set(before)):
         raise InputError(f"{path}: it is damaged, so that the run can't be gone on with; start over with --fresh")
     differences = [
         f"recipe field {name} was {before['recipe'].get(name)!r}, is {value!r}"
         for name, value in run["recipe"].items()
-        if before["recipe"].get(name) != value and name not in ("workers", "batch_size", "route")
+        if before["recipe"].get(name) != value and name not in (*PREDICTION_FIELDS, *CALIBRATION_FIELDS)
     ]
     differences += ["the data has changed"] * (before["data"] != run["data"])
     differences += ["--init is another file"] * (before["init"] != run["init"])
@@ -171,7 +178,6 @@ def _claim(folder: Path, database: Catalogue, recipe: Recipe, init: Path | None)
             f"{folder}: it holds a run with other settings ({'; '.join(differences[:3])}). Go on with the same ones, "
             "choose another folder, or start over with --fresh"
         )
-    return database.fingerprint
 
 
 def _readable(database: Catalogue, store: PhotographStore, recipe: Recipe) -> np.ndarray:
