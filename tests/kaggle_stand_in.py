@@ -1,4 +1,4 @@
-"""A small HTTP server in Kaggle's stead: it answers the requests that the kit's client makes, and keeps what it was sent.
+"""A small HTTP server in Kaggle's stead: it answers the client's requests, and keeps what it was sent.
 
 The real client is sent here by two variables: KAGGLE_API_ENVIRONMENT=LOCALHOST makes it speak plain HTTP to
 "localhost", and http_proxy brings that to this server's port. A dead https_proxy keeps everything else from leaving.
@@ -67,7 +67,9 @@ class StandIn:
 
     def environment(self, home: Path) -> dict[str, str]:
         """Variables for a process whose client shall speak with this server, and with nobody else."""
-        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("KAGGLE_", "NO_PROXY"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.upper().startswith(("KAGGLE_", "NO_PROXY"))
+        }
         dead = "http://127.0.0.1:9"
         for folder in (home / ".kaggle", home / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
