@@ -1,0 +1,350 @@
+"""What the Kaggle kernel does: find the photographs and the weights, check them, answer every query, say how it went.
+
+`kernel/bundle.py` carries this file and the package in one script. It leaves, in /kaggle/working or --output,
+
+    submission.csv       the file to hand in
+    run.json             versions, what it ran with, timings, the share called new per dataset, hashes
+    report.html          the matches for a person to look at, with contact_sheet.jpg
+    animal_reid.py       a copy of the script that ran
+
+and nothing else. Each file appears when it is complete, run.json last.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import PIL
+import safetensors
+import timm
+import torch
+
+from reid import InputError, __version__
+from reid.catalogue import Catalogue, read_catalogue
+from reid.files import sha256_of, write_bytes, write_json
+from reid.gallery import load_gallery, load_thresholds
+from reid.networks import embed, load_network
+from reid.progress import say, stage
+from reid.recipe import Recipe
+from reid.submission import Prediction, explain, predict, wanted_rows, write_submission
+from reid.weights import MANIFEST, Weights, encoder_file, gallery_file, open_weights
+
+__all__ = ["find_data", "find_weights", "main", "predict_on"]
+
+INPUT = Path("/kaggle/input")
+OUTPUT = Path("/kaggle/working")
+DATA_MARKERS = ("metadata.csv", "sample_submission.csv")
+DEPTH = 6
+"""Folders below the input that are looked into. The deepest mount known is datasets/OWNER/SLUG/versions/N (5)."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """What runs.
+
+    Attributes:
+        path: the file that was started.
+        name: what its copy is called.
+        bundle: the bundle's own hash.
+        weights: SHA-256 of the only manifest to run with; "" for any.
+    """
+
+    path: Path
+    name: str
+    bundle: str
+    weights: str
+
+
+def main(arguments: list[str], script: str, name: str, bundle: str, weights: str) -> int:
+    """Runs the kernel; gives the exit status: 0 done, 2 the input or the call is wrong.
+
+    Args:
+        arguments: the command line.
+        script, name, bundle, weights: see `Script`.
+    """
+    parser = argparse.ArgumentParser(prog=name, description="Answer every query photograph of AnimalCLEF25.")
+    parser.add_argument("--input", type=Path, default=INPUT, help=f"where data and weights lie (default {INPUT})")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"where to write (default {OUTPUT})")
+    parser.add_argument(
+        "--any-weights", action="store_true", help="run with other weights than those that it was built for"
+    )
+    parser.add_argument(
+        "--shards", type=int, metavar="N", help="processes to divide the queries among (default: one per GPU)"
+    )
+    options = parser.parse_args(arguments)
+    running = Script(Path(script), name, bundle, "" if options.any_weights else weights)
+    try:
+        _run(options.input, options.output, options.shards, running)
+    except InputError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None:
+    seconds: dict[str, float] = {}
+    output = output.absolute()
+    for leftover in ("submission.csv", "run.json", "report.html", "contact_sheet.jpg", script.name):
+        (output / leftover).unlink(missing_ok=True)  # of an earlier run, which must not be taken for this one's
+    with stage("check", seconds):
+        data, weights_folder = find_data(folder), find_weights(folder)
+        say(f"photographs: {data}")
+        say(f"weights: {weights_folder}")
+        manifest_hash = _check_weights(weights_folder, script)
+        weights = open_weights(weights_folder)
+        load_thresholds(weights)
+        for dataset in weights.datasets:
+            load_gallery(weights.folder / gallery_file(dataset))
+        catalogue = read_catalogue(data)
+    _say_versions(weights)
+    devices = _devices(shards)
+    if "cpu" in devices:
+        _warn_of_cpu(catalogue, weights)
+    with stage("predict", seconds):  # loads every network before the first photograph, and says which it can't load
+        prediction = predict_on(devices, catalogue, weights, weights.recipe)
+    write_submission(prediction, output / "submission.csv")
+    explain(prediction)
+    with stage("report", seconds):
+        problem = _report(output, catalogue, weights, prediction)
+    write_bytes(output / script.name, script.path.read_bytes())
+    run = {
+        "bundle": script.bundle,
+        "weights": manifest_hash,
+        "submission": sha256_of(output / "submission.csv"),
+        "answers": len(prediction.matches),
+        "share_new": prediction.share_new(),
+        "recipe": weights.recipe.name,
+        "route": prediction.route,
+        "devices": devices,
+        "versions": _versions(),
+        "seconds": {what: round(value, 1) for what, value in seconds.items()},
+        "report": problem or "written",
+    }
+    write_json(output / "run.json", run)
+    say("time: " + ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items()))
+    say(f"wrote {len(prediction.matches)} answers to {output / 'submission.csv'}")
+
+
+# what Kaggle mounted, and where
+
+
+def find_data(folder: Path) -> Path:
+    """The competition's folder, wherever below `folder` it is mounted.
+
+    Raises:
+        InputError: there is none, or there are several with different content.
+    """
+
+    def is_data(names: set[str], place: Path) -> bool:
+        return names.issuperset(DATA_MARKERS)
+
+    return _only(
+        folder,
+        is_data,
+        DATA_MARKERS,
+        f"a folder with {' and '.join(DATA_MARKERS)}",
+        "Add the competition under Input on the kernel's page, or to competition_sources in kernel-metadata.json",
+    )
+
+
+def find_weights(folder: Path) -> Path:
+    """The weights folder, wherever below `folder` it is mounted.
+
+    Raises:
+        InputError: there is none, or there are several with different content.
+    """
+
+    def is_weights(names: set[str], place: Path) -> bool:
+        return MANIFEST in names and _is_manifest(place / MANIFEST)
+
+    return _only(
+        folder,
+        is_weights,
+        (MANIFEST,),
+        f"a weights folder with {MANIFEST}",
+        "Run `make push-weights`, then add that dataset under Input on the kernel's page, or push the kernel again",
+    )
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a manifest.json is this kit's; other people's datasets have files of that name too."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"format", "recipe", "files"} <= set(content)
+
+
+def _only(
+    folder: Path, belongs: Callable[[set[str], Path], bool], markers: tuple[str, ...], wanted: str, advice: str
+) -> Path:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected the folder that Kaggle mounts, found none. Name another with --input")
+    found = [place for place, names in _walk(folder, belongs) if belongs(names, place)]
+    different = {tuple(sha256_of(place / marker) for marker in markers): place for place in reversed(found)}
+    if not different:
+        raise InputError(f"{folder}: expected {wanted}, found none. {advice}. What is there: {_tree(folder)}")
+    if len(different) > 1:  # the same content in two places is one dataset under its old and its new mount
+        places = ", ".join(str(place) for place in found)
+        raise InputError(f"{folder}: expected one {wanted.removeprefix('a ')}, found {places}. Keep one under Input")
+    return found[0]
+
+
+def _walk(folder: Path, belongs: Callable[[set[str], Path], bool]) -> Iterator[tuple[Path, set[str]]]:
+    """Folders with the names in them, the nearest first. What lies in a folder that was looked for is not visited:
+    the competition's photographs are thousands of names on a slow disk."""
+    floor, seen = [folder], set()
+    for _ in range(DEPTH + 1):
+        below: list[Path] = []
+        for place in floor:
+            try:
+                status = place.stat()
+                entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+            except OSError:  # may not be entered
+                continue
+            if (status.st_dev, status.st_ino) in seen:  # a second mount or a link of the same folder
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            names = {entry.name for entry in entries}
+            yield place, names
+            if not (names.issuperset(DATA_MARKERS) or belongs(names, place)):
+                below += [place / entry.name for entry in entries if entry.is_dir()]
+        floor = below
+
+
+def _tree(folder: Path) -> str:
+    """The first names below a folder, in one line, for a person who can't look there."""
+    lines = []
+    for place, names in _walk(folder, lambda names, place: False):
+        shown = sorted(names)[:8] + ["..."] * (len(names) > 8)
+        lines.append(f"{place}: {' '.join(shown) or '(empty)'}")
+    return "; ".join(lines[:25] + ["..."] * (len(lines) > 25))
+
+
+def _check_weights(folder: Path, script: Script) -> str:
+    """The manifest's SHA-256. Right after an upload Kaggle may still mount the dataset's version before it."""
+    found = sha256_of(folder / MANIFEST)
+    if script.weights not in ("", found):
+        raise InputError(
+            f"{folder / MANIFEST}: expected sha256 {script.weights[:12]}..., the weights that this kernel was built "
+            f"for, found {found[:12]}... Choose the dataset's latest version under Input, or run `make push-weights` "
+            "and `make push-kernel` again"
+        )
+    return found
+
+
+# what it runs on
+
+
+def _devices(shards: int | None) -> list[str]:
+    """One name per process that shall work: every GPU, or the processor."""
+    if not torch.cuda.is_available():
+        return ["cpu"] * (shards or 1)
+    return [f"cuda:{number % torch.cuda.device_count()}" for number in range(shards or torch.cuda.device_count())]
+
+
+def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
+    """Says how long it may take without a GPU, from the time of a few blank photographs."""
+    network = load_network(weights.folder / encoder_file(weights.datasets[0]))
+    size, count = network.plan.image_size, 4
+    blank = torch.zeros(count, 3, size, size, dtype=torch.uint8)
+    started = time.monotonic()
+    embed(network, [blank])
+    each = (time.monotonic() - started) / count * (1 + weights.has_species)
+    minutes = each * len(wanted_rows(catalogue)) / 60
+    say(
+        f"warning: no GPU: the networks alone need about {max(1, round(minutes))} min on this processor. On Kaggle "
+        "choose Settings > Accelerator > GPU T4 x2"
+    )
+
+
+def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
+    """The prediction, with the queries divided among processes.
+
+    The parts are whole batches, so that every photograph is in the same batch as with one process and gets the same
+    embedding; distances may differ in their last bit, because fewer queries are compared at a time.
+
+    Args:
+        devices: "cuda:0" and so on, or "cpu", one per process.
+        catalogue, weights, recipe: see `submission.predict`.
+    """
+    queries = wanted_rows(catalogue)
+    batches = -(-len(queries) // recipe.batch_size)
+    shares = [share for share in np.array_split(np.arange(batches), len(devices)) if len(share)]
+    if len(shares) == 1:
+        return predict(catalogue, weights, recipe)
+    if recipe.workers < 0:  # the cores are shared too
+        recipe = replace(recipe, workers=max(1, len(os.sched_getaffinity(0)) // len(shares)))
+    # absolute paths and a root without a sample file: the rows are asked for as they stand
+    table = queries.table.assign(path=[str(path.absolute()) for path in queries.paths])
+    parts = [
+        Catalogue(
+            catalogue.root / "part", table.iloc[share[0] * recipe.batch_size : (share[-1] + 1) * recipe.batch_size]
+        )
+        for share in shares
+    ]
+    # spawn: CUDA can't be used in a process forked from one that used it
+    with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]
+        predictions = [one.result() for one in waiting]
+    matches = pd.concat([prediction.matches for prediction in predictions], ignore_index=True)
+    return Prediction(matches, predictions[0].route)
+
+
+def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
+    if device != "cpu":
+        torch.cuda.set_device(device)
+    return predict(part, weights, recipe)
+
+
+# what it says
+
+
+def _report(output: Path, catalogue: Catalogue, weights: Weights, prediction: Prediction) -> str:
+    """Writes the report; gives what went wrong. The submission is written by then and is worth more than pictures."""
+    try:
+        from reid.report import write_report  # here, because it loads matplotlib: the first photograph comes sooner
+
+        write_report(output, catalogue, weights, prediction, None)
+    except Exception as problem:
+        traceback.print_exc()
+        say(f"warning: no report could be made ({problem}); the submission is complete")
+        return f"not written: {problem!r}"
+    return ""
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, Any] = {
+        "reid": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "safetensors": safetensors.__version__,
+        "numpy": np.__version__,
+        "pandas": pd.__version__,
+        "pillow": PIL.__version__,
+    }
+    for number in range(torch.cuda.device_count()):
+        found[f"cuda:{number}"] = torch.cuda.get_device_name(number)
+    return {name: str(version) for name, version in found.items()}
+
+
+def _say_versions(weights: Weights) -> None:
+    manifest, versions = weights.manifest, _versions()
+    say("versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    say(
+        f"weights: recipe {weights.recipe.name}, datasets {', '.join(weights.datasets)}, made with "
+        f"reid {manifest.get('reid')}, torch {manifest.get('torch')}, timm {manifest.get('timm')}; all hashes agree"
+    )
