@@ -1,4 +1,5 @@
-# `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, PYTHON; e.g. make train DATA=photos RECIPE=seed
+# `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, SUBMISSION, MESSAGE, PYTHON; e.g.
+#   make train DATA=photos RECIPE=seed
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -8,10 +9,12 @@ WEIGHTS ?= weights
 RECIPE ?= best
 INIT ?=
 SUBMISSION ?= build/submission.csv
+MESSAGE ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
 REID := $(BIN)/python -m reid
+COURIER := $(BIN)/python kernel/courier.py
 SMOKE := build/smoke
 
 # The environment is made again only when the requirements change.
@@ -27,7 +30,7 @@ install: $(INSTALLED) ## make .venv with everything in it
 # How long a stage took goes into a list that the smoke run prints at its end.
 timed = start=$$(date +%s%N); $(2) && echo "$(1) $$start $$(date +%s%N)" >> $(SMOKE)/times
 
-smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate, predict, score, report
+smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate, predict, score, report, rehearse Kaggle
 	@rm -rf $(SMOKE) && mkdir -p $(SMOKE)
 	@$(call timed,draw,$(REID) toy $(SMOKE)/data)
 	@$(call timed,check,$(REID) check $(SMOKE)/data)
@@ -36,6 +39,8 @@ smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate
 	@$(call timed,report,$(REID) report $(SMOKE)/data --weights $(SMOKE)/weights --out $(SMOKE)/report \
 	  --solution $(SMOKE)/data/solution.csv)
 	@$(call timed,score,$(REID) score $(SMOKE)/submission.csv $(SMOKE)/data/solution.csv)
+	@$(call timed,kernel,$(BIN)/python kernel/bundle.py --out build/kernel && $(COURIER) rehearse \
+	  --data $(SMOKE)/data --weights $(SMOKE)/weights --submission $(SMOKE)/submission.csv)
 	@awk '{s = ($$3 - $$2) / 1e9; sum += s; printf "%-8s %6.1f s\n", $$1, s} END {printf "%-8s %6.1f s\n", "total", sum}' \
 	  $(SMOKE)/times
 	@echo "submission: $(SMOKE)/submission.csv   report: $(SMOKE)/report/report.html"
@@ -58,7 +63,32 @@ report: $(INSTALLED) ## score, thresholds and matches as a page
 	$(REID) report $(DATA) --weights $(WEIGHTS) --out build/report \
 	  $(if $(wildcard $(DATA)/solution.csv),--solution $(DATA)/solution.csv)
 
+kernel: $(INSTALLED) ## bundle src/reid into one script for Kaggle
+	$(BIN)/python kernel/bundle.py --out build/kernel
+
+data: $(INSTALLED) ## download the competition into DATA and check it
+	$(COURIER) data --data $(DATA)
+	$(REID) check $(DATA)
+
+push-weights: $(INSTALLED) ## upload WEIGHTS as a private Kaggle dataset
+	$(COURIER) push-weights --weights $(WEIGHTS)
+
+push-kernel: $(INSTALLED) ## bundle, rehearse on a toy world, push to Kaggle
+	$(COURIER) push-kernel --weights $(WEIGHTS)
+
+kernel-status: $(INSTALLED) ## wait until the pushed kernel has ended
+	$(COURIER) kernel-status
+
+kernel-output: $(INSTALLED) ## download and check what the kernel wrote
+	$(COURIER) kernel-output --data $(DATA)
+
+# Without SUBMISSION= it is the kernel's own output.
+submit: $(INSTALLED) ## check a submission and hand it in
+	$(COURIER) submit --data $(DATA) $(if $(filter command environment,$(firstword $(origin SUBMISSION))),--submission $(SUBMISSION)) \
+	  $(if $(MESSAGE),--message "$(MESSAGE)")
+
 clean: ## remove what make made, but not the weights
 	rm -rf build .venv
 
-.PHONY: help install smoke test lint train predict report clean
+.PHONY: help install smoke test lint train predict report \
+  kernel data push-weights push-kernel kernel-status kernel-output submit clean

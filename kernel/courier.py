@@ -29,6 +29,7 @@ from client import ask, log_in, patiently
 from rehearsal import check_answers, rehearse, toy_stage
 
 from reid import InputError
+from reid.weights import MANIFEST, open_weights
 
 __all__ = ["main"]
 
@@ -154,8 +155,6 @@ def _refuse_unsafe(archive: Path, opened: zipfile.ZipFile, free: int) -> None:
 
 def push_weights(place: Place, waiting: Waiting) -> None:
     """Uploads the weights folder as a private dataset, or a new version of it, and waits until kernels can mount it."""
-    from reid.weights import MANIFEST, open_weights  # here, because it loads torch
-
     manifest = open_weights(place.weights).manifest  # every hash is checked before anything goes up
     api = log_in()
     stage = place.build / "upload-weights"

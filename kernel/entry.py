@@ -32,13 +32,13 @@ import timm
 import torch
 
 from reid import InputError, __version__
-from reid.catalogue import Catalogue, read_catalogue
+from reid.catalogue import Catalogue, read_catalogue, wanted_rows
 from reid.files import sha256_of, write_bytes, write_json
 from reid.gallery import load_gallery, load_thresholds
 from reid.networks import embed, load_network
 from reid.progress import say, stage
 from reid.recipe import Recipe
-from reid.submission import Prediction, explain, predict, wanted_rows, write_submission
+from reid.submission import Prediction, explain, predict, write_submission
 from reid.weights import MANIFEST, Weights, encoder_file, gallery_file, open_weights
 
 __all__ = ["find_data", "find_weights", "main", "predict_on"]

@@ -12,6 +12,9 @@ import tempfile
 from pathlib import Path
 
 from reid import InputError
+from reid.catalogue import read_catalogue, wanted_rows
+from reid.scoring import check_submission, read_submission
+from reid.weights import open_weights
 
 __all__ = ["TINY", "check_answers", "rehearse", "toy_stage"]
 
@@ -24,8 +27,6 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PR
 
 def toy_stage(folder: Path) -> tuple[Path, Path]:
     """A toy world and tiny weights for it; made once, and again when the kit no longer takes them."""
-    from reid.weights import open_weights  # here, because it loads torch
-
     data, weights = folder / "data", folder / "weights"
     if not (data / "solution.csv").is_file():
         _reid("toy", str(data))
@@ -104,10 +105,6 @@ def check_answers(submission: Path, data: Path) -> int:
     Raises:
         InputError: the first of its faults.
     """
-    from reid.catalogue import read_catalogue  # here, because they load torch
-    from reid.scoring import check_submission, read_submission
-    from reid.submission import wanted_rows
-
     if not (data / "metadata.csv").is_file():
         raise InputError(
             f"{data / 'metadata.csv'}: expected the competition's data, to check {submission} against; found none. "

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-OWNER = "ada"
+OWNER = "some-kaggler"
 
 
 @dataclass

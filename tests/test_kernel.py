@@ -21,8 +21,9 @@ sys.path.insert(0, str(ROOT / "kernel"))
 
 import bundle  # noqa: E402
 import entry  # noqa: E402
+from rehearsal import rehearse  # noqa: E402
 
-from reid import InputError  # noqa: E402
+from reid import InputError, cli  # noqa: E402
 from reid.catalogue import read_catalogue  # noqa: E402
 from reid.files import sha256_of, write_json  # noqa: E402
 from reid.submission import predict  # noqa: E402
@@ -144,7 +145,7 @@ def test_the_bundles_hash_tells_sources_and_weights_apart_but_not_commits(tmp_pa
         ("demo/ground.py", "from demo.attic import x\n", "ground.py:1: demo has no room attic.py"),
         ("entry.py", "\nimport demo.attic\n", "entry.py:2: demo has no room attic.py"),
         ("demo/ground.py", "from demo.upper import squares\n", "rooms import each other in a circle"),
-        ("demo/names.txt", "ada\n", "names.txt: expected .py files only"),
+        ("demo/names.txt", "some\n", "names.txt: expected .py files only"),
         ("demo/lower/cellar.py", "x = 1\n", "lower: expected a flat package, found a subfolder"),
     ],
 )
@@ -248,8 +249,8 @@ def mount(source: Path, folder: Path) -> Path:
     ("data", "weights"),
     [
         ("animal-clef-2025", "animal-reid-weights"),
-        ("competitions/animal-clef-2025", "datasets/ada/animal-reid-weights"),
-        ("competitions/animal-clef-2025/data", "datasets/ada/animal-reid-weights/versions/3"),
+        ("competitions/animal-clef-2025", "datasets/some-kaggler/animal-reid-weights"),
+        ("competitions/animal-clef-2025/data", "datasets/some-kaggler/animal-reid-weights/versions/3"),
         ("competitions/animal-clef-2025", "animal-reid-weights/weights"),
     ],
 )
@@ -309,7 +310,7 @@ def test_the_photographs_are_not_walked_through(patterns: Path, tmp_path: Path) 
 @pytest.fixture
 def kernel_input(patterns: Path, patterns_weights: Path, tmp_path: Path) -> Path:
     mount(patterns, tmp_path / "input" / "competitions" / "animal-clef-2025")
-    mount(patterns_weights, tmp_path / "input" / "datasets" / "ada" / "animal-reid-weights")
+    mount(patterns_weights, tmp_path / "input" / "datasets" / "some-kaggler" / "animal-reid-weights")
     return tmp_path / "input"
 
 
@@ -337,7 +338,7 @@ def test_it_leaves_what_it_promises_and_nothing_else(
     told = json.loads((working / "run.json").read_text())
     assert told["bundle"] == "b" * 64
     assert told["submission"] == sha256_of(working / "submission.csv")
-    assert told["weights"] == sha256_of(kernel_input / "datasets/ada/animal-reid-weights/manifest.json")
+    assert told["weights"] == sha256_of(kernel_input / "datasets/some-kaggler/animal-reid-weights/manifest.json")
     assert told["report"] == "written"
     assert set(told["share_new"]) == {"Checks", "Dots"}
     assert {"torch", "timm", "pandas", "python"} <= set(told["versions"])
@@ -363,6 +364,19 @@ def test_it_answers_as_the_package_does_and_in_parts_too(
     assert (tmp_path / "working" / "submission.csv").read_text() == expected
 
 
+def test_bundle_and_package_agree_on_real_photographs(
+    reid_mini: Path, tiny_settings: list[str], tmp_path: Path
+) -> None:
+    weights, submission = tmp_path / "weights", tmp_path / "submission.csv"
+    assert cli.main(["train", str(reid_mini), "--out", str(weights), *tiny_settings, "--limit", "60"]) == 0
+    assert cli.main(["predict", str(reid_mini), "--weights", str(weights), "--out", str(submission)]) == 0
+    rehearse(bundle.write_bundle(tmp_path / "kernel"), reid_mini, weights, submission)
+    row = submission.read_bytes().splitlines()[1]
+    submission.write_bytes(submission.read_bytes().replace(row, row.split(b",")[0] + b",somebody"))
+    with pytest.raises(InputError, match=r"expected the submission .* to the byte, found another one"):
+        rehearse(tmp_path / "kernel" / bundle.NAME, reid_mini, weights, submission)
+
+
 def test_other_weights_than_those_it_was_built_for_are_refused(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -381,13 +395,13 @@ def test_damaged_weights_are_refused_before_the_first_photograph(
     run: Callable[..., int], kernel_input: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reid.images.open_photograph", lambda *_: pytest.fail("a photograph was opened"))
-    weights = kernel_input / "datasets" / "ada" / "animal-reid-weights"
+    weights = kernel_input / "datasets" / "some-kaggler" / "animal-reid-weights"
     network = weights / "Dots.safetensors"
     network.write_bytes(network.read_bytes()[:-1] + b"\x01")
     assert run() == 2
     assert "Dots.safetensors: expected sha256" in capsys.readouterr().err
 
-    tensors = load_file(kernel_input / "datasets/ada/animal-reid-weights/Checks.safetensors")
+    tensors = load_file(kernel_input / "datasets/some-kaggler/animal-reid-weights/Checks.safetensors")
     plan = {"trunk": "resnet_of_tomorrow", "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "embedding_size": 8}
     save_file(tensors, network, metadata={"plan": json.dumps(plan)})
     manifest = json.loads((weights / "manifest.json").read_text())

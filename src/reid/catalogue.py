@@ -18,7 +18,7 @@ import pandas as pd
 from reid import NEW_INDIVIDUAL, InputError
 from reid.files import read_table
 
-__all__ = ["COLUMNS", "Catalogue", "describe", "find_faults", "read_catalogue", "read_rows"]
+__all__ = ["COLUMNS", "Catalogue", "describe", "find_faults", "read_catalogue", "read_rows", "wanted_rows"]
 
 COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
 SPLITS = ("database", "query")
@@ -241,3 +241,32 @@ def describe(catalogue: Catalogue, survey: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def wanted_rows(catalogue: Catalogue) -> Catalogue:
+    """The query rows in the order of `sample_submission.csv`, or of metadata.csv where there is none.
+
+    Raises:
+        InputError: there are no queries, or the sample names photographs that are none.
+    """
+    queries = catalogue.query
+    if not len(queries):
+        raise InputError(f"{catalogue.root / 'metadata.csv'}: expected rows with split 'query' to answer, found none")
+    sample = catalogue.root / "sample_submission.csv"
+    if not sample.exists():
+        return queries
+    wanted = read_table(sample, ("image_id",))["image_id"]
+    if wanted.empty:
+        raise InputError(f"{sample}: expected the rows to answer, found none below the header; remove or mend the file")
+    unknown = wanted[~wanted.isin(queries.image_ids)]
+    if len(unknown):
+        raise InputError(
+            f"{sample}: row {unknown.index[0] + 2}: image_id {unknown.iloc[0]} is no query row of metadata.csv; "
+            "take both files from the same download"
+        )
+    if wanted.duplicated().any():
+        raise InputError(
+            f"{sample}: row {wanted.index[wanted.duplicated()][0] + 2}: this image_id stands there a second time"
+        )
+    places = pd.Series(queries.table.index, index=queries.image_ids)[wanted]
+    return Catalogue(queries.root, queries.table.loc[places])

@@ -1,4 +1,7 @@
-"""The verbs: `python -m reid VERB`. Each reads its input, calls the rooms below, says what it made and what is next."""
+"""The verbs: `python -m reid VERB`. Each reads its input, calls the rooms below, says what it made and what is next.
+
+A verb imports the rooms with torch in them itself, so that `score` and every refused call answer at once.
+"""
 
 import argparse
 import json
@@ -11,16 +14,10 @@ import pandas as pd
 
 from reid import InputError, __version__
 from reid.calibration import Threshold
-from reid.catalogue import describe, find_faults, read_catalogue, read_rows
-from reid.gallery import calibrate, enroll
-from reid.images import survey
+from reid.catalogue import describe, find_faults, read_catalogue, read_rows, wanted_rows
 from reid.progress import say, stage
 from reid.recipe import CALIBRATION_FIELDS, CHOICES, PREDICTION_FIELDS, RECIPES, override, recipe_named
-from reid.report import write_report
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
-from reid.submission import explain, predict, wanted_rows, write_submission
-from reid.toy import draw_world
-from reid.training import train_networks
 from reid.weights import open_weights, seal_weights
 
 __all__ = ["main"]
@@ -122,12 +119,16 @@ def _add_settings(verb: argparse.ArgumentParser) -> None:
 
 
 def _toy(options: argparse.Namespace) -> None:
+    from reid.toy import draw_world
+
     draw_world(options.folder, options.seed)
     say(f"drew a toy world into {options.folder} (solution.csv holds the answers)")
     say(f"next: python -m reid check {options.folder}")
 
 
 def _check(options: argparse.Namespace) -> None:
+    from reid.images import survey
+
     catalogue = read_rows(options.data)
     faults = find_faults(catalogue)
     for fault in faults:
@@ -168,6 +169,9 @@ def _check_submission(path: Path, data: Path) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from reid.gallery import calibrate, enroll
+    from reid.training import train_networks
+
     recipe = override(recipe_named(options.recipe), options.settings)
     catalogue = read_catalogue(options.data)
     if options.limit is not None:
@@ -190,6 +194,8 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _enroll(options: argparse.Namespace) -> None:
+    from reid.gallery import enroll
+
     weights = open_weights(options.weights, networks_only=True)
     catalogue = read_catalogue(options.data)
     datasets = list(weights.datasets)
@@ -200,6 +206,8 @@ def _enroll(options: argparse.Namespace) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
+    from reid.gallery import calibrate
+
     weights = open_weights(options.weights)
     recipe = override(weights.recipe, options.settings, only=CALIBRATION_FIELDS)
     thresholds = calibrate(read_catalogue(options.data), weights.folder, list(weights.datasets), recipe)
@@ -210,6 +218,8 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    from reid.submission import explain, predict, write_submission
+
     weights = open_weights(options.weights)
     recipe = override(weights.recipe, options.settings, only=PREDICTION_FIELDS)
     if options.route:
@@ -252,6 +262,9 @@ def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from reid.report import write_report
+    from reid.submission import predict
+
     weights = open_weights(options.weights)
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None

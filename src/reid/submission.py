@@ -12,8 +12,8 @@ from torch import Tensor
 
 from reid import NEW_INDIVIDUAL, InputError
 from reid.calibration import Threshold
-from reid.catalogue import Catalogue
-from reid.files import read_table, write_table
+from reid.catalogue import Catalogue, wanted_rows
+from reid.files import write_table
 from reid.gallery import Gallery, load_gallery, load_thresholds
 from reid.images import photograph_batches
 from reid.networks import Network, best_device, embed, load_network
@@ -21,7 +21,7 @@ from reid.progress import say
 from reid.recipe import Recipe
 from reid.weights import SPECIES, Weights, encoder_file, gallery_file
 
-__all__ = ["Prediction", "decide", "explain", "predict", "route_queries", "wanted_rows", "write_submission"]
+__all__ = ["Prediction", "decide", "explain", "predict", "route_queries", "write_submission"]
 
 
 @dataclass(frozen=True)
@@ -89,35 +89,6 @@ def predict(catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Predictio
     table = table.assign(species=species, dataset=routes, problem=problems)
     matches = _match(table, vectors, galleries)
     return Prediction(decide(matches, load_thresholds(weights)), recipe.route)
-
-
-def wanted_rows(catalogue: Catalogue) -> Catalogue:
-    """The query rows in the order of `sample_submission.csv`, or of metadata.csv where there is none.
-
-    Raises:
-        InputError: there are no queries, or the sample names photographs that are none.
-    """
-    queries = catalogue.query
-    if not len(queries):
-        raise InputError(f"{catalogue.root / 'metadata.csv'}: expected rows with split 'query' to answer, found none")
-    sample = catalogue.root / "sample_submission.csv"
-    if not sample.exists():
-        return queries
-    wanted = read_table(sample, ("image_id",))["image_id"]
-    if wanted.empty:
-        raise InputError(f"{sample}: expected the rows to answer, found none below the header; remove or mend the file")
-    unknown = wanted[~wanted.isin(queries.image_ids)]
-    if len(unknown):
-        raise InputError(
-            f"{sample}: row {unknown.index[0] + 2}: image_id {unknown.iloc[0]} is no query row of metadata.csv; "
-            "take both files from the same download"
-        )
-    if wanted.duplicated().any():
-        raise InputError(
-            f"{sample}: row {wanted.index[wanted.duplicated()][0] + 2}: this image_id stands there a second time"
-        )
-    places = pd.Series(queries.table.index, index=queries.image_ids)[wanted]
-    return Catalogue(queries.root, queries.table.loc[places])
 
 
 def _check_route(queries: Catalogue, weights: Weights, route: str) -> None:
@@ -199,8 +170,7 @@ def explain(prediction: Prediction) -> None:
     dissent = (matches["column"] != "") & (matches["species"] != matches["column"])
     pairs = Counter(zip(matches["column"][dissent], matches["species"][dissent], strict=True))
     detail = "; ".join(f"{count} of {column} taken for {species}" for (column, species), count in pairs.most_common())
-    say(
-        f"  species classifier and dataset column differ on {dissent.sum()} of {len(matches)} queries {detail}".rstrip()
-    )
+    detail = f": {detail}" * bool(detail)
+    say(f"  species classifier and dataset column differ on {dissent.sum()} of {len(matches)} queries{detail}")
     for row in matches[matches["problem"] != ""].itertuples():
         say(f"  warning: image_id {row.image_id} can't be read ({row.problem}): called {NEW_INDIVIDUAL}")

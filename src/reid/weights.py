@@ -5,11 +5,9 @@ file that was cut short, swapped or edited is noticed before the first photograp
 """
 
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import timm
-import torch
 
 from reid import InputError, __version__
 from reid.files import read_json, sha256_of, write_json
@@ -71,8 +69,8 @@ def seal_weights(folder: Path, recipe: Recipe, datasets: list[str], fingerprint:
     manifest = {
         "format": FORMAT,
         "reid": __version__,
-        "torch": torch.__version__,
-        "timm": timm.__version__,
+        "torch": version("torch"),
+        "timm": version("timm"),
         "recipe": asdict(recipe),
         "datasets": sorted(datasets),
         "data": fingerprint,
