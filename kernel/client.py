@@ -90,7 +90,7 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
             "node that has one"
         )
     if status is None:
-        raise InputError(f"{what}: the kaggle client failed ({type(failure).__name__}: {words})")
+        raise InputError(f"{what}: the kaggle client failed ({type(failure).__name__}: {words}). Run this again")
     doing = {**ADVICE, **(advice or {})}.get(status, FAULT_OF_KAGGLE if status >= 500 else ADVICE[400])
     kind = PassingError if status == 429 or status >= 500 else InputError
     raise kind(f"{what}: Kaggle answered {status} ({words}). {doing}")

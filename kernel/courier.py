@@ -176,7 +176,7 @@ def push_weights(place: Place, waiting: Waiting) -> None:
     if answer is None or (answer.status or "").lower() != "ok" or answer.error:
         reason = getattr(answer, "error", None) or "no reason was given"
         raise InputError(f"{what}: Kaggle refused it ({reason}). Nothing was made; mend that and run this again")
-    # said at once here; whatever the client's words, the list of files below is Kaggle's own
+    # up to 2.2.4 the client only says so, later it fails; whatever it does, the list of files below is Kaggle's own
     _refuse_lost(what, [name for name in names if f"Upload unsuccessful: {name}\n" in said.getvalue()])
 
     def look() -> str | None:
