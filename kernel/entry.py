@@ -33,9 +33,9 @@ import torch
 
 from reid import InputError, __version__
 from reid.catalogue import Catalogue, read_catalogue, wanted_rows
+from reid.embedding import load_embedder
 from reid.files import sha256_of, write_bytes, write_json
 from reid.gallery import load_gallery, load_thresholds
-from reid.networks import embed, load_network
 from reid.progress import say, stage
 from reid.recipe import Recipe
 from reid.submission import Prediction, explain, predict, write_submission
@@ -257,11 +257,11 @@ def _devices(shards: int | None) -> list[str]:
 
 def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
     """Says how long it may take without a GPU, from the time of a few blank photographs."""
-    network = load_network(weights.folder / encoder_file(weights.datasets[0]))
-    size, count = network.plan.image_size, 4
+    embedder = load_embedder(weights.folder, encoder_file(weights.datasets[0]), weights.recipe, remember=False)
+    size, count = embedder.network.plan.image_size, embedder.at_a_time
     blank = torch.zeros(count, 3, size, size, dtype=torch.uint8)
     started = time.monotonic()
-    embed(network, [blank])
+    embedder.embed(blank)
     each = (time.monotonic() - started) / count * (1 + weights.has_species)
     minutes = each * len(wanted_rows(catalogue)) / 60
     say(
@@ -284,7 +284,7 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
     batches = -(-len(queries) // recipe.batch_size)
     shares = [share for share in np.array_split(np.arange(batches), len(devices)) if len(share)]
     if len(shares) == 1:
-        return predict(catalogue, weights, recipe)
+        return predict(catalogue, weights, recipe, remember=False)
     if recipe.workers < 0:  # the cores are shared too
         recipe = replace(recipe, workers=max(1, len(os.sched_getaffinity(0)) // len(shares)))
     # absolute paths and a root without a sample file: the rows are asked for as they stand
@@ -306,7 +306,7 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
 def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
     if device != "cpu":
         torch.cuda.set_device(device)
-    return predict(part, weights, recipe)
+    return predict(part, weights, recipe, remember=False)
 
 
 # what it says

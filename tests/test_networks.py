@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from reid import InputError
-from reid.networks import Network, build_network, embed, load_network, plan_network, save_network
+from reid.networks import Network, build_network, load_network, plan_network, save_network
 
 TRUNK = "test_resnet"  # timm's smallest
 PHOTOGRAPHS = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -30,7 +30,7 @@ def test_a_network_comes_back_from_its_file_with_the_same_outputs_and_plan(tmp_p
     save_network(tmp_path / "x.safetensors", network)
     back = load_network(tmp_path / "x.safetensors")
     assert back.plan == network.plan
-    assert torch.equal(embed(back, [PHOTOGRAPHS]), embed(network, [PHOTOGRAPHS]))
+    assert torch.equal(back(PHOTOGRAPHS), network.eval()(PHOTOGRAPHS))
     assert not back.training
 
 
@@ -58,14 +58,6 @@ def test_a_network_normalises_bytes_as_its_trunk_expects() -> None:
     network(PHOTOGRAPHS)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.plan.mean, network.plan.std))
     assert torch.allclose(seen[0], (PHOTOGRAPHS / 255 - mean) / std, atol=1e-5)
-
-
-def test_embedding_in_batches_keeps_the_order() -> None:
-    network = encoder()
-    together = embed(network, [PHOTOGRAPHS])
-    apart = embed(network, PHOTOGRAPHS.split(2))
-    assert torch.allclose(together, apart, atol=1e-5)
-    assert embed(network, []).shape == (0, 8)
 
 
 def test_first_weights_come_from_a_file_and_a_classifier_head_in_it_is_left_aside(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Galleries: embedded database photographs, and the exact nearest neighbours of a query among them."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from torch import Tensor
 from reid import InputError
 from reid.calibration import HeldOut, Threshold, fit_threshold
 from reid.catalogue import Catalogue
+from reid.embedding import embed_photographs, load_embedder
 from reid.files import read_json, write_bytes, write_json
-from reid.images import photograph_batches
 from reid.losses import pairwise_distances
-from reid.networks import Network, best_device, embed, load_network
+from reid.networks import load_network
 from reid.progress import say
 from reid.recipe import Recipe
 from reid.weights import CALIBRATION, Weights, encoder_file, gallery_file
@@ -27,7 +26,6 @@ __all__ = [
     "Embeddings",
     "Gallery",
     "calibrate",
-    "embed_photographs",
     "enroll",
     "load_gallery",
     "load_thresholds",
@@ -128,14 +126,14 @@ def enroll(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Reci
         InputError: a dataset has no photograph that can be read.
     """
     for dataset in datasets:
-        network = load_network(folder / encoder_file(dataset)).to(best_device())
         photographs = catalogue.database.of(dataset)
         if not len(photographs):
             raise InputError(
                 f"{catalogue.root / 'metadata.csv'}: expected database rows of dataset {dataset}, as in the weights; "
                 f"found {', '.join(catalogue.database.by_dataset())}. Name the folder that holds all of them"
             )
-        vectors, problems = embed_photographs(network, photographs, recipe, f"enrolling {dataset}")
+        embedder = load_embedder(folder, encoder_file(dataset), recipe)
+        vectors, problems = embed_photographs(embedder, photographs, recipe, f"enrolling {dataset}")
         for image_id, problem in zip(photographs.image_ids, problems, strict=True):
             if problem:
                 say(f"warning: {photographs.row_name(image_id)}: {problem}; it is not in the gallery")
@@ -147,18 +145,6 @@ def enroll(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Reci
         table = photographs.table.iloc[readable]
         gallery = Gallery(Embeddings(tuple(table["image_id"]), vectors[readable]), tuple(table["identity"]))
         save_gallery(folder / gallery_file(dataset), gallery)
-
-
-def embed_photographs(network: Network, catalogue: Catalogue, recipe: Recipe, what: str) -> tuple[Tensor, list[str]]:
-    """Every photograph's vector, (N, D) float32, and what was wrong with the photograph, "" when nothing."""
-    problems: list[str] = []
-
-    def pixels() -> Iterator[Tensor]:
-        for batch, batch_problems in photograph_batches(catalogue.paths, recipe, what):
-            problems.extend(batch_problems)
-            yield batch
-
-    return embed(network, pixels()), problems
 
 
 def save_gallery(path: Path, gallery: Gallery) -> None:

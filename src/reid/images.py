@@ -27,6 +27,7 @@ from reid.recipe import AUGMENTATIONS, Recipe
 from reid.sampler import Batch
 
 __all__ = [
+    "PIXELS",
     "PhotographStore",
     "UnreadableError",
     "augment",
@@ -37,6 +38,9 @@ __all__ = [
     "survey",
     "training_batches",
 ]
+
+PIXELS = "draft 2, bicubic, squashed"
+"""What `open_photograph` does, in words that change when its pixels do: vectors that were kept of others are stale."""
 
 BROKEN = (
     *(OSError, ValueError, SyntaxError, ArithmeticError, EOFError, struct.error, RuntimeError, LookupError, TypeError),

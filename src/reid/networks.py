@@ -1,13 +1,12 @@
 """The networks: a species classifier and encoders on timm's trunks, in and out of safetensors files.
 
-A network takes photographs as bytes, (B, 3, S, S) uint8, and normalises them itself: what it was trained with travels
-in its file and can't be forgotten. Its file also names the photographs that it was trained on, because a threshold may
-only be fitted on others.
+A network takes photographs as bytes, (B, 3, S, S) uint8, brings them to its own size and normalises them itself: what
+it was trained with travels in its file and can't be forgotten. Its file also names the photographs that it was trained
+on, because a threshold may only be fitted on others.
 """
 
 import difflib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn import functional
 
 from reid import InputError
 from reid.files import write_bytes
@@ -26,7 +26,6 @@ __all__ = [
     "NetworkPlan",
     "best_device",
     "build_network",
-    "embed",
     "load_network",
     "plan_network",
     "save_network",
@@ -39,7 +38,7 @@ class NetworkPlan:
 
     Attributes:
         trunk: timm's name.
-        image_size: S, pixels on a side.
+        image_size: pixels on a side that the trunk sees.
         mean, std: per channel, of values in 0..1, as the trunk's first weights were trained.
         hidden_size: of the head's hidden layer; 0 for none.
         embedding_size: D of an encoder; 0 for a classifier.
@@ -56,6 +55,11 @@ class NetworkPlan:
     classes: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
 
+    @property
+    def outputs(self) -> int:
+        """D of an encoder, the number of classes of a classifier."""
+        return self.embedding_size or len(self.classes)
+
 
 class Network(nn.Module):
     """A trunk and a head. An encoder gives embeddings (B, D), a classifier gives logits (B, classes)."""
@@ -69,21 +73,23 @@ class Network(nn.Module):
         self.trunk = cast(Any, timm.create_model(plan.trunk, pretrained=False, num_classes=0))
         # some trunks widen their features once more before the head that was taken off
         features: int = getattr(self.trunk, "head_hidden_size", None) or self.trunk.num_features
-        outputs = plan.embedding_size or len(plan.classes)
         if plan.hidden_size:
             # CoinCheung/triplet-reid-pytorch, after Hermans et al. 2017, section 5.1: two layers, norm in between
             hidden = [nn.Linear(features, plan.hidden_size), nn.BatchNorm1d(plan.hidden_size), nn.ReLU()]
-            self.head = nn.Sequential(*hidden, nn.Linear(plan.hidden_size, outputs))
+            self.head = nn.Sequential(*hidden, nn.Linear(plan.hidden_size, plan.outputs))
         else:
-            self.head = nn.Sequential(nn.Linear(features, outputs))
+            self.head = nn.Sequential(nn.Linear(features, plan.outputs))
         self.register_buffer("mean", torch.tensor(plan.mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(plan.std).view(1, -1, 1, 1) * 255, persistent=False)
 
     def forward(self, photographs: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 -> (B, D) float32."""
+        """(B, 3, S, S) uint8 -> (B, D) float32. The trunk may have another precision; what is around it has not."""
         pixels = (photographs.to(self.mean.dtype) - self.mean) / self.std
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return cast(Tensor, self.head(self.trunk(pixels)))
+        if pixels.shape[-1] != self.plan.image_size:
+            size = (self.plan.image_size, self.plan.image_size)
+            pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+        pixels = pixels.to(next(self.trunk.parameters()).dtype, memory_format=torch.channels_last)
+        return cast(Tensor, self.head(self.trunk(pixels).float()))
 
 
 def best_device() -> torch.device:
@@ -202,20 +208,3 @@ def load_network(path: Path) -> Network:
             f"({reason}). Copy the weights folder again, or train again"
         ) from None
     return network.eval().to(memory_format=torch.channels_last)
-
-
-@torch.inference_mode()
-def embed(network: Network, batches: Iterable[Tensor]) -> Tensor:
-    """The network's outputs for batches of photographs, in order, on the processor.
-
-    Args:
-        network: in evaluation mode from here on, until somebody trains it.
-        batches: (B, 3, S, S) uint8 each.
-
-    Returns:
-        (N, D) float32.
-    """
-    network.eval()
-    device = next(network.parameters()).device
-    outputs = [network(batch.to(device, non_blocking=True)).float().cpu() for batch in batches]
-    return torch.cat(outputs) if outputs else torch.empty(0, network.plan.embedding_size or len(network.plan.classes))

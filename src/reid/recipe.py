@@ -29,10 +29,11 @@ CHOICES = {
     "schedule": ("constant", "cosine"),
     "augment": ("one", "each"),
     "route": ("classifier", "column", "auto"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
 }
 
 
-PREDICTION_FIELDS = ("route", "batch_size", "workers")
+PREDICTION_FIELDS = ("route", "precision", "batch_size", "workers")
 """What may still be chosen when the networks are trained."""
 
 CALIBRATION_FIELDS = ("new_share", "calibration_splits")
@@ -66,6 +67,8 @@ class Recipe:
         stop_accuracy: an encoder or the classifier stops when its validation accuracy reaches this.
         species_epochs: the species classifier's limit; in an epoch every photograph is drawn once or more.
         species_batch: photographs in a batch of the classifier.
+        species_shrink: by how much smaller than the encoders the classifier sees a photograph; 2 for half the side, at
+            a quarter of the cost.
         held_out_individuals: the share of individuals that the encoder never sees: validation, and "new" animals for
             the threshold.
         held_out_photographs: the share of the other individuals that keep one photograph from the encoder: "known"
@@ -74,6 +77,8 @@ class Recipe:
         calibration_splits: how many random splits the threshold is averaged over.
         route: who chooses a query's encoder: the species "classifier", the dataset "column", or "auto" (the column
             where it names a dataset with a gallery, the classifier elsewhere).
+        precision: the number format that networks compute in: "auto" takes bfloat16 where the device has it, float16 on
+            other GPUs, "float32" elsewhere; the weights themselves are float32 in any case.
         skip_unreadable: train without the photographs that can't be read, instead of refusing.
         batch_size: photographs in a batch of embedding.
         workers: processes that decode; -1 for one less than there are cores, 7 at most.
@@ -101,11 +106,13 @@ class Recipe:
     stop_accuracy: float = 0.99
     species_epochs: int = 10
     species_batch: int = 64
+    species_shrink: int = 1
     held_out_individuals: float = 0.2
     held_out_photographs: float = 0.5
     new_share: float = 0.5
     calibration_splits: int = 50
     route: str = "classifier"
+    precision: str = "auto"
     skip_unreadable: bool = False
     batch_size: int = 64
     workers: int = -1
@@ -141,6 +148,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "stop_accuracy": (0, 2),  # above 1: never stop before the limit
     "species_epochs": (0, 100_000),
     "species_batch": (2, 4096),
+    "species_shrink": (1, 16),
     "held_out_individuals": (0, 0.9),
     "held_out_photographs": (0, 1),
     "new_share": (0.01, 0.99),
@@ -166,6 +174,7 @@ RECIPES = {
         validate_every=100,
         stop_accuracy=2,  # a handful of validation photographs are all right long before the markings are learned
         species_epochs=8,
+        precision="float32",  # so small a network gains nothing from a shorter format
     ),
 }
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from reid import NEW_INDIVIDUAL, InputError
 from reid.calibration import Threshold
 from reid.catalogue import Catalogue, wanted_rows
+from reid.embedding import Embedder, digests_of, load_embedder
 from reid.files import write_table
 from reid.gallery import Gallery, load_gallery, load_thresholds
 from reid.images import photograph_batches
-from reid.networks import Network, best_device, embed, load_network
 from reid.progress import say
 from reid.recipe import Recipe
 from reid.weights import SPECIES, Weights, encoder_file, gallery_file
@@ -50,7 +50,7 @@ class Prediction:
         return {str(name): float(share) for name, share in called_new.groupby(self.matches["dataset"]).mean().items()}
 
 
-def predict(catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
+def predict(catalogue: Catalogue, weights: Weights, recipe: Recipe, remember: bool = True) -> Prediction:
     """Names the individual on every query photograph, or calls it new.
 
     One pass over the photographs: each is decoded once, classified, and embedded by the encoder of its route.
@@ -58,37 +58,82 @@ def predict(catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Predictio
     Args:
         catalogue: the query rows are asked for; database rows are not looked at, the galleries stand for them.
         weights: networks, galleries, thresholds.
-        recipe: `route`, `batch_size`, `workers`; what the networks look like is in their own files.
+        recipe: `route`, `precision`, `batch_size`, `workers`; what the networks look like is in their own files.
+        remember: keep the vectors beside the weights, so that the same photograph costs nothing the next time.
 
     Raises:
         InputError: no query rows, or a row that the route can't send anywhere.
     """
     queries = wanted_rows(catalogue)
-    device = best_device()
-    encoders = {
-        dataset: load_network(weights.folder / encoder_file(dataset)).to(device) for dataset in weights.datasets
-    }
-    classifier = load_network(weights.folder / SPECIES).to(device) if weights.has_species else None
     _check_route(queries, weights, recipe.route)
-    species: list[str] = []
-    routes: list[str] = []
-    problems: list[str] = []
-    vectors: list[Tensor] = []
-    column = queries.table["dataset"].to_numpy(str)
-    for pixels, batch_problems in photograph_batches(queries.paths, recipe, "matching"):
-        said = _classify(classifier, pixels, weights.datasets)
-        batch_routes = route_queries(
-            recipe.route, column[len(routes) : len(routes) + len(pixels)], said, weights.datasets
-        )
-        vectors += _embed_by_route(encoders, pixels, batch_routes)
-        species += said
-        routes += batch_routes
-        problems += batch_problems
+    encoders = {
+        dataset: load_embedder(weights.folder, encoder_file(dataset), recipe, remember) for dataset in weights.datasets
+    }
+    classifier = load_embedder(weights.folder, SPECIES, recipe, remember) if weights.has_species else None
+    found = _look_at(queries, classifier, encoders, recipe, remember)
     galleries = {dataset: load_gallery(weights.folder / gallery_file(dataset)) for dataset in weights.datasets}
     table = queries.table[["image_id", "dataset"]].rename(columns={"dataset": "column"})
-    table = table.assign(species=species, dataset=routes, problem=problems)
-    matches = _match(table, vectors, galleries)
+    table = table.assign(
+        species=[one.species for one in found],
+        dataset=[one.route for one in found],
+        problem=[one.problem for one in found],
+    )
+    matches = _match(table, [one.vector for one in found], galleries)
     return Prediction(decide(matches, load_thresholds(weights)), recipe.route)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the networks say of one photograph: its species, the route it took, its vector (D,) by that encoder, and
+    what was wrong with the file, "" when nothing."""
+
+    species: str
+    route: str
+    vector: Tensor
+    problem: str = ""
+
+
+def _look_at(
+    queries: Catalogue, classifier: Embedder | None, encoders: dict[str, Embedder], recipe: Recipe, remember: bool
+) -> list[Look]:
+    """Classifies and embeds every query; what the networks remember is not computed again."""
+    datasets = tuple(encoders)
+    column = queries.table["dataset"].to_numpy(str)
+    digests = digests_of(queries.paths) if remember else [""] * len(queries)
+    found = [_recalled(*row, classifier, encoders, recipe.route) for row in zip(digests, column, strict=True)]
+    # those of one dataset together, so that its encoder gets full batches
+    asked = sorted((place for place, look in enumerate(found) if look is None), key=lambda place: column[place])
+    paths, start = queries.paths, 0
+    for pixels, problems in photograph_batches([paths[place] for place in asked], recipe, "matching"):
+        places = asked[start : start + len(pixels)]
+        start += len(pixels)
+        logits = classifier.embed(pixels) if classifier else torch.zeros(len(pixels), 1)
+        species = [_class_of(row, classifier, datasets) for row in logits]
+        routes = route_queries(recipe.route, column[places], species, datasets)
+        vectors = _embed_by_route(encoders, pixels, routes)
+        for row, place in enumerate(places):
+            found[place] = Look(species[row], routes[row], vectors[row], problems[row])
+            if not problems[row]:
+                encoders[routes[row]].remember(digests[place], vectors[row])
+                if classifier:
+                    classifier.remember(digests[place], logits[row])
+    for embedder in (*encoders.values(), *([classifier] if classifier else [])):
+        if embedder.memory:
+            embedder.memory.save()
+    return [look for look in found if look is not None]
+
+
+def _recalled(
+    digest: str, column: str, classifier: Embedder | None, encoders: dict[str, Embedder], route: str
+) -> Look | None:
+    """What is remembered of a photograph, None unless it is everything."""
+    logits = classifier.recall(digest) if classifier else torch.zeros(1)
+    if logits is None:
+        return None
+    species = _class_of(logits, classifier, tuple(encoders))
+    (chosen,) = route_queries(route, [column], [species], tuple(encoders))
+    vector = encoders[chosen].recall(digest)
+    return None if vector is None else Look(species, chosen, vector)
 
 
 def _check_route(queries: Catalogue, weights: Weights, route: str) -> None:
@@ -122,19 +167,17 @@ def route_queries(
     return [cell if cell in datasets else said for cell, said in zip(column, species, strict=True)]
 
 
-def _classify(classifier: Network | None, pixels: Tensor, datasets: tuple[str, ...]) -> list[str]:
-    """Which dataset each photograph looks like, (B,); without a classifier there is only one."""
-    if classifier is None:
-        return [datasets[0]] * len(pixels)
-    return [classifier.plan.classes[best] for best in embed(classifier, [pixels]).argmax(1)]
+def _class_of(logits: Tensor, classifier: Embedder | None, datasets: tuple[str, ...]) -> str:
+    """Which dataset the classifier means by its outputs, (classes,); without a classifier there is only one."""
+    return classifier.network.plan.classes[int(logits.argmax())] if classifier else datasets[0]
 
 
-def _embed_by_route(encoders: dict[str, Network], pixels: Tensor, routes: list[str]) -> list[Tensor]:
+def _embed_by_route(encoders: dict[str, Embedder], pixels: Tensor, routes: list[str]) -> list[Tensor]:
     """(D,) per photograph, by the encoder that its route names."""
     vectors = [torch.empty(0)] * len(routes)
     for dataset in sorted(set(routes)):
         places = [place for place, route in enumerate(routes) if route == dataset]
-        for place, vector in zip(places, embed(encoders[dataset], [pixels[places]]), strict=True):
+        for place, vector in zip(places, encoders[dataset].embed(pixels[places]), strict=True):
             vectors[place] = vector
     return vectors
 

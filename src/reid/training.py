@@ -23,10 +23,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from reid import InputError
 from reid.calibration import hold_out
 from reid.catalogue import Catalogue
+from reid.embedding import CACHE_FOLDER, embed, precision_on
 from reid.files import read_json, sha256_of, write_bytes, write_json, write_table
 from reid.images import PhotographStore, scratch_folder, store_photographs, training_batches
 from reid.losses import batch_hard_triplet, pairwise_distances
-from reid.networks import Network, NetworkPlan, best_device, build_network, embed, plan_network, save_network
+from reid.networks import Network, NetworkPlan, best_device, build_network, plan_network, save_network
 from reid.progress import say, track
 from reid.recipe import CALIBRATION_FIELDS, PREDICTION_FIELDS, Recipe
 from reid.sampler import PKSampler, ShuffledSampler
@@ -74,6 +75,61 @@ class Work:
     accuracy_of: Callable[[Network], float | None]
     epochs: int
     validate_every: int
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network while it is trained.
+
+    Attributes:
+        network: its weights are float32.
+        precision: what the forward pass is computed in; the loss and the weights' steps are float32.
+        optimizer, schedule: the schedule counts steps.
+        scaler: keeps float16's gradients from vanishing; does nothing in another precision.
+    """
+
+    network: Network
+    precision: torch.dtype
+    optimizer: torch.optim.Optimizer
+    schedule: LambdaLR
+    scaler: torch.amp.GradScaler
+
+    @classmethod
+    def start(cls, network: Network, recipe: Recipe, steps: int) -> "Learner":
+        """A learner before its first step.
+
+        Args:
+            network: on the device where it shall be trained.
+            recipe: optimizer, schedule, precision.
+            steps: how many there will be at most.
+        """
+        kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        cosine = recipe.schedule == "cosine"
+        schedule = LambdaLR(
+            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1, step / max(1, steps)))) if cosine else 1.0
+        )
+        device = next(network.parameters()).device
+        precision = precision_on(device, recipe.precision)
+        scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+        return cls(network, precision, optimizer, schedule, scaler)
+
+    def learn(self, loss: Tensor) -> None:
+        """One step down the gradient of the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+
+    def parts(self) -> dict[str, Any]:
+        """What has a state, by name."""
+        return {
+            "network": self.network,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "scaler": self.scaler,
+        }
 
 
 def train_networks(
@@ -138,7 +194,11 @@ def _forget(folder: Path, datasets: list[str]) -> None:
     names = [MANIFEST, CALIBRATION, SPECIES]
     for dataset in datasets:
         names += [encoder_file(dataset), gallery_file(dataset)]
-    for path in [folder / name for name in names] + sorted((folder / RUN_FOLDER).glob("*")):
+    for path in (
+        [folder / name for name in names]
+        + sorted((folder / RUN_FOLDER).glob("*"))
+        + sorted((folder / CACHE_FOLDER).glob("*"))
+    ):
         path.unlink(missing_ok=True)
 
 
@@ -214,7 +274,10 @@ def species_work(photographs: Photographs, recipe: Recipe) -> Work:
     classes, targets = np.unique(datasets, return_inverse=True)
     image_ids = database.table["image_id"].to_numpy(str)
     plan = plan_network(
-        recipe.trunk, recipe.image_size, classes=tuple(classes.tolist()), trained_on=tuple(image_ids[train_on].tolist())
+        recipe.trunk,
+        max(1, recipe.image_size // recipe.species_shrink),
+        classes=tuple(classes.tolist()),
+        trained_on=tuple(image_ids[train_on].tolist()),
     )
     sampler = ShuffledSampler(train_on, targets[train_on], recipe.species_batch, seed=recipe.seed)
 
@@ -224,7 +287,7 @@ def species_work(photographs: Photographs, recipe: Recipe) -> Work:
     def accuracy_of(network: Network) -> float | None:
         if not len(validate_on):
             return None
-        logits = embed(network, photographs.batches(validate_on, recipe))
+        logits = embed(network, photographs.batches(validate_on, recipe), recipe)
         return float((logits.argmax(1).numpy() == targets[validate_on]).mean())
 
     return Work(SPECIES, plan, sampler, targets, loss_of, accuracy_of, recipe.species_epochs, validate_every=1)
@@ -264,7 +327,7 @@ def encoder_work(file: str, photographs: Photographs, recipe: Recipe) -> Work:
         return loss, {"active": mined.active, "norm": float(embeddings.detach().norm(dim=1).mean())}
 
     def accuracy_of(network: Network) -> float | None:
-        return rank1_accuracy(embed(network, photographs.batches(validate_on, recipe)), targets[validate_on])
+        return rank1_accuracy(embed(network, photographs.batches(validate_on, recipe), recipe), targets[validate_on])
 
     return Work(file, plan, sampler, targets, loss_of, accuracy_of, recipe.epochs, recipe.validate_every)
 
@@ -291,23 +354,22 @@ def _fit(work: Work, store: PhotographStore, recipe: Recipe, folder: Path, init:
     name, device = work.file.removesuffix(".safetensors"), best_device()
     checkpoint = folder / RUN_FOLDER / f"{name}.checkpoint.pt"
     network = build_network(work.plan, recipe.seed, init or recipe.init).to(device)
-    optimizer = _optimizer(network, recipe)
-    schedule = _schedule(optimizer, recipe, steps=work.epochs * len(work.sampler))
+    learner = Learner.start(network, recipe, steps=work.epochs * len(work.sampler))
     history: list[dict[str, float]] = []
     if checkpoint.exists():
-        history = _restore(checkpoint, network, optimizer, schedule)
+        history = _restore(checkpoint, learner)
         say(f"{name}: going on after epoch {int(history[-1]['epoch'])}")
     done = int(history[-1]["epoch"]) if history else 0
     reached = bool(history) and history[-1]["accuracy"] >= recipe.stop_accuracy
     while done < work.epochs and not reached:
         stop = min(work.epochs, done + work.validate_every)
-        figures = _train_epochs(work, store, recipe, range(done, stop), network, optimizer, schedule)
+        figures = _train_epochs(work, store, recipe, range(done, stop), learner)
         done, accuracy = stop, work.accuracy_of(network)
         history.append({"epoch": done, **figures, "accuracy": float("nan") if accuracy is None else accuracy})
         reached = accuracy is not None and accuracy >= recipe.stop_accuracy
         say(_history_line(name, history[-1], work.epochs))
         write_table(folder / RUN_FOLDER / f"{name}.history.csv", pd.DataFrame(history))
-        _save_checkpoint(checkpoint, network, optimizer, schedule, history)
+        _save_checkpoint(checkpoint, learner, history)
     why = f"validation accuracy {recipe.stop_accuracy:.0%} reached" if reached else "epoch limit reached"
     save_network(folder / work.file, network)
     checkpoint.unlink(missing_ok=True)
@@ -315,75 +377,45 @@ def _fit(work: Work, store: PhotographStore, recipe: Recipe, folder: Path, init:
 
 
 def _train_epochs(
-    work: Work,
-    store: PhotographStore,
-    recipe: Recipe,
-    epochs: range,
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    schedule: LambdaLR,
+    work: Work, store: PhotographStore, recipe: Recipe, epochs: range, learner: Learner
 ) -> dict[str, float]:
     """Runs some epochs; gives the means of what was logged, and photographs per second."""
-    network.train()
-    device = next(network.parameters()).device
+    learner.network.train()
+    device = next(learner.network.parameters()).device
     logged: list[dict[str, float]] = []
     photographs, started = 0, time.monotonic()
     for epoch in epochs:
         work.sampler.epoch = epoch
         batches = training_batches(store, work.targets, recipe, work.sampler, device)
         for pixels, targets in track(batches, f"training {work.file} epoch {epoch + 1}", total=len(work.sampler)):
-            loss, figures = work.loss_of(network(pixels), targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
+            with torch.autocast(device.type, learner.precision, enabled=learner.precision != torch.float32):
+                outputs = learner.network(pixels)
+            loss, figures = work.loss_of(outputs.float(), targets)
+            learner.learn(loss)
             photographs += len(pixels)
             logged.append({"loss": float(loss.detach()), **figures})
     means = {name: float(np.mean([figures[name] for figures in logged])) for name in logged[0]}
     return {**means, "images_per_second": photographs / (time.monotonic() - started)}
 
 
-def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> LambdaLR:
-    """The learning rate as a share of its start, per step."""
-    cosine = recipe.schedule == "cosine"
-    return LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1, step / max(1, steps)))) if cosine else 1.0
-    )
-
-
-def _save_checkpoint(
-    path: Path, network: Network, optimizer: torch.optim.Optimizer, schedule: LambdaLR, history: list[dict[str, float]]
-) -> None:
+def _save_checkpoint(path: Path, learner: Learner, history: list[dict[str, float]]) -> None:
     """Everything that is needed to go on; what is drawn at random follows from the recipe's seed and the epoch."""
-    state = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "history": history,
-    }
+    state = {name: part.state_dict() for name, part in learner.parts().items()}
     written = io.BytesIO()  # a full disk is then an OSError, which is told as such
-    torch.save(state, written)
+    torch.save({**state, "history": history}, written)
     write_bytes(path, written.getvalue())
 
 
-def _restore(
-    path: Path, network: Network, optimizer: torch.optim.Optimizer, schedule: LambdaLR
-) -> list[dict[str, float]]:
-    """Fills network, optimizer and schedule from a checkpoint; gives the history."""
+def _restore(path: Path, learner: Learner) -> list[dict[str, float]]:
+    """Fills a learner from a checkpoint; gives the history."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # zip, pickle and torch have each their own errors
         raise InputError(
             f"{path}: this checkpoint can't be read ({str(problem).splitlines()[0]}); start over with --fresh"
         ) from None
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    for name, part in learner.parts().items():
+        part.load_state_dict(state[name])
     history: list[dict[str, float]] = state["history"]
     return history
 

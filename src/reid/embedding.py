@@ -1,0 +1,246 @@
+"""Networks at work: photographs in, vectors out, as fast as the device allows, and none computed a second time.
+
+What makes it fast is measured in benchmarks/README.md: a precision that the device multiplies quickly, batch norms
+folded into the convolutions before them, channels last, and as many photographs at a time as the caches like.
+"""
+
+import copy
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import PIL
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from reid import InputError
+from reid.catalogue import Catalogue
+from reid.files import sha256_of, write_bytes
+from reid.images import PIXELS, photograph_batches
+from reid.networks import Network, best_device, load_network
+from reid.progress import say
+from reid.recipe import Recipe
+
+__all__ = [
+    "CACHE_FOLDER",
+    "Embedder",
+    "Memory",
+    "digests_of",
+    "embed",
+    "embed_photographs",
+    "load_embedder",
+    "precision_on",
+]
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+CACHE_FOLDER = "cache"
+"""Inside the weights folder; not part of what the manifest names, so it is never uploaded."""
+
+AT_A_TIME = 8 * 224**2
+"""Pixels of a forward pass on a processor. ResNet-50 at 224, bfloat16, 2 cores: 44, 47, 44, 38, 36 images/s with 4, 8,
+16, 32, 64 photographs at a time; more of them push each other out of the caches."""
+
+
+def precision_on(device: torch.device, wanted: str) -> torch.dtype:
+    """The number format to compute in.
+
+    Args:
+        device: where.
+        wanted: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device multiplies it in hardware, else
+            float16 on a GPU, else float32.
+    """
+    if wanted != "auto":
+        return PRECISIONS[wanted]
+    if device.type == "cuda":  # from compute capability 8.0 (Ampere) on; a T4 has 7.5 and would emulate it
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    has = (getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return torch.bfloat16 if any(has) else torch.float32
+
+
+class Memory:
+    """Vectors by the SHA-256 of the photograph's file, kept on disk between runs.
+
+    The file is taken only when its key is the one asked for, and the key names everything that shapes a vector. It is
+    a convenience: a file that is missing, damaged or of another key is as good as an empty one.
+
+    Attributes:
+        path: a safetensors file.
+        key: what the vectors were made with.
+        vectors: (D,) float32 each.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+        self.vectors: dict[str, Tensor] = {}
+        self.saved = 0
+        with suppress(OSError, SafetensorError, ValueError), safe_open(path, framework="pt") as opened:
+            if (opened.metadata() or {}).get("key") == key and set(opened.keys()) == {"digests", "vectors"}:
+                digests = opened.get_tensor("digests").numpy()
+                self.vectors = {
+                    row.tobytes().hex(): vector
+                    for row, vector in zip(digests, opened.get_tensor("vectors"), strict=True)
+                }
+        self.saved = len(self.vectors)
+
+    def save(self) -> None:
+        """Writes the file anew if there is something new; a folder that can't be written is left alone."""
+        if len(self.vectors) == self.saved:
+            return
+        digests = torch.tensor([list(bytes.fromhex(digest)) for digest in self.vectors], dtype=torch.uint8)
+        tensors = {"digests": digests, "vectors": torch.stack(list(self.vectors.values()))}
+        with suppress(InputError):
+            write_bytes(self.path, save(tensors, metadata={"key": self.key}))
+            self.saved = len(self.vectors)
+
+
+class Embedder:
+    """A network prepared to run.
+
+    A photograph's vector does not depend on the photographs beside it: on every call the network sees the same number
+    of them, the rest filled up with blank ones.
+
+    Attributes:
+        network: as it was trained, float32.
+        fast: the same network in the precision of the device.
+        memory: what it embedded before; None to remember nothing.
+    """
+
+    def __init__(self, network: Network, recipe: Recipe, memory: Memory | None = None) -> None:
+        """
+        Args:
+            network: on the device where it shall run; put into evaluation mode.
+            recipe: `precision`, `batch_size`.
+            memory: see above.
+        """
+        self.network, self.memory = network.eval(), memory
+        self.device = next(network.parameters()).device
+        self.precision = precision_on(self.device, recipe.precision)
+        self.fast = copy.deepcopy(network)
+        self.fast.trunk = _folded(self.fast.trunk).to(self.precision).to(memory_format=torch.channels_last)
+        few = max(1, AT_A_TIME // network.plan.image_size**2)
+        self.at_a_time = recipe.batch_size if self.device.type == "cuda" else min(few, recipe.batch_size)
+
+    @torch.inference_mode()
+    def embed(self, photographs: Tensor) -> Tensor:
+        """The network's outputs.
+
+        Args:
+            photographs: (B, 3, S, S) uint8, on any device.
+
+        Returns:
+            (B, D) float32, on the processor.
+        """
+        while True:
+            try:
+                parts = [self._forward(part) for part in torch.split(photographs, self.at_a_time)]
+                return torch.cat(parts).cpu()
+            except torch.OutOfMemoryError:
+                if self.at_a_time == 1:
+                    raise
+                self.at_a_time //= 2
+                torch.cuda.empty_cache()
+                say(f"warning: the GPU's memory is too small; going on with {self.at_a_time} photographs at a time")
+
+    def _forward(self, part: Tensor) -> Tensor:
+        rows = len(part)
+        if rows < self.at_a_time:
+            part = torch.cat([part, part.new_zeros(self.at_a_time - rows, *part.shape[1:])])
+        part = part.to(self.device, non_blocking=True)
+        vectors: Tensor = self.fast(part)[:rows]
+        if self.precision == torch.float16 and not torch.isfinite(vectors).all():  # float16 ends at 65,504
+            vectors = self.network(part)[:rows]
+        return vectors
+
+    def recall(self, digest: str) -> Tensor | None:
+        """The vector of a photograph that was embedded before, (D,) float32; None when it was not."""
+        return self.memory.vectors.get(digest) if self.memory else None
+
+    def remember(self, digest: str, vector: Tensor) -> None:
+        """Keeps a vector for the next time; digest "" stands for a file that can't be read."""
+        if self.memory and digest:
+            self.memory.vectors[digest] = vector.clone()
+
+
+def _folded(trunk: nn.Module) -> nn.Module:
+    """The trunk with batch norms folded into the convolutions before them, where it can be traced for that."""
+    try:
+        folded: nn.Module = fuse(trunk)
+    except Exception:  # tracing meets every kind of code in other people's trunks; they run as they are
+        return trunk
+    return folded
+
+
+def embed(network: Network, batches: Iterable[Tensor], recipe: Recipe) -> Tensor:
+    """The network's outputs for batches of photographs, in order, on the processor.
+
+    Args:
+        network: in evaluation mode from here on, until somebody trains it.
+        batches: (B, 3, S, S) uint8 each.
+        recipe: `precision`, `batch_size`.
+
+    Returns:
+        (N, D) float32.
+    """
+    embedder = Embedder(network, recipe)
+    return torch.cat([torch.empty(0, network.plan.outputs), *map(embedder.embed, batches)])
+
+
+def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True) -> Embedder:
+    """The embedder of a network's file, on the best device.
+
+    Args:
+        folder: a weights folder.
+        file: the network's name in it.
+        recipe: `precision`, `batch_size`.
+        remember: keep the vectors in the weights folder for the next time.
+    """
+    embedder = Embedder(load_network(folder / file).to(best_device()), recipe)
+    if remember:
+        made_with = {
+            "network": sha256_of(folder / file),
+            "pixels": PIXELS,
+            "device": embedder.device.type,
+            "precision": str(embedder.precision),
+            "torch": torch.__version__,
+            "pillow": PIL.__version__,
+        }
+        embedder.memory = Memory(folder / CACHE_FOLDER / file, json.dumps(made_with))
+    return embedder
+
+
+def embed_photographs(embedder: Embedder, catalogue: Catalogue, recipe: Recipe, what: str) -> tuple[Tensor, list[str]]:
+    """Every photograph's vector, (N, D) float32, and what was wrong with the photograph, "" when nothing."""
+    digests = digests_of(catalogue.paths) if embedder.memory else [""] * len(catalogue)
+    vectors = [embedder.recall(digest) for digest in digests]
+    problems = [""] * len(catalogue)
+    asked = [place for place, vector in enumerate(vectors) if vector is None]
+    paths = catalogue.paths
+    places = iter(asked)
+    for pixels, batch_problems in photograph_batches([paths[place] for place in asked], recipe, what):
+        for vector, problem in zip(embedder.embed(pixels), batch_problems, strict=True):
+            place = next(places)
+            vectors[place], problems[place] = vector, problem
+            embedder.remember("" if problem else digests[place], vector)
+    if embedder.memory:
+        embedder.memory.save()
+    found = [vector for vector in vectors if vector is not None]
+    return torch.stack(found) if found else torch.empty(0, embedder.network.plan.outputs), problems
+
+
+def digests_of(paths: Iterable[Path]) -> list[str]:
+    """The SHA-256 of every file, in hex; "" for one that can't be read."""
+    with ThreadPoolExecutor() as pool:  # hashing releases Python's lock
+        return list(pool.map(_digest, paths))
+
+
+def _digest(path: Path) -> str:
+    with suppress(OSError):
+        if path.is_file():  # opening a pipe would wait for ever
+            return sha256_of(path)
+    return ""

@@ -1,0 +1,222 @@
+"""The fast way to a vector against the exact one; and what is remembered, which must never be stale."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from reid.catalogue import Catalogue, read_catalogue
+from reid.embedding import Embedder, Memory, _folded, digests_of, embed, embed_photographs, load_embedder, precision_on
+from reid.images import open_photograph
+from reid.networks import Network, build_network, load_network, plan_network, save_network
+from reid.recipe import Recipe
+from reid.weights import encoder_file
+
+PHOTOGRAPHS = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+FLOAT32 = Recipe(image_size=64, precision="float32", workers=0)
+
+
+def encoder(trunk: str = "test_resnet", seed: int = 0) -> Network:
+    """A network whose batch norms have statistics of their own, as after training."""
+    network = build_network(plan_network(trunk, 64, embedding_size=8), seed, init="none")
+    rng = torch.Generator().manual_seed(seed)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for tensor, lowest in (
+                (norm.running_mean, -1),
+                (norm.running_var, 0.5),
+                (norm.weight, 0.5),
+                (norm.bias, -1),
+            ):
+                assert tensor is not None
+                nn.init.uniform_(tensor, lowest, lowest + 1.5, generator=rng)
+    return network.eval()
+
+
+@torch.no_grad()
+def exactly(network: Network, photographs: Tensor) -> Tensor:
+    return network.eval()(photographs)
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Of what tells the vectors apart: the mean that all of them share is taken off."""
+    return nn.functional.cosine_similarity(a - b.mean(0), b - b.mean(0))
+
+
+# the fast way
+
+
+@pytest.mark.parametrize("trunk", ["test_resnet", "test_efficientnet", "test_byobnet", "test_convnext", "test_vit"])
+def test_folding_changes_nothing_whatever_the_trunk(trunk: str) -> None:
+    network = encoder(trunk)
+    pixels = torch.randn(3, 3, 160, 160, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.allclose(_folded(network.trunk)(pixels), network.trunk(pixels), rtol=1e-3, atol=1e-4)
+
+
+def test_batch_norms_are_folded_away() -> None:
+    norms = [module for module in _folded(encoder().trunk).modules() if isinstance(module, nn.BatchNorm2d)]
+    assert not norms
+
+
+def test_a_trunk_that_cannot_be_traced_runs_as_it_is() -> None:
+    class Branching(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return pixels if pixels.sum() > 0 else -pixels
+
+    trunk = Branching()
+    assert _folded(trunk) is trunk
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float32", 0.99999), ("bfloat16", 0.995)])
+def test_the_fast_way_gives_the_exact_vectors(precision: str, least: float, toy_world: Path, toy_weights: Path) -> None:
+    catalogue = read_catalogue(toy_world)
+    for dataset, part in catalogue.query.by_dataset().items():
+        network = load_network(toy_weights / encoder_file(dataset))
+        size = network.plan.image_size
+        full = [
+            np.asarray(ImageOps.exif_transpose(Image.open(path)).resize((size, size), Image.Resampling.BICUBIC))
+            for path in part.paths
+        ]
+        exact = exactly(network, torch.from_numpy(np.stack(full)).permute(0, 3, 1, 2))
+        recipe = Recipe(image_size=size, precision=precision, workers=0)
+        fast, _ = embed_photographs(Embedder(network, recipe), part, recipe, "test")
+        assert cosines(fast, exact).min() > least, dataset
+
+
+def test_a_vector_does_not_depend_on_the_photographs_beside_it() -> None:
+    embedder = Embedder(encoder(), Recipe(image_size=64, batch_size=3))
+    together = embedder.embed(PHOTOGRAPHS)
+    alone = torch.cat([embedder.embed(photograph[None]) for photograph in PHOTOGRAPHS])
+    assert torch.equal(together, alone)
+
+
+def test_batches_keep_their_order_and_none_gives_none() -> None:
+    network = encoder()
+    assert torch.allclose(embed(network, PHOTOGRAPHS.split(2), FLOAT32), exactly(network, PHOTOGRAPHS), atol=1e-4)
+    assert embed(network, [], FLOAT32).shape == (0, 8)
+
+
+def test_what_float16_cannot_hold_is_computed_in_float32() -> None:
+    network = encoder()
+    with torch.no_grad():
+        for norm in network.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.weight *= 30
+    vectors = Embedder(network, Recipe(image_size=64, precision="float16")).embed(PHOTOGRAPHS)
+    assert torch.isfinite(vectors).all()
+    assert torch.allclose(vectors, exactly(network, PHOTOGRAPHS), rtol=1e-3)
+
+
+def test_too_little_memory_means_fewer_photographs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = Embedder(encoder(), FLOAT32)
+    expected, forward = embedder.embed(PHOTOGRAPHS), embedder._forward
+
+    def small(part: Tensor) -> Tensor:
+        if embedder.at_a_time > 2:
+            raise torch.OutOfMemoryError
+        return forward(part)
+
+    monkeypatch.setattr(embedder, "_forward", small)
+    assert torch.allclose(embedder.embed(PHOTOGRAPHS), expected, atol=1e-5)
+    assert embedder.at_a_time <= 2
+
+
+def test_the_precision_is_the_devices_unless_it_is_named() -> None:
+    cpu = torch.device("cpu")
+    assert precision_on(cpu, "float16") == torch.float16
+    assert precision_on(cpu, "auto") in (torch.bfloat16, torch.float32)
+
+
+def test_the_gpu_decides_between_its_two_short_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capability, expected in [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        assert precision_on(torch.device("cuda"), "auto") == expected
+
+
+# what is remembered
+
+
+@pytest.fixture
+def remembering(patterns: Path, tmp_path: Path) -> tuple[Path, Catalogue]:
+    """A weights folder with one network, and photographs."""
+    save_network(tmp_path / "net" / "Dots.safetensors", encoder())
+    return tmp_path / "net", read_catalogue(patterns).query
+
+
+def look(folder: Path, catalogue: Catalogue, recipe: Recipe = FLOAT32) -> tuple[Tensor, int]:
+    """The vectors, and how many of them had to be computed."""
+    embedder = load_embedder(folder, "Dots.safetensors", recipe)
+    known = len(embedder.memory.vectors) if embedder.memory else 0
+    vectors, problems = embed_photographs(embedder, catalogue, recipe, "test")
+    assert not any(problems)
+    assert embedder.memory
+    return vectors, len(embedder.memory.vectors) - known
+
+
+def test_what_was_embedded_is_remembered(remembering: tuple[Path, Catalogue]) -> None:
+    first, computed = look(*remembering)
+    assert computed == len(remembering[1])
+    again, computed = look(*remembering)
+    assert computed == 0
+    assert torch.equal(again, first)
+
+
+def test_a_changed_photograph_is_embedded_again_under_whatever_name(remembering: tuple[Path, Catalogue]) -> None:
+    folder, catalogue = remembering
+    first, _ = look(folder, catalogue)
+    one, other = catalogue.paths[:2]
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())  # the name stays, the content is another's
+    swapped, computed = look(folder, catalogue)
+    assert computed == 0
+    assert torch.equal(swapped[0], first[1])
+    Image.fromarray(255 - open_photograph(other, 48)).save(one)
+    changed, computed = look(folder, catalogue)
+    assert computed == 1
+    assert not torch.allclose(changed[0], first[0])
+    one.write_bytes(content)
+    assert torch.equal(look(folder, catalogue)[0], first)
+
+
+def test_another_network_or_precision_remembers_nothing_of_this_one(remembering: tuple[Path, Catalogue]) -> None:
+    folder, catalogue = remembering
+    first, _ = look(folder, catalogue)
+    assert look(folder, catalogue, Recipe(image_size=64, precision="bfloat16", workers=0))[1] == len(catalogue)
+    save_network(folder / "Dots.safetensors", encoder(seed=1))
+    other, computed = look(folder, catalogue)
+    assert computed == len(catalogue)
+    assert not torch.allclose(other, first)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a safetensors file at all", None])
+def test_a_damaged_memory_is_no_memory(damage: bytes | None, remembering: tuple[Path, Catalogue]) -> None:
+    folder, catalogue = remembering
+    first, _ = look(folder, catalogue)
+    (path,) = (folder / "cache").iterdir()
+    path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
+    again, computed = look(folder, catalogue)
+    assert computed == len(catalogue)
+    assert torch.equal(again, first)
+
+
+def test_a_memory_that_cannot_be_saved_costs_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    memory = Memory(tmp_path / "cache" / "x.safetensors", "key")
+    memory.vectors["00" * 32] = torch.zeros(3)
+    memory.save()
+    assert (tmp_path / "cache").is_file()
+
+
+def test_a_photograph_that_cannot_be_read_is_not_remembered(remembering: tuple[Path, Catalogue]) -> None:
+    folder, catalogue = remembering
+    catalogue.paths[0].write_bytes(b"no image")
+    embedder = load_embedder(folder, "Dots.safetensors", FLOAT32)
+    _, problems = embed_photographs(embedder, catalogue, FLOAT32, "test")
+    assert problems[0]
+    assert embedder.memory
+    assert len(embedder.memory.vectors) == len(catalogue) - 1
+    assert digests_of([catalogue.paths[0].parent, catalogue.paths[0].with_name("none")]) == ["", ""]
