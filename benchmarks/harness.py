@@ -1,0 +1,201 @@
+"""Peers measured side by side: one process, in turns, each warmed up once, every time kept.
+
+A case is a generator of contests, `def contests(options: Options) -> Iterator[Contest]`; a contest is one size of the
+work and the callables that do it. `run.py` lists the cases.
+"""
+
+import ctypes
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+
+__all__ = ["Contest", "NotHereError", "Options", "machine", "measure", "plot", "show", "table"]
+
+ROUNDS = 3, 50
+"""Every peer gets at least so many timed calls, and at most so many: three have a median."""
+
+
+class NotHereError(Exception):
+    """A case can't be measured here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chose.
+
+    Attributes:
+        quick: small sizes.
+        seconds: how long the timed rounds of one contest go on, once each peer has had its three.
+        photographs: a folder of large photographs.
+    """
+
+    quick: bool
+    seconds: float
+    photographs: Path
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One size of the work.
+
+    Attributes:
+        size: what the plot's x axis counts.
+        label: the size in words, with its unit.
+        peers: by name; a call does the whole work and returns its result.
+        reference: the peer that the others' ratios are to.
+        items: how many things a call works through, for the rate.
+        notes: says what the peers' results are worth, from the results of the warm-up, by name.
+        on_gpu: whether the peers' memory is the GPU's.
+    """
+
+    size: float
+    label: str
+    peers: Mapping[str, Callable[[], Any]]
+    reference: str
+    items: int = 1
+    notes: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda results: {}
+    on_gpu: bool = False
+
+
+def machine() -> str:
+    """The machine in a line: cores, memory, versions, threads."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    names = (line.split(": ")[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return (
+        f"{len(os.sched_getaffinity(0))} cores of {next(names, 'a processor')}, {gigabytes:.0f} GB{gpu}; "
+        f"Python {platform.python_version()}, torch {torch.__version__} with {torch.get_num_threads()} threads; "
+        f"load before the start {os.getloadavg()[0]:.1f}"
+    )
+
+
+def measure(contest: Contest, seconds: float) -> list[dict[str, object]]:
+    """Calls every peer once to warm it up and see its memory, then all of them in turns: A B C A B C ...
+
+    Returns:
+        A row per peer: size, label, peer, calls; median_s, min_s, max_s, seconds of a call; per_second, items by the
+        median; ratio, the median over the rounds of its time to the reference's time of the same round, so that a
+        neighbour on the machine who slows a round down slows both; peak_mb, memory at its highest above what was held
+        before the warm-up call, in MB; note.
+    """
+    results, peaks = {}, {}
+    for name, call in contest.peers.items():
+        results[name], peaks[name] = _peak_memory(call, contest.on_gpu)
+    notes = contest.notes(results)
+    del results
+    times: dict[str, list[float]] = {name: [] for name in contest.peers}
+    started, (fewest, most) = time.monotonic(), ROUNDS
+    for done in range(most):
+        if done >= fewest and time.monotonic() - started > seconds:
+            break
+        for name, call in contest.peers.items():
+            times[name].append(_seconds(call))
+    return [
+        {
+            "size": contest.size,
+            "label": contest.label,
+            "peer": name,
+            "calls": len(own),
+            "median_s": statistics.median(own),
+            "min_s": min(own),
+            "max_s": max(own),
+            "per_second": contest.items / statistics.median(own),
+            "ratio": statistics.median(a / b for a, b in zip(own, times[contest.reference], strict=True)),
+            "peak_mb": peaks[name] / 1e6,
+            "note": notes.get(name, ""),
+        }
+        for name, own in times.items()
+    ]
+
+
+def table(contests: Iterator[Contest], seconds: float) -> Iterator[pd.DataFrame]:
+    """The rows of each contest as soon as it is measured."""
+    for contest in contests:
+        yield pd.DataFrame(measure(contest, seconds))
+
+
+def show(rows: pd.DataFrame) -> str:
+    """The rows of one contest for a terminal or a page, as a Markdown table."""
+    lines = [
+        f"| {rows['label'].iloc[0]} | median | min | max | ratio | per second | peak MB | calls | |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows.itertuples():
+        times = " | ".join(_duration(value) for value in (row.median_s, row.min_s, row.max_s))
+        lines.append(
+            f"| {row.peer} | {times} | {row.ratio:.2f} | {row.per_second:,.4g} | {row.peak_mb:,.0f} | {row.calls} "
+            f"| {row.note} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(rows: pd.DataFrame, title: str, across: str, path: Path) -> None:
+    """Draws seconds of a call against the size, both logarithmic, with bars from the fastest to the slowest call."""
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for peer, own in rows.groupby("peer", sort=False):
+        bars = [own["median_s"] - own["min_s"], own["max_s"] - own["median_s"]]
+        axes.errorbar(own["size"], own["median_s"], yerr=bars, marker="o", markersize=4, capsize=3, label=peer)
+    axes.set(xscale="log", yscale="log", xlabel=across, ylabel="seconds of a call", title=title)
+    axes.grid(which="both", alpha=0.2)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    _wait()
+    started = time.perf_counter()
+    kept = call()  # what it returns is freed after the clock has stopped
+    _wait()
+    seconds = time.perf_counter() - started
+    del kept
+    return seconds
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _peak_memory(call: Callable[[], Any], on_gpu: bool) -> tuple[Any, float]:
+    """What the call returns, and by how many bytes memory stood above its start at the highest."""
+    gc.collect()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        result = call()
+        return result, float(torch.cuda.max_memory_allocated() - held)
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else freed memory that malloc keeps for itself would hide what is taken
+    Path("/proc/self/clear_refs").write_text("5")  # sets the kernel's high-water mark to what is held now, proc(5)
+    before = _status("VmRSS")
+    result = call()
+    return result, _status("VmHWM") - before
+
+
+def _status(field: str) -> float:
+    """A field of this process's memory, in bytes."""
+    line = next(line for line in _lines("/proc/self/status") if line.startswith(f"{field}:"))
+    return float(line.split()[1]) * 1024
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def _duration(seconds: float) -> str:
+    """Three digits and a unit."""
+    unit, factor = next((unit for unit in (("s", 1.0), ("ms", 1e3)) if seconds * unit[1] >= 1), ("µs", 1e6))
+    return f"{seconds * factor:.3g} {unit}"

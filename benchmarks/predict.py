@@ -1,0 +1,145 @@
+"""A submission for full-size photographs, end to end: `reid predict` against the official starter's way.
+
+The starter's way is its documented steps: one process decodes in full with Pillow, torchvision resizes, makes tensors
+and normalises, the trunk runs in float32 on batches of 128 as it came from timm, and the cosine similarity of every
+query with every gallery photograph is held as one matrix. Here it gets the kit's trunk, ResNet-50 at 224. It has one
+network; the kit has two, a species classifier and an encoder, so the starter is measured with one and with two.
+
+Beside them stand the two limits of the hardware: decoding on all cores and nothing else, and the forward passes alone
+on photographs that are in memory already. The weights are random: what is learned does not change how long it takes.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import timm
+import torch
+from harness import Contest, NotHereError, Options
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
+from reid.catalogue import Catalogue, read_catalogue
+from reid.cli import main as reid
+from reid.embedding import Embedder, load_embedder
+from reid.images import open_photograph
+from reid.recipe import RECIPES
+from reid.submission import predict
+from reid.weights import SPECIES, encoder_file, open_weights
+
+SIZE = 224
+GALLERY = 40
+"""Database photographs per dataset, which the starter embeds anew in every run; left out of its time here."""
+
+
+def contests(options: Options) -> Iterator[Contest]:
+    """So many queries; the 40 photographs come again and again, and nothing is remembered."""
+    files = sorted(options.photographs.glob("*.jp*g"))
+    if not files:
+        raise NotHereError(f"expected JPEGs in {options.photographs}, found none; name a folder with --photos")
+    with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
+        for queries in (16,) if options.quick else (100, 400):
+            data, weights = Path(scratch) / f"data-{queries}", Path(scratch) / f"weights-{queries}"
+            write_world(data, files, queries)
+            settings = ["init=none", "epochs=0", "species_epochs=0", "calibration_splits=1"]
+            words = ["train", str(data), "--out", str(weights), "--recipe", "seed"]
+            if reid(words + [word for setting in settings for word in ("--set", setting)]):
+                raise NotHereError("training the random weights failed; its words stand above")
+            yield contest(read_catalogue(data), weights, queries)
+
+
+def write_world(data: Path, files: list[Path], queries: int) -> None:
+    """A data folder of two datasets, so that there is a species to classify."""
+    (data / "images").mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, data / "images")
+    rows = []
+    for number in range(queries + 2 * GALLERY):
+        database, dataset = number >= queries, f"Species{number % 2}"
+        rows.append(
+            {
+                "image_id": str(number),
+                "identity": f"{dataset}_{number // 4}" if database else "",
+                "path": f"images/{files[number % len(files)].name}",
+                "date": "",
+                "orientation": "",
+                "species": "",
+                "split": "database" if database else "query",
+                "dataset": dataset,
+            }
+        )
+    pd.DataFrame(rows).to_csv(data / "metadata.csv", index=False)
+
+
+def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
+    """The kit, the starter, and the limits."""
+    weights = open_weights(folder)
+    fast, exact = weights.recipe, replace(weights.recipe, precision="float32")
+    embedders = [load_embedder(folder, name, fast, remember=False) for name in (SPECIES, encoder_file("Species0"))]
+    paths = catalogue.query.paths
+    resident = torch.stack([torch.from_numpy(open_photograph(path, SIZE)).permute(2, 0, 1) for path in paths[:64]])
+    gallery = torch.randn(2 * GALLERY, 2048)
+    return Contest(
+        size=queries,
+        label=f"{queries} queries of about 2,000 px, ResNet-50 at {SIZE}",
+        peers={
+            "starter's way, 1 network": partial(starter, paths, gallery, 1),
+            "starter's way, 2 networks": partial(starter, paths, gallery, 2),
+            "reid, 2 networks": partial(predict, catalogue, weights, fast, remember=False),
+            "reid, 2 networks, float32": partial(predict, catalogue, weights, exact, remember=False),
+            "limit: decoding on all cores": partial(decode_only, paths),
+            "limit: forward passes of 2 networks": partial(forward_only, embedders, resident, queries),
+        },
+        reference="starter's way, 2 networks",
+        items=queries,
+    )
+
+
+class StarterPhotographs(Dataset[Tensor]):
+    """Photographs as torchvision's usual steps make them."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self.transform = Compose(
+            [Resize((SIZE, SIZE)), ToTensor(), Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        pixels: Tensor = self.transform(Image.open(self.paths[index]).convert("RGB"))
+        return pixels
+
+
+@torch.inference_mode()
+def starter(paths: list[Path], gallery: Tensor, networks: int) -> Tensor:
+    """The nearest gallery photograph of each query, (Q,)."""
+    trunks = [timm.create_model(RECIPES["seed"].trunk, num_classes=0).eval() for _ in range(networks)]
+    batches = []
+    for pixels in DataLoader(StarterPhotographs(paths), batch_size=128, num_workers=1):
+        for trunk in trunks:
+            features = trunk(pixels)
+        batches.append(features)
+    similarity = nn.functional.normalize(torch.cat(batches)) @ nn.functional.normalize(gallery).T
+    return similarity.argmax(1)
+
+
+def decode_only(paths: list[Path]) -> int:
+    """Opens every photograph on all cores and keeps none."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return sum(1 for _ in pool.map(partial(open_photograph, size=SIZE), paths))
+
+
+def forward_only(embedders: list[Embedder], resident: Tensor, queries: int) -> None:
+    """So many photographs through every network."""
+    for start in range(0, queries, len(resident)):
+        for embedder in embedders:
+            embedder.embed(resident[: queries - start])
