@@ -21,7 +21,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
-from reid.images import open_photograph, photograph_batches
+from reid.images import View, open_photograph, photograph_batches
 from reid.recipe import RECIPES
 
 KIT, FULL = "reid", "Pillow, full decode"
@@ -59,14 +59,16 @@ def open_all(opener: Opener, paths: list[Path], size: int) -> np.ndarray:
 def open_in_processes(paths: list[Path], size: int, workers: int) -> np.ndarray:
     """(N, S, S, 3) uint8, as enrolment and prediction open them; starting the processes is part of it."""
     recipe = replace(RECIPES["seed"], image_size=size, workers=workers, batch_size=-(-len(paths) // (2 * workers)))
-    batches = [pixels for pixels, _ in photograph_batches(paths, recipe, "decoding")]
+    batches = [
+        pixels for pixels, _ in photograph_batches(paths, [View(recipe.image_size)] * len(paths), recipe, "decoding")
+    ]
     return torch.cat(batches).permute(0, 2, 3, 1).numpy()
 
 
 def open_in_threads(paths: list[Path], size: int, workers: int) -> np.ndarray:
     """(N, S, S, 3) uint8; Pillow lets Python's lock go while it decodes and resizes."""
     with ThreadPoolExecutor(workers) as pool:
-        return np.stack(list(pool.map(partial(open_photograph, size=size), paths)))
+        return np.stack(list(pool.map(partial(open_photograph, view=size), paths)))
 
 
 def full_decode(path: Path, size: int) -> np.ndarray:

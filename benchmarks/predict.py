@@ -135,7 +135,7 @@ def starter(paths: list[Path], gallery: Tensor, networks: int) -> Tensor:
 def decode_only(paths: list[Path]) -> int:
     """Opens every photograph on all cores and keeps none."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return sum(1 for _ in pool.map(partial(open_photograph, size=SIZE), paths))
+        return sum(1 for _ in pool.map(partial(open_photograph, view=SIZE), paths))
 
 
 def forward_only(embedders: list[Embedder], resident: Tensor, queries: int) -> None:

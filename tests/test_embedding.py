@@ -1,5 +1,6 @@
 """The fast way to a vector against the exact one; and what is remembered, which must never be stale."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ from torch import Tensor, nn
 
 from reid.catalogue import Catalogue, read_catalogue
 from reid.embedding import Embedder, Memory, _folded, digests_of, embed, embed_photographs, load_embedder, precision_on
-from reid.images import open_photograph
+from reid.images import View, open_photograph
 from reid.networks import Network, build_network, load_network, plan_network, save_network
 from reid.recipe import Recipe
 from reid.weights import encoder_file
 
 PHOTOGRAPHS = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-FLOAT32 = Recipe(image_size=64, precision="float32", workers=0)
+FLOAT32 = Recipe(image_size=64, interpolation="bicubic", precision="float32", workers=0)
 
 
 def encoder(trunk: str = "test_resnet", seed: int = 0) -> Network:
@@ -82,7 +83,7 @@ def test_the_fast_way_gives_the_exact_vectors(precision: str, least: float, toy_
             for path in part.paths
         ]
         exact = exactly(network, torch.from_numpy(np.stack(full)).permute(0, 3, 1, 2))
-        recipe = Recipe(image_size=size, precision=precision, workers=0)
+        recipe = Recipe(image_size=size, interpolation="bicubic", precision=precision, workers=0)
         fast, _ = embed_photographs(Embedder(network, recipe), part, recipe, "test")
         assert cosines(fast, exact).min() > least, dataset
 
@@ -185,7 +186,7 @@ def test_a_changed_photograph_is_embedded_again_under_whatever_name(remembering:
 def test_another_network_or_precision_remembers_nothing_of_this_one(remembering: tuple[Path, Catalogue]) -> None:
     folder, catalogue = remembering
     first, _ = look(folder, catalogue)
-    assert look(folder, catalogue, Recipe(image_size=64, precision="bfloat16", workers=0))[1] == len(catalogue)
+    assert look(folder, catalogue, replace(FLOAT32, precision="bfloat16"))[1] == len(catalogue)
     save_network(folder / "Dots.safetensors", encoder(seed=1))
     other, computed = look(folder, catalogue)
     assert computed == len(catalogue)
@@ -219,4 +220,4 @@ def test_a_photograph_that_cannot_be_read_is_not_remembered(remembering: tuple[P
     assert problems[0]
     assert embedder.memory
     assert len(embedder.memory.vectors) == len(catalogue) - 1
-    assert digests_of([catalogue.paths[0].parent, catalogue.paths[0].with_name("none")]) == ["", ""]
+    assert digests_of([catalogue.paths[0].parent, catalogue.paths[0].with_name("none")], [View(64)] * 2) == ["", ""]

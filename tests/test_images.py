@@ -14,6 +14,7 @@ from reid.catalogue import describe, read_rows
 from reid.images import (
     PhotographStore,
     UnreadableError,
+    View,
     augment,
     open_photograph,
     photograph_batches,
@@ -125,7 +126,7 @@ def test_batches_keep_the_order_and_stand_in_for_broken_files(tmp_path: Path, wo
         Image.new("RGB", (40, 30), (number * 40, 0, 0)).save(paths[-1])
     paths[2].write_bytes(b"")
     recipe = override(RECIPES["toy"], ["batch_size=2", f"workers={workers}", "image_size=16"])
-    batches = list(photograph_batches(paths, recipe, "testing"))
+    batches = list(photograph_batches(paths, [View(16)] * len(paths), recipe, "testing"))
     pixels = torch.cat([batch for batch, _ in batches])
     problems = [problem for _, batch_problems in batches for problem in batch_problems]
     assert pixels[:, 0, 0, 0].tolist() == [0, 40, 128, 120, 160]
@@ -296,9 +297,9 @@ def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", photographs(6).numpy())
     store = PhotographStore(tmp_path / "x.npy", ("",) * 6)
     draws = [Batch(np.array([0, 3]), seed=1), Batch(np.array([0, 3]), seed=1), Batch(np.array([0, 3]), seed=2)]
-    batches = training_batches(store, np.arange(6) * 10, RECIPES["seed"], draws, torch.device("cpu"))
-    (first, targets), (again, _), (other, _) = batches
-    assert targets.tolist() == [0, 30]
+    batches = training_batches(store, RECIPES["seed"], draws, torch.device("cpu"))
+    (first, places), (again, _), (other, _) = batches
+    assert places.tolist() == [0, 3]
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert (first.shape, first.dtype) == ((2, 3, 32, 32), torch.uint8)

@@ -1,11 +1,11 @@
-"""The triplet loss against a slow twin that loops over every anchor, and the places where gradients are lost."""
+"""The losses against slow twins that loop over every photograph, and the places where gradients are lost."""
 
 import math
 
 import pytest
 import torch
 
-from reid.losses import batch_hard_triplet, pairwise_distances
+from reid.losses import ClassificationLoss, add_angular_margin, batch_hard_triplet, pairwise_distances, positive_pairs
 
 
 def slow_batch_hard(embeddings: torch.Tensor, labels: torch.Tensor, margin: float | None) -> float:
@@ -87,3 +87,138 @@ def test_distance_to_itself_is_nearly_zero_and_never_nan() -> None:
     x = torch.randn(50, 128, generator=torch.Generator().manual_seed(0)) * 100
     assert pairwise_distances(x, x).diagonal().max() < 1.0  # of norms around 1,000
     assert not pairwise_distances(x, x).isnan().any()
+
+
+# milder triplets
+
+
+def slow_pairs(labels: list[int], photographs: list[int], views: list[int]) -> list[list[bool]]:
+    rows = range(len(labels))
+    return [
+        [
+            i != j
+            and labels[i] == labels[j]
+            and photographs[i] != photographs[j]
+            and (views[i] == views[j] or views[i] == -1 or views[j] == -1)
+            for j in rows
+        ]
+        for i in rows
+    ]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_positive_pairs_equal_the_slow_twin(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels, photographs, views = (
+        torch.randint(low, high, (15,), generator=generator) for low, high in ((0, 4), (0, 8), (-1, 2))
+    )
+    expected = slow_pairs(labels.tolist(), photographs.tolist(), views.tolist())
+    assert positive_pairs(labels, photographs, views).tolist() == expected
+    everyone = slow_pairs(labels.tolist(), list(range(15)), [-1] * 15)
+    assert positive_pairs(labels).tolist() == everyone
+
+
+@pytest.mark.parametrize("easy", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_triplet_takes_the_positive_that_is_asked_for_among_those_that_are_allowed(seed: int, easy: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels, photographs, views = (
+        torch.randint(low, high, (20,), generator=generator) for low, high in ((0, 5), (0, 12), (-1, 2))
+    )
+    embeddings = torch.randn(20, 4, generator=generator, dtype=torch.float64)
+    pairs = positive_pairs(labels, photographs, views)
+    loss, mined = batch_hard_triplet(embeddings, labels, 0.3, pairs, easy_positive=easy)
+    points, losses = embeddings.tolist(), []
+    for a in range(20):
+        positives = [math.dist(points[a], points[p]) for p in range(20) if pairs[a, p]]
+        negatives = [math.dist(points[a], points[n]) for n in range(20) if labels[n] != labels[a]]
+        if positives and negatives:
+            losses.append(max(0.0, (min if easy else max)(positives) - min(negatives) + 0.3))
+    assert len(mined.positive) == len(losses)
+    assert loss.item() == pytest.approx(sum(losses) / len(losses) if losses else 0.0, abs=1e-9)
+
+
+def test_copies_of_one_photograph_are_no_positives_of_each_other() -> None:
+    labels = torch.tensor([0, 0, 1, 1])
+    _, mined = batch_hard_triplet(torch.randn(4, 3), labels, None, positive_pairs(labels, torch.tensor([5, 5, 6, 7])))
+    assert len(mined.positive) == 2  # only the individual with two photographs
+
+
+# classification
+
+
+def slow_classification(
+    loss: ClassificationLoss, vectors: torch.Tensor, targets: torch.Tensor, allowed: list[int]
+) -> float:
+    """One photograph and one class at a time, with acos; ArcFace's equation 3, sub-centre ArcFace's equation 3."""
+    losses = []
+    for vector, target in zip(vectors.tolist(), targets.tolist(), strict=True):
+        logits = {}
+        for label in allowed:
+            centres = loss.weight[label * loss.centres : (label + 1) * loss.centres].tolist()
+            products = [sum(a * b for a, b in zip(vector, centre, strict=True)) for centre in centres]
+            if loss.scale is not None:
+                products = [p / math.hypot(*vector) / math.hypot(*c) for p, c in zip(products, centres, strict=True)]
+            logits[label] = max(products)
+        if loss.scale is not None:
+            angle = math.acos(logits[target])
+            beyond = angle > math.pi - loss.margin
+            logits[target] = (
+                math.cos(angle) - loss.margin * math.sin(loss.margin) if beyond else math.cos(angle + loss.margin)
+            )
+            logits = {label: loss.scale * logit for label, logit in logits.items()}
+        total = math.log(sum(math.exp(logit) for logit in logits.values()))
+        wanted = {label: loss.smoothing / len(allowed) for label in allowed}
+        wanted[target] += 1 - loss.smoothing
+        losses.append(sum(share * (total - logits[label]) for label, share in wanted.items()))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"smoothing": 0.1},
+        {"centres": 3},
+        {"scale": 8.0},
+        {"scale": 8.0, "margin": 0.5},
+        {"scale": 8.0, "margin": 1.2, "centres": 3, "smoothing": 0.2},
+    ],
+)
+def test_classification_equals_the_slow_twin_within_the_targets_group(settings: dict) -> None:
+    groups = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2])
+    torch.manual_seed(0)
+    loss = ClassificationLoss(5, groups, **settings).double()
+    torch.nn.init.normal_(loss.weight)
+    for first, last in ((0, 3), (3, 7), (7, 8)):
+        vectors = torch.randn(11, 5, dtype=torch.float64)
+        targets = torch.randint(first, last, (11,))
+        slow = slow_classification(loss, vectors, targets, list(range(first, last)))
+        assert loss(vectors, targets).item() == pytest.approx(slow, abs=1e-9)
+
+
+def test_only_the_targets_group_is_learned() -> None:
+    loss = ClassificationLoss(4, torch.tensor([0, 0, 1, 1]), scale=10.0, centres=2)
+    loss(torch.randn(6, 4), torch.tensor([2, 3, 2, 3, 2, 3])).backward()
+    assert loss.weight.grad is not None
+    moved = loss.weight.grad.abs().sum(1) > 0
+    assert not moved[:4].any()
+    assert moved[4:].any()
+
+
+def test_the_margin_is_an_angle_until_it_would_pass_the_opposite() -> None:
+    angles = torch.tensor([0.2, 1.0, 2.0, 3.0], dtype=torch.float64)
+    moved = add_angular_margin(angles.cos()[:, None], torch.zeros(4, dtype=torch.long), 0.5)[:, 0]
+    assert torch.allclose(moved[:3], (angles + 0.5).cos()[:3])
+    assert moved[3].item() == pytest.approx(math.cos(3.0) - 0.5 * math.sin(0.5))
+    assert (moved < angles.cos()).all()
+
+
+def test_gradients_are_finite_when_a_vector_is_its_class() -> None:
+    loss = ClassificationLoss(3, torch.tensor([0, 0]), scale=30.0, margin=0.5)
+    vectors = torch.stack([loss.weight[0].detach(), -loss.weight[0].detach()]).requires_grad_()
+    loss(vectors, torch.tensor([0, 0])).backward()
+    assert vectors.grad is not None
+    assert torch.isfinite(vectors.grad).all()
+    assert loss.weight.grad is not None
+    assert torch.isfinite(loss.weight.grad).all()

@@ -1,4 +1,4 @@
-"""Networks in and out of files, first weights from a file, and what is said when they don't fit."""
+"""Networks in and out of files, and what their parts do."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from reid import InputError
-from reid.networks import Network, build_network, load_network, plan_network, save_network
+from reid.networks import GeM, Network, build_network, load_network, plan_network, read_plan, save_network
+from reid.trunks import make_trunk
 
 TRUNK = "test_resnet"  # timm's smallest
 PHOTOGRAPHS = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -18,13 +19,16 @@ def encoder(**changes: object) -> Network:
     return build_network(plan, seed=0, init="none")
 
 
-def trunk_tensors(seed: int) -> dict[str, torch.Tensor]:
-    """A state dict as somebody else's file would hold it."""
-    trunk = build_network(plan_network(TRUNK, 64, embedding_size=8), seed, init="none").trunk
-    return {name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}
-
-
-@pytest.mark.parametrize("changes", [{}, {"hidden_size": 16}, {"embedding_size": 0, "classes": ("lynx", "turtle")}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"hidden_size": 16},
+        {"embedding_size": 0, "classes": ("lynx", "turtle")},
+        {"embedding_size": 0, "normalise": True},
+        {"neck": True, "normalise": True, "pooling": "gem", "last_stride": 1},
+    ],
+)
 def test_a_network_comes_back_from_its_file_with_the_same_outputs_and_plan(tmp_path: Path, changes: dict) -> None:
     network = encoder(**changes)
     save_network(tmp_path / "x.safetensors", network)
@@ -60,62 +64,72 @@ def test_a_network_normalises_bytes_as_its_trunk_expects() -> None:
     assert torch.allclose(seen[0], (PHOTOGRAPHS / 255 - mean) / std, atol=1e-5)
 
 
-def test_first_weights_come_from_a_file_and_a_classifier_head_in_it_is_left_aside(tmp_path: Path) -> None:
-    source = trunk_tensors(seed=5)
-    save_file({**source, "fc.weight": torch.zeros(1000, 3)}, tmp_path / "init.safetensors")
-    torch.save(source, tmp_path / "init.pth")
-    for name in ("init.safetensors", "init.pth"):
-        network = build_network(plan_network(TRUNK, 64, embedding_size=8), seed=0, init=tmp_path / name)
-        for tensor, value in network.trunk.state_dict().items():
-            assert torch.equal(value, source[tensor]), tensor
+# pooling, stride, neck, length
 
 
-def test_first_weights_that_do_not_fit_are_named_with_their_shapes(tmp_path: Path) -> None:
-    state = trunk_tensors(seed=0)
-    name = next(key for key, value in state.items() if value.ndim == 4)
-    shape = tuple(state[name].shape)
-    state[name] = torch.zeros(1, 2, 3, 4)
-    state.pop(next(key for key in state if key.endswith("bn1.weight")))
-    save_file(state, tmp_path / "init.safetensors")
-    with pytest.raises(InputError) as caught:
-        build_network(plan_network(TRUNK, 64, embedding_size=8), seed=0, init=tmp_path / "init.safetensors")
-    message = str(caught.value)
-    assert f"{name} (expected {shape}, found (1, 2, 3, 4))" in message
-    assert "bn1.weight (missing)" in message
-    assert "--set trunk=NAME" in message
+def test_gem_is_the_mean_of_powers_and_lies_between_average_and_maximum() -> None:
+    feature_map = torch.rand(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    pool = GeM()
+    slow = [
+        [sum(max(v, 1e-6) ** 3 for row in channel for v in row) ** (1 / 3) / 30 ** (1 / 3) for channel in photograph]
+        for photograph in feature_map.tolist()
+    ]
+    assert torch.allclose(pool(feature_map), torch.tensor(slow), atol=1e-6)
+    with torch.no_grad():
+        pool.p.fill_(1)
+        assert torch.allclose(pool(feature_map), feature_map.mean((2, 3)))
+        pool.p.fill_(500)
+        assert torch.allclose(pool(feature_map), feature_map.amax((2, 3)), atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["init.safetensors", "init.pth"])
-def test_first_weights_that_are_no_weights_are_refused_without_running_their_code(tmp_path: Path, name: str) -> None:
-    import pickle
-
-    class Harmful:
-        def __reduce__(self) -> tuple:
-            return (Path.touch, (tmp_path / "ran",))
-
-    (tmp_path / name).write_bytes(pickle.dumps(Harmful()))
-    with pytest.raises(InputError, match="expected a state dict"):
-        build_network(plan_network(TRUNK, 64, embedding_size=8), seed=0, init=tmp_path / name)
-    assert not (tmp_path / "ran").exists()
+def test_gem_bears_with_features_that_are_all_negative() -> None:
+    feature_map = -torch.rand(2, 3, 4, 4).requires_grad_()
+    pooled = GeM()(feature_map)
+    pooled.sum().backward()
+    assert torch.isfinite(pooled).all()
 
 
-def test_without_network_and_file_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import timm
-
-    def no_hub(*_: object, pretrained: bool, **__: object) -> None:
-        raise OSError("no route to host")
-
-    plan = plan_network(TRUNK, 64, embedding_size=8)
-    network = Network(plan)
-    monkeypatch.setattr("reid.networks.Network", lambda _: network)
-    monkeypatch.setattr(timm, "create_model", no_hub)
-    with pytest.raises(InputError, match=r"ImageNet weights of test_resnet.*no route to host.*--init FILE.*init=none"):
-        build_network(plan, seed=0, init="imagenet")
+@pytest.mark.parametrize("trunk", ["test_resnet", "test_efficientnet", "resnet18"])
+def test_a_last_stride_of_one_doubles_the_feature_map_and_keeps_its_weights(trunk: str) -> None:
+    published, dense = (make_trunk(trunk, 64, "trunk", stride).eval() for stride in (2, 1))
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        coarse, fine = published.forward_features(pixels), dense.forward_features(pixels)
+    assert [2 * side for side in coarse.shape[2:]] == list(fine.shape[2:])
+    dense.load_state_dict(published.state_dict())  # the same weights fit both
 
 
-def test_an_unknown_trunk_gets_the_nearest_names() -> None:
-    with pytest.raises(InputError, match=r"found 'resnet5O'.*resnet50"):
-        plan_network("resnet5O", 64)
+def test_a_neck_has_a_scale_and_no_bias_to_learn_and_comes_after_the_head() -> None:
+    network = encoder(neck=True)
+    assert [name for name, weight in network.neck.named_parameters() if weight.requires_grad] == ["weight"]
+    vectors = torch.randn(6, 8) * 3 + 5
+    finished = network.train().finish(vectors)
+    assert torch.allclose(finished.mean(0), torch.zeros(8), atol=1e-5)
+    assert torch.allclose(finished.var(0, unbiased=False), torch.ones(8), atol=1e-3)
+
+
+def test_normalised_embeddings_have_length_one() -> None:
+    lengths = encoder(neck=True, normalise=True).eval()(PHOTOGRAPHS).norm(dim=1)
+    assert torch.allclose(lengths, torch.ones(5))
+
+
+def test_without_a_head_an_embedding_is_the_trunks_features() -> None:
+    network = encoder(embedding_size=0).eval()
+    assert network.plan.outputs == network.plan.features == 96
+    assert torch.equal(network(PHOTOGRAPHS), network.look(PHOTOGRAPHS))
+
+
+def test_a_scale_shrinks_the_photograph_before_the_trunk() -> None:
+    network = encoder().eval()
+    seen: list[torch.Tensor] = []
+    network.trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(PHOTOGRAPHS, scale=0.5)
+    assert seen[0].shape == (5, 3, 32, 32)
+
+
+def test_the_plan_is_read_without_the_weights(tmp_path: Path) -> None:
+    save_network(tmp_path / "x.safetensors", encoder(pooling="gem", last_stride=1))
+    assert read_plan(tmp_path / "x.safetensors") == encoder(pooling="gem", last_stride=1).plan
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "pickle", "no plan"])

@@ -1,11 +1,11 @@
-"""What must hold for every batch and every epoch of the P x K sampler."""
+"""What must hold for every batch and every epoch of the samplers."""
 
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from reid.sampler import Batch, PKSampler, ShuffledSampler
+from reid.sampler import Batch, PKSampler, ShuffledSampler, TurnsSampler
 
 # individuals with 1, 2, ... 9 photographs, shuffled as in a real table
 TAIL = np.random.default_rng(0).permutation(np.repeat([f"animal {n}" for n in range(1, 10)], range(1, 10)))
@@ -73,3 +73,43 @@ def test_the_species_sampler_shows_every_photograph_and_lifts_small_classes() ->
     assert len(list(sampler)) == len(sampler)
     assert set(drawn) == set(range(45))
     assert Counter(labels[drawn]) == {"big": 40, "small": 20}  # four times as many as there are
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_without_balance_an_epoch_shows_every_photograph(k: int) -> None:
+    sampler = PKSampler(PLACES, TAIL, individuals=4, photographs=k, seed=3, balance=0)
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    drawn: Counter = Counter(place for batch in batches for place in batch.places.tolist())
+    assert set(drawn) == set(PLACES.tolist())
+    for place, times in drawn.items():
+        owned = Counter(TAIL)[TAIL[place - 100]]
+        assert times <= -(-(-(-owned // k) * k) // owned)  # again only to fill up the last K
+    for batch in batches:
+        assert set(individuals_in(batch).values()) == {k}  # nobody twice in a batch
+        assert len(individuals_in(batch)) <= 4
+
+
+def test_half_a_balance_draws_by_the_root_of_what_all_photographs_would_take() -> None:
+    labels = np.repeat(["large", "middle", "small"], [64, 16, 1])
+    draws: Counter = Counter()
+    for batch in PKSampler(np.arange(81), labels, individuals=2, photographs=4, seed=0, balance=0.5):
+        draws.update({labels[place] for place in batch.places})
+    assert draws == {"large": 4, "middle": 2, "small": 1}
+
+
+def test_datasets_take_turns_and_each_gives_its_own_epoch() -> None:
+    apart = [np.arange(0, 45), np.arange(45, 90)]
+    parts = tuple(PKSampler(own, TAIL, individuals=3, photographs=2, seed=4) for own in apart)
+    sampler = TurnsSampler(parts, seed=4, epoch=2)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 6
+    turns = [int(batch.places[0] >= 45) for batch in batches]
+    assert all(set(batch.places >= 45) == {bool(turn)} for batch, turn in zip(batches, turns, strict=True))
+    assert turns not in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])  # mixed, with this seed
+    for turn, part in enumerate(parts):
+        part.epoch = 2
+        own = [batch for batch, its in zip(batches, turns, strict=True) if its == turn]
+        assert [batch.places.tolist() for batch in own] == [batch.places.tolist() for batch in part]
+    sampler.epoch = 3
+    assert [batch.places.tolist() for batch in sampler] != [batch.places.tolist() for batch in batches]

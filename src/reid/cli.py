@@ -16,7 +16,15 @@ from reid import InputError, __version__
 from reid.calibration import Threshold
 from reid.catalogue import describe, find_faults, read_catalogue, read_rows, wanted_rows
 from reid.progress import say, stage
-from reid.recipe import CALIBRATION_FIELDS, CHOICES, PREDICTION_FIELDS, RECIPES, override, recipe_named
+from reid.recipe import (
+    CALIBRATION_FIELDS,
+    CHOICES,
+    ENROLMENT_FIELDS,
+    PREDICTION_FIELDS,
+    RECIPES,
+    override,
+    recipe_named,
+)
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
 from reid.weights import open_weights, seal_weights
 
@@ -69,9 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.set_defaults(run=_train)
 
+    verb = verbs.add_parser("fetch", help="write a trunk's first weights into a file, for machines without a network")
+    verb.add_argument("trunk", metavar="TRUNK", help="timm's name, or hf-hub:OWNER/NAME")
+    verb.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
+    verb.set_defaults(run=_fetch)
+
     verb = verbs.add_parser("enroll", help="embed the database photographs into the galleries again")
     _add_data(verb)
     _add_weights(verb)
+    _add_settings(verb)
     verb.set_defaults(run=_enroll)
 
     verb = verbs.add_parser("calibrate", help="fit the thresholds again, without training")
@@ -170,9 +184,11 @@ def _check_submission(path: Path, data: Path) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from reid.gallery import calibrate, enroll
-    from reid.training import train_networks
+    from reid.training import settle, train_networks
+    from reid.trunks import describe_trunk
 
     recipe = override(recipe_named(options.recipe), options.settings)
+    recipe = settle(recipe, describe_trunk(recipe.trunk, options.init))
     catalogue = read_catalogue(options.data)
     if options.limit is not None:
         if options.limit < 1:
@@ -193,14 +209,28 @@ def _train(options: argparse.Namespace) -> None:
     say(f"next: python -m reid predict {options.data} --weights {options.out} --out submission.csv")
 
 
+def _fetch(options: argparse.Namespace) -> None:
+    from reid.trunks import fetch_trunk
+
+    if options.out.suffix != ".safetensors":
+        raise InputError(f"--out {options.out}: expected a name that ends in .safetensors; choose one")
+    trunk = fetch_trunk(options.trunk, options.out)
+    say(
+        f"wrote {options.out}: {trunk.name}, {options.out.stat().st_size / 1e6:.0f} MB, for photographs of "
+        f"{trunk.image_size} pixels, {trunk.interpolation}"
+    )
+    say(f"next: python -m reid train DATA --out weights --set trunk={options.trunk} --init {options.out}")
+
+
 def _enroll(options: argparse.Namespace) -> None:
     from reid.gallery import enroll
 
     weights = open_weights(options.weights, networks_only=True)
+    recipe = override(weights.recipe, options.settings, only=ENROLMENT_FIELDS)
     catalogue = read_catalogue(options.data)
     datasets = list(weights.datasets)
-    enroll(catalogue, weights.folder, datasets, weights.recipe)
-    seal_weights(weights.folder, weights.recipe, datasets, catalogue.database.fingerprint)
+    enroll(catalogue, weights.folder, datasets, recipe)
+    seal_weights(weights.folder, recipe, datasets, catalogue.database.fingerprint)
     say(f"enrolled {len(catalogue.database)} photographs of {options.data} into the galleries of {options.weights}")
     say(f"next: python -m reid calibrate {options.data} --weights {options.weights}")
 

@@ -5,8 +5,9 @@ folded into the convolutions before them, channels last, and as many photographs
 """
 
 import copy
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,14 +18,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
+from torch.nn import functional
 
 from reid import InputError
 from reid.catalogue import Catalogue
 from reid.files import sha256_of, write_bytes
-from reid.images import PIXELS, photograph_batches
+from reid.images import PIXELS, View, photograph_batches, views_of
 from reid.networks import Network, best_device, load_network
 from reid.progress import say
 from reid.recipe import Recipe
+from reid.trunks import takes_any_size
 
 __all__ = [
     "CACHE_FOLDER",
@@ -64,7 +67,7 @@ def precision_on(device: torch.device, wanted: str) -> torch.dtype:
 
 
 class Memory:
-    """Vectors by the SHA-256 of the photograph's file, kept on disk between runs.
+    """Vectors by what `digests_of` says of a photograph, kept on disk between runs.
 
     The file is taken only when its key is the one asked for, and the key names everything that shapes a vector. It is
     a convenience: a file that is missing, damaged or of another key is as good as an empty one.
@@ -115,10 +118,18 @@ class Embedder:
         """
         Args:
             network: on the device where it shall run; put into evaluation mode.
-            recipe: `precision`, `batch_size`.
+            recipe: `precision`, `batch_size`, `flip_average`, `scales`.
             memory: see above.
+
+        Raises:
+            InputError: other scales for a trunk that takes one size only.
         """
+        if recipe.scales != (1.0,) and not takes_any_size(network.plan.trunk):
+            raise InputError(
+                f"recipe field scales: the trunk {network.plan.trunk} takes photographs of one size only; set it to 1"
+            )
         self.network, self.memory = network.eval(), memory
+        self.flip_average, self.scales = recipe.flip_average, recipe.scales
         self.device = next(network.parameters()).device
         self.precision = precision_on(self.device, recipe.precision)
         self.fast = copy.deepcopy(network)
@@ -152,10 +163,17 @@ class Embedder:
         if rows < self.at_a_time:
             part = torch.cat([part, part.new_zeros(self.at_a_time - rows, *part.shape[1:])])
         part = part.to(self.device, non_blocking=True)
-        vectors: Tensor = self.fast(part)[:rows]
+        vectors = self._looked_at(self.fast, part)[:rows]
         if self.precision == torch.float16 and not torch.isfinite(vectors).all():  # float16 ends at 65,504
-            vectors = self.network(part)[:rows]
+            vectors = self._looked_at(self.network, part)[:rows]
         return vectors
+
+    def _looked_at(self, network: Network, part: Tensor) -> Tensor:
+        """The mean over a photograph's sizes and its mirror image, as the recipe wants it; (B, D)."""
+        images = (part, part.flip(3)) if self.flip_average else (part,)
+        looks = [network(image, scale) for image in images for scale in self.scales]
+        mean = torch.stack(looks).mean(0) if len(looks) > 1 else looks[0]
+        return functional.normalize(mean) if network.plan.normalise else mean
 
     def recall(self, digest: str) -> Tensor | None:
         """The vector of a photograph that was embedded before, (D,) float32; None when it was not."""
@@ -182,7 +200,7 @@ def embed(network: Network, batches: Iterable[Tensor], recipe: Recipe) -> Tensor
     Args:
         network: in evaluation mode from here on, until somebody trains it.
         batches: (B, 3, S, S) uint8 each.
-        recipe: `precision`, `batch_size`.
+        recipe: as for `Embedder`.
 
     Returns:
         (N, D) float32.
@@ -197,7 +215,7 @@ def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True
     Args:
         folder: a weights folder.
         file: the network's name in it.
-        recipe: `precision`, `batch_size`.
+        recipe: `precision`, `batch_size`, `flip_average`, `scales`.
         remember: keep the vectors in the weights folder for the next time.
     """
     embedder = Embedder(load_network(folder / file).to(best_device()), recipe)
@@ -205,6 +223,8 @@ def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True
         made_with = {
             "network": sha256_of(folder / file),
             "pixels": PIXELS,
+            "flip_average": recipe.flip_average,
+            "scales": recipe.scales,
             "device": embedder.device.type,
             "precision": str(embedder.precision),
             "torch": torch.__version__,
@@ -216,13 +236,15 @@ def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True
 
 def embed_photographs(embedder: Embedder, catalogue: Catalogue, recipe: Recipe, what: str) -> tuple[Tensor, list[str]]:
     """Every photograph's vector, (N, D) float32, and what was wrong with the photograph, "" when nothing."""
-    digests = digests_of(catalogue.paths) if embedder.memory else [""] * len(catalogue)
+    paths, views = catalogue.paths, views_of(catalogue, recipe)
+    digests = digests_of(paths, views) if embedder.memory else [""] * len(catalogue)
     vectors = [embedder.recall(digest) for digest in digests]
     problems = [""] * len(catalogue)
     asked = [place for place, vector in enumerate(vectors) if vector is None]
-    paths = catalogue.paths
     places = iter(asked)
-    for pixels, batch_problems in photograph_batches([paths[place] for place in asked], recipe, what):
+    for pixels, batch_problems in photograph_batches(
+        [paths[place] for place in asked], [views[place] for place in asked], recipe, what
+    ):
         for vector, problem in zip(embedder.embed(pixels), batch_problems, strict=True):
             place = next(places)
             vectors[place], problems[place] = vector, problem
@@ -233,14 +255,17 @@ def embed_photographs(embedder: Embedder, catalogue: Catalogue, recipe: Recipe, 
     return torch.stack(found) if found else torch.empty(0, embedder.network.plan.outputs), problems
 
 
-def digests_of(paths: Iterable[Path]) -> list[str]:
-    """The SHA-256 of every file, in hex; "" for one that can't be read."""
+def digests_of(paths: Sequence[Path], views: Sequence[View]) -> list[str]:
+    """What tells a look at a photograph from others: SHA-256 of the file's bytes and its view, in hex.
+
+    "" for a file that can't be read.
+    """
     with ThreadPoolExecutor() as pool:  # hashing releases Python's lock
-        return list(pool.map(_digest, paths))
+        return list(pool.map(_digest, paths, views))
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, view: View) -> str:
     with suppress(OSError):
         if path.is_file():  # opening a pipe would wait for ever
-            return sha256_of(path)
+            return hashlib.sha256(f"{sha256_of(path)} {view}".encode()).hexdigest()
     return ""

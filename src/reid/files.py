@@ -13,7 +13,16 @@ import pandas as pd
 
 from reid import InputError
 
-__all__ = ["atomically", "read_json", "read_table", "sha256_of", "write_bytes", "write_json", "write_table"]
+__all__ = [
+    "as_fields",
+    "atomically",
+    "read_json",
+    "read_table",
+    "sha256_of",
+    "write_bytes",
+    "write_json",
+    "write_table",
+]
 
 
 @contextmanager
@@ -73,6 +82,11 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: expected a JSON file here, found none") from None
     except (OSError, ValueError) as problem:
         raise InputError(f"{path}: expected JSON, but it can't be read ({problem})") from None
+
+
+def as_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """What JSON gives back of a dataclass of numbers, words and tuples: its lists are tuples again."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "PIXELS",
     "PhotographStore",
     "UnreadableError",
+    "View",
     "augment",
     "open_photograph",
     "photograph_batches",
@@ -37,10 +38,27 @@ __all__ = [
     "store_photographs",
     "survey",
     "training_batches",
+    "views_of",
 ]
 
-PIXELS = "draft 2, bicubic, squashed"
-"""What `open_photograph` does, in words that change when its pixels do: vectors that were kept of others are stale."""
+PIXELS = "draft 2, resized, turned, padded with 128"
+"""What `open_photograph` does, in words that change when its pixels do: vectors that were kept of others are stale.
+What it is asked for stands in a `View`."""
+
+GREY = 128
+"""What stands where a photograph has no pixels: near the mean of every trunk's normalisation."""
+
+TURNS = {"right": -90, "left": 90, "bottom": 180}
+"""Degrees against the clock that bring a photograph of that orientation upright. So the competition's salamanders are
+turned in WildlifeDatasets/wildlife-datasets, AnimalCLEF2025."""
+
+FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+"""By timm's words."""
 
 BROKEN = (
     *(OSError, ValueError, SyntaxError, ArithmeticError, EOFError, struct.error, RuntimeError, LookupError, TypeError),
@@ -53,15 +71,45 @@ class UnreadableError(Exception):
     """A photograph that can't be opened; the message says why, without the path."""
 
 
-def open_photograph(path: Path, size: int) -> np.ndarray:
-    """Opens a photograph, turns it upright by its EXIF tag and squashes it to a square.
+@dataclass(frozen=True)
+class View:
+    """How a photograph is looked at.
+
+    Attributes:
+        size: S, pixels on a side.
+        fit: "squash" changes its shape, "pad" keeps it and fills up with grey.
+        turn: degrees against the clock, a multiple of 90, after its EXIF tag was obeyed.
+        interpolation: "bicubic", "bilinear", "lanczos" or "nearest", antialiased.
+    """
+
+    size: int
+    fit: str = "squash"
+    turn: int = 0
+    interpolation: str = "bicubic"
+
+
+def views_of(catalogue: Catalogue, recipe: Recipe) -> list[View]:
+    """How each photograph of a catalogue is looked at, in training, enrolment and prediction alike.
+
+    Args:
+        catalogue: the photographs; their columns `dataset` and `orientation` say which to turn.
+        recipe: `image_size`, `fit`, `interpolation`, `upright`, `scales`, none of them left to the trunk any more.
+    """
+    size = round(recipe.image_size * max(1.0, *recipe.scales))  # a larger scale sees more than an enlargement
+    columns = zip(catalogue.table["dataset"], catalogue.table["orientation"], strict=True)
+    turns = [TURNS.get(orientation, 0) if dataset in recipe.upright else 0 for dataset, orientation in columns]
+    return [View(size, recipe.fit, turn, recipe.interpolation) for turn in turns]
+
+
+def open_photograph(path: Path, view: View | int) -> np.ndarray:
+    """Opens a photograph, turns it upright by its EXIF tag and its view, and makes it a square.
 
     A JPEG is decoded at a scale of 1/2, 1/4 or 1/8 as long as that leaves at least twice the wanted pixels on each
-    side; then one antialiased bicubic resize follows.
+    side; then one antialiased resize follows.
 
     Args:
         path: the file.
-        size: S, pixels on a side.
+        view: how to look at it; S alone for `View(S)`.
 
     Returns:
         (S, S, 3) uint8, RGB.
@@ -69,13 +117,27 @@ def open_photograph(path: Path, size: int) -> np.ndarray:
     Raises:
         UnreadableError: the file is missing, no image, cut short or too large.
     """
+    view = View(view) if isinstance(view, int) else view
     with _opened(path) as image:
         try:
-            image.draft("RGB", (2 * size, 2 * size))
+            image.draft("RGB", (2 * view.size, 2 * view.size))
             upright = _as_rgb(ImageOps.exif_transpose(image))
         except BROKEN as problem:
             raise UnreadableError(f"it can't be decoded ({problem})") from None
-    return np.asarray(upright.resize((size, size), Image.Resampling.BICUBIC))
+    return _squared(upright.rotate(view.turn, expand=True), view)
+
+
+def _squared(image: Image.Image, view: View) -> np.ndarray:
+    """(S, S, 3) uint8"""
+    if view.fit == "squash":
+        return np.asarray(image.resize((view.size, view.size), FILTERS[view.interpolation]))
+    scale = view.size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    small = np.asarray(image.resize((width, height), FILTERS[view.interpolation]))
+    square = np.full((view.size, view.size, 3), GREY, np.uint8)
+    top, left = (view.size - height) // 2, (view.size - width) // 2
+    square[top : top + height, left : left + width] = small
+    return square
 
 
 def _opened(path: Path) -> Image.Image:
@@ -107,27 +169,36 @@ class PhotographFiles(Dataset[tuple[Tensor, str]]):
     """
 
     paths: Sequence[Path]
-    size: int
+    views: Sequence[View]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        view = self.views[index]
         try:
-            pixels, problem = open_photograph(self.paths[index], self.size), ""
+            pixels, problem = open_photograph(self.paths[index], view), ""
         except UnreadableError as unreadable:
-            pixels, problem = np.full((self.size, self.size, 3), 128, np.uint8), str(unreadable)
+            pixels, problem = np.full((view.size, view.size, 3), GREY, np.uint8), str(unreadable)
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), problem
 
 
-def photograph_batches(paths: Sequence[Path], recipe: Recipe, what: str) -> Iterator[tuple[Tensor, list[str]]]:
+def photograph_batches(
+    paths: Sequence[Path], views: Sequence[View], recipe: Recipe, what: str
+) -> Iterator[tuple[Tensor, list[str]]]:
     """Batches of photographs from their files, in order, decoded in worker processes.
+
+    Args:
+        paths: the files.
+        views: how to look at each; all of one size.
+        recipe: `batch_size`, `workers`.
+        what: the work in a few words.
 
     Yields:
         (B, 3, S, S) uint8 and per photograph what was wrong with it ("" when nothing).
     """
     loader = DataLoader(
-        PhotographFiles(paths, recipe.image_size),
+        PhotographFiles(paths, views),
         batch_size=recipe.batch_size,
         num_workers=min(_workers(recipe), -(-len(paths) // recipe.batch_size)),
         pin_memory=torch.cuda.is_available(),
@@ -167,7 +238,8 @@ class PhotographStore:
 def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> PhotographStore:
     """Decodes every photograph of a catalogue once, into a file in `folder`."""
     file = folder / "photographs.npy"
-    shape = (len(catalogue), 3, recipe.image_size, recipe.image_size)
+    views = views_of(catalogue, recipe)
+    shape = (len(catalogue), 3, views[0].size, views[0].size)
     pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     try:
         with file.open("r+b") as opened:  # a mapped file on a full disk would kill the process instead
@@ -178,7 +250,7 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
             "name a larger disk with the variable TMPDIR"
         ) from None
     problems: list[str] = []
-    for batch, batch_problems in photograph_batches(catalogue.paths, recipe, "decoding photographs"):
+    for batch, batch_problems in photograph_batches(catalogue.paths, views, recipe, "decoding photographs"):
         pixels[len(problems) : len(problems) + len(batch)] = batch.numpy()
         problems += batch_problems
     pixels.flush()
@@ -191,7 +263,7 @@ def scratch_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def augment(photographs: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-    """The report's five augmentations on a whole batch at once, each photograph with its own.
+    """The report's five augmentations on a whole batch at once, each photograph with its own, and then the erasing.
 
     Flip, rotation, crop and affine are one resampling together, and the jitter one product with a matrix per
     photograph, so that a batch costs milliseconds on a processor and nothing to speak of on a GPU. The report names the
@@ -199,16 +271,20 @@ def augment(photographs: Tensor, recipe: Recipe, rng: np.random.Generator) -> Te
 
     Args:
         photographs: (B, 3, S, S) uint8, on any device.
-        recipe: `augmentations`, and `augment`: one of them for each photograph, or each with probability 1/2.
+        recipe: `augmentations`, and `augment`: one of them for each photograph, or each with probability 1/2; and
+            `erasing`.
         rng: the same state gives the same pixels.
 
     Returns:
         (B, 3, S, S) uint8.
     """
-    names = recipe.augmentations
-    if not names:
-        return photographs
-    rows = len(photographs)
+    if recipe.augmentations:
+        photographs = _augmented(photographs, recipe, rng)
+    return _erased(photographs, recipe.erasing, rng) if recipe.erasing else photographs
+
+
+def _augmented(photographs: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+    names, rows = recipe.augmentations, len(photographs)
     drawn = rng.random((rows, len(names))) < 0.5
     if recipe.augment == "one":
         drawn = rng.integers(len(names), size=rows)[:, None] == np.arange(len(names))
@@ -223,6 +299,24 @@ def augment(photographs: Tensor, recipe: Recipe, rng: np.random.Generator) -> Te
     grey = moved.mean((1, 2, 3))[:, None, None, None]  # what the contrast is about
     tinted = torch.einsum("bij,bjhw->bihw", torch.from_numpy(colour).to(device), moved)
     return (tinted + grey * torch.from_numpy(offset).to(device)[:, None, None, None]).round().clamp(0, 255).byte()
+
+
+def _erased(photographs: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Paints a grey rectangle over some photographs (Zhong et al. 2017, arXiv 1708.04896).
+
+    Amounts as there: 2 to 40 % of the area, sides from 0.3 to 3.3 times each other.
+    """
+    rows, _, height, width = photographs.shape
+    area = rng.uniform(0.02, 0.4, rows)
+    aspect = np.exp(rng.uniform(np.log(0.3), np.log(3.3), rows))
+    tall, wide = np.minimum(np.sqrt(area * aspect), 1), np.minimum(np.sqrt(area / aspect), 1)  # shares of the sides
+    top, left = rng.uniform(0, 1 - tall), rng.uniform(0, 1 - wide)
+    wide = wide * (rng.random(rows) < share)
+    y, x = ((np.arange(side) + 0.5) / side for side in (height, width))
+    inside_y = (y >= top[:, None]) & (y < (top + tall)[:, None])
+    inside_x = (x >= left[:, None]) & (x < (left + wide)[:, None])
+    painted = torch.from_numpy(inside_y[:, None, :, None] & inside_x[:, None, None, :]).to(photographs.device)
+    return photographs.masked_fill(painted, GREY)
 
 
 def _placements(gets: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -262,19 +356,16 @@ def _jitters(gets: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 
 def training_batches(
-    store: PhotographStore, targets: np.ndarray, recipe: Recipe, sampler: Iterable[Batch], device: torch.device
+    store: PhotographStore, recipe: Recipe, sampler: Iterable[Batch], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented photographs (B, 3, S, S) uint8 and their targets (B,) int64, on the device.
+    """Augmented photographs (B, 3, S, S) uint8 and their places (B,) int64, on the device.
 
     The photographs are decoded already, so one process is fast enough: the augmentation is the device's work.
     """
     pixels = store.pixels()
     for batch in sampler:
         photographs = torch.from_numpy(pixels[batch.places]).to(device)
-        yield (
-            augment(photographs, recipe, np.random.default_rng(batch.seed)),
-            torch.from_numpy(targets[batch.places]).to(device),
-        )
+        yield augment(photographs, recipe, np.random.default_rng(batch.seed)), torch.from_numpy(batch.places).to(device)
 
 
 def survey(catalogue: Catalogue) -> pd.DataFrame:

@@ -1,19 +1,27 @@
-"""Pairwise distances and the batch-hard triplet loss (Hermans, Beyer, Leibe 2017, arXiv 1703.07737)."""
+"""What training descends: pairwise distances, the batch-hard triplet loss and its milder kin, classification losses."""
 
+import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Mined", "batch_hard_triplet", "pairwise_distances"]
+__all__ = [
+    "ClassificationLoss",
+    "Mined",
+    "add_angular_margin",
+    "batch_hard_triplet",
+    "pairwise_distances",
+    "positive_pairs",
+]
 
 
 class Mined(NamedTuple):
-    """The batch-hard triplets of a batch: a value per anchor that has a positive and a negative."""
+    """The triplets of a batch: a value per anchor that has a positive and a negative."""
 
     positive: Tensor
-    """(A,) distance to the farthest photograph of the same individual."""
+    """(A,) distance to the photograph of the same individual that was chosen."""
     negative: Tensor
     """(A,) distance to the nearest photograph of another individual."""
 
@@ -40,29 +48,139 @@ def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, squared).sqrt())
 
 
-def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float | None = None) -> tuple[Tensor, Mined]:
+def positive_pairs(labels: Tensor, photographs: Tensor | None = None, views: Tensor | None = None) -> Tensor:
+    """Which rows of a batch may be each other's positives.
+
+    Args:
+        labels: (B,) integers, the individual of each row.
+        photographs: (B,) integers, the photograph of each row: augmented copies of one are then no positives, since
+            they share the background, the light and the pose.
+        views: (B,) integers, from where the animal is seen, -1 where nobody knows: two flanks are then no positives,
+            since they share no marking.
+
+    Returns:
+        (B, B) bool, False on the diagonal.
+    """
+    pairs = labels[:, None] == labels[None, :]
+    pairs.fill_diagonal_(False)
+    if photographs is not None:
+        pairs &= photographs[:, None] != photographs[None, :]
+    if views is not None:
+        pairs &= (views[:, None] == views[None, :]) | (views < 0)[:, None] | (views < 0)[None, :]
+    return pairs
+
+
+def batch_hard_triplet(
+    embeddings: Tensor,
+    labels: Tensor,
+    margin: float | None = None,
+    pairs: Tensor | None = None,
+    easy_positive: bool = False,
+) -> tuple[Tensor, Mined]:
     """Batch-hard triplet loss, equation 5 of arXiv 1703.07737, averaged over the anchors that have a triplet.
 
-    An anchor without another photograph of its individual, or without one of another individual, counts nothing:
-    a positive is never invented.
+    An anchor without a positive, or without a photograph of another individual, counts nothing: a positive is never
+    invented.
 
     Args:
         embeddings: (B, D) float.
         labels: (B,) integers, the individual of each row.
         margin: the hard margin of the hinge, in units of distance; None for the soft margin log(1 + exp(p - n)).
+        pairs: (B, B) bool, who may be whose positive; None for everybody else of the same individual.
+        easy_positive: the nearest positive instead of the farthest (Xuan, Stylianou, Pless 2020, arXiv 1904.04370):
+            photographs of one individual that have nothing in common need not be drawn together.
 
     Returns:
         The mean loss (a scalar that can be differentiated; 0 when no anchor has a triplet) and what was mined.
     """
     distances = pairwise_distances(embeddings, embeddings)  # (B, B)
     same = labels[:, None] == labels[None, :]
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    has_triplet = (same & ~itself).any(1) & (~same).any(1)  # (B,)
-    hardest_positive = distances.masked_fill(~same | itself, -torch.inf).amax(1)[has_triplet]  # (A,)
-    hardest_negative = distances.masked_fill(same, torch.inf).amin(1)[has_triplet]  # (A,)
-    mined = Mined(hardest_positive.detach(), hardest_negative.detach())
+    pairs = positive_pairs(labels) if pairs is None else pairs
+    has_triplet = pairs.any(1) & (~same).any(1)  # (B,)
+    if easy_positive:
+        positive = distances.masked_fill(~pairs, torch.inf).amin(1)[has_triplet]  # (A,)
+    else:
+        positive = distances.masked_fill(~pairs, -torch.inf).amax(1)[has_triplet]  # (A,)
+    negative = distances.masked_fill(same, torch.inf).amin(1)[has_triplet]  # (A,)
+    mined = Mined(positive.detach(), negative.detach())
     if not has_triplet.any():
         return embeddings.sum() * 0.0, mined
-    gap = hardest_positive - hardest_negative
+    gap = positive - negative
     losses = functional.softplus(gap) if margin is None else functional.relu(gap + margin)
     return losses.mean(), mined
+
+
+class ClassificationLoss(nn.Module):
+    """Cross-entropy over the individuals of the training set. Its weights are learned along and thrown away after.
+
+    A network is trained on several datasets with classes in groups: a batch of one dataset is only told apart from
+    that dataset's individuals.
+
+    Attributes:
+        groups: (C,) integers, ascending: the dataset of each class.
+        scale: s of ArcFace; None for plain products without a bias (Luo et al. 2019, arXiv 1903.07071).
+        margin: m of ArcFace, in radians; 0 for a normalised softmax.
+        centres: K vectors per class, of which the nearest counts (sub-centre ArcFace: Deng et al. 2020, ECCV, equation
+            3): photographs of one individual may fall into several clusters, such as its two flanks.
+        smoothing: the share of the target that is spread over all classes.
+    """
+
+    groups: Tensor
+
+    def __init__(
+        self,
+        size: int,
+        groups: Tensor,
+        scale: float | None = None,
+        margin: float = 0.0,
+        centres: int = 1,
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(len(groups) * centres, size))
+        nn.init.normal_(self.weight, std=0.001)  # as in Luo's code: at first every class is as likely
+        if scale is not None:
+            nn.init.xavier_uniform_(self.weight)
+        self.register_buffer("groups", groups)
+        self.scale, self.margin, self.centres, self.smoothing = scale, margin, centres, smoothing
+
+    def forward(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss.
+
+        Args:
+            vectors: (B, D) float.
+            targets: (B,) integers, classes of one group.
+        """
+        first, last = (
+            int(torch.searchsorted(self.groups, self.groups[targets[0]], right=right)) for right in (False, True)
+        )
+        targets = targets - first
+        weight = self.weight[first * self.centres : last * self.centres]
+        if self.scale is None:
+            logits = self._nearest(vectors @ weight.T)
+        else:
+            cosines = self._nearest(functional.normalize(vectors) @ functional.normalize(weight).T)  # (B, C)
+            logits = self.scale * add_angular_margin(cosines, targets, self.margin)
+        return functional.cross_entropy(logits, targets, label_smoothing=self.smoothing)
+
+    def _nearest(self, products: Tensor) -> Tensor:
+        """(B, C * K) -> (B, C), the largest of each class's centres."""
+        return products.view(len(products), -1, self.centres).amax(2)
+
+
+def add_angular_margin(cosines: Tensor, targets: Tensor, margin: float) -> Tensor:
+    """Makes the target's angle larger: cos(θ) becomes cos(θ + m) (ArcFace: Deng et al. 2019, arXiv 1801.07698, eq. 3).
+
+    Beyond θ = π - m, where cos(θ + m) would rise again, it goes on falling as cos(θ) - m sin(m), as in the authors'
+    code.
+
+    Args:
+        cosines: (B, C) float, -1 to 1.
+        targets: (B,) integers.
+        margin: m, in radians, 0 to π.
+    """
+    own = cosines.gather(1, targets[:, None]).clamp(-1, 1)  # (B, 1)
+    sines = (1 - own.pow(2)).clamp(min=1e-12).sqrt()  # the gradient of a root has no value at 0
+    moved = own * math.cos(margin) - sines * math.sin(margin)
+    moved = torch.where(own > math.cos(math.pi - margin), moved, own - margin * math.sin(margin))
+    return cosines.scatter(1, targets[:, None], moved)

@@ -5,8 +5,9 @@ it was trained with travels in its file and can't be forgotten. Its file also na
 on, because a threshold may only be fitted on others.
 """
 
-import difflib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,15 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid import InputError
-from reid.files import write_bytes
+from reid.files import as_fields, write_bytes
+from reid.trunks import Trunk, count_features, describe_trunk, first_line, load_first_weights, make_trunk
 
 __all__ = [
+    "GeM",
     "Network",
     "NetworkPlan",
     "best_device",
     "build_network",
     "load_network",
     "plan_network",
+    "read_plan",
     "save_network",
 ]
 
@@ -37,11 +41,18 @@ class NetworkPlan:
     """All that is needed to build a network again, without a hub.
 
     Attributes:
-        trunk: timm's name.
+        trunk: the architecture, as timm calls it.
         image_size: pixels on a side that the trunk sees.
         mean, std: per channel, of values in 0..1, as the trunk's first weights were trained.
+        interpolation: how the photographs that it learned from were resized.
+        features: F, what the trunk gives.
+        last_stride: 1 leaves out the last halving of a convolutional trunk's feature map, 2 is as published.
+        pooling: "trunk" for the trunk's own, "gem" for generalised means.
         hidden_size: of the head's hidden layer; 0 for none.
-        embedding_size: D of an encoder; 0 for a classifier.
+        embedding_size: D of an encoder; 0 for the features as they are, or for a classifier.
+        neck: a batch norm after the head (BNNeck); what is before it is for the triplet loss, what is after it for
+            everything else.
+        normalise: embeddings have length 1, so that a distance d stands for the cosine 1 - d² / 2.
         classes: what a classifier's outputs stand for; empty for an encoder.
         trained_on: image_ids of the photographs it has learned from.
     """
@@ -50,19 +61,41 @@ class NetworkPlan:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: str
+    features: int
+    last_stride: int = 2
+    pooling: str = "trunk"
     hidden_size: int = 0
     embedding_size: int = 0
+    neck: bool = False
+    normalise: bool = False
     classes: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> int:
         """D of an encoder, the number of classes of a classifier."""
-        return self.embedding_size or len(self.classes)
+        return self.embedding_size or len(self.classes) or self.features
+
+
+class GeM(nn.Module):
+    """Generalised-mean pooling (Radenovic, Tolias, Chum 2018, arXiv 1711.02512, equation 3), its exponent learned.
+
+    1 would be the average, infinity the maximum; 3 is where the paper starts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, F, H, W) -> (B, F) float32; float16 would not hold the powers."""
+        powers = feature_map.float().clamp(min=1e-6).pow(self.p)  # the paper's epsilon: no power of a negative number
+        return powers.mean((2, 3)).pow(1 / self.p)
 
 
 class Network(nn.Module):
-    """A trunk and a head. An encoder gives embeddings (B, D), a classifier gives logits (B, classes)."""
+    """A trunk, a head and a neck. An encoder gives embeddings (B, D), a classifier gives logits (B, classes)."""
 
     mean: Tensor
     std: Tensor
@@ -70,26 +103,51 @@ class Network(nn.Module):
     def __init__(self, plan: NetworkPlan) -> None:
         super().__init__()
         self.plan = plan
-        self.trunk = cast(Any, timm.create_model(plan.trunk, pretrained=False, num_classes=0))
-        # some trunks widen their features once more before the head that was taken off
-        features: int = getattr(self.trunk, "head_hidden_size", None) or self.trunk.num_features
-        if plan.hidden_size:
-            # CoinCheung/triplet-reid-pytorch, after Hermans et al. 2017, section 5.1: two layers, norm in between
-            hidden = [nn.Linear(features, plan.hidden_size), nn.BatchNorm1d(plan.hidden_size), nn.ReLU()]
-            self.head = nn.Sequential(*hidden, nn.Linear(plan.hidden_size, plan.outputs))
-        else:
-            self.head = nn.Sequential(nn.Linear(features, plan.outputs))
+        self.trunk = make_trunk(plan.trunk, plan.image_size, plan.pooling, plan.last_stride)
+        self.pool = GeM() if plan.pooling == "gem" else nn.Identity()
+        self.head = _make_head(plan)
+        self.neck: nn.Module = nn.Identity()
+        if plan.neck:  # Luo et al. 2019, arXiv 1903.07071, section 3.6: without a bias, so that classes lie around zero
+            self.neck = nn.BatchNorm1d(plan.outputs)
+            self.neck.bias.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(plan.mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(plan.std).view(1, -1, 1, 1) * 255, persistent=False)
 
-    def forward(self, photographs: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 -> (B, D) float32. The trunk may have another precision; what is around it has not."""
+    def forward(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
+        """What the network says.
+
+        Args:
+            photographs: (B, 3, S, S) uint8.
+            scale: of the image size that the trunk was trained with; others than 1 are for convolutional trunks.
+
+        Returns:
+            (B, D) float32. The trunk may have another precision; what is around it has not.
+        """
+        return self.finish(self.head(self.look(photographs, scale)))
+
+    def look(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
+        """The trunk's part: (B, 3, S, S) uint8 -> features (B, F) float32."""
         pixels = (photographs.to(self.mean.dtype) - self.mean) / self.std
-        if pixels.shape[-1] != self.plan.image_size:
-            size = (self.plan.image_size, self.plan.image_size)
-            pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+        side = round(self.plan.image_size * scale)
+        if pixels.shape[-1] != side:
+            pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
         pixels = pixels.to(next(self.trunk.parameters()).dtype, memory_format=torch.channels_last)
-        return cast(Tensor, self.head(self.trunk(pixels).float()))
+        return cast(Tensor, self.pool(self.trunk(pixels)).float())
+
+    def finish(self, vectors: Tensor) -> Tensor:
+        """What comes after the head: (B, D) -> (B, D)."""
+        vectors = self.neck(vectors)
+        return functional.normalize(vectors) if self.plan.normalise else vectors
+
+
+def _make_head(plan: NetworkPlan) -> nn.Module:
+    if not plan.embedding_size and not plan.classes:
+        return nn.Identity()
+    if not plan.hidden_size:
+        return nn.Sequential(nn.Linear(plan.features, plan.outputs))
+    # CoinCheung/triplet-reid-pytorch, after Hermans et al. 2017, section 5.1: two layers, norm in between
+    hidden = [nn.Linear(plan.features, plan.hidden_size), nn.BatchNorm1d(plan.hidden_size), nn.ReLU()]
+    return nn.Sequential(*hidden, nn.Linear(plan.hidden_size, plan.outputs))
 
 
 def best_device() -> torch.device:
@@ -97,21 +155,16 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def plan_network(trunk: str, image_size: int, **head: Any) -> NetworkPlan:
-    """A plan with the mean and deviation that timm knows for the trunk.
+def plan_network(trunk: Trunk | str, image_size: int, **rest: Any) -> NetworkPlan:
+    """A plan on a trunk, or on a trunk of that name as timm describes it.
 
     Raises:
-        InputError: timm has no such trunk; the nearest names are offered.
+        InputError: timm has no such trunk; it can't take photographs of that size; its pooling or its last stride
+            can't be changed as `rest` says.
     """
-    if not timm.is_model(trunk):
-        near = difflib.get_close_matches(trunk, timm.list_models(), n=3)
-        raise InputError(
-            f"trunk: expected a name that timm {timm.__version__} knows, found {trunk!r}"
-            + (f"; near it are {', '.join(near)}" if near else "; `timm.list_models()` lists them")
-        )
-    known = timm.get_pretrained_cfg(trunk, allow_unregistered=True)
-    mean, std = (known.mean, known.std) if known else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return NetworkPlan(trunk=trunk, image_size=image_size, mean=tuple(mean), std=tuple(std), **head)
+    trunk = describe_trunk(trunk) if isinstance(trunk, str) else trunk
+    features = count_features(trunk, image_size, rest.get("pooling", "trunk"), rest.get("last_stride", 2))
+    return NetworkPlan(trunk.name, image_size, trunk.mean, trunk.std, trunk.interpolation, features, **rest)
 
 
 def build_network(plan: NetworkPlan, seed: int, init: Path | str) -> Network:
@@ -120,7 +173,7 @@ def build_network(plan: NetworkPlan, seed: int, init: Path | str) -> Network:
     Args:
         plan: what to build.
         seed: of the random weights.
-        init: a file with the trunk's state dict, "imagenet" for timm's hub, or "none" for random weights.
+        init: a file with the trunk's state dict, a name on timm's hub, or "none" for random weights.
 
     Raises:
         InputError: the file does not fit the trunk, or the hub can't be reached.
@@ -128,54 +181,9 @@ def build_network(plan: NetworkPlan, seed: int, init: Path | str) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(plan)
-    if init == "imagenet":
-        network.trunk.load_state_dict(_from_hub(plan.trunk))
-    elif init != "none":
-        _load_trunk(network.trunk, Path(init))
+    if init != "none":
+        load_first_weights(network.trunk, plan.trunk, init)
     return network.to(memory_format=torch.channels_last)
-
-
-def _from_hub(trunk: str) -> dict[str, Tensor]:
-    try:
-        return cast(dict[str, Tensor], timm.create_model(trunk, pretrained=True, num_classes=0).state_dict())
-    except Exception as problem:  # the hub's client raises its own, urllib's and timm's errors
-        raise InputError(
-            f"init: expected ImageNet weights of {trunk} from timm's hub, got none ({str(problem).splitlines()[0]}). "
-            "Without a network, name a file with --init FILE, or train from random weights with --set init=none"
-        ) from None
-
-
-def _load_trunk(trunk: nn.Module, path: Path) -> None:
-    """Fills the trunk from a state dict; tensors of a classifier's head are left aside."""
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: no code of a pickle runs
-    except FileNotFoundError:
-        raise InputError(
-            f"--init {path}: expected a state dict of the trunk (.safetensors or .pth), found no file"
-        ) from None
-    except Exception as problem:  # safetensors, zip and pickle have each their own errors
-        reason = str(problem).splitlines()[0]
-        raise InputError(
-            f"--init {path}: expected a state dict (.safetensors or .pth), but it can't be read ({reason})"
-        ) from None
-    expected = trunk.state_dict()
-    missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
-    misfits = [
-        f"{name} (expected {tuple(expected[name].shape)}, found {tuple(found[name].shape)})"
-        for name in expected
-        if name in found and found[name].shape != expected[name].shape
-    ]
-    faults = [f"{name} (missing)" for name in missing] + misfits
-    if faults:
-        others = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise InputError(
-            f"--init {path}: its tensors don't fit the trunk: {', '.join(faults[:3])}{others}. "
-            "Name the trunk that the file belongs to with --set trunk=NAME"
-        )
-    trunk.load_state_dict({name: found[name] for name in expected if name in found}, strict=False)
 
 
 def save_network(path: Path, network: Network) -> None:
@@ -184,27 +192,37 @@ def save_network(path: Path, network: Network) -> None:
     write_bytes(path, save(tensors, metadata={"plan": json.dumps(asdict(network.plan))}))
 
 
+def read_plan(path: Path) -> NetworkPlan:
+    """The plan of a network's file, without its weights.
+
+    Raises:
+        InputError: no such file, or not one that `save_network` wrote.
+    """
+    with _loading(path), safe_open(path, framework="pt") as opened:
+        return NetworkPlan(**as_fields(json.loads((opened.metadata() or {})["plan"])))
+
+
 def load_network(path: Path) -> Network:
     """The network of a file, ready to embed.
 
     Raises:
         InputError: no such file, or not one that `save_network` wrote.
     """
-    try:
-        with safe_open(path, framework="pt") as opened:
-            stored = json.loads((opened.metadata() or {})["plan"])
-        restored: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
-        }
-        plan = NetworkPlan(**restored)
+    plan = read_plan(path)
+    with _loading(path):
         network = Network(plan)
         network.load_state_dict(load_file(path))
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"{path}: expected a network's weights here, found no file") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as problem:
-        reason = str(problem).splitlines()[0][:300]
         raise InputError(
             f"{path}: expected a network written by this kit, but it can't be loaded with timm {timm.__version__} "
-            f"({reason}). Copy the weights folder again, or train again"
+            f"({first_line(problem)}). Copy the weights folder again, or train again"
         ) from None
-    return network.eval().to(memory_format=torch.channels_last)

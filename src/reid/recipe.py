@@ -7,15 +7,18 @@ Adam at 3e-4). `best` is what this kit recommends. `toy` is small enough for a l
 
 import difflib
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from reid import InputError
+from reid.files import as_fields
 
 __all__ = [
     "AUGMENTATIONS",
     "CALIBRATION_FIELDS",
+    "ENROLMENT_FIELDS",
     "PREDICTION_FIELDS",
     "RECIPES",
+    "SMALLEST",
     "Recipe",
     "override",
     "recipe_from_json",
@@ -24,7 +27,14 @@ __all__ = [
 
 AUGMENTATIONS = ("flip", "rotation", "jitter", "crop", "affine")
 CHOICES = {
-    "init": ("imagenet", "none"),
+    "init": ("hub", "none"),
+    "interpolation": ("trunk", "bicubic", "bilinear", "lanczos"),
+    "fit": ("squash", "pad"),
+    "pooling": ("trunk", "gem"),
+    "neck": ("none", "bnneck"),
+    "classification": ("none", "softmax", "arcface"),
+    "positives": ("hardest", "easiest"),
+    "keep": ("last", "best"),
     "optimizer": ("adam", "adamw"),
     "schedule": ("constant", "cosine"),
     "augment": ("one", "each"),
@@ -35,6 +45,9 @@ CHOICES = {
 
 PREDICTION_FIELDS = ("route", "precision", "batch_size", "workers")
 """What may still be chosen when the networks are trained."""
+
+ENROLMENT_FIELDS = ("flip_average", "scales", "mirrored")
+"""What may still be chosen when the galleries are made again; galleries and queries must agree in it."""
 
 CALIBRATION_FIELDS = ("new_share", "calibration_splits")
 """What may still be chosen when the thresholds are fitted again."""
@@ -47,34 +60,82 @@ class Recipe:
     Attributes:
         name: the recipe that this one started from.
         seed: of everything random; the same seed on the same machine gives the same weights.
-        trunk: the convolutional network, by timm's name.
-        init: the trunk's first weights when no `--init FILE` is given: "imagenet" (timm's hub) or "none" (random).
-        image_size: pixels on a side that a network sees; photographs are squashed to a square.
+
+        trunk: the network below the head: a name that timm knows, or "hf-hub:OWNER/NAME" for a repository on its hub.
+        init: the trunk's first weights when no `--init FILE` is given: "hub" (timm's, for most trunks from ImageNet) or
+            "none" (random).
+        image_size: pixels on a side that a network sees; 0 for the size of the trunk's first weights.
+        interpolation: how photographs are resized: "trunk" for the way of its first weights, "bicubic", "bilinear" or
+            "lanczos".
+        fit: a photograph is made square: "squash" changes its shape, "pad" fills up with grey.
+        upright: datasets whose photographs are turned by their column `orientation` first (right by -90 degrees, left
+            by 90, bottom by 180), as the competition's salamanders ask for.
+
+        last_stride: 1 leaves out the last halving of a convolutional trunk's feature map (Luo 2019); 2 is as published.
+        pooling: "trunk" for the trunk's own, or "gem" for generalised means (Radenovic 2018).
         hidden_size: units of the embedding head's hidden layer; 0 for a single linear layer.
-        embedding_size: dimensions of an embedding.
+        embedding_size: dimensions of an embedding; 0 for the trunk's features as they are, without a head.
+        neck: "bnneck" puts a batch norm after the head (Luo 2019), "none" doesn't.
+        normalise: embeddings have length 1, so that Euclidean distances rank and stop as cosines do: d² = 2 - 2 cos.
+
         individuals_per_batch: P of the P x K batches.
         photographs_per_individual: K of the P x K batches.
+        balance: 1 draws every individual once an epoch, 0 until all of its photographs are drawn.
+
+        triplet_weight: of the triplet loss; 0 for none.
         soft_margin: the triplet loss log(1 + exp(p - n)); otherwise the hinge with `margin`.
         margin: of the hinge, in units of distance.
+        positives: which photograph of the individual a triplet takes: the "hardest", or the "easiest" (Xuan 2020).
+        positives_by_view: only photographs with the same `orientation` are positives, where both have one.
+        copies_are_positives: augmented copies of one photograph are positives too, as in the report; otherwise an
+            individual with one photograph is in no triplet, except as a negative.
+        classification: a second loss: "softmax", or "arcface" (Deng 2019); "none" for the triplet loss alone.
+        classification_weight: of it.
+        classes_by_view: each `orientation` of an individual is a class of its own.
+        label_smoothing: the share of a target that is spread over all classes.
+        arcface_scale, arcface_margin: s, and m in radians.
+        centres: vectors per class; 3 for sub-centre ArcFace (Deng 2020).
+
         augmentations: which of flip, rotation, jitter, crop, affine a training photograph may get.
         augment: "one" of them, drawn per photograph, or "each" of them with probability 1/2.
+        erasing: the probability that a rectangle of a training photograph is painted over (Zhong 2017).
+
         optimizer: "adam" or "adamw".
-        learning_rate: at the start.
+        learning_rate: of what is new: head, neck, class weights.
+        trunk_rate: the trunk's learning rate as a share of it; 0 freezes the trunk: then photographs are embedded
+            once, and the rest is trained in minutes.
+        feature_views: of a frozen trunk: how many augmented views of each photograph are embedded; 0 for the photograph
+            as it is.
         weight_decay: of the optimizer.
         schedule: "constant", or "cosine" down to zero over the epoch limit.
-        epochs: an encoder's limit; in an epoch every individual is drawn once.
+        warmup: the share of the steps in which the learning rate rises to its value.
+        ema: the weights are averaged exponentially over the steps with this decay, and the average is kept; 0 for none.
+
+        shared: one encoder learns from all datasets, each batch from one of them.
+        tune_epochs: epochs in which each dataset then goes on from it alone.
+        epochs: an encoder's limit; in an epoch every individual is drawn once or more.
         validate_every: epochs between two validations.
         stop_accuracy: an encoder or the classifier stops when its validation accuracy reaches this.
+        keep: the "last" epoch's weights, or those of the "best" validation score.
+        soup: so many encoders are trained with other batches and augmentations, and their weights averaged (Wortsman
+            2022).
+
         species_epochs: the species classifier's limit; in an epoch every photograph is drawn once or more.
         species_batch: photographs in a batch of the classifier.
         species_shrink: by how much smaller than the encoders the classifier sees a photograph; 2 for half the side, at
             a quarter of the cost.
+
         held_out_individuals: the share of individuals that the encoder never sees: validation, and "new" animals for
             the threshold.
         held_out_photographs: the share of the other individuals that keep one photograph from the encoder: "known"
             animals for the threshold.
         new_share: the share of held-out individuals that a calibration split takes out of the gallery.
         calibration_splits: how many random splits the threshold is averaged over.
+
+        flip_average: an embedding is the mean over a photograph and its mirror image.
+        scales: an embedding is the mean over these sizes of the photograph, 1 being `image_size`.
+        mirrored: datasets whose galleries also hold every photograph's mirror image, for animals whose sides match.
+
         route: who chooses a query's encoder: the species "classifier", the dataset "column", or "auto" (the column
             where it names a dataset with a gallery, the classifier elsewhere).
         precision: the number format that networks compute in: "auto" takes bfloat16 where the device has it, float16 on
@@ -86,31 +147,73 @@ class Recipe:
 
     name: str = "seed"
     seed: int = 0
+
     trunk: str = "resnet50"
-    init: str = "imagenet"
+    init: str = "hub"
     image_size: int = 224
+    interpolation: str = "trunk"
+    fit: str = "squash"
+    upright: tuple[str, ...] = ()
+
+    last_stride: int = 2
+    pooling: str = "trunk"
     hidden_size: int = 1024
     embedding_size: int = 128
+    neck: str = "none"
+    normalise: bool = False
+
     individuals_per_batch: int = 16
     photographs_per_individual: int = 4
+    balance: float = 1.0
+
+    triplet_weight: float = 1.0
     soft_margin: bool = True
     margin: float = 0.3
+    positives: str = "hardest"
+    positives_by_view: bool = False
+    copies_are_positives: bool = True
+    classification: str = "none"
+    classification_weight: float = 1.0
+    classes_by_view: bool = False
+    label_smoothing: float = 0.0
+    arcface_scale: float = 30.0
+    arcface_margin: float = 0.3
+    centres: int = 1
+
     augmentations: tuple[str, ...] = AUGMENTATIONS
     augment: str = "one"
+    erasing: float = 0.0
+
     optimizer: str = "adam"
     learning_rate: float = 3e-4
+    trunk_rate: float = 1.0
+    feature_views: int = 0
     weight_decay: float = 0.0
     schedule: str = "cosine"
+    warmup: float = 0.0
+    ema: float = 0.0
+
+    shared: bool = False
+    tune_epochs: int = 0
     epochs: int = 100
     validate_every: int = 2
     stop_accuracy: float = 0.99
+    keep: str = "last"
+    soup: int = 1
+
     species_epochs: int = 10
     species_batch: int = 64
     species_shrink: int = 1
+
     held_out_individuals: float = 0.2
     held_out_photographs: float = 0.5
     new_share: float = 0.5
     calibration_splits: int = 50
+
+    flip_average: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    mirrored: tuple[str, ...] = ()
+
     route: str = "classifier"
     precision: str = "auto"
     skip_unreadable: bool = False
@@ -131,21 +234,56 @@ class Recipe:
         for field, (lowest, highest) in LIMITS.items():
             if not lowest <= getattr(self, field) <= highest:  # also catches NaN
                 raise InputError(f"recipe field {field}: expected {lowest} to {highest}, found {getattr(self, field)}")
+        if 0 < self.image_size < SMALLEST:
+            raise InputError(
+                f"recipe field image_size: expected {SMALLEST} or more, or 0 for the trunk's own size, found "
+                f"{self.image_size}"
+            )
+        if not self.scales or not all(0.25 <= scale <= 4 for scale in self.scales):
+            raise InputError(f"recipe field scales: expected sizes from 0.25 to 4, found {self.scales}")
+        if not self.triplet_weight and (self.classification == "none" or not self.classification_weight):
+            raise InputError(
+                "recipe fields triplet_weight, classification: with neither loss there is nothing to learn; "
+                "set triplet_weight=1 or classification=softmax"
+            )
 
+    @property
+    def trains_encoders(self) -> bool:
+        """Whether encoders learn anything: a frozen trunk without a head or a neck has nothing to be changed."""
+        return self.epochs > 0 and (self.trunk_rate > 0 or self.embedding_size > 0 or self.neck != "none")
+
+
+SMALLEST = 16
+"""Pixels on a side; below, no trunk has anything left to pool."""
 
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
-    "image_size": (16, 2048),
+    "image_size": (0, 2048),
+    "last_stride": (1, 2),
     "hidden_size": (0, 65536),
-    "embedding_size": (1, 65536),
+    "embedding_size": (0, 65536),
     "individuals_per_batch": (2, 4096),
     "photographs_per_individual": (2, 256),
+    "balance": (0, 1),
+    "triplet_weight": (0, 1000),
     "margin": (0, 1000),
+    "classification_weight": (0, 1000),
+    "label_smoothing": (0, 0.9),
+    "arcface_scale": (1, 1000),
+    "arcface_margin": (0, 1.5),  # radians; beyond, a target would have to lie behind the class's opposite
+    "centres": (1, 64),
+    "erasing": (0, 1),
     "learning_rate": (0, 10),
+    "trunk_rate": (0, 100),
+    "feature_views": (0, 1000),
     "weight_decay": (0, 10),
+    "warmup": (0, 1),
+    "ema": (0, 0.99999),
+    "tune_epochs": (0, 100_000),
     "epochs": (0, 100_000),
     "validate_every": (1, 100_000),
     "stop_accuracy": (0, 2),  # above 1: never stop before the limit
+    "soup": (1, 100),
     "species_epochs": (0, 100_000),
     "species_batch": (2, 4096),
     "species_shrink": (1, 16),
@@ -166,6 +304,7 @@ RECIPES = {
         trunk="test_resnet",
         init="none",
         image_size=64,
+        interpolation="bicubic",
         hidden_size=0,
         optimizer="adamw",
         learning_rate=5e-3,
@@ -230,7 +369,8 @@ def _parse(field: str, kind: Any, text: str) -> Any:
         except ValueError:
             what = "a whole number" if kind is int else "a number"
             raise InputError(f"--set {field}: expected {what}, found {text!r}") from None
-    return tuple(word for word in text.split(",") if word)
+    words = [word for word in text.split(",") if word]
+    return tuple(_parse(field, get_args(kind)[0], word) for word in words)
 
 
 def recipe_from_json(values: dict[str, Any]) -> Recipe:
@@ -243,7 +383,4 @@ def recipe_from_json(values: dict[str, Any]) -> Recipe:
     if set(values) != known:
         odd = ", ".join(sorted(set(values) ^ known))
         raise InputError(f"recipe: another version of this kit wrote it (fields that differ: {odd}); train again")
-    restored: dict[str, Any] = {
-        field: tuple(value) if isinstance(value, list) else value for field, value in values.items()
-    }
-    return Recipe(**restored)
+    return Recipe(**as_fields(values))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Batch", "PKSampler", "ShuffledSampler"]
+__all__ = ["Batch", "PKSampler", "ShuffledSampler", "TurnsSampler"]
 
 
 class Batch(NamedTuple):
@@ -19,7 +19,7 @@ class Batch(NamedTuple):
 
 @dataclass
 class PKSampler:
-    """The batches of one epoch: every individual exactly once, with K photographs, at most P individuals a batch.
+    """The batches of one epoch: every individual at least once, with K photographs, at most P individuals a batch.
 
     The individuals are spread evenly: 34 of them with P = 16 come as batches of 12, 11 and 11, because a rest of two
     would be a batch with hardly a negative. An individual with fewer than K photographs gives all of them, and some
@@ -31,6 +31,9 @@ class PKSampler:
         individuals: P, at most so many individuals a batch.
         photographs: K, the photographs of each.
         seed: the same seed and epoch give the same batches.
+        balance: 1 draws every individual once an epoch, however many photographs it has, so that the tail weighs as
+            much as the head; 0 draws an individual as often as it takes to show all of its photographs; between them
+            the number of draws is that number to the power of 1 - balance. No individual comes twice in a batch.
         epoch: set by who iterates, before each epoch.
     """
 
@@ -39,25 +42,60 @@ class PKSampler:
     individuals: int
     photographs: int
     seed: int
+    balance: float = 1.0
     epoch: int = 0
 
     def __post_init__(self) -> None:
         self._photographs_of = _grouped(self.places, self.identities)
+        fills = [-(-len(photographs) // self.photographs) for photographs in self._photographs_of]
+        self._draws = [round(fill ** (1 - self.balance)) for fill in fills]
+        # as many batches as hold them all, and as many as the most frequent individual comes
+        self._batches: int = max(-(-sum(self._draws) // self.individuals), *self._draws)
 
     def __len__(self) -> int:
-        return -(-len(self._photographs_of) // self.individuals)
+        return self._batches
 
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self._photographs_of))
-        for batch in np.array_split(order, len(self)):
-            chosen = np.concatenate([self._draw(self._photographs_of[individual], rng) for individual in batch])
-            yield Batch(chosen, int(rng.integers(2**63)))
+        # dealt out like cards, so that neighbours in this row, and so an individual's draws, go to different batches
+        dealt = np.repeat(order, [self._draws[individual] for individual in order])
+        shown = {individual: self._shown(individual, rng) for individual in order}
+        for hand in range(len(self)):
+            chosen = [next(shown[individual]) for individual in dealt[hand :: len(self)]]
+            yield Batch(np.concatenate(chosen), int(rng.integers(2**63)))
 
-    def _draw(self, photographs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """K of an individual's photographs, all of them before any comes again. (K,)"""
-        rounds = -(-self.photographs // len(photographs))
-        return np.concatenate([rng.permutation(photographs) for _ in range(rounds)])[: self.photographs]
+    def _shown(self, individual: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """An individual's draws of one epoch, (K,) photographs each; all of them come before any comes again."""
+        photographs = self._photographs_of[individual]
+        wanted = self._draws[individual] * self.photographs
+        rounds = [rng.permutation(photographs) for _ in range(-(-wanted // len(photographs)))]
+        yield from np.concatenate(rounds)[:wanted].reshape(-1, self.photographs)
+
+
+@dataclass
+class TurnsSampler:
+    """Batches of several datasets in one epoch, each batch from one of them, in random order.
+
+    Attributes:
+        samplers: one per dataset.
+        seed, epoch: as for `PKSampler`.
+    """
+
+    samplers: tuple[PKSampler, ...]
+    seed: int
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.samplers))
+
+    def __iter__(self) -> Iterator[Batch]:
+        for sampler in self.samplers:
+            sampler.epoch = self.epoch
+        turns = np.repeat(np.arange(len(self.samplers)), [len(sampler) for sampler in self.samplers])
+        batches = [iter(sampler) for sampler in self.samplers]
+        for turn in np.random.default_rng([self.seed, self.epoch, 1]).permutation(turns):
+            yield next(batches[turn])
 
 
 @dataclass

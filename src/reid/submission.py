@@ -16,7 +16,7 @@ from reid.catalogue import Catalogue, wanted_rows
 from reid.embedding import Embedder, digests_of, load_embedder
 from reid.files import write_table
 from reid.gallery import Gallery, load_gallery, load_thresholds
-from reid.images import photograph_batches
+from reid.images import photograph_batches, views_of
 from reid.progress import say
 from reid.recipe import Recipe
 from reid.weights import SPECIES, Weights, encoder_file, gallery_file
@@ -99,12 +99,15 @@ def _look_at(
     """Classifies and embeds every query; what the networks remember is not computed again."""
     datasets = tuple(encoders)
     column = queries.table["dataset"].to_numpy(str)
-    digests = digests_of(queries.paths) if remember else [""] * len(queries)
+    paths, views = queries.paths, views_of(queries, recipe)
+    digests = digests_of(paths, views) if remember else [""] * len(queries)
     found = [_recalled(*row, classifier, encoders, recipe.route) for row in zip(digests, column, strict=True)]
     # those of one dataset together, so that its encoder gets full batches
     asked = sorted((place for place, look in enumerate(found) if look is None), key=lambda place: column[place])
-    paths, start = queries.paths, 0
-    for pixels, problems in photograph_batches([paths[place] for place in asked], recipe, "matching"):
+    start = 0
+    for pixels, problems in photograph_batches(
+        [paths[place] for place in asked], [views[place] for place in asked], recipe, "matching"
+    ):
         places = asked[start : start + len(pixels)]
         start += len(pixels)
         logits = classifier.embed(pixels) if classifier else torch.zeros(len(pixels), 1)

@@ -1,4 +1,4 @@
-"""Training: the loop, its checkpoints, and the networks of a recipe one after the other.
+"""Training: the networks of a recipe one after the other, each epoch by epoch, with checkpoints.
 
 A network's file in the weights folder appears when it is trained to its end; until then its state lies in
 `training/` beside it, and the same command goes on from there.
@@ -8,48 +8,89 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.nn import functional
-from torch.optim.lr_scheduler import LambdaLR
+from torch import nn
 
 from reid import InputError
 from reid.calibration import hold_out
 from reid.catalogue import Catalogue
-from reid.embedding import CACHE_FOLDER, embed, precision_on
+from reid.embedding import CACHE_FOLDER
 from reid.files import read_json, sha256_of, write_bytes, write_json, write_table
-from reid.images import PhotographStore, scratch_folder, store_photographs, training_batches
-from reid.losses import batch_hard_triplet, pairwise_distances
-from reid.networks import Network, NetworkPlan, best_device, build_network, plan_network, save_network
+from reid.images import PhotographStore, scratch_folder, store_photographs
+from reid.inputs import Features, Photographs
+from reid.learner import Learner
+from reid.networks import Network, NetworkPlan, best_device, build_network, load_network, plan_network, save_network
+from reid.objective import EncoderObjective, Labels, SpeciesObjective, label_photographs
 from reid.progress import say, track
-from reid.recipe import CALIBRATION_FIELDS, PREDICTION_FIELDS, Recipe
-from reid.sampler import PKSampler, ShuffledSampler
+from reid.recipe import CALIBRATION_FIELDS, CHOICES, ENROLMENT_FIELDS, PREDICTION_FIELDS, SMALLEST, Recipe
+from reid.sampler import PKSampler, ShuffledSampler, TurnsSampler
+from reid.trunks import Trunk, describe_trunk
+from reid.validation import describe_collapse, open_set_score, rank1_accuracy
 from reid.weights import CALIBRATION, MANIFEST, SPECIES, encoder_file, gallery_file
 
-__all__ = ["rank1_accuracy", "train_networks"]
+__all__ = ["settle", "train_networks"]
 
 RUN_FOLDER = "training"
 RUN = "run.json"
+SHARED = "all datasets"
+"""The encoder that learns from all of them. Its file stays in the run folder; each dataset's is made from it. Because
+of its space, no dataset can have this name."""
 
 
 @dataclass(frozen=True)
-class Photographs:
-    """What there is to learn from: the database rows, their pixels, and which of them could be read, (N,) bool."""
+class Run:
+    """What all networks of one call have in common.
+
+    Attributes:
+        database: the photographs to learn from.
+        store: their pixels.
+        readable: (N,) bool, which of them could be read.
+        recipe: settled.
+        trunk: what is known of the recipe's.
+        init: the trunk's first weights, as for `build_network`.
+        folder: the weights folder.
+    """
 
     database: Catalogue
     store: PhotographStore
     readable: np.ndarray
+    recipe: Recipe
+    trunk: Trunk
+    init: Path | str
+    folder: Path
+    features: dict[int, Features] = field(default_factory=dict)
 
-    def batches(self, places: np.ndarray, recipe: Recipe) -> Iterator[Tensor]:
-        """Photographs as they are enrolled, (B, 3, S, S) uint8."""
-        return self.store.batches(places, recipe.batch_size)
+    def column(self, name: str) -> np.ndarray:
+        """(N,) str: the cells of a column of metadata.csv."""
+        return self.database.table[name].to_numpy(str)
+
+    def plan(self, image_size: int, **rest: Any) -> NetworkPlan:
+        """A plan on the recipe's trunk."""
+        stride, pooling = self.recipe.last_stride, self.recipe.pooling
+        return plan_network(self.trunk, image_size, last_stride=stride, pooling=pooling, **rest)
+
+    def inputs(self, plan: NetworkPlan) -> Photographs | Features:
+        """What a network learns from; networks on the same frozen trunk share its features."""
+        if self.recipe.trunk_rate:
+            return Photographs(self.store, self.recipe)
+        features = Features(self.store, self.recipe, plan, self.init)
+        return self.features.setdefault(plan.image_size, features)
+
+
+class Validation(NamedTuple):
+    """How well a network does on individuals that it does not learn from; NaN where there are none to ask for."""
+
+    accuracy: float
+    """The share of right classes, or of right nearest neighbours."""
+    score: float = math.nan
+    """The competition's, with some of the individuals new."""
 
 
 @dataclass(frozen=True)
@@ -57,79 +98,40 @@ class Work:
     """One network's training.
 
     Attributes:
-        file: its name in the weights folder.
-        plan: what to build.
+        file: where it is written to, in the weights folder.
+        start: builds the network as it is before the first step.
+        objective: what it is trained to do.
+        inputs: what it learns from.
         sampler: draws the batches of an epoch.
-        targets: (N,) integers, the class or individual of every photograph.
-        loss_of: outputs (B, D), targets (B,) -> the loss, and figures to log.
-        accuracy_of: on photographs that the network does not learn from; None when there are none.
+        labels: of all photographs of the database.
+        validate: how well it does.
         epochs: the limit.
         validate_every: epochs between two validations.
     """
 
     file: str
-    plan: NetworkPlan
-    sampler: PKSampler | ShuffledSampler
-    targets: np.ndarray
-    loss_of: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, float]]]
-    accuracy_of: Callable[[Network], float | None]
+    start: Callable[[], Network]
+    objective: nn.Module
+    inputs: Photographs | Features
+    sampler: PKSampler | ShuffledSampler | TurnsSampler
+    labels: Labels
+    validate: Callable[[Network], Validation]
     epochs: int
     validate_every: int
 
+    @property
+    def name(self) -> str:
+        return Path(self.file).name.removesuffix(".safetensors")
 
-@dataclass(frozen=True)
-class Learner:
-    """A network while it is trained.
 
-    Attributes:
-        network: its weights are float32.
-        precision: what the forward pass is computed in; the loss and the weights' steps are float32.
-        optimizer, schedule: the schedule counts steps.
-        scaler: keeps float16's gradients from vanishing; does nothing in another precision.
-    """
-
-    network: Network
-    precision: torch.dtype
-    optimizer: torch.optim.Optimizer
-    schedule: LambdaLR
-    scaler: torch.amp.GradScaler
-
-    @classmethod
-    def start(cls, network: Network, recipe: Recipe, steps: int) -> "Learner":
-        """A learner before its first step.
-
-        Args:
-            network: on the device where it shall be trained.
-            recipe: optimizer, schedule, precision.
-            steps: how many there will be at most.
-        """
-        kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        cosine = recipe.schedule == "cosine"
-        schedule = LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1, step / max(1, steps)))) if cosine else 1.0
-        )
-        device = next(network.parameters()).device
-        precision = precision_on(device, recipe.precision)
-        scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
-        return cls(network, precision, optimizer, schedule, scaler)
-
-    def learn(self, loss: Tensor) -> None:
-        """One step down the gradient of the loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.schedule.step()
-
-    def parts(self) -> dict[str, Any]:
-        """What has a state, by name."""
-        return {
-            "network": self.network,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-            "scaler": self.scaler,
-        }
+def settle(recipe: Recipe, trunk: Trunk) -> Recipe:
+    """The recipe with what it leaves to the trunk filled in: the image size and how photographs are resized."""
+    known = trunk.interpolation if trunk.interpolation in CHOICES["interpolation"] else "bicubic"
+    return replace(
+        recipe,
+        image_size=recipe.image_size or trunk.image_size,
+        interpolation=known if recipe.interpolation == "trunk" else recipe.interpolation,
+    )
 
 
 def train_networks(
@@ -150,33 +152,41 @@ def train_networks(
         The fingerprint of the data.
 
     Raises:
-        InputError: photographs that can't be read, a dataset without database rows, a folder that another run uses.
+        InputError: photographs that can't be read, a dataset without database rows, a folder that another run uses, a
+            trunk that is unknown or can't do what the recipe wants.
     """
     database = catalogue.database
     _check_datasets(catalogue)
-    plan_network(recipe.trunk, recipe.image_size)  # refuses an unknown trunk before the photographs are decoded
-    run = _run(database, recipe, init)
+    record = _record(database, recipe, init)
+    trunk = describe_trunk(recipe.trunk, init)
+    recipe = settle(recipe, trunk)
+    plan_network(trunk, recipe.image_size, last_stride=recipe.last_stride, pooling=recipe.pooling)  # refuses early
     files = [SPECIES] if len(database.by_dataset()) > 1 else []
     files += [encoder_file(dataset) for dataset in database.by_dataset()]
     if not fresh:
-        _refuse_another_run(folder, files, run)
+        _refuse_another_run(folder, files, record)
         if all((folder / file).exists() for file in files):
             say(f"every network is trained already in {folder}; --fresh starts over")
-            return str(run["data"])
+            return str(record["data"])
     with scratch_folder() as scratch:
         store = store_photographs(database, recipe, Path(scratch))
-        photographs = Photographs(database, store, _readable(database, store, recipe))
+        readable = _readable(database, store, recipe)
+        first_weights = init or (recipe.trunk if recipe.init == "hub" else "none")
+        run = Run(database, store, readable, recipe, trunk, first_weights, folder)
+        for dataset in database.by_dataset():
+            _check_individuals(dataset, run)
         if fresh:  # not earlier: a run that can't start must not cost the weights of the last one
             _forget(folder, list(database.by_dataset()))
-        write_json(folder / RUN_FOLDER / RUN, run)
+        write_json(folder / RUN_FOLDER / RUN, record)
         (folder / MANIFEST).unlink(missing_ok=True)  # from here on the folder is not whole
         for file in files:
             if (folder / file).exists():
                 say(f"{file}: trained already")
-                continue
-            work = species_work(photographs, recipe) if file == SPECIES else encoder_work(file, photographs, recipe)
-            _fit(work, store, recipe, folder, init)
-    return str(run["data"])
+            elif file == SPECIES:
+                _fit(species_work(run), run)
+            else:
+                _train_encoder(file, run)
+    return str(record["data"])
 
 
 def _check_datasets(catalogue: Catalogue) -> None:
@@ -202,7 +212,7 @@ def _forget(folder: Path, datasets: list[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _run(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str, Any]:
+def _record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str, Any]:
     """What tells this run from others: recipe, data and first weights, as JSON gives them back."""
     if init is not None and not init.is_file():
         raise InputError(f"--init {init}: expected a state dict of the trunk (.safetensors or .pth), found no file")
@@ -213,7 +223,7 @@ def _run(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str, An
     }
 
 
-def _refuse_another_run(folder: Path, files: list[str], run: dict[str, Any]) -> None:
+def _refuse_another_run(folder: Path, files: list[str], record: dict[str, Any]) -> None:
     """A folder with networks or checkpoints can only be gone on with by the run that made them."""
     path = folder / RUN_FOLDER / RUN
     if not any((folder / file).exists() for file in files) and not list((folder / RUN_FOLDER).glob("*.checkpoint.pt")):
@@ -228,11 +238,12 @@ def _refuse_another_run(folder: Path, files: list[str], run: dict[str, Any]) -> 
         raise InputError(f"{path}: it is damaged, so that the run can't be gone on with; start over with --fresh")
     differences = [
         f"recipe field {name} was {before['recipe'].get(name)!r}, is {value!r}"
-        for name, value in run["recipe"].items()
-        if before["recipe"].get(name) != value and name not in (*PREDICTION_FIELDS, *CALIBRATION_FIELDS)
+        for name, value in record["recipe"].items()
+        if before["recipe"].get(name) != value
+        and name not in (*PREDICTION_FIELDS, *ENROLMENT_FIELDS, *CALIBRATION_FIELDS)
     ]
-    differences += ["the data has changed"] * (before["data"] != run["data"])
-    differences += ["--init is another file"] * (before["init"] != run["init"])
+    differences += ["the data has changed"] * (before["data"] != record["data"])
+    differences += ["--init is another file"] * (before["init"] != record["init"])
     if differences:
         raise InputError(
             f"{folder}: it holds a run with other settings ({'; '.join(differences[:3])}). Go on with the same ones, "
@@ -263,98 +274,198 @@ def _readable(database: Catalogue, store: PhotographStore, recipe: Recipe) -> np
     return readable
 
 
-def species_work(photographs: Photographs, recipe: Recipe) -> Work:
+def species_work(run: Run) -> Work:
     """Which dataset does a photograph belong to? Validated on individuals that the classifier has not learned from."""
-    database = photographs.database
-    datasets = database.table["dataset"].to_numpy(str)
-    learn = photographs.readable.copy()
-    for dataset, part in database.by_dataset().items():
+    recipe, datasets = run.recipe, run.column("dataset")
+    learn = run.readable.copy()
+    for dataset, part in run.database.by_dataset().items():
         learn[datasets == dataset] &= ~hold_out(part, recipe).individuals
-    train_on, validate_on = np.flatnonzero(learn), np.flatnonzero(photographs.readable & ~learn)
+    train_on, validate_on = np.flatnonzero(learn), np.flatnonzero(run.readable & ~learn)
     classes, targets = np.unique(datasets, return_inverse=True)
-    image_ids = database.table["image_id"].to_numpy(str)
-    plan = plan_network(
-        recipe.trunk,
-        max(1, recipe.image_size // recipe.species_shrink),
+    plan = run.plan(
+        max(SMALLEST, recipe.image_size // recipe.species_shrink),
         classes=tuple(classes.tolist()),
-        trained_on=tuple(image_ids[train_on].tolist()),
+        trained_on=tuple(run.column("image_id")[train_on].tolist()),
     )
-    sampler = ShuffledSampler(train_on, targets[train_on], recipe.species_batch, seed=recipe.seed)
+    inputs = run.inputs(plan)
 
-    def loss_of(logits: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
-        return functional.cross_entropy(logits, target), {}
-
-    def accuracy_of(network: Network) -> float | None:
+    def validate(network: Network) -> Validation:
         if not len(validate_on):
-            return None
-        logits = embed(network, photographs.batches(validate_on, recipe), recipe)
-        return float((logits.argmax(1).numpy() == targets[validate_on]).mean())
+            return Validation(math.nan)
+        logits = inputs.outputs(network, validate_on)
+        return Validation(float((logits.argmax(1).numpy() == targets[validate_on]).mean()))
 
-    return Work(SPECIES, plan, sampler, targets, loss_of, accuracy_of, recipe.species_epochs, validate_every=1)
+    return Work(
+        file=SPECIES,
+        start=lambda: build_network(plan, recipe.seed, run.init),
+        objective=SpeciesObjective(),
+        inputs=inputs,
+        sampler=ShuffledSampler(train_on, targets[train_on], recipe.species_batch, seed=recipe.seed),
+        labels=label_photographs(targets, run.column("identity"), run.column("orientation")),
+        validate=validate,
+        epochs=recipe.species_epochs,
+        validate_every=1,
+    )
 
 
-def encoder_work(file: str, photographs: Photographs, recipe: Recipe) -> Work:
-    """Who is it? Validated by rank-1 among individuals that the encoder has not learned from."""
-    database = photographs.database
-    dataset = file.removesuffix(".safetensors")
-    own = np.flatnonzero(database.table["dataset"] == dataset)
-    readable = photographs.readable[own]
-    held_out = hold_out(database.of(dataset), recipe)
-    train_on = own[readable & ~held_out.individuals & ~held_out.photographs]
-    validate_on = own[readable & held_out.individuals]
-    targets = np.unique(np.array(database.identities), return_inverse=True)[1]
-    if len(np.unique(targets[train_on])) < 2:
-        raise InputError(
-            f"{database.root / 'metadata.csv'}: dataset {dataset}: a triplet loss needs two individuals to learn "
-            f"from, found {len(np.unique(targets[own]))}, of which {recipe.held_out_individuals:.0%} are held out. "
-            "Add photographs of others, or remove the dataset's rows"
-        )
-    image_ids = database.table["image_id"].to_numpy(str)
-    plan = plan_network(
-        recipe.trunk,
+def _train_encoder(file: str, run: Run) -> None:
+    """Trains one dataset's encoder, by the way of the shared one where the recipe wants that."""
+    recipe, dataset = run.recipe, file.removesuffix(".safetensors")
+    if not recipe.shared:
+        _fit_soup(file, [dataset], run)
+        return
+    shared = run.folder / RUN_FOLDER / f"{SHARED}.safetensors"
+    if not shared.exists():
+        _fit_soup(f"{RUN_FOLDER}/{SHARED}.safetensors", list(run.database.by_dataset()), run)
+    if recipe.tune_epochs:
+        _fit_soup(file, [dataset], run, shared)
+    else:
+        save_network(run.folder / file, load_network(shared))
+        say(f"{dataset}: takes the shared encoder")
+
+
+def _fit_soup(file: str, datasets: list[str], run: Run, shared: Path | None = None) -> None:
+    """Trains an encoder, or several whose weights are averaged.
+
+    Their heads start from the same weights: only what began at one point can be averaged (Wortsman et al. 2022, arXiv
+    2203.05482).
+    """
+    soup = run.recipe.soup
+    if soup == 1:
+        _fit(encoder_work(file, datasets, run, shared), run)
+        return
+    name = Path(file).name.removesuffix(".safetensors")
+    members = [f"{RUN_FOLDER}/{name}.{member + 1}.safetensors" for member in range(soup)]
+    for member, own in enumerate(members):
+        if not (run.folder / own).exists():
+            _fit(encoder_work(own, datasets, run, shared, member), run)
+    network, *others = (load_network(run.folder / own) for own in members)
+    states = [one.state_dict() for one in (network, *others)]
+    for key, tensor in states[0].items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.stack([state[key] for state in states]).mean(0))
+    save_network(run.folder / file, network)
+    say(f"{name}: the mean of {soup} encoders")
+
+
+def encoder_work(file: str, datasets: list[str], run: Run, shared: Path | None = None, member: int = 0) -> Work:
+    """Who is it? Validated among individuals that the encoder has not learned from.
+
+    Args:
+        file: where the encoder is written to.
+        datasets: what it learns from.
+        run: the run.
+        shared: an encoder to go on from; None to start from the trunk's first weights.
+        member: of a soup; another member gets other batches and augmentations.
+    """
+    recipe, identities = run.recipe, run.column("identity")
+    splits = {dataset: _split(dataset, run) for dataset in datasets}
+    train_on = np.concatenate([own for own, _ in splits.values()])
+    targets, groups = _classes(run, train_on)
+    plan = run.plan(
         recipe.image_size,
         hidden_size=recipe.hidden_size,
         embedding_size=recipe.embedding_size,
-        trained_on=tuple(image_ids[train_on].tolist()),
+        neck=recipe.neck == "bnneck",
+        normalise=recipe.normalise,
+        trained_on=tuple(run.column("image_id")[train_on].tolist()) if recipe.trains_encoders else (),
     )
-    sampler = PKSampler(
-        train_on, targets[train_on], recipe.individuals_per_batch, recipe.photographs_per_individual, seed=recipe.seed
+    inputs = run.inputs(plan)
+    samplers = tuple(
+        PKSampler(
+            own,
+            identities[own],
+            recipe.individuals_per_batch,
+            recipe.photographs_per_individual,
+            seed=recipe.seed + 1000 * member,
+            balance=recipe.balance,
+        )
+        for own, _ in splits.values()
     )
-    margin = None if recipe.soft_margin else recipe.margin
 
-    def loss_of(embeddings: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
-        loss, mined = batch_hard_triplet(embeddings, target, margin)
-        return loss, {"active": mined.active, "norm": float(embeddings.detach().norm(dim=1).mean())}
+    def validate(network: Network) -> Validation:
+        found = [_validate_on(own, run, inputs, network) for _, own in splits.values() if len(own)]
+        known = [np.array([value for value in column if value is not None]) for column in zip(*found, strict=True)]
+        means = [float(values.mean()) if len(values) else math.nan for values in known] or [math.nan]
+        return Validation(*means)
 
-    def accuracy_of(network: Network) -> float | None:
-        return rank1_accuracy(embed(network, photographs.batches(validate_on, recipe), recipe), targets[validate_on])
-
-    return Work(file, plan, sampler, targets, loss_of, accuracy_of, recipe.epochs, recipe.validate_every)
-
-
-def rank1_accuracy(vectors: Tensor, labels: np.ndarray) -> float | None:
-    """The share of photographs whose nearest other photograph shows the same individual.
-
-    Args:
-        vectors: (N, D) float.
-        labels: (N,) integers; only individuals with two photographs or more are asked for.
-
-    Returns:
-        0 to 1; None when no individual has two photographs.
-    """
-    has_partner = np.bincount(labels)[labels] > 1 if len(labels) else np.zeros(0, dtype=bool)
-    if not has_partner.any():
-        return None
-    nearest = pairwise_distances(vectors, vectors).fill_diagonal_(torch.inf).argmin(1).numpy()
-    return float((labels[nearest] == labels)[has_partner].mean())
+    return Work(
+        file=file,
+        start=lambda: load_network(shared) if shared else build_network(plan, recipe.seed, run.init),
+        objective=EncoderObjective(recipe, plan.outputs, groups),
+        inputs=inputs,
+        sampler=samplers[0] if len(samplers) == 1 else TurnsSampler(samplers, seed=recipe.seed + 1000 * member),
+        labels=label_photographs(targets, identities, run.column("orientation")),
+        validate=validate,
+        epochs=(recipe.tune_epochs if shared else recipe.epochs) if recipe.trains_encoders else 0,
+        validate_every=recipe.validate_every,
+    )
 
 
-def _fit(work: Work, store: PhotographStore, recipe: Recipe, folder: Path, init: Path | None) -> None:
+def _split(dataset: str, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """A dataset's photographs to learn from, and those of individuals to validate on."""
+    own = np.flatnonzero(run.column("dataset") == dataset)
+    readable = run.readable[own]
+    held_out = hold_out(run.database.of(dataset), run.recipe)
+    return own[readable & ~held_out.individuals & ~held_out.photographs], own[readable & held_out.individuals]
+
+
+def _classes(run: Run, train_on: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+    """The class of each photograph (N,), -1 where it is not learned from; and the dataset of each class (C,)."""
+    views = run.column("orientation") if run.recipe.classes_by_view else np.full(len(run.database), "")
+    cells = zip(run.column("dataset"), run.column("identity"), views, strict=True)
+    names = np.array(["\t".join(three) for three in cells])  # a tab sorts first: classes of one dataset stand together
+    classes, learned = np.unique(names[train_on], return_inverse=True)
+    targets = np.full(len(names), -1)
+    targets[train_on] = learned
+    datasets = np.unique([name.split("\t")[0] for name in classes], return_inverse=True)[1]
+    return targets, torch.from_numpy(datasets)
+
+
+def _validate_on(
+    places: np.ndarray, run: Run, inputs: Photographs | Features, network: Network
+) -> tuple[float | None, float | None]:
+    """Rank-1 accuracy and open-set score on photographs of one dataset."""
+    vectors, identities = inputs.outputs(network, places), run.column("identity")[places]
+    return (
+        rank1_accuracy(vectors, np.unique(identities, return_inverse=True)[1]),
+        open_set_score(vectors, identities.tolist(), run.column("day")[places].tolist(), run.recipe),
+    )
+
+
+def _check_individuals(dataset: str, run: Run) -> None:
+    """Refuses what nothing can be learned from, and says where little can."""
+    recipe, database = run.recipe, run.database
+    if not recipe.trains_encoders:
+        return
+    train_on, _ = _split(dataset, run)
+    individuals, counts = np.unique(run.column("identity")[train_on], return_counts=True)
+    where = f"{database.root / 'metadata.csv'}: dataset {dataset}"
+    if len(individuals) < 2:
+        raise InputError(
+            f"{where}: an encoder needs two individuals to learn from, found "
+            f"{len(set(database.of(dataset).identities))}, of which {recipe.held_out_individuals:.0%} are held out. "
+            "Add photographs of others, or remove the dataset's rows"
+        )
+    if counts.max() == 1 and recipe.classification == "none" and not recipe.copies_are_positives:
+        raise InputError(
+            f"{where}: every individual that is learned from has one photograph, so that the triplet loss finds no "
+            "positive. Add photographs, or --set copies_are_positives=true or classification=softmax"
+        )
+    if counts.max() == 1:
+        say(f"warning: {dataset}: every individual that is learned from has one photograph; only copies are compared")
+    if len(individuals) < recipe.individuals_per_batch:
+        say(
+            f"{dataset}: {len(individuals)} individuals to learn from, fewer than the P = "
+            f"{recipe.individuals_per_batch} of a batch: every batch holds all of them"
+        )
+
+
+def _fit(work: Work, run: Run) -> None:
     """Trains until the validation accuracy or the epoch limit is reached, then writes the network's file."""
-    name, device = work.file.removesuffix(".safetensors"), best_device()
-    checkpoint = folder / RUN_FOLDER / f"{name}.checkpoint.pt"
-    network = build_network(work.plan, recipe.seed, init or recipe.init).to(device)
-    learner = Learner.start(network, recipe, steps=work.epochs * len(work.sampler))
+    recipe, name = run.recipe, work.name
+    checkpoint = run.folder / RUN_FOLDER / f"{name}.checkpoint.pt"
+    learner = Learner.start(work.start().to(best_device()), work.objective, recipe, work.epochs * len(work.sampler))
     history: list[dict[str, float]] = []
     if checkpoint.exists():
         history = _restore(checkpoint, learner)
@@ -362,47 +473,56 @@ def _fit(work: Work, store: PhotographStore, recipe: Recipe, folder: Path, init:
     done = int(history[-1]["epoch"]) if history else 0
     reached = bool(history) and history[-1]["accuracy"] >= recipe.stop_accuracy
     while done < work.epochs and not reached:
-        stop = min(work.epochs, done + work.validate_every)
-        figures = _train_epochs(work, store, recipe, range(done, stop), learner)
-        done, accuracy = stop, work.accuracy_of(network)
-        history.append({"epoch": done, **figures, "accuracy": float("nan") if accuracy is None else accuracy})
-        reached = accuracy is not None and accuracy >= recipe.stop_accuracy
-        say(_history_line(name, history[-1], work.epochs))
-        write_table(folder / RUN_FOLDER / f"{name}.history.csv", pd.DataFrame(history))
+        figures = _train_epoch(work, learner, done)
+        done += 1
+        history.append({"epoch": done, **figures, "accuracy": math.nan, "score": math.nan})
+        if done % work.validate_every and done < work.epochs:
+            continue
+        reached = _validate(work, learner, history, recipe)
+        write_table(run.folder / RUN_FOLDER / f"{name}.history.csv", pd.DataFrame(history))
         _save_checkpoint(checkpoint, learner, history)
-    why = f"validation accuracy {recipe.stop_accuracy:.0%} reached" if reached else "epoch limit reached"
-    save_network(folder / work.file, network)
+    network = learner.result
+    if learner.best:
+        network.load_state_dict(learner.best)
+    save_network(run.folder / work.file, network)
     checkpoint.unlink(missing_ok=True)
-    say(f"{name}: trained for {done} epochs, {why}")
+    say(f"{name}: {_how_it_ended(history, reached, bool(learner.best), recipe)}")
 
 
-def _train_epochs(
-    work: Work, store: PhotographStore, recipe: Recipe, epochs: range, learner: Learner
-) -> dict[str, float]:
-    """Runs some epochs; gives the means of what was logged, and photographs per second."""
-    learner.network.train()
+def _validate(work: Work, learner: Learner, history: list[dict[str, float]], recipe: Recipe) -> bool:
+    """Completes the last row, keeps the weights where they are the best; whether the accuracy is reached."""
+    row = history[-1]
+    row["accuracy"], row["score"] = work.validate(learner.result)
+    best = max((one["score"] for one in history if not math.isnan(one["score"])), default=math.nan)
+    if recipe.keep == "best" and row["score"] >= best:
+        learner.keep()
+    say(_history_line(work.name, row, work.epochs))
+    if collapse := describe_collapse(history, recipe):
+        say(f"warning: {work.name}: {collapse}")
+    return row["accuracy"] >= recipe.stop_accuracy
+
+
+def _train_epoch(work: Work, learner: Learner, epoch: int) -> dict[str, float]:
+    """Runs an epoch; gives the means of what was logged, the learning rate and photographs per second."""
+    learner.train()
     device = next(learner.network.parameters()).device
+    labels = Labels(*(each.to(device) for each in work.labels))
+    rate = float(learner.schedule.get_last_lr()[-1])
     logged: list[dict[str, float]] = []
     photographs, started = 0, time.monotonic()
-    for epoch in epochs:
-        work.sampler.epoch = epoch
-        batches = training_batches(store, work.targets, recipe, work.sampler, device)
-        for pixels, targets in track(batches, f"training {work.file} epoch {epoch + 1}", total=len(work.sampler)):
-            with torch.autocast(device.type, learner.precision, enabled=learner.precision != torch.float32):
-                outputs = learner.network(pixels)
-            loss, figures = work.loss_of(outputs.float(), targets)
-            learner.learn(loss)
-            photographs += len(pixels)
-            logged.append({"loss": float(loss.detach()), **figures})
-    means = {name: float(np.mean([figures[name] for figures in logged])) for name in logged[0]}
-    return {**means, "images_per_second": photographs / (time.monotonic() - started)}
+    work.sampler.epoch = epoch
+    batches = work.inputs.draw(work.sampler, device)
+    for inputs, places in track(batches, f"training {work.name} epoch {epoch + 1}", total=len(work.sampler)):
+        logged.append(learner.learn(inputs, labels.at(places)))
+        photographs += len(inputs)
+    means = {str(name): float(value) for name, value in pd.DataFrame(logged).mean().items()}
+    return {**means, "learning_rate": rate, "images_per_second": photographs / (time.monotonic() - started)}
 
 
 def _save_checkpoint(path: Path, learner: Learner, history: list[dict[str, float]]) -> None:
     """Everything that is needed to go on; what is drawn at random follows from the recipe's seed and the epoch."""
-    state = {name: part.state_dict() for name, part in learner.parts().items()}
     written = io.BytesIO()  # a full disk is then an OSError, which is told as such
-    torch.save({**state, "history": history}, written)
+    torch.save({"learner": learner.state(), "history": history}, written)
     write_bytes(path, written.getvalue())
 
 
@@ -414,8 +534,7 @@ def _restore(path: Path, learner: Learner) -> list[dict[str, float]]:
         raise InputError(
             f"{path}: this checkpoint can't be read ({str(problem).splitlines()[0]}); start over with --fresh"
         ) from None
-    for name, part in learner.parts().items():
-        part.load_state_dict(state[name])
+    learner.restore(state["learner"])
     history: list[dict[str, float]] = state["history"]
     return history
 
@@ -423,7 +542,19 @@ def _restore(path: Path, learner: Learner) -> list[dict[str, float]]:
 def _history_line(name: str, row: dict[str, float], epochs: int) -> str:
     figures = [
         f"{word} {row[word]:.3f}"
-        for word in ("loss", "active", "norm", "accuracy")
+        for word in ("loss", "active", "norm", "accuracy", "score")
         if not math.isnan(row.get(word, math.nan))
     ]
     return f"  {name}: epoch {row['epoch']} of {epochs}, {', '.join(figures)}, {row['images_per_second']:.0f} images/s"
+
+
+def _how_it_ended(history: list[dict[str, float]], reached: bool, is_best: bool, recipe: Recipe) -> str:
+    if not history:
+        return "not trained"
+    why = f"validation accuracy {recipe.stop_accuracy:.0%} reached" if reached else "epoch limit reached"
+    line = f"trained for {int(history[-1]['epoch'])} epochs, {why}"
+    if not is_best:
+        return line
+    best = max(row["score"] for row in history if not math.isnan(row["score"]))
+    kept = [row for row in history if row["score"] == best][-1]
+    return f"{line}; kept is epoch {int(kept['epoch'])} with a validation score of {best:.3f}"

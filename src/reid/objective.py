@@ -1,0 +1,129 @@
+"""What a network is trained to do: the losses of a recipe put together, with the weights that only training needs."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reid.losses import ClassificationLoss, batch_hard_triplet, positive_pairs
+from reid.networks import Network
+from reid.recipe import Recipe
+
+__all__ = ["EncoderObjective", "Labels", "SpeciesObjective", "label_photographs"]
+
+
+class Labels(NamedTuple):
+    """What photographs show; (N,) int64 each, or (B,) for a batch."""
+
+    target: Tensor
+    """The class among those that are learned; -1 for none."""
+    individual: Tensor
+    photograph: Tensor
+    """Its place in the catalogue; augmented copies share it."""
+    view: Tensor
+    """From where the animal is seen; -1 where nobody knows."""
+
+    def at(self, places: Tensor) -> "Labels":
+        """The labels of some photographs."""
+        return Labels(*(each[places] for each in self))
+
+
+def label_photographs(targets: np.ndarray, individuals: np.ndarray, orientations: np.ndarray) -> Labels:
+    """Labels of all photographs of a catalogue.
+
+    Args:
+        targets: (N,) integers.
+        individuals: (N,) str or integers.
+        orientations: (N,) str, "" where nobody knows.
+    """
+    views = np.unique(orientations, return_inverse=True)[1]
+    return Labels(
+        target=torch.from_numpy(targets),
+        individual=torch.from_numpy(np.unique(individuals, return_inverse=True)[1]),
+        photograph=torch.arange(len(targets)),
+        view=torch.from_numpy(np.where(orientations == "", -1, views)),
+    )
+
+
+class SpeciesObjective(nn.Module):
+    """Cross-entropy of a classifier's own outputs."""
+
+    def forward(self, network: Network, outputs: Tensor, labels: Labels) -> tuple[Tensor, dict[str, float]]:
+        """The mean loss, and nothing to log beside it.
+
+        Args:
+            network: as for `EncoderObjective`.
+            outputs: (B, classes) float32.
+            labels: of the batch.
+        """
+        return functional.cross_entropy(outputs, labels.target), {}
+
+
+class EncoderObjective(nn.Module):
+    """Triplet loss, classification loss, or both.
+
+    With a neck the triplet loss sees what is before it and the classification loss what is after it, as Luo et al. 2019
+    (arXiv 1903.07071, section 3.6) found them to want different things; without one both see the embedding.
+    """
+
+    def __init__(self, recipe: Recipe, size: int, groups: Tensor) -> None:
+        """
+        Args:
+            recipe: the losses, their weights and what they mine.
+            size: D.
+            groups: (C,) integers, ascending: the dataset of each class.
+        """
+        super().__init__()
+        self.recipe = recipe
+        self.classification: ClassificationLoss | None = None
+        if recipe.classification != "none":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(recipe.seed)
+                self.classification = ClassificationLoss(
+                    size,
+                    groups,
+                    scale=recipe.arcface_scale if recipe.classification == "arcface" else None,
+                    margin=recipe.arcface_margin,
+                    centres=recipe.centres,
+                    smoothing=recipe.label_smoothing,
+                )
+
+    def forward(self, network: Network, vectors: Tensor, labels: Labels) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum of the losses, and figures to log.
+
+        Args:
+            network: for its neck; it is trained along.
+            vectors: (B, D) float32, what its head gives.
+            labels: of the batch.
+        """
+        recipe = self.recipe
+        finished = network.finish(vectors)
+        figures = {"norm": float(vectors.detach().norm(dim=1).mean())}
+        loss = vectors.new_zeros(())
+        if recipe.triplet_weight:
+            pairs = positive_pairs(
+                labels.individual,
+                None if recipe.copies_are_positives else labels.photograph,
+                labels.view if recipe.positives_by_view else None,
+            )
+            triplet, mined = batch_hard_triplet(
+                vectors if network.plan.neck else finished,
+                labels.individual,
+                None if recipe.soft_margin else recipe.margin,
+                pairs,
+                easy_positive=recipe.positives == "easiest",
+            )
+            loss = loss + recipe.triplet_weight * triplet
+            figures |= {"triplet": float(triplet.detach()), "active": mined.active}
+            figures |= {"positive": _mean(mined.positive), "negative": _mean(mined.negative)}
+        if self.classification is not None:
+            classification = self.classification(finished, labels.target)
+            loss = loss + recipe.classification_weight * classification
+            figures["classification"] = float(classification.detach())
+        return loss, figures
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean()) if len(values) else float("nan")

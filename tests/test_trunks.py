@@ -1,0 +1,239 @@
+"""Trunks by name, first weights from files and from the hub's cache, and what is said when something doesn't fit."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from reid import InputError
+from reid.networks import Network, build_network, plan_network
+from reid.trunks import describe_trunk, make_trunk
+
+TRUNK = "test_resnet"  # timm's smallest
+PLAN = plan_network(TRUNK, 64, embedding_size=8)
+
+
+def trunk_tensors(seed: int) -> dict[str, torch.Tensor]:
+    """A state dict as somebody else's file would hold it."""
+    trunk = build_network(PLAN, seed, init="none").trunk
+    return {name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}
+
+
+# what is known of a trunk
+
+
+def test_a_trunk_brings_its_own_preprocessing() -> None:
+    dinov2 = describe_trunk("vit_small_patch14_dinov2")
+    assert (dinov2.image_size, dinov2.interpolation, dinov2.mean) == (518, "bicubic", (0.485, 0.456, 0.406))
+    assert describe_trunk("tf_efficientnet_lite0").mean == (0.5, 0.5, 0.5)
+    assert describe_trunk("resnet50.tv_in1k").interpolation == "bilinear"
+    assert describe_trunk("resnet50.tv_in1k").name == "resnet50"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet5O", r"found 'resnet5O'; near it are .*resnet50"),
+        ("zzz", r"found 'zzz'; `timm.list_models\(\)` lists them"),
+        ("BVRA/MegaDescriptor-L-384", r"with --set trunk=hf-hub:BVRA/MegaDescriptor-L-384"),
+        ("resnet50.tv_in2k", r"no weights 'tv_in2k' of resnet50; it has .*tv_in1k"),
+    ],
+)
+def test_an_unknown_trunk_gets_the_nearest_names(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        plan_network(name, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "settings", "words"),
+    [
+        (
+            "maxvit_tiny_tf_224",
+            200,
+            {},
+            r"image_size: the trunk maxvit_tiny_tf_224 can't take.*200 pixels.*own size",
+        ),
+        (
+            "test_vit",
+            160,
+            {"pooling": "gem"},
+            r"pooling: gem pools the feature map of .* trunk, and test_vit gives none",
+        ),
+        (
+            "test_vit",
+            160,
+            {"last_stride": 1},
+            r"last_stride: the trunk test_vit halves nothing by a stride; set it to",
+        ),
+        ("test_convnext", 160, {"last_stride": 1}, r"last_stride: the last halving of the trunk test_convnext can't"),
+    ],
+)
+def test_what_a_trunk_cannot_do_is_refused_before_it_is_trained(
+    name: str, size: int, settings: dict, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        plan_network(name, size, **settings)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_mambaout"])
+def test_the_features_are_counted_without_computing_them(name: str) -> None:
+    plan = plan_network(name, 96)
+    assert make_trunk(name, 96, "trunk", 2).eval()(torch.zeros(1, 3, 96, 96)).shape == (1, plan.features)
+
+
+# first weights
+
+
+def test_first_weights_come_from_a_file_and_a_classifier_head_in_it_is_left_aside(tmp_path: Path) -> None:
+    source = trunk_tensors(seed=5)
+    save_file({**source, "fc.weight": torch.zeros(1000, 3)}, tmp_path / "init.safetensors")
+    torch.save(source, tmp_path / "init.pth")
+    for name in ("init.safetensors", "init.pth"):
+        network = build_network(PLAN, seed=0, init=tmp_path / name)
+        for tensor, value in network.trunk.state_dict().items():
+            assert torch.equal(value, source[tensor]), tensor
+
+
+def test_first_weights_that_do_not_fit_are_named_with_their_shapes(tmp_path: Path) -> None:
+    state = trunk_tensors(seed=0)
+    name = next(key for key, value in state.items() if value.ndim == 4)
+    shape = tuple(state[name].shape)
+    state[name] = torch.zeros(1, 2, 3, 4)
+    state.pop(next(key for key in state if key.endswith("bn1.weight")))
+    save_file(state, tmp_path / "init.safetensors")
+    with pytest.raises(InputError) as caught:
+        build_network(PLAN, seed=0, init=tmp_path / "init.safetensors")
+    message = str(caught.value)
+    assert f"{name} (expected {shape}, found (1, 2, 3, 4))" in message
+    assert "bn1.weight (missing)" in message
+    assert "--set trunk=NAME" in message
+
+
+@pytest.mark.parametrize("name", ["init.safetensors", "init.pth"])
+def test_first_weights_that_are_no_weights_are_refused_without_running_their_code(tmp_path: Path, name: str) -> None:
+    import pickle
+
+    class Harmful:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    (tmp_path / name).write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(InputError, match="expected a state dict"):
+        build_network(PLAN, seed=0, init=tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "module.model."])
+@pytest.mark.parametrize("nested", ["state_dict", "model"])
+def test_first_weights_are_found_inside_a_larger_model(tmp_path: Path, prefix: str, nested: str) -> None:
+    source = trunk_tensors(seed=5)
+    larger = {**{prefix + name: tensor for name, tensor in source.items()}, "pooling.p": torch.tensor(3.0)}
+    torch.save({nested: larger, "epoch": 3}, tmp_path / "init.pth")
+    trunk = build_network(PLAN, seed=0, init=tmp_path / "init.pth").trunk
+    assert all(torch.equal(tensor, source[name]) for name, tensor in trunk.state_dict().items())
+
+
+def test_positions_are_resized_to_the_image_size(tmp_path: Path) -> None:
+    own = timm.create_model("test_vit", num_classes=0)  # 160 pixels, patches of 16
+    save_file(own.state_dict(), tmp_path / "init.safetensors")
+    network = build_network(plan_network("test_vit", 96), seed=0, init=tmp_path / "init.safetensors")
+    assert network.trunk.pos_embed.shape[1] == 37  # 6 x 6 patches and the class token
+    assert torch.allclose(network.trunk.pos_embed[:, 0], own.pos_embed[:, 0])
+
+
+def test_without_network_and_file_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    def no_hub(*_: object, pretrained: bool, **__: object) -> None:
+        raise OSError("no route to host")
+
+    plan = PLAN
+    network = Network(plan)
+    monkeypatch.setattr("reid.networks.Network", lambda _: network)
+    monkeypatch.setattr(timm, "create_model", no_hub)
+    with pytest.raises(InputError, match=r"weights of test_resnet.*no route to host.*fetch test_resnet.*init=none"):
+        build_network(plan, seed=0, init="test_resnet")
+
+
+# the hub, or what lies in its cache on this machine
+
+
+def fetch(name: str, file: Path, cache: Path) -> subprocess.CompletedProcess[str]:
+    """The verb in a process of its own: the hub's client reads where its cache is when it is imported."""
+    words = [sys.executable, "-m", "reid", "fetch", name, "--out", str(file)]
+    hub = {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(words, env={**os.environ, **hub}, capture_output=True, text=True, check=False)
+
+
+def put_into_cache(cache: Path, repository: str, config: dict, tensors: dict[str, torch.Tensor]) -> None:
+    """As the hub's client leaves a repository: a commit, and what the branch main points to."""
+    folder = cache / "hub" / f"models--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0" * 40)
+    (snapshot / "config.json").write_text(json.dumps(config))
+    save_file(tensors, snapshot / "model.safetensors")
+
+
+def test_a_trunk_is_fetched_from_the_cache_with_its_preprocessing(tmp_path: Path) -> None:
+    """A made-up repository of a small network in MegaDescriptor's family, trained on other pixels than timm's own."""
+    source = {
+        name: tensor.contiguous() for name, tensor in make_trunk("test_vit", 160, "trunk", 2).state_dict().items()
+    }
+    config = {
+        "architecture": "test_vit",
+        "num_classes": 0,
+        "num_features": 64,
+        "pretrained_cfg": {
+            "input_size": [3, 160, 160],
+            "mean": [0.4, 0.5, 0.6],
+            "std": [0.2, 0.2, 0.2],
+            "interpolation": "bilinear",
+            "fixed_input_size": True,
+            "num_classes": 0,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+    put_into_cache(tmp_path / "cache", "zoo/Small-160", config, source)
+    file = tmp_path / "small.safetensors"
+    ran = fetch("hf-hub:zoo/Small-160", file, tmp_path / "cache")
+    assert ran.returncode == 0, ran.stderr
+    assert "test_vit" in ran.stdout
+    assert "--set trunk=hf-hub:zoo/Small-160 --init" in ran.stdout
+    fetched = load_file(file)
+    assert all(torch.equal(fetched[name], tensor) for name, tensor in source.items())
+    trunk = describe_trunk("hf-hub:zoo/Small-160", file)  # no network, no cache: the file says it all
+    assert (trunk.name, trunk.image_size, trunk.interpolation) == ("test_vit", 160, "bilinear")
+    assert (trunk.mean, trunk.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
+    network = build_network(plan_network(trunk, 96), seed=0, init=file)
+    assert network.plan.mean == (0.4, 0.5, 0.6)
+    assert torch.equal(network.trunk.norm.weight, source["norm.weight"])
+
+
+@pytest.mark.parametrize("name", ["resnet50", "hf-hub:BVRA/MegaDescriptor-L-384"])
+def test_without_network_and_cache_fetch_says_so(tmp_path: Path, name: str) -> None:
+    ran = fetch(name, tmp_path / "x.safetensors", tmp_path / "cache")
+    assert ran.returncode == 2
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
+    assert f"expected weights of {name} from timm's hub, got none" in line
+    assert f"`python -m reid fetch {name} --out FILE`" in line
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_fetched_file_says_what_it_is_to_people_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reid import trunks
+
+    monkeypatch.setattr(trunks, "_from_hub", lambda _: make_trunk(TRUNK, 160, "trunk", 2).state_dict())
+    trunks.fetch_trunk(TRUNK, tmp_path / "x.safetensors")
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as opened:
+        assert opened.metadata()["fetched"] == TRUNK
+        assert json.loads(opened.metadata()["trunk"])["name"] == TRUNK
