@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from reid import InputError
 from reid.catalogue import Catalogue, read_catalogue
 from reid.embedding import Embedder, Memory, _folded, digests_of, embed, embed_photographs, load_embedder, precision_on
 from reid.images import View, open_photograph
@@ -138,7 +139,46 @@ def test_the_gpu_decides_between_its_two_short_formats(monkeypatch: pytest.Monke
         assert precision_on(torch.device("cuda"), "auto") == expected
 
 
+# several looks at one photograph
+
+
+def test_flip_and_scales_are_averaged_as_slowly() -> None:
+    network = encoder()
+    recipe = replace(FLOAT32, flip_average=True, scales=(1.0, 0.5))
+    with torch.no_grad():
+        looks = [network(image, scale) for image in (PHOTOGRAPHS, PHOTOGRAPHS.flip(3)) for scale in (1.0, 0.5)]
+    assert torch.allclose(Embedder(network, recipe).embed(PHOTOGRAPHS), torch.stack(looks).mean(0), atol=1e-4)
+
+
+def test_an_average_of_unit_vectors_is_a_unit_vector_and_knows_no_left_and_right() -> None:
+    plan = plan_network("test_resnet", 64, embedding_size=8, normalise=True)
+    embedder = Embedder(build_network(plan, 0, "none"), replace(FLOAT32, flip_average=True))
+    vectors = embedder.embed(PHOTOGRAPHS)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(5))
+    assert torch.allclose(vectors, embedder.embed(PHOTOGRAPHS.flip(3)), atol=1e-6)
+
+
+def test_other_scales_are_refused_for_a_trunk_of_one_size() -> None:
+    network = build_network(plan_network("test_vit", 64), 0, "none")
+    with pytest.raises(InputError, match=r"recipe field scales: the trunk test_vit takes photographs of one size only"):
+        Embedder(network, replace(FLOAT32, scales=(1.0, 0.5)))
+
+
 # what is remembered
+
+
+def test_a_photograph_that_is_looked_at_in_another_way_is_another_memory(
+    remembering: tuple[Path, Catalogue],
+) -> None:
+    folder, catalogue = remembering
+    look(folder, catalogue)
+    turned = replace(catalogue, table=catalogue.table.assign(orientation="right"))
+    upright = replace(FLOAT32, upright=tuple(catalogue.by_dataset()))
+    assert look(folder, catalogue, upright)[1] == 0  # nothing has an orientation, nothing is turned
+    assert look(folder, turned)[1] == 0
+    assert look(folder, turned, upright)[1] == len(catalogue)
+    assert look(folder, catalogue, replace(FLOAT32, fit="pad"))[1] == len(catalogue)
+    assert look(folder, catalogue, replace(FLOAT32, flip_average=True))[1] == len(catalogue)
 
 
 @pytest.fixture

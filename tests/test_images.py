@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 from reid import images
 from reid.catalogue import describe, read_rows
@@ -22,6 +22,7 @@ from reid.images import (
     store_photographs,
     survey,
     training_batches,
+    views_of,
 )
 from reid.recipe import AUGMENTATIONS, RECIPES, Recipe, override
 from reid.sampler import Batch
@@ -131,6 +132,84 @@ def test_batches_keep_the_order_and_stand_in_for_broken_files(tmp_path: Path, wo
     problems = [problem for _, batch_problems in batches for problem in batch_problems]
     assert pixels[:, 0, 0, 0].tolist() == [0, 40, 128, 120, 160]
     assert [bool(problem) for problem in problems] == [False, False, True, False, False]
+
+
+# a view: fit and turn
+
+
+def test_padding_keeps_the_shape_and_fills_up_with_grey(tmp_path: Path) -> None:
+    scene(90, 60).save(tmp_path / "x.png")
+    padded = open_photograph(tmp_path / "x.png", View(48, fit="pad"))
+    expected = np.asarray(scene(90, 60).resize((48, 32), Image.Resampling.BICUBIC))
+    assert (padded[8:40] == expected).all()
+    assert (padded[:8] == 128).all()
+    assert (padded[40:] == 128).all()
+
+
+@pytest.mark.parametrize(
+    ("degrees", "stored"),
+    [(90, Image.Transpose.ROTATE_270), (-90, Image.Transpose.ROTATE_90), (180, Image.Transpose.ROTATE_180)],
+)
+@pytest.mark.parametrize("fit", ["squash", "pad"])
+def test_a_turn_brings_a_photograph_upright(tmp_path: Path, degrees: int, stored: Image.Transpose, fit: str) -> None:
+    scene(90, 60).save(tmp_path / "upright.png")
+    scene(90, 60).transpose(stored).save(tmp_path / "lying.png")
+    lying = open_photograph(tmp_path / "lying.png", View(48, fit, degrees))
+    assert (lying == open_photograph(tmp_path / "upright.png", View(48, fit))).all()
+
+
+def test_only_the_datasets_that_are_named_are_turned_and_only_by_known_orientations(toy_world: Path) -> None:
+    catalogue = read_rows(toy_world)
+    recipe = override(RECIPES["toy"], ["upright=SalamanderID2025", "scales=1,1.5"])
+    views = views_of(catalogue, recipe)
+    assert {view.size for view in views} == {96}
+    for view, dataset, orientation in zip(
+        views, catalogue.table["dataset"], catalogue.table["orientation"], strict=True
+    ):
+        turned = {"right": -90, "left": 90}.get(orientation, 0) if dataset == "SalamanderID2025" else 0
+        assert view.turn == turned
+    assert {view.turn for view in views} == {0, 90, -90}
+
+
+def test_the_toy_worlds_lying_salamanders_are_turned_upright(toy_world: Path) -> None:
+    """A back lies across the photograph: upright, the body's pixels spread more sideways than up and down."""
+    catalogue = read_rows(toy_world)
+    lying = catalogue.table["orientation"].isin(["left", "right"]) & (catalogue.table["dataset"] == "SalamanderID2025")
+    upright_views = views_of(catalogue, override(RECIPES["toy"], ["upright=SalamanderID2025"]))
+    shapes = []
+    for place in np.flatnonzero(lying):
+        path = catalogue.paths[place]
+        with Image.open(path) as image:
+            width, height = ImageOps.exif_transpose(image).size
+        shapes.append(height > width)
+        padded = open_photograph(path, View(64, "pad", upright_views[place].turn))
+        rows_filled = (padded != 128).any((1, 2)).sum()
+        assert rows_filled < 64  # wider than high again
+    assert all(shapes)
+    assert len(shapes) > 3
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos", "nearest"])
+def test_photographs_are_resized_as_the_trunk_wants(tmp_path: Path, interpolation: str) -> None:
+    scene(90, 60).save(tmp_path / "x.png")
+    found = open_photograph(tmp_path / "x.png", View(24, interpolation=interpolation))
+    wanted = scene(90, 60).resize((24, 24), getattr(Image.Resampling, interpolation.upper()))
+    assert (found == np.asarray(wanted)).all()
+
+
+def test_erasing_paints_one_grey_rectangle_over_some_photographs() -> None:
+    recipe = override(RECIPES["seed"], ["augmentations=", "erasing=0.5"])
+    white = torch.full((400, 3, 32, 32), 255, dtype=torch.uint8)
+    erased = augment(white, recipe, np.random.default_rng(0))
+    assert set(erased.unique().tolist()) == {128, 255}
+    painted = (erased == 128).all(1)  # (B, H, W)
+    share = painted.float().mean((1, 2))
+    assert 0.4 < (share > 0).float().mean() < 0.6
+    assert share.max() < 0.45
+    for rectangle in painted[share > 0]:
+        height, width = rectangle.any(1).sum(), rectangle.any(0).sum()
+        assert rectangle.sum() == height * width  # filled, in one piece
+    assert torch.equal(augment(white, recipe, np.random.default_rng(0)), erased)
 
 
 def test_survey_and_describe_count_what_is_there(patterns: Path) -> None:

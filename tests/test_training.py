@@ -14,7 +14,8 @@ from reid import InputError, training
 from reid.catalogue import read_catalogue
 from reid.networks import load_network
 from reid.recipe import Recipe, override
-from reid.training import train_networks
+from reid.training import settle, train_networks
+from reid.trunks import describe_trunk
 from reid.weights import open_weights
 
 NETWORKS = ["species.safetensors", "Checks.safetensors", "Dots.safetensors"]
@@ -160,6 +161,137 @@ def test_one_individual_alone_cannot_be_trained_on(
     )
     with pytest.raises(InputError, match=r"dataset Dots: an encoder needs two individuals.*found 1"):
         train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
+
+
+def test_too_few_photographs_for_the_losses_are_told_before_anything_is_trained(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    is_first = lambda table: ~table["identity"].duplicated() | (table["split"] == "query")  # noqa: E731
+    edit_rows(lambda table: table[is_first(table) | (table["dataset"] == "Checks")])
+    catalogue = read_catalogue(patterns)
+    with pytest.raises(InputError, match=r"Dots: every individual .* has one photograph.*classification=softmax"):
+        train_networks(catalogue, override(tiny_recipe, ["copies_are_positives=false"]), tmp_path / "w")
+    assert not (tmp_path / "w" / "species.safetensors").exists()
+    train_networks(catalogue, override(tiny_recipe, ["epochs=1"]), tmp_path / "w")
+    printed = capsys.readouterr().out
+    assert (
+        "warning: Dots: every individual that is learned from has one photograph; only copies are compared" in printed
+    )
+    assert "Checks: 5 individuals to learn from, fewer than the P = 16 of a batch" in printed
+
+
+def test_a_classification_loss_learns_from_individuals_with_one_photograph(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+) -> None:
+    edit_rows(lambda table: table[~table["identity"].duplicated() | (table["split"] == "query")])
+    recipe = override(tiny_recipe, ["classification=arcface", "triplet_weight=0", "copies_are_positives=false"])
+    train_networks(read_catalogue(patterns), override(recipe, ["epochs=12"]), tmp_path / "w")
+    history = pd.read_csv(tmp_path / "w" / "training" / "Dots.history.csv")
+    assert history["classification"].iloc[-1] < history["classification"].iloc[0]
+
+
+# a frozen trunk, one encoder for all datasets, several averaged
+
+
+def trunk_of(file: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in load_file(file).items() if name.startswith("trunk.")}
+
+
+def test_a_frozen_trunk_is_the_same_in_every_network_and_its_heads_learn(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = override(
+        tiny_recipe, ["trunk_rate=0", "feature_views=2", "neck=bnneck", "epochs=20", "learning_rate=0.01"]
+    )
+    train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
+    trunks = [trunk_of(tmp_path / "w" / file) for file in NETWORKS]
+    for name, tensor in trunks[0].items():
+        assert torch.equal(tensor, trunks[1][name])
+        assert torch.equal(tensor, trunks[2][name])
+    history = pd.read_csv(tmp_path / "w" / "training" / "Dots.history.csv")
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+
+
+def test_a_frozen_trunk_without_a_head_has_learned_from_nobody(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = override(tiny_recipe, ["trunk_rate=0", "embedding_size=0", "normalise=true"])
+    train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
+    assert "Dots: not trained" in capsys.readouterr().out
+    assert load_network(tmp_path / "w" / "Dots.safetensors").plan.trained_on == ()
+
+
+def test_a_shared_encoder_learns_from_all_datasets_and_each_takes_it(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = override(tiny_recipe, ["shared=true", "classification=softmax"])
+    train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
+    assert same_weights(tmp_path / "w" / "Checks.safetensors", tmp_path / "w" / "Dots.safetensors")
+    plan = load_network(tmp_path / "w" / "Dots.safetensors").plan
+    datasets = read_catalogue(patterns).table.set_index("image_id").loc[list(plan.trained_on), "dataset"]
+    assert set(datasets) == {"Checks", "Dots"}
+
+
+def test_each_dataset_may_go_on_alone_from_the_shared_encoder(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    catalogue = read_catalogue(patterns)
+    for name, settings in (("shared", []), ("tuned", ["tune_epochs=2"])):
+        train_networks(catalogue, override(tiny_recipe, ["shared=true", *settings]), tmp_path / name)
+    shared, tuned = (load_file(tmp_path / name / "Dots.safetensors") for name in ("shared", "tuned"))
+    far = max(float((shared[name] - tuned[name]).abs().max()) for name in shared if "weight" in name)
+    other = load_file(tmp_path / "tuned" / "Checks.safetensors")
+    assert 0 < far < 0.2  # two small steps away
+    assert not torch.equal(other["head.0.weight"], tuned["head.0.weight"])
+
+
+def test_a_soup_is_the_mean_of_encoders_that_saw_other_batches(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    train_networks(read_catalogue(patterns), override(tiny_recipe, ["soup=2"]), tmp_path / "w")
+    members = [load_file(tmp_path / "w" / "training" / f"Dots.{member}.safetensors") for member in (1, 2)]
+    soup = load_file(tmp_path / "w" / "Dots.safetensors")
+    weight = "head.0.weight"
+    assert not torch.equal(members[0][weight], members[1][weight])
+    assert torch.allclose(soup[weight], (members[0][weight] + members[1][weight]) / 2)
+    assert load_network(tmp_path / "w" / "Dots.safetensors").plan.trained_on
+
+
+def test_the_best_epoch_is_kept_by_the_open_set_score(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores that rise and fall: the weights of the second validation are what is kept."""
+    recipe, catalogue = override(tiny_recipe, ["epochs=6", "schedule=constant"]), read_catalogue(patterns)
+    scores = iter([0.2, 0.7, 0.3] * 2)
+    monkeypatch.setattr(training, "open_set_score", lambda *_: next(scores))
+    train_networks(catalogue, override(recipe, ["keep=best"]), tmp_path / "best")
+    monkeypatch.setattr(training, "open_set_score", lambda *_: None)
+    for epochs in (4, 6):
+        train_networks(catalogue, override(recipe, [f"epochs={epochs}"]), tmp_path / f"{epochs}")
+    for file in ("Checks.safetensors", "Dots.safetensors"):
+        assert same_weights(tmp_path / "best" / file, tmp_path / "4" / file)
+        assert not same_weights(tmp_path / "best" / file, tmp_path / "6" / file)
+
+
+def test_the_recipe_is_settled_by_the_trunk() -> None:
+    recipe = settle(Recipe(image_size=0), describe_trunk("resnet50.tv_in1k"))
+    assert (recipe.image_size, recipe.interpolation) == (224, "bilinear")
+    assert settle(recipe, describe_trunk("vit_small_patch14_dinov2")) == recipe  # what is settled stays
+
+
+def test_history_has_a_row_per_epoch_with_what_a_person_wants_to_see(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = override(tiny_recipe, ["classification=softmax", "held_out_individuals=0.4"])
+    train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
+    history = pd.read_csv(tmp_path / "w" / "training" / "Dots.history.csv")
+    assert list(history["epoch"]) == [1, 2, 3, 4]
+    assert set(history) == {
+        "epoch", "loss", "norm", "triplet", "active", "positive", "negative", "classification", "learning_rate",
+        "images_per_second", "accuracy", "score",
+    }  # fmt: skip
+    assert history["score"].notna().tolist() == [False, True, False, True]
+    assert np.allclose(history["loss"], history["triplet"] + history["classification"])
 
 
 def test_a_single_dataset_needs_no_species_classifier(
