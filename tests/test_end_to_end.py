@@ -4,11 +4,13 @@ real photographs where they are there."""
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, ImageOps
 
 from reid import NEW_INDIVIDUAL, cli
 from reid.catalogue import read_catalogue
@@ -114,6 +116,29 @@ def test_enroll_and_calibrate_again_leave_a_whole_folder_with_the_new_individual
     assert run("calibrate", patterns, "--weights", patterns_weights, "--set", "calibration_splits=7") == 0
     assert "Dots_renamed" in load_gallery(patterns_weights / "Dots.gallery.safetensors").identity
     assert open_weights(patterns_weights).recipe.calibration_splits == 7
+
+
+def test_a_mirrored_gallery_finds_a_query_that_is_a_mirror_image(
+    patterns: Path, patterns_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue = read_catalogue(patterns)
+    known, asked = catalogue.database.of("Dots"), catalogue.query.of("Dots")
+    for query, photograph in zip(asked.paths, known.paths, strict=False):
+        with Image.open(photograph) as image:
+            ImageOps.mirror(image).save(query, format="PNG")  # loses nothing; the ending does not matter
+
+    def rights() -> int:
+        weights = open_weights(patterns_weights)
+        matches = predict(catalogue, weights, replace(weights.recipe, route="column")).matches.set_index("image_id")
+        pairs = zip(asked.image_ids, known.image_ids, strict=False)
+        return sum(matches.at[query, "photograph"] == photograph for query, photograph in pairs)
+
+    before = rights()
+    assert run("enroll", patterns, "--weights", patterns_weights, "--set", "mirrored=Dots") == 0
+    assert run("calibrate", patterns, "--weights", patterns_weights) == 0
+    assert rights() == len(asked) > before
+    assert run("enroll", patterns, "--weights", patterns_weights, "--set", "epochs=3") == 2
+    assert "training has decided that; here you may set flip_average, scales, mirrored" in capsys.readouterr().err
 
 
 def test_the_classifiers_dissent_is_counted_whatever_the_route(

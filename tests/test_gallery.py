@@ -1,5 +1,6 @@
 """Exact nearest individuals against a slow twin, in any block size, and galleries in and out of files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,26 @@ def test_nearest_individuals_equal_the_slow_twin(seed: int, block: int, monkeypa
         expected = sorted(of_individual.items(), key=lambda pair: pair[1])[:3]
         assert [known.identity[place] for place in places[row]] == [name for name, _ in expected]
         assert distances[row].tolist() == pytest.approx([distance for _, distance in expected], abs=1e-5)
+
+
+def test_a_mirror_image_that_is_nearer_counts_for_its_photograph(tmp_path: Path) -> None:
+    plain, other = some_gallery(0, 12, 4), some_gallery(1, 12, 4)
+    both = Gallery(replace(plain.embeddings, mirrored=other.embeddings.vectors), plain.identity)
+    queries = torch.randn(7, 6, generator=torch.Generator().manual_seed(0))
+    slow = [
+        [
+            min(float((query - vector).norm()), float((query - mirrored).norm()))
+            for vector, mirrored in zip(plain.embeddings.vectors, other.embeddings.vectors, strict=True)
+        ]
+        for query in queries
+    ]
+    assert torch.allclose(both.embeddings.distances_from(queries), torch.tensor(slow), atol=1e-5)
+    distances, _ = nearest_individuals(queries, both, 1)
+    assert distances[:, 0].tolist() == pytest.approx([min(row) for row in slow], abs=1e-5)
+    save_gallery(tmp_path / "x.safetensors", both)
+    back = load_gallery(tmp_path / "x.safetensors").embeddings.mirrored
+    assert back is not None
+    assert torch.equal(back, other.embeddings.vectors)
 
 
 def test_a_gallery_of_one_individual_has_no_runner_up() -> None:

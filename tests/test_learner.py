@@ -71,6 +71,17 @@ def test_a_frozen_trunk_does_not_move_and_learns_from_features_as_from_photograp
     assert not changed(weights(one.network), weights(other.network))
 
 
+def test_frozen_norms_keep_their_statistics_while_the_trunk_learns() -> None:
+    one = learner(replace(RECIPE, freeze_norms=True))
+    before = weights(one.network)
+    one.train()
+    one.learn(PIXELS, LABELS)
+    moved = changed(before, weights(one.network))
+    assert not {name for name in moved if name.startswith("trunk") and "running" in name}
+    assert {name for name in moved if name.startswith("trunk") and name.endswith("conv1.weight")}
+    assert "neck.running_mean" in moved
+
+
 def test_the_trunks_rate_is_a_share_of_the_heads() -> None:
     one = learner(replace(RECIPE, trunk_rate=0.1))
     assert [group["lr"] for group in one.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])

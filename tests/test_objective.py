@@ -55,6 +55,13 @@ def test_the_neck_is_between_the_two_losses() -> None:
     assert classifications[0] != classifications[1]
 
 
+def test_the_triplet_may_see_what_prediction_sees() -> None:
+    recipe, net = replace(REPORT, triplet_before_neck=False, soft_scale=4.0), network(neck=True, normalise=True)
+    embeddings = net.finish(VECTORS).detach()
+    expected = batch_hard_triplet(4 * embeddings, INDIVIDUALS)[0]
+    assert loss_of(recipe, net)[0] == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_without_a_neck_the_triplet_sees_embeddings_of_length_one() -> None:
     _, figures = loss_of(REPORT, network(neck=False, normalise=True))
     assert 0 < figures["negative"] < 2

@@ -234,9 +234,14 @@ def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True
     return embedder
 
 
-def embed_photographs(embedder: Embedder, catalogue: Catalogue, recipe: Recipe, what: str) -> tuple[Tensor, list[str]]:
-    """Every photograph's vector, (N, D) float32, and what was wrong with the photograph, "" when nothing."""
-    paths, views = catalogue.paths, views_of(catalogue, recipe)
+def embed_photographs(
+    embedder: Embedder, catalogue: Catalogue, recipe: Recipe, what: str, mirror: bool = False
+) -> tuple[Tensor, list[str]]:
+    """Every photograph's vector, (N, D) float32, and what was wrong with the photograph, "" when nothing.
+
+    With `mirror` it is the vector of its mirror image.
+    """
+    paths, views = catalogue.paths, views_of(catalogue, recipe, mirror)
     digests = digests_of(paths, views) if embedder.memory else [""] * len(catalogue)
     vectors = [embedder.recall(digest) for digest in digests]
     problems = [""] * len(catalogue)

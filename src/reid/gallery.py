@@ -43,10 +43,19 @@ class Embeddings:
     Attributes:
         image_id: (N,) whose.
         vectors: (N, D) float32.
+        mirrored: (N, D) float32, of the photographs' mirror images, where the animals' sides match; else None.
     """
 
     image_id: tuple[str, ...]
     vectors: Tensor
+    mirrored: Tensor | None = None
+
+    def distances_from(self, vectors: Tensor) -> Tensor:
+        """(Q, D) float32 -> Euclidean distances (Q, N) to each photograph, or to its mirror image if that is nearer."""
+        distances = pairwise_distances(vectors, self.vectors)
+        if self.mirrored is None:
+            return distances
+        return torch.minimum(distances, pairwise_distances(vectors, self.mirrored))
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def nearest_individuals(vectors: Tensor, gallery: Gallery, count: int) -> tuple[
     labels = torch.from_numpy(np.unique(np.array(gallery.identity), return_inverse=True)[1])  # (N,)
     found_distances, found_places = [torch.empty(0, count)], [torch.empty(0, count, dtype=torch.long)]
     for block in torch.split(vectors, max(1, BLOCK // max(1, len(labels)))):
-        distances = pairwise_distances(block, gallery.embeddings.vectors)  # (q, N)
+        distances = gallery.embeddings.distances_from(block)  # (q, N)
         nearest, places = [], []
         for _ in range(count):
             distance, place = distances.min(1)
@@ -142,8 +151,13 @@ def enroll(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Reci
             raise InputError(
                 f"{catalogue.root}: dataset {dataset}: expected photographs for its gallery, none can be read"
             )
+        mirrored = None
+        if dataset in recipe.mirrored:
+            what = f"enrolling the mirror images of {dataset}"
+            mirrored = embed_photographs(embedder, photographs, recipe, what, mirror=True)[0][readable]
         table = photographs.table.iloc[readable]
-        gallery = Gallery(Embeddings(tuple(table["image_id"]), vectors[readable]), tuple(table["identity"]))
+        embeddings = Embeddings(tuple(table["image_id"]), vectors[readable], mirrored)
+        gallery = Gallery(embeddings, tuple(table["identity"]))
         save_gallery(folder / gallery_file(dataset), gallery)
 
 
@@ -154,6 +168,8 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
         "vectors": gallery.embeddings.vectors.contiguous(),
         "rows": torch.from_numpy(np.frombuffer(rows, dtype=np.uint8).copy()),
     }
+    if gallery.embeddings.mirrored is not None:
+        tensors["mirrored"] = gallery.embeddings.mirrored.contiguous()
     write_bytes(path, save(tensors))
 
 
@@ -167,7 +183,8 @@ def load_gallery(path: Path) -> Gallery:
         with safe_open(path, framework="pt") as opened:
             rows = json.loads(opened.get_tensor("rows").numpy().tobytes())
             vectors = opened.get_tensor("vectors")
-        gallery = Gallery(Embeddings(tuple(rows["image_id"]), vectors), tuple(rows["identity"]))
+            mirrored = opened.get_tensor("mirrored") if "mirrored" in opened.keys() else None  # noqa: SIM118
+        gallery = Gallery(Embeddings(tuple(rows["image_id"]), vectors, mirrored), tuple(rows["identity"]))
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `python -m reid enroll` makes it") from None
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as problem:
@@ -198,7 +215,7 @@ def calibrate(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: R
         thresholds.append(
             fit_threshold(
                 dataset,
-                pairwise_distances(vectors[asked], vectors).numpy(),
+                gallery.embeddings.distances_from(vectors[asked]).numpy(),
                 asked,
                 gallery.identity,
                 [days.get(image_id, "") for image_id in gallery.embeddings.image_id],

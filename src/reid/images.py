@@ -80,25 +80,28 @@ class View:
         fit: "squash" changes its shape, "pad" keeps it and fills up with grey.
         turn: degrees against the clock, a multiple of 90, after its EXIF tag was obeyed.
         interpolation: "bicubic", "bilinear", "lanczos" or "nearest", antialiased.
+        mirror: left and right are exchanged, after the turn.
     """
 
     size: int
     fit: str = "squash"
     turn: int = 0
     interpolation: str = "bicubic"
+    mirror: bool = False
 
 
-def views_of(catalogue: Catalogue, recipe: Recipe) -> list[View]:
+def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list[View]:
     """How each photograph of a catalogue is looked at, in training, enrolment and prediction alike.
 
     Args:
         catalogue: the photographs; their columns `dataset` and `orientation` say which to turn.
         recipe: `image_size`, `fit`, `interpolation`, `upright`, `scales`, none of them left to the trunk any more.
+        mirror: left and right are exchanged.
     """
     size = round(recipe.image_size * max(1.0, *recipe.scales))  # a larger scale sees more than an enlargement
     columns = zip(catalogue.table["dataset"], catalogue.table["orientation"], strict=True)
     turns = [TURNS.get(orientation, 0) if dataset in recipe.upright else 0 for dataset, orientation in columns]
-    return [View(size, recipe.fit, turn, recipe.interpolation) for turn in turns]
+    return [View(size, recipe.fit, turn, recipe.interpolation, mirror) for turn in turns]
 
 
 def open_photograph(path: Path, view: View | int) -> np.ndarray:
@@ -124,7 +127,8 @@ def open_photograph(path: Path, view: View | int) -> np.ndarray:
             upright = _as_rgb(ImageOps.exif_transpose(image))
         except BROKEN as problem:
             raise UnreadableError(f"it can't be decoded ({problem})") from None
-    return _squared(upright.rotate(view.turn, expand=True), view)
+    turned = upright.rotate(view.turn, expand=True)
+    return _squared(ImageOps.mirror(turned) if view.mirror else turned, view)
 
 
 def _squared(image: Image.Image, view: View) -> np.ndarray:

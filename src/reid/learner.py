@@ -14,7 +14,10 @@ from reid.networks import Network
 from reid.objective import Labels
 from reid.recipe import Recipe
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "rate_at"]
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+"""timm's own batch norms are among them by inheritance."""
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Learner:
         precision: what the trunk and the head are computed in; the loss and the weights' steps are float32.
         optimizer, schedule: the schedule counts steps.
         scaler: keeps float16's gradients from vanishing; does nothing in another precision.
+        frozen: "trunk", its "norms", or "nothing": what stays in evaluation mode.
         average: the exponential average of the network's weights; None where the recipe wants none.
         best: the weights that were kept, by name, on the processor; empty until `keep` was called.
     """
@@ -37,6 +41,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     schedule: LambdaLR
     scaler: torch.amp.GradScaler
+    frozen: str
     average: AveragedModel | None
     best: dict[str, Tensor] = field(default_factory=dict)
 
@@ -70,6 +75,7 @@ class Learner:
             optimizer=optimizer,
             schedule=LambdaLR(optimizer, lambda step: rate_at(step, steps, recipe)),
             scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+            frozen="trunk" if not recipe.trunk_rate else "norms" if recipe.freeze_norms else "nothing",
             average=_average_of(network, recipe.ema) if recipe.ema else None,
         )
 
@@ -79,10 +85,13 @@ class Learner:
         return cast(Network, self.average.module) if self.average else self.network
 
     def train(self) -> None:
-        """Puts the network into training mode; a frozen trunk keeps its running means."""
+        """Puts the network into training mode; a frozen trunk, or one with frozen norms, keeps its running means."""
         self.network.train()
-        if not any(parameter.requires_grad for parameter in self.network.trunk.parameters()):
+        if self.frozen == "trunk":
             self.network.trunk.eval()
+        for module in self.network.trunk.modules():
+            if self.frozen == "norms" and isinstance(module, NORMS):
+                module.eval()
 
     def learn(self, inputs: Tensor, labels: Labels) -> dict[str, float]:
         """One step down the gradient of the loss.

@@ -76,6 +76,7 @@ def batch_hard_triplet(
     margin: float | None = None,
     pairs: Tensor | None = None,
     easy_positive: bool = False,
+    soft_scale: float = 1.0,
 ) -> tuple[Tensor, Mined]:
     """Batch-hard triplet loss, equation 5 of arXiv 1703.07737, averaged over the anchors that have a triplet.
 
@@ -89,6 +90,7 @@ def batch_hard_triplet(
         pairs: (B, B) bool, who may be whose positive; None for everybody else of the same individual.
         easy_positive: the nearest positive instead of the farthest (Xuan, Stylianou, Pless 2020, arXiv 1904.04370):
             photographs of one individual that have nothing in common need not be drawn together.
+        soft_scale: of the distances in the soft margin.
 
     Returns:
         The mean loss (a scalar that can be differentiated; 0 when no anchor has a triplet) and what was mined.
@@ -106,7 +108,7 @@ def batch_hard_triplet(
     if not has_triplet.any():
         return embeddings.sum() * 0.0, mined
     gap = positive - negative
-    losses = functional.softplus(gap) if margin is None else functional.relu(gap + margin)
+    losses = functional.softplus(soft_scale * gap) if margin is None else functional.relu(gap + margin)
     return losses.mean(), mined
 
 

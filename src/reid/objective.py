@@ -64,8 +64,8 @@ class SpeciesObjective(nn.Module):
 class EncoderObjective(nn.Module):
     """Triplet loss, classification loss, or both.
 
-    With a neck the triplet loss sees what is before it and the classification loss what is after it, as Luo et al. 2019
-    (arXiv 1903.07071, section 3.6) found them to want different things; without one both see the embedding.
+    Both see the embedding, or, with a neck and where the recipe says so, the triplet loss sees what is before the neck:
+    Luo et al. 2019 (arXiv 1903.07071, section 3.6) found the two to want different things.
     """
 
     def __init__(self, recipe: Recipe, size: int, groups: Tensor) -> None:
@@ -109,11 +109,12 @@ class EncoderObjective(nn.Module):
                 labels.view if recipe.positives_by_view else None,
             )
             triplet, mined = batch_hard_triplet(
-                vectors if network.plan.neck else finished,
+                vectors if network.plan.neck and recipe.triplet_before_neck else finished,
                 labels.individual,
                 None if recipe.soft_margin else recipe.margin,
                 pairs,
                 easy_positive=recipe.positives == "easiest",
+                soft_scale=recipe.soft_scale,
             )
             loss = loss + recipe.triplet_weight * triplet
             figures |= {"triplet": float(triplet.detach()), "active": mined.active}

@@ -83,7 +83,10 @@ class Recipe:
         balance: 1 draws every individual once an epoch, 0 until all of its photographs are drawn.
 
         triplet_weight: of the triplet loss; 0 for none.
+        triplet_before_neck: it sees what is before the neck (Luo 2019); otherwise the embedding, as prediction does.
         soft_margin: the triplet loss log(1 + exp(p - n)); otherwise the hinge with `margin`.
+        soft_scale: of the distances in the soft margin; embeddings of length 1 are 2 apart at most, so that without it
+            the loss would hardly tell right from wrong.
         margin: of the hinge, in units of distance.
         positives: which photograph of the individual a triplet takes: the "hardest", or the "easiest" (Xuan 2020).
         positives_by_view: only photographs with the same `orientation` are positives, where both have one.
@@ -104,6 +107,7 @@ class Recipe:
         learning_rate: of what is new: head, neck, class weights.
         trunk_rate: the trunk's learning rate as a share of it; 0 freezes the trunk: then photographs are embedded
             once, and the rest is trained in minutes.
+        freeze_norms: the trunk's batch norms keep the means and variances of its first weights.
         feature_views: of a frozen trunk: how many augmented views of each photograph are embedded; 0 for the photograph
             as it is.
         weight_decay: of the optimizer.
@@ -167,7 +171,9 @@ class Recipe:
     balance: float = 1.0
 
     triplet_weight: float = 1.0
+    triplet_before_neck: bool = True
     soft_margin: bool = True
+    soft_scale: float = 1.0
     margin: float = 0.3
     positives: str = "hardest"
     positives_by_view: bool = False
@@ -187,6 +193,7 @@ class Recipe:
     optimizer: str = "adam"
     learning_rate: float = 3e-4
     trunk_rate: float = 1.0
+    freeze_norms: bool = False
     feature_views: int = 0
     weight_decay: float = 0.0
     schedule: str = "cosine"
@@ -266,6 +273,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "photographs_per_individual": (2, 256),
     "balance": (0, 1),
     "triplet_weight": (0, 1000),
+    "soft_scale": (0.01, 1000),
     "margin": (0, 1000),
     "classification_weight": (0, 1000),
     "label_smoothing": (0, 0.9),

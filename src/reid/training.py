@@ -74,7 +74,8 @@ class Run:
     def plan(self, image_size: int, **rest: Any) -> NetworkPlan:
         """A plan on the recipe's trunk."""
         stride, pooling = self.recipe.last_stride, self.recipe.pooling
-        return plan_network(self.trunk, image_size, last_stride=stride, pooling=pooling, **rest)
+        plan = plan_network(self.trunk, image_size, last_stride=stride, pooling=pooling, **rest)
+        return replace(plan, interpolation=self.recipe.interpolation)
 
     def inputs(self, plan: NetworkPlan) -> Photographs | Features:
         """What a network learns from; networks on the same frozen trunk share its features."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from reid import InputError, __version__
 from reid.files import read_json, sha256_of, write_json
+from reid.networks import read_plan
 from reid.recipe import Recipe, recipe_from_json
 
 __all__ = [
@@ -63,9 +64,13 @@ class Weights:
 
 
 def seal_weights(folder: Path, recipe: Recipe, datasets: list[str], fingerprint: str) -> Weights:
-    """Writes the manifest over the files that a complete folder has, and nothing else in it."""
-    names = [encoder_file(dataset) for dataset in datasets] + [gallery_file(dataset) for dataset in datasets]
-    names += [CALIBRATION] + [SPECIES] * (folder / SPECIES).exists()
+    """Writes the manifest over the files that a complete folder has, and nothing else in it.
+
+    What each network expects of photographs stands in its own file; here it is for people to read.
+    """
+    networks = [encoder_file(dataset) for dataset in datasets] + [SPECIES] * (folder / SPECIES).exists()
+    plans = {name: asdict(read_plan(folder / name)) for name in networks}
+    names = [*networks, *(gallery_file(dataset) for dataset in datasets), CALIBRATION]
     manifest = {
         "format": FORMAT,
         "reid": __version__,
@@ -74,6 +79,7 @@ def seal_weights(folder: Path, recipe: Recipe, datasets: list[str], fingerprint:
         "recipe": asdict(recipe),
         "datasets": sorted(datasets),
         "data": fingerprint,
+        "networks": {name: {**plan, "trained_on": len(plan["trained_on"])} for name, plan in sorted(plans.items())},
         "files": {name: sha256_of(folder / name) for name in sorted(names)},
     }
     write_json(folder / MANIFEST, manifest)
