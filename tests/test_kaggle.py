@@ -298,7 +298,7 @@ def lines_that_the_readme_shows() -> list[str]:
     walk = readme[readme.index("\n## From an account") : readme.index("\n## How it decides")]
     blocks = re.findall(r"^ +```\n(.*?)^ +```", walk, re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
-    assert len(lines) >= 9
+    assert len(lines) >= 16
     return lines
 
 
