@@ -510,7 +510,7 @@ def main(arguments: list[str] | None = None) -> int:
                 rehearse(options.script, place.data, place.weights, options.submission)
                 print(f"{options.script} ran as on Kaggle; its submission is {options.submission or 'without fault'}")
     except (InputError, BundleError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
         return 2
     return 0
 

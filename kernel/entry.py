@@ -92,7 +92,7 @@ def main(arguments: list[str], script: str, name: str, bundle: str, weights: str
     try:
         _run(options.input, options.output, options.shards, running)
     except InputError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
         return 2
     return 0
 

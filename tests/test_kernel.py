@@ -478,13 +478,19 @@ def test_damaged_weights_are_refused_before_the_first_photograph(
 
 
 def test_a_call_that_cannot_end_well_is_refused_before_any_work(
-    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., int], kernel_input: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "working").write_text("a file\n")
     assert run() == 2
     told = capsys.readouterr()
     assert "working: expected a folder that can be written, but it can't (File exists). Name another with" in told.err
     assert "photographs:" not in told.out
+    (tmp_path / "working").unlink()
+    (kernel_input / "competitions" / "animal-clef-2025" / "sample_submission.csv").write_text('"image\nid"\n1\n')
+    assert run() == 2
+    assert re.fullmatch(
+        r"error: .*sample_submission\.csv: .* found image id; missing: image_id.*\n", capsys.readouterr().err
+    )
     with pytest.raises(SystemExit, match="2"):
         run("--shards", 0)
     assert "--shards: expected 1 or more, found 0" in capsys.readouterr().err
