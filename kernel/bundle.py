@@ -294,10 +294,15 @@ def write_bundle(out: Path, weights: Path | None = None) -> Path:
     """
     rooms = read_rooms(ROOT / "src" / PACKAGE, ROOT / "kernel" / "entry.py", allowed_modules(ROOT / "requirements.txt"))
     text = bundle(rooms, last_commit(), "" if weights is None else _manifest_hash(weights))
-    out.mkdir(parents=True, exist_ok=True)
     part = out / f".{NAME}.{os.getpid()}.part"
-    part.write_bytes(text.encode())
-    part.replace(out / NAME)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(text.encode())
+        part.replace(out / NAME)
+    except OSError as problem:
+        raise BundleError(
+            f"{out / NAME}: could not be written ({problem.strerror}); name a folder with --out"
+        ) from None
     size, sha256 = len(text.encode()), hashlib.sha256(text.encode()).hexdigest()
     print(f"bundled {len(rooms)} rooms into {out / NAME}: {size:,} of {LIMIT:,} bytes, sha256 {sha256}", flush=True)
     return out / NAME

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from reid import InputError
 
-__all__ = ["PassingError", "ask", "log_in", "patiently"]
+__all__ = ["KaggleError", "PassingError", "ask", "log_in", "patiently"]
 
 Answer = TypeVar("Answer")
 
@@ -22,7 +22,7 @@ NO_CREDENTIALS = (
     "and save it to ~/.kaggle/access_token, or run `kaggle auth login`; then run this again"
 )
 ADVICE = {
-    400: "Read what Kaggle says above",
+    400: "Mend what Kaggle names there, then run this again",
     401: "The credentials are not accepted: make a new token at https://www.kaggle.com/settings/api",
     403: "Your account may not do this: check that the name in the id is yours and that your phone is verified "
     "(https://www.kaggle.com/settings)",
@@ -35,7 +35,20 @@ PATIENCE = 5
 """Passing failures in a row that waiting bears. Hours of polling meet a 500 now and then."""
 
 
-class PassingError(InputError):
+class KaggleError(InputError):
+    """Kaggle, or its client, did not do what it was asked for.
+
+    Attributes:
+        found: what was tried and what came of it, without what to do now.
+        status: HTTP's; None when there was no answer.
+    """
+
+    def __init__(self, found: str, advice: str, status: int | None = None) -> None:
+        super().__init__(f"{found}. {advice}")
+        self.found, self.status = found, status
+
+
+class PassingError(KaggleError):
     """Kaggle could not be reached or had a fault; the same question may be answered a minute later."""
 
 
@@ -48,7 +61,7 @@ def log_in() -> Any:
     said = io.StringIO()
     with redirect_stdout(said):  # without credentials the import itself prints a page of help
         api = ask("logging in", _enter)
-    for line in said.getvalue().splitlines():
+    for line in dict.fromkeys(said.getvalue().splitlines()):  # importing the client logs in too
         if line.startswith("Warning"):  # such as a key file that others can read
             print(line, file=sys.stderr)
     return api
@@ -72,7 +85,8 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
 
     Raises:
         PassingError: no connection, too many requests, a fault of Kaggle's.
-        InputError: every other refusal.
+        KaggleError: every other refusal.
+        InputError: no credentials.
     """
     try:
         return question()
@@ -84,16 +98,21 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
     origin = _with_response(failure)
     status = None if origin is None else int(origin.response.status_code)  # type: ignore[attr-defined]
     words = " ".join(str(origin or failure).split())[:300] or type(failure).__name__
+    if isinstance(failure, OSError) and failure.errno and not isinstance(failure, ConnectionError):  # never requests'
+        raise KaggleError(
+            f"{what}: {failure.filename or 'a file'} can't be written ({failure.strerror})",
+            "Free some space or mend that folder, then run this again",
+        )
     if status is None and isinstance(failure, OSError):
         raise PassingError(
-            f"{what}: expected an answer from Kaggle, got none ({words}). Check the network; on a cluster, log in to a "
-            "node that has one"
+            f"{what}: expected an answer from Kaggle, got none ({words})",
+            "Check the network; on a cluster, log in to a node that has one",
         )
     if status is None:
-        raise InputError(f"{what}: the kaggle client failed ({type(failure).__name__}: {words}). Run this again")
+        raise KaggleError(f"{what}: the kaggle client failed ({type(failure).__name__}: {words})", "Run this again")
     doing = {**ADVICE, **(advice or {})}.get(status, FAULT_OF_KAGGLE if status >= 500 else ADVICE[400])
-    kind = PassingError if status == 429 or status >= 500 else InputError
-    raise kind(f"{what}: Kaggle answered {status} ({words}). {doing}")
+    kind = PassingError if status == 429 or status >= 500 else KaggleError
+    raise kind(f"{what}: Kaggle answered {status} ({words})", doing, status)
 
 
 def _with_response(problem: BaseException | None) -> BaseException | None:
@@ -123,7 +142,7 @@ def patiently(what: str, look: Callable[[], Answer | None], every: float, limit:
             failures += 1
             if failures == PATIENCE:
                 raise
-            print(f"  {what}: {problem}", flush=True)
+            print(f"  {what}: {problem.found}", flush=True)
             found = None
         if found is not None:
             return found

@@ -8,7 +8,6 @@ build/kaggle; the repository itself is never handed to the client, which uploads
 """
 
 import argparse
-import hashlib
 import io
 import json
 import os
@@ -19,16 +18,18 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bundle import BundleError, write_bundle
-from client import ask, log_in, patiently
+from client import KaggleError, ask, log_in, patiently
 from rehearsal import check_answers, rehearse, toy_stage
 
 from reid import InputError
+from reid.files import sha256_of, write_json
 from reid.weights import MANIFEST, open_weights
 
 __all__ = ["main"]
@@ -115,10 +116,15 @@ def unpack(archive: Path, folder: Path) -> None:
         with zipfile.ZipFile(archive) as opened:
             _refuse_unsafe(archive, opened, shutil.disk_usage(folder.parent).free)
             opened.extractall(part)  # checks every file's CRC
-    except (zipfile.BadZipFile, FileNotFoundError, EOFError) as problem:
+    except (zipfile.BadZipFile, zlib.error, FileNotFoundError, EOFError, NotImplementedError) as problem:
         archive.unlink(missing_ok=True)  # the client would not download it again
         raise InputError(
             f"{archive}: expected the competition's zip, but it is damaged ({problem}); run this again"
+        ) from None
+    except OSError as problem:  # a full disk, or a folder that may not be written: the zip is as good as before
+        raise InputError(
+            f"{part}: can't be unpacked ({problem.strerror}). Free some space, or name a folder with DATA=, then run "
+            "this again"
         ) from None
     if not (part / "metadata.csv").is_file():
         found = ", ".join(sorted(path.name for path in part.iterdir())[:9])
@@ -169,7 +175,7 @@ def push_weights(place: Place, waiting: Waiting) -> None:
     print(f"{what}: {len(names)} files of {place.weights}", flush=True)
     with redirect_stdout(said):
         if exists:
-            notes = f"recipe {manifest['recipe']['name']}, manifest {_sha256(place.weights / MANIFEST)[:12]}"
+            notes = f"recipe {manifest['recipe']['name']}, manifest {sha256_of(place.weights / MANIFEST)[:12]}"
             answer = ask(what, lambda: api.dataset_create_version(str(stage), notes, quiet=False))
         else:
             answer = ask(what, lambda: api.dataset_create_new(str(stage), public=False, quiet=False))
@@ -204,12 +210,11 @@ def _refuse_lost(what: str, lost: list[str]) -> None:
 
 def _dataset_status(api: Any, dataset: str) -> str | None:
     """The dataset's status in lower case, None where there is no such dataset."""
-    # Kaggle answers 403 as well for a dataset that does not exist; if it is really forbidden, making it fails too
-    missing: dict[int, str] = {404: "missing", 403: "missing"}
     try:
-        return str(ask(f"looking at {dataset}", lambda: api.dataset_status(dataset), missing)).lower()
-    except InputError as problem:
-        if str(problem).endswith(". missing"):
+        return str(ask(f"looking at {dataset}", lambda: api.dataset_status(dataset))).lower()
+    except KaggleError as problem:
+        # Kaggle answers 403 as well for a dataset that does not exist; if it is really forbidden, making it fails too
+        if problem.status in (403, 404):
             return None
         raise
 
@@ -235,9 +240,9 @@ def _files_page(api: Any, dataset: str, token: str) -> Any:
 def push_kernel(place: Place, rehearsal: Path) -> None:
     """Bundles, runs the bundle on the toy world, pushes it, and keeps a record of what was pushed."""
     script = write_bundle(place.kernel, place.weights)
+    api = log_in()  # before the rehearsal: a minute's wait for "no credentials" would be rude
     print("rehearsing on the toy world", flush=True)
     rehearse(script, *toy_stage(rehearsal))
-    api = log_in()
     stage = place.build / "upload-kernel"
     metadata = _stage(stage, "kernel-metadata.json", _owner(api), code_file=script.name)
     shutil.copy(script, stage / script.name)
@@ -252,6 +257,7 @@ def push_kernel(place: Place, rehearsal: Path) -> None:
         ("model", answer.invalid_model_sources, "Mend model_sources in kernel-metadata.json"),
     ]:
         if refused:
+            place.record.unlink(missing_ok=True)  # what runs now is neither this push nor the one before
             raise InputError(
                 f"{what}: version {answer.version_number} was pushed without its {kind} {', '.join(refused)}, which "
                 f"Kaggle did not accept; that run will fail. {doing}, then push again ({answer.url})"
@@ -261,17 +267,15 @@ def push_kernel(place: Place, rehearsal: Path) -> None:
             f"{what}: Kaggle's answer names no version, so nothing may have been pushed. Look at "
             f"https://www.kaggle.com/code/{metadata['id']}, then push again"
         )
-    _write_record(
-        place,
-        {
-            "kernel": metadata["id"],
-            "version": answer.version_number,
-            "url": answer.url,
-            "bundle": _bundle_of(script),
-            "weights": _sha256(place.weights / "manifest.json"),
-            "seen": False,  # whether Kaggle was seen working on this version
-        },
-    )
+    record = {
+        "kernel": metadata["id"],
+        "version": answer.version_number,
+        "url": answer.url,
+        "bundle": _bundle_of(script),
+        "weights": sha256_of(place.weights / MANIFEST),
+        "seen": False,  # whether Kaggle was seen working on this version
+    }
+    write_json(place.record, record)
     print(f"pushed version {answer.version_number} of {metadata['id']}: {answer.url}")
     print("next: make kernel-status")
 
@@ -295,7 +299,7 @@ def kernel_status(place: Place, waiting: Waiting) -> None:
             first_end = 0.0
             if not record["seen"]:
                 record["seen"] = True
-                _write_record(place, record)
+                write_json(place.record, record)
             return None
         first_end = first_end or time.monotonic()
         if state in FAILED and record["seen"]:
@@ -368,7 +372,7 @@ def kernel_output(place: Place) -> None:
             f"{str(run.get('weights'))[:12]}...: the kernel ran with other weights. `make push-weights push-kernel`"
         )
     submission = fresh / "submission.csv"
-    if not submission.is_file() or _sha256(submission) != run.get("submission"):
+    if not submission.is_file() or sha256_of(submission) != run.get("submission"):
         raise InputError(
             f"{submission}: expected the file that the kernel wrote, got "
             f"{'another text (an error, or cut short)' if submission.is_file() else 'none'}. {again}"
@@ -415,9 +419,14 @@ def submit(place: Place, submission: Path | None, message: str, waiting: Waiting
         own = [one for one in listed if one is not None and (one.ref == answer.ref or not answer.ref)]
         return own[0] if own and own[0].status.name != "PENDING" else None
 
-    scored = patiently("waiting for the score", look, waiting.every, waiting.limit)
+    later = f"don't hand it in again; the score will be at {page}/submissions"
+    try:
+        scored = patiently("waiting for the score", look, waiting.every, waiting.limit)
+    except KaggleError as problem:  # what was asked for is done, and doing it again would cost one of the day's few
+        print(f"{problem.found}; {later}")
+        return
     if scored is None:
-        print(f"no score after {waiting.limit:.0f} s; it will be at {page}/submissions")
+        print(f"no score after {waiting.limit:.0f} s; {later}")
         return
     if scored.status.name == "ERROR":
         reason = scored.error_description or "no reason was given"
@@ -461,23 +470,11 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _bundle_of(script: Path) -> str:
     found = re.search(r'^BUNDLE = "([0-9a-f]{64})"$', script.read_text("utf-8"), re.MULTILINE)
     if not found:
         raise InputError(f"{script}: expected a bundle, found no BUNDLE line; run `make kernel`")
     return found[1]
-
-
-def _write_record(place: Place, record: dict[str, Any]) -> None:
-    place.build.mkdir(parents=True, exist_ok=True)
-    part = place.record.with_name(f".{place.record.name}.part")
-    part.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    part.replace(place.record)
 
 
 def _read_record(place: Place) -> dict[str, Any]:
@@ -513,7 +510,7 @@ def main(arguments: list[str] | None = None) -> int:
                 rehearse(options.script, place.data, place.weights, options.submission)
                 print(f"{options.script} ran as on Kaggle; its submission is {options.submission or 'without fault'}")
     except (InputError, BundleError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
         return 2
     return 0
 

@@ -15,11 +15,13 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ from reid.recipe import Recipe
 from reid.submission import Prediction, explain, predict, write_submission
 from reid.weights import MANIFEST, Weights, encoder_file, gallery_file, open_weights
 
-__all__ = ["find_data", "find_weights", "main", "predict_on"]
+__all__ = ["divide", "find_data", "find_weights", "main", "predict_on"]
 
 INPUT = Path("/kaggle/input")
 OUTPUT = Path("/kaggle/working")
@@ -84,11 +86,13 @@ def main(arguments: list[str], script: str, name: str, bundle: str, weights: str
         "--shards", type=int, metavar="N", help="processes to divide the queries among (default: one per GPU)"
     )
     options = parser.parse_args(arguments)
+    if options.shards is not None and options.shards < 1:
+        parser.error(f"--shards: expected 1 or more, found {options.shards}")
     running = Script(Path(script), name, bundle, "" if options.any_weights else weights)
     try:
         _run(options.input, options.output, options.shards, running)
     except InputError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
         return 2
     return 0
 
@@ -96,8 +100,7 @@ def main(arguments: list[str], script: str, name: str, bundle: str, weights: str
 def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None:
     seconds: dict[str, float] = {}
     output = output.absolute()
-    for leftover in ("submission.csv", "run.json", "report.html", "contact_sheet.jpg", script.name):
-        (output / leftover).unlink(missing_ok=True)  # of an earlier run, which must not be taken for this one's
+    _clear(output, script)
     with stage("check", seconds):
         data, weights_folder = find_data(folder), find_weights(folder)
         say(f"photographs: {data}")
@@ -135,6 +138,22 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     write_json(output / "run.json", run)
     say("time: " + ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items()))
     say(f"wrote {len(prediction.matches)} answers to {output / 'submission.csv'}")
+
+
+def _clear(output: Path, script: Script) -> None:
+    """Removes what an earlier run left, which must not be taken for this one's, and tries whether the folder can be
+    written: noticed after the last photograph, hours of work would be lost."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for leftover in ("submission.csv", "run.json", "report.html", "contact_sheet.jpg", script.name):
+            (output / leftover).unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as problem:
+        raise InputError(
+            f"{output}: expected a folder that can be written, but it can't ({problem.strerror}). Name another with "
+            "--output"
+        ) from None
 
 
 # what Kaggle mounted, and where
@@ -227,7 +246,7 @@ def _walk(folder: Path, belongs: Callable[[set[str], Path], bool]) -> Iterator[t
 def _tree(folder: Path) -> str:
     """The first names below a folder, in one line, for a person who can't look there."""
     lines = []
-    for place, names in _walk(folder, lambda names, place: False):
+    for place, names in islice(_walk(folder, lambda names, place: False), 26):
         shown = sorted(names)[:8] + ["..."] * (len(names) > 8)
         lines.append(f"{place}: {' '.join(shown) or '(empty)'}")
     return "; ".join(lines[:25] + ["..."] * (len(lines) > 25))
@@ -263,44 +282,50 @@ def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
     started = time.monotonic()
     embedder.embed(blank)
     each = (time.monotonic() - started) / count * (1 + weights.has_species)
-    minutes = each * len(wanted_rows(catalogue)) / 60
+    minutes = round(each * len(wanted_rows(catalogue)) / 60)
     say(
-        f"warning: no GPU: the networks alone need about {max(1, round(minutes))} min on this processor. On Kaggle "
-        "choose Settings > Accelerator > GPU T4 x2"
+        f"warning: no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on "
+        "this processor. On Kaggle choose Settings > Accelerator > GPU T4 x2"
     )
 
 
 def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
     """The prediction, with the queries divided among processes.
 
-    The parts are whole batches, so that every photograph is in the same batch as with one process and gets the same
-    embedding; distances may differ in their last bit, because fewer queries are compared at a time.
+    Every photograph gets the embedding that it gets in one process, since an embedding does not depend on the
+    photographs beside it; distances may differ in their last bit, because fewer queries are compared at a time.
 
     Args:
         devices: "cuda:0" and so on, or "cpu", one per process.
         catalogue, weights, recipe: see `submission.predict`.
     """
-    queries = wanted_rows(catalogue)
-    batches = -(-len(queries) // recipe.batch_size)
-    shares = [share for share in np.array_split(np.arange(batches), len(devices)) if len(share)]
-    if len(shares) == 1:
+    parts = divide(wanted_rows(catalogue), len(devices), recipe.batch_size)
+    if len(parts) == 1:
         return predict(catalogue, weights, recipe, remember=False)
     if recipe.workers < 0:  # the cores are shared too
-        recipe = replace(recipe, workers=max(1, len(os.sched_getaffinity(0)) // len(shares)))
-    # absolute paths and a root without a sample file: the rows are asked for as they stand
-    table = queries.table.assign(path=[str(path.absolute()) for path in queries.paths])
-    parts = [
-        Catalogue(
-            catalogue.root / "part", table.iloc[share[0] * recipe.batch_size : (share[-1] + 1) * recipe.batch_size]
-        )
-        for share in shares
-    ]
+        recipe = replace(recipe, workers=max(1, len(os.sched_getaffinity(0)) // len(parts)))
     # spawn: CUDA can't be used in a process forked from one that used it
     with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]
         predictions = [one.result() for one in waiting]
     matches = pd.concat([prediction.matches for prediction in predictions], ignore_index=True)
     return Prediction(matches, predictions[0].route)
+
+
+def divide(queries: Catalogue, count: int, batch_size: int) -> list[Catalogue]:
+    """The queries in `count` parts of about the same size, in order; fewer where there are not enough for a batch each.
+
+    Args:
+        queries: the rows to answer.
+        count: how many parts.
+        batch_size: photographs in a batch; a part is made of whole ones, the rest of a batch would be blank.
+    """
+    batches = -(-len(queries) // batch_size)
+    shares = [share for share in np.array_split(np.arange(batches), count) if len(share)]
+    # absolute paths and a root without a sample file: the rows are asked for as they stand
+    table = queries.table.assign(path=[str(path.absolute()) for path in queries.paths])
+    rows = [slice(share[0] * batch_size, (share[-1] + 1) * batch_size) for share in shares]
+    return [Catalogue(queries.root / "part", table.iloc[part]) for part in rows]
 
 
 def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:

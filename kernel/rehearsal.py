@@ -4,6 +4,7 @@ As Kaggle would: renamed, from a folder of its own, with the mounts that Kaggle 
 interpreter that does not know this repository.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,10 +15,10 @@ from pathlib import Path
 from reid import InputError
 from reid.catalogue import read_catalogue, wanted_rows
 from reid.scoring import check_submission, read_submission
-from reid.weights import open_weights
 
-__all__ = ["TINY", "check_answers", "rehearse", "toy_stage"]
+__all__ = ["TINY", "check_answers", "kit", "rehearse", "toy_stage"]
 
+ROOT = Path(__file__).resolve().parents[1]
 COMPETITION = "animal-clef-2025"
 TINY = ["image_size=32", "embedding_size=8", "epochs=2", "validate_every=2", "species_epochs=1", "calibration_splits=2"]
 """Settings of a training that takes seconds: whether the script runs does not hang on how much was learned."""
@@ -26,17 +27,22 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PR
 
 
 def toy_stage(folder: Path) -> tuple[Path, Path]:
-    """A toy world and tiny weights for it; made once, and again when the kit no longer takes them."""
-    data, weights = folder / "data", folder / "weights"
-    if not (data / "solution.csv").is_file():
-        _reid("toy", str(data))
-    try:
-        open_weights(weights)
-    except InputError:
-        shutil.rmtree(weights, ignore_errors=True)
+    """A toy world and tiny weights for it, by the sources at hand; made again only when they have changed."""
+    data, weights, made_by = folder / "data", folder / "weights", folder / "made-by"
+    if not made_by.is_file() or made_by.read_text() != kit():
+        for outdated in (data, weights):
+            shutil.rmtree(outdated, ignore_errors=True)
         settings = [word for setting in TINY for word in ("--set", setting)]
+        _reid("toy", str(data))
         _reid("train", str(data), "--out", str(weights), "--recipe", "toy", *settings)
+        made_by.write_text(kit())
     return data, weights
+
+
+def kit() -> str:
+    """A hash of the package's sources, by which worlds and weights of an older state are told apart."""
+    sources = sorted((ROOT / "src" / "reid").glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
 def _reid(*words: str) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 OWNER = "some-kaggler"
+TOKEN = "KGAT_0123456789"
+"""The access token of that owner."""
 
 
 @dataclass
@@ -102,6 +104,9 @@ class StandIn:
         return 200, found | self.answers.get(method, {})
 
     # one method per question, named as Kaggle names it
+
+    def on_IntrospectToken(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"active": body["token"] == TOKEN, "username": OWNER}
 
     def on_SaveKernel(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"url": f"https://www.kaggle.com/code/{body['slug']}", "versionNumber": len(self.asked("SaveKernel"))}

@@ -1,6 +1,7 @@
 """To Kaggle and back with the real client and a server in Kaggle's stead; and every way in which Kaggle can refuse.
 
-Each verb runs in a process of its own, as `make` starts it, with a home folder of its own and no way to the network.
+The whole way is gone with `make`, as a person types it. After that each verb runs in a process of its own, with a home
+folder of its own and no way to the network; these processes are forked from one that has loaded what all of them need.
 """
 
 import io
@@ -18,18 +19,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kaggle_stand_in import OWNER, StandIn, kaggle_stand_in
+from kaggle_stand_in import OWNER, TOKEN, StandIn, kaggle_stand_in
 
 from reid import cli
 from reid.files import sha256_of
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "kernel"))
+
+from rehearsal import kit  # noqa: E402
+
 COURIER = ROOT / "kernel" / "courier.py"
-WITHOUT_REHEARSAL = (
-    "import sys; sys.path.insert(0, {folder!r}); import courier; courier.rehearse = lambda *_: None; "
-    "courier.toy_stage = lambda folder: (folder, folder); sys.exit(courier.main(sys.argv[1:]))"
-)
-"""What a push does around the rehearsal; the rehearsal itself has its own tests."""
+CLERK = """
+import json, os, sys, tempfile
+sys.path.insert(0, {folder!r})
+import bleach, courier, kagglesdk.kaggle_client, requests  # not kaggle itself, which looks at its surroundings
+courier.rehearse = lambda *_: None
+courier.toy_stage = lambda folder: (folder, folder)
+assert "kaggle" not in sys.modules
+for line in sys.stdin:
+    call = json.loads(line)
+    if not (child := os.fork()):
+        os.environ.clear()
+        os.environ.update(call["environment"])
+        tempfile.tempdir = None
+        for stream, file in ((sys.stdout, call["said"]), (sys.stderr, call["errors"])):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+        sys.exit(courier.main(call["words"]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Does what a push does around the rehearsal; the rehearsal itself has its own tests."""
 
 KERNEL, DATASET = f"{OWNER}/animal-reid", f"{OWNER}/animal-reid-weights"
 
@@ -40,12 +59,23 @@ def kaggle() -> Iterator[StandIn]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def clerk() -> Iterator[subprocess.Popen[str]]:
+    """A process that runs verbs in forks of itself, told so in a line of JSON; it answers with their status."""
+    command = [sys.executable, "-c", CLERK.format(folder=str(COURIER.parent))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as found:
+        yield found
+        found.stdin.close()  # type: ignore[union-attr]
+
+
 @dataclass
 class Desk:
-    """Where a person sits who types the make targets.
+    """Where a person sits who types the verbs.
 
     Attributes:
         kaggle: the server.
+        clerk: who runs the verbs.
         folder: home, builds.
         data, weights: their folders.
         said: what the last verb printed.
@@ -53,6 +83,7 @@ class Desk:
     """
 
     kaggle: StandIn
+    clerk: subprocess.Popen[str]
     folder: Path
     data: Path
     weights: Path
@@ -63,26 +94,29 @@ class Desk:
     def build(self) -> Path:
         return self.folder / "build"
 
-    def type(self, verb: str, *words: object, rehearse: bool = False, **variables: str) -> int:
+    def type(self, verb: str, *words: object, **variables: str) -> int:
         """Runs a verb; gives its status."""
-        start = [str(COURIER)] if rehearse else ["-c", WITHOUT_REHEARSAL.format(folder=str(COURIER.parent))]
         places = {"data": self.data, "weights": self.weights, "build": self.build, "kernel": self.build / "kernel"}
         options = [f"--{name}={place}" for name, place in places.items()]
         quick = ["--every=0.02", "--grace=0.2"] + ["--limit=5"] * (not any("--limit" in str(word) for word in words))
-        environment = self.kaggle.environment(self.folder) | {"PYTHONPATH": str(ROOT / "src")} | variables
-        environment = {name: value for name, value in environment.items() if value}
-        done = subprocess.run(
-            [sys.executable, *start, verb, *options, *quick, *map(str, words)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert "Traceback" not in done.stderr, done.stderr
-        assert len(errors) == (done.returncode == 2), done.stderr
-        self.said, self.error = done.stdout, "".join(errors)
-        return done.returncode
+        environment = self.kaggle.environment(self.folder) | variables
+        said, errors = self.folder / "said", self.folder / "errors"
+        call = {
+            "words": [verb, *options, *quick, *map(str, words)],
+            "environment": {name: value for name, value in environment.items() if value},
+            "said": str(said),
+            "errors": str(errors),
+        }
+        assert self.clerk.stdin
+        assert self.clerk.stdout
+        print(json.dumps(call), file=self.clerk.stdin, flush=True)
+        status = int(self.clerk.stdout.readline())
+        self.said, stderr = said.read_text(), errors.read_text()
+        found = [line for line in stderr.splitlines() if line.startswith("error: ")]
+        assert "Traceback" not in stderr, stderr
+        assert len(found) == (status == 2), stderr
+        self.error = "".join(found)
+        return status
 
     def pushed(self) -> dict[str, Any]:
         return dict(json.loads((self.build / "push.json").read_text()))
@@ -105,11 +139,30 @@ class Desk:
 
 
 @pytest.fixture
-def desk(kaggle: StandIn, patterns: Path, patterns_weights: Path, tmp_path: Path) -> Desk:
-    return Desk(kaggle, tmp_path / "desk", patterns, patterns_weights)
+def desk(kaggle: StandIn, clerk: subprocess.Popen[str], patterns: Path, patterns_weights: Path, tmp_path: Path) -> Desk:
+    return Desk(kaggle, clerk, tmp_path / "desk", patterns, patterns_weights)
 
 
 # the whole way
+
+
+@pytest.fixture(scope="module")
+def loaded_weights(patterns_weights_original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights whose recipe asks for decoding in worker processes, and for several batches, which GPUs can share."""
+    folder = Path(shutil.copytree(patterns_weights_original, tmp_path_factory.mktemp("loaded") / "weights"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["recipe"] |= {"workers": 1, "batch_size": 8}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own_submission(patterns_original: Path, loaded_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What `reid predict` writes."""
+    submission = tmp_path_factory.mktemp("own") / "submission.csv"
+    words = ["predict", str(patterns_original), "--weights", str(loaded_weights), "--out", str(submission)]
+    assert cli.main(words) == 0
+    return submission.read_bytes()
 
 
 def lay_out(mounts: dict[Path, Path]) -> None:
@@ -117,10 +170,10 @@ def lay_out(mounts: dict[Path, Path]) -> None:
         shutil.copytree(folder, place)
 
 
-def run_as_kaggle(text: str, folder: Path) -> Path:
+def run_as_kaggle(text: str, folder: Path, *words: str) -> Path:
     """Runs a script's text as Kaggle does: under another name, in a folder that can't be written, by an interpreter
     that knows nothing of this checkout; gives the folder of its output."""
-    source = folder / "src"
+    source, given = folder / "src", listing(folder / "input")
     source.mkdir()
     script = source / "script.py"
     script.write_text(text)
@@ -130,27 +183,79 @@ def run_as_kaggle(text: str, folder: Path) -> Path:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KAGGLE_"))}
     dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     environment |= {"PYTHONPATH": os.pathsep.join(packages), "HOME": str(folder), **dead}
-    blind = subprocess.run([sys.executable, "-S", "-c", "import torch, reid"], env=environment, cwd=source)
-    assert blind.returncode != 0, "the interpreter must not see the package"
-    command = [sys.executable, "-S", "script.py", "--input", str(folder / "input"), "--output", str(folder / "working")]
-    done = subprocess.run(command, env=environment, cwd=source, capture_output=True, text=True)
+    sees = "import importlib.util; print([bool(importlib.util.find_spec(name)) for name in ('torch', 'reid')])"
+    blind = subprocess.run([sys.executable, "-S", "-c", sees], env=environment, cwd=source, stdout=subprocess.PIPE)
+    assert blind.stdout == b"[True, False]\n", "the interpreter must see the packages, but not reid"
+    places = ["--input", str(folder / "input"), "--output", str(folder / "working")]
+    command = [sys.executable, "-S", "script.py", *places, *words]
+    done = subprocess.run(command, env=environment, cwd=source, capture_output=True, text=True, check=False)
     source.chmod(stat.S_IRWXU)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert listing(folder / "input") == given, "what Kaggle mounts can't be written"
+    assert listing(source).keys() == {"script.py"}
     return folder / "working"
 
 
-def test_from_weights_to_the_score_with_the_packages_own_submission(
-    desk: Desk, patterns: Path, patterns_weights: Path, tmp_path: Path
-) -> None:
-    kaggle, rehearsal = desk.kaggle, tmp_path / "rehearsal"
-    rehearsal.mkdir()
-    (rehearsal / "data").symlink_to(patterns)
-    (rehearsal / "weights").symlink_to(patterns_weights)
+def listing(folder: Path) -> dict[str, int]:
+    """Every file below a folder with the time of its last change."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
-    assert desk.type("push-weights") == 0, desk.error
-    assert f"made, private: {DATASET}, ready" in desk.said
-    assert desk.type("push-kernel", f"--rehearsal={rehearsal}", rehearse=True) == 0, desk.error
-    assert f"pushed version 1 of {KERNEL}: https://www.kaggle.com/code/{KERNEL}" in desk.said
+
+@dataclass
+class Checkout:
+    """A copy of this repository in which a person types make, and all that was printed there."""
+
+    folder: Path
+    environment: dict[str, str]
+    printed: str = ""
+
+    def make(self, target: str, *variables: str) -> str:
+        """Runs a target that must end well; gives what it printed."""
+        done = self.run(target, *variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.printed += done.stdout
+        return done.stdout
+
+    def run(self, target: str, *variables: str) -> subprocess.CompletedProcess[str]:
+        tools = Path(sys.executable).parent  # instead of an environment of its own
+        settings = [f"BIN={tools}", f"COURIER={tools}/python kernel/courier.py --every=0.02", *variables]
+        return subprocess.run(
+            ["make", "-s", "-o", ".venv/installed", target, *settings],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def checkout(kaggle: StandIn, patterns_original: Path, loaded_weights: Path, tmp_path: Path) -> Checkout:
+    folder = tmp_path / "checkout"
+    shutil.copytree(ROOT / "kernel", folder / "kernel", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "requirements.txt", "pyproject.toml", "kernel-metadata.json", "dataset-metadata.json"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "src").symlink_to(ROOT / "src")
+    shutil.copytree(loaded_weights, folder / "weights")
+    # rehearsing on these patterns instead of a toy world, which takes half a minute to draw and to train on
+    rehearsal = folder / "build" / "kaggle" / "rehearsal"
+    rehearsal.mkdir(parents=True)
+    (rehearsal / "data").symlink_to(patterns_original)
+    (rehearsal / "weights").symlink_to(loaded_weights)
+    (rehearsal / "made-by").write_text(kit())
+    return Checkout(folder, kaggle.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT / "src")})
+
+
+def test_from_weights_to_the_score_with_the_packages_own_submission(
+    kaggle: StandIn, checkout: Checkout, patterns_original: Path, own_submission: bytes, tmp_path: Path
+) -> None:
+    files = [path for path in patterns_original.rglob("*") if path.is_file()]
+    kaggle.archive = zipped({str(path.relative_to(patterns_original)): path.read_bytes() for path in files})
+    checkout.make("data")
+    checkout.make("push-weights")
+    assert f"made, private: {DATASET}, ready" in checkout.printed
+    checkout.make("push-kernel")
+    assert f"pushed version 1 of {KERNEL}: https://www.kaggle.com/code/{KERNEL}" in checkout.printed
 
     (sent,) = kaggle.asked("SaveKernel")
     usual = {"slug": KERNEL, "newTitle": "Animal ReID", "language": "python", "kernelType": "script"}
@@ -165,27 +270,43 @@ def test_from_weights_to_the_score_with_the_packages_own_submission(
         (received / name).write_bytes(content)
     stage = tmp_path / "kaggle"
     weights = stage / "input" / "datasets" / OWNER / "animal-reid-weights"
-    lay_out({stage / "input/competitions/animal-clef-2025": patterns, weights: received})
+    lay_out({stage / "input/competitions/animal-clef-2025": patterns_original, weights: received})
     working = run_as_kaggle(sent["text"], stage)
-
-    predicted = cli.main(
-        ["predict", str(patterns), "--weights", str(patterns_weights), "--out", str(tmp_path / "own.csv")]
-    )
-    assert predicted == 0
-    own = (tmp_path / "own.csv").read_bytes()
-    assert (working / "submission.csv").read_bytes() == own
+    assert (working / "submission.csv").read_bytes() == own_submission
     assert (working / "animal_reid.py").read_text() == sent["text"]
 
     kaggle.outputs = {path.name: path.read_bytes() for path in working.iterdir()}
-    assert desk.type("kernel-status") == 0, desk.error
-    assert re.search("RUNNING\n.*COMPLETE\nversion 1 of", desk.said)
-    assert desk.type("kernel-output") == 0, desk.error
-    assert (desk.build / "output" / "submission.csv").read_bytes() == own
+    assert re.search("RUNNING\n.*COMPLETE\nversion 1 of", checkout.make("kernel-status"))
+    checkout.make("kernel-output")
+    assert (checkout.folder / "build/kaggle/output/submission.csv").read_bytes() == own_submission
     kaggle.submissions = [[], [_listed("PENDING")], [_listed("COMPLETE", publicScore="0.5", privateScore="0.4")]]
-    assert desk.type("submit") == 0, desk.error
-    assert "public score 0.5, private score 0.4" in desk.said
-    assert kaggle.uploaded()["submission.csv"] == own
+    assert "public score 0.5, private score 0.4" in checkout.make("submit")
+    assert kaggle.uploaded()["submission.csv"] == own_submission
     assert kaggle.asked("CreateSubmission")[0]["competitionName"] == "animal-clef-2025"
+
+    for line in lines_that_the_readme_shows():
+        assert re.search(f"^ *{as_printed(line)}$", checkout.printed, re.MULTILINE), line
+    kaggle.kernel_states = ["ERROR"]
+    failed = checkout.run("kernel-status")
+    assert failed.returncode != 0, "make passes the courier's status on"
+    assert "version 1 ended with ERROR" in failed.stderr
+
+
+def lines_that_the_readme_shows() -> list[str]:
+    """What its walk to the leaderboard says that the targets print."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    walk = readme[readme.index("\n## From an account") : readme.index("\n## How it decides")]
+    blocks = re.findall(r"^ +```\n(.*?)^ +```", walk, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    assert len(lines) >= 16
+    return lines
+
+
+def as_printed(line: str) -> str:
+    """A line of the README as a pattern: names, numbers, hashes and scores are of another day."""
+    pattern = re.escape(line).replace("NAME", OWNER).replace(r"\.\.\.", ".*")
+    pattern = re.sub(r"\w+(?=:.*called)", r"\\w+", pattern)
+    return re.sub(r"[0-9a-f]{12}(?=\.\*)|\d[\d,]*", r"[0-9a-f,]+", pattern)
 
 
 def test_the_kaggle_command_itself_sends_the_same(desk: Desk) -> None:
@@ -215,33 +336,35 @@ def _listed(status: str, **fields: str) -> dict[str, Any]:
     return {"ref": 77, "date": "2026-11-01T00:00:00.000Z", "status": status, **fields}
 
 
-def test_the_old_mounts_serve_as_well(desk: Desk, patterns: Path, patterns_weights: Path, tmp_path: Path) -> None:
+def test_old_mounts_and_several_processes_give_the_same(
+    kaggle: StandIn, desk: Desk, patterns_original: Path, loaded_weights: Path, own_submission: bytes, tmp_path: Path
+) -> None:
+    """The queries are divided as among two GPUs; the processes are started anew and load the rooms again."""
+    desk.weights = loaded_weights
     assert desk.type("push-kernel") == 0, desk.error
     stage = tmp_path / "kaggle"
     lay_out(
         {
-            stage / "input" / "animal-clef-2025": patterns,
-            stage / "input" / "animal-reid-weights": patterns_weights,
+            stage / "input" / "animal-clef-2025": patterns_original,
+            stage / "input" / "animal-reid-weights": loaded_weights,
         }
     )
-    working = run_as_kaggle(desk.kaggle.asked("SaveKernel")[0]["text"], stage)
-    assert (
-        cli.main(["predict", str(patterns), "--weights", str(patterns_weights), "--out", str(tmp_path / "own.csv")])
-        == 0
-    )
-    assert (working / "submission.csv").read_bytes() == (tmp_path / "own.csv").read_bytes()
+    working = run_as_kaggle(kaggle.asked("SaveKernel")[0]["text"], stage, "--shards=2")
+    assert (working / "submission.csv").read_bytes() == own_submission
+    assert json.loads((working / "run.json").read_text())["devices"] == ["cpu", "cpu"]
 
 
-def test_a_bundle_that_fails_its_rehearsal_is_not_pushed(desk: Desk, patterns: Path, tmp_path: Path) -> None:
-    rehearsal = tmp_path / "rehearsal"
-    rehearsal.mkdir()
-    broken = Path(shutil.copytree(patterns, rehearsal / "data"))
-    (broken / "metadata.csv").write_text((broken / "metadata.csv").read_text().replace(",query,", ",asked,"))
-    shutil.copytree(desk.weights, rehearsal / "weights")
-    assert desk.type("push-kernel", f"--rehearsal={rehearsal}", rehearse=True) == 2
-    assert "expected it to run on" in desk.error
-    assert "it ended with status 2" in desk.error
-    assert not desk.kaggle.requests
+def test_a_bundle_that_fails_its_rehearsal_is_not_pushed(kaggle: StandIn, checkout: Checkout, patterns: Path) -> None:
+    metadata = (patterns / "metadata.csv").read_text()
+    (patterns / "metadata.csv").write_text(metadata.replace(",query,", ",asked,"))
+    stage = checkout.folder / "build" / "kaggle" / "rehearsal" / "data"
+    stage.unlink()
+    stage.symlink_to(patterns)
+    failed = checkout.run("push-kernel")
+    assert failed.returncode != 0
+    assert re.search(r"^error: build/kernel/animal_reid\.py: expected it to run on .*status 2;", failed.stderr, re.M)
+    assert "  | error: " in failed.stderr, "what the script said"
+    assert not kaggle.requests
 
 
 # what goes up
@@ -289,6 +412,21 @@ def test_the_metadata_files_are_as_kaggle_wants_them() -> None:
     assert len(metadata["licenses"]) == 1
 
 
+def test_the_name_comes_from_wherever_the_client_finds_credentials(desk: Desk) -> None:
+    no_variables = {"KAGGLE_USERNAME": "", "KAGGLE_KEY": ""}
+    config = desk.folder / ".kaggle"
+    config.mkdir(parents=True)
+    (config / "kaggle.json").write_text('{"username": "somebody-else", "key": "not-a-key"}')
+    assert desk.type("push-kernel", **no_variables) == 0, desk.error
+    (config / "kaggle.json").unlink()
+    (config / "access_token").write_text(TOKEN)
+    assert desk.type("push-kernel", **no_variables) == 0, desk.error
+    assert [sent["slug"] for sent in desk.kaggle.asked("SaveKernel")] == ["somebody-else/animal-reid", KERNEL]
+    (config / "access_token").write_text("of another day")
+    assert desk.type("push-kernel", **no_variables) == 2
+    assert "expected credentials, found none that Kaggle accepts" in desk.error
+
+
 def test_the_name_stands_in_the_staged_copies_only(desk: Desk) -> None:
     assert desk.type("push-kernel") == 0, desk.error
     staged = json.loads((desk.build / "upload-kernel" / "kernel-metadata.json").read_text())
@@ -332,9 +470,11 @@ REFUSALS = [
     [
         ("data", "DownloadDataFiles"),
         ("push-weights", "CreateDataset"),
+        ("push-weights", "ListDatasetFiles"),
         ("push-kernel", "SaveKernel"),
         ("kernel-status", "GetKernelSessionStatus"),
         ("kernel-output", "ListKernelSessionOutput"),
+        ("submit", "StartSubmissionUpload"),
         ("submit", "CreateSubmission"),
     ],
 )
@@ -344,8 +484,7 @@ def test_whatever_kaggle_refuses_the_target_fails_and_names_the_next_step(verb: 
     shutil.copy(desk.data / "sample_submission.csv", desk.folder / "s.csv")
     if verb == "data":
         desk.data = desk.folder / "new"
-    # the verbs that load torch take their time: half of the refusals for them
-    for status, advice in REFUSALS[1::2] if verb in ("push-weights", "submit") else REFUSALS:
+    for status, advice in REFUSALS:
         desk.kaggle.refuse = {method: (status, "because of a reason")}
         assert desk.type(verb, f"--submission={desk.folder / 's.csv'}") == 2, (verb, status)
         assert f"Kaggle answered {status} (because of a reason)" in desk.error
@@ -388,6 +527,13 @@ def test_a_push_that_the_client_calls_a_success_is_not_believed(answer: dict[str
     assert re.search(words, desk.error), desk.error
     assert "pushed version" not in desk.said
     assert not (desk.build / "push.json").exists()
+
+
+def test_what_runs_without_its_weights_is_not_taken_for_the_push_before(pushed: Desk) -> None:
+    pushed.kaggle.answers["SaveKernel"] = {"invalidDatasetSources": [DATASET]}
+    assert pushed.type("push-kernel") == 2
+    assert pushed.type("kernel-status") == 2
+    assert "expected the record of a push, found none; run `make push-kernel`" in pushed.error
 
 
 def test_a_push_without_weights_says_what_makes_them(desk: Desk) -> None:
@@ -563,18 +709,34 @@ def test_what_kaggle_says_to_a_submission_is_passed_on(desk: Desk) -> None:
     assert "Kaggle could not score it (Wrong number of rows)" in desk.error
     desk.kaggle.submissions = [[_listed("PENDING")]]
     assert desk.type(*hand_in) == 0
-    assert "no score after 0 s; it will be at https://www.kaggle.com/competitions/animal-clef-2025/sub" in desk.said
+    assert "no score after 0 s; don't hand it in again; the score will be at https://www.kaggle.com/comp" in desk.said
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_score_that_cannot_be_asked_for_does_not_ask_for_another_submission(status: int, desk: Desk) -> None:
+    desk.folder.mkdir()
+    shutil.copy(desk.data / "sample_submission.csv", desk.folder / "s.csv")
+    desk.kaggle.refuse = {"ListSubmissions": (status, "because of a reason")}
+    assert desk.type("submit", f"--submission={desk.folder / 's.csv'}") == 0
+    assert f"Kaggle answered {status} (because of a reason); don't hand it in again; the score will be at" in desk.said
+    assert "run this again" not in desk.said
 
 
 # the data
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as opened:
+    with zipfile.ZipFile(archive, "w", compression) as opened:
         for name, content in files.items():
             opened.writestr(name, content)
     return archive.getvalue()
+
+
+def _scrambled(archive: bytes) -> bytes:
+    """The first file's compressed bytes begin with a kind of block that deflate does not have."""
+    start = 30 + len("metadata.csv")
+    return archive[:start] + b"\xff" + archive[start + 1 :]
 
 
 @pytest.fixture
@@ -607,6 +769,8 @@ def test_rules_that_are_not_accepted_are_named(new_data: Callable[[bytes], int],
     [
         (b"<html>busy</html>", "expected the competition's zip, but it is damaged"),
         (zipped({"metadata.csv": b"rows" * 99})[:-30], "expected the competition's zip, but it is damaged"),
+        (zipped({"metadata.csv": b"rows" * 99}).replace(b"rowsrows", b"rowsrots"), "damaged (Bad CRC-32 for file"),
+        (_scrambled(zipped({"metadata.csv": bytes(range(256)) * 99}, zipfile.ZIP_DEFLATED)), "it is damaged (Error -3"),
         (zipped({"../metadata.csv": b"rows"}), "expected files inside the folder, found '../metadata.csv'"),
         (zipped({"/tmp/metadata.csv": b"rows"}), "expected files inside the folder, found '/tmp/metadata.csv'"),
         (zipped({"readme.txt": b"words"}), "expected metadata.csv in what Kaggle sent, found readme.txt"),
@@ -619,6 +783,12 @@ def test_an_archive_that_is_no_data_is_refused(
     assert words in desk.error
     assert not desk.data.exists()
     assert new_data(zipped({"metadata.csv": b"rows"})) == 0, "the refused download must not stand in the way"
+
+
+def test_a_file_that_cannot_be_written_is_no_fault_of_the_network(new_data: Callable[[bytes], int], desk: Desk) -> None:
+    (desk.build / "animal-clef-2025.zip").mkdir(parents=True)
+    assert new_data(zipped({"metadata.csv": b"rows"})) == 2
+    assert "animal-clef-2025.zip can't be written (Is a directory). Free some space" in desk.error
 
 
 def test_files_of_the_user_are_not_overwritten(new_data: Callable[[bytes], int], desk: Desk) -> None:

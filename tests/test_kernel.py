@@ -21,10 +21,11 @@ sys.path.insert(0, str(ROOT / "kernel"))
 
 import bundle  # noqa: E402
 import entry  # noqa: E402
+import rehearsal  # noqa: E402
 from rehearsal import rehearse  # noqa: E402
 
 from reid import InputError, cli  # noqa: E402
-from reid.catalogue import read_catalogue  # noqa: E402
+from reid.catalogue import read_catalogue, wanted_rows  # noqa: E402
 from reid.files import sha256_of, write_json  # noqa: E402
 from reid.submission import predict  # noqa: E402
 from reid.weights import open_weights  # noqa: E402
@@ -32,16 +33,16 @@ from reid.weights import open_weights  # noqa: E402
 DEMO = {
     "demo/__init__.py": '"""A package of three rooms."""\n',
     "demo/ground.py": (
-        '"""The ground floor."""\n\nimport torch\n\n'
+        '"""The ground floor."""\n\n'
         'SLASHES = "a\\\\b\\n\\t"  # backslashes: \\ \\n \\x41 \\N{DEGREE SIGN}\n\n\n'
-        "class Squares(torch.utils.data.Dataset):\n"
+        "class Squares:\n"
         "    def __len__(self):\n        return 4\n\n"
         "    def __getitem__(self, place):\n        return place * place\n\n\n"
         'def fail():\n    raise RuntimeError("on purpose")  # the line that the traceback must name\n'
     ),
     "demo/upper.py": (
-        "import multiprocessing\n\nimport torch.utils.data\n\nfrom demo.ground import Squares, fail\n\n\n"
-        "def squares(method):\n"
+        "import multiprocessing\n\nfrom demo.ground import Squares, fail\n\n\n"
+        "def squares(method):\n    import torch.utils.data  # takes seconds\n\n"
         "    loader = torch.utils.data.DataLoader(\n"
         "        Squares(), num_workers=1, multiprocessing_context=multiprocessing.get_context(method)\n    )\n"
         "    return [int(batch) for batch in loader]\n"
@@ -176,6 +177,9 @@ def test_refusals_end_the_command_with_status_2_and_one_line(
     assert told.startswith("error: ")
     assert "manifest.json: expected the manifest of a weights folder, found none; run `make train`" in told
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out").write_text("a file\n")
+    assert bundle.main(["--out", str(tmp_path / "out")]) == 2
+    assert "out/animal_reid.py: could not be written (File exists); name a folder with --out" in capsys.readouterr().err
 
 
 def test_workers_tracebacks_and_new_processes_find_the_rooms(tmp_path: Path) -> None:
@@ -344,24 +348,46 @@ def test_it_leaves_what_it_promises_and_nothing_else(
     assert {"torch", "timm", "pandas", "python"} <= set(told["versions"])
     assert {"check", "predict", "report"} <= set(told["seconds"])
     said = capsys.readouterr().out
-    assert "warning: no GPU: the networks alone need about" in said
+    assert "warning: no GPU: the networks alone need less than a minute on this processor" in said
     assert "28 answers to" in said
 
 
-def test_it_answers_as_the_package_does_and_in_parts_too(
+def test_it_answers_as_the_package_does(
     patterns: Path, patterns_weights: Path, run: Callable[..., int], tmp_path: Path
+) -> None:
+    assert run() == 0
+    weights = open_weights(patterns_weights)
+    expected = predict(read_catalogue(patterns), weights, weights.recipe).submission
+    assert (tmp_path / "working" / "submission.csv").read_text() == expected.to_csv(index=False, lineterminator="\n")
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [28]), (2, [16, 12]), (3, [16, 8, 4]), (9, [8, 8, 8, 4])])
+def test_the_parts_of_several_gpus_add_up_to_the_whole(
+    count: int, sizes: list[int], patterns: Path, patterns_weights: Path
 ) -> None:
     weights = open_weights(patterns_weights)
     recipe = replace(weights.recipe, batch_size=8)
     catalogue = read_catalogue(patterns)
-    whole = predict(catalogue, weights, recipe)
-    parts = entry.predict_on(["cpu", "cpu"], catalogue, weights, recipe)
+    parts = entry.divide(wanted_rows(catalogue), count, recipe.batch_size)
+    assert [len(part) for part in parts] == sizes
+    matches = pd.concat([predict(part, weights, recipe, remember=False).matches for part in parts], ignore_index=True)
     # words exactly, distances up to rounding: they are differences of squared norms
-    pd.testing.assert_frame_equal(parts.matches, whole.matches, rtol=1e-5, atol=1e-5)
-    assert parts.route == whole.route
-    assert run() == 0
-    expected = predict(catalogue, weights, weights.recipe).submission.to_csv(index=False, lineterminator="\n")
-    assert (tmp_path / "working" / "submission.csv").read_text() == expected
+    whole = predict(catalogue, weights, recipe, remember=False)
+    pd.testing.assert_frame_equal(matches, whole.matches, rtol=1e-5, atol=1e-5)
+
+
+def test_every_gpu_gets_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert entry._devices(None) == ["cpu"]
+    assert entry._devices(3) == ["cpu"] * 3
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert entry._devices(None) == ["cuda:0", "cuda:1"]
+    assert entry._devices(3) == ["cuda:0", "cuda:1", "cuda:0"]
+    chosen: list[str] = []
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    monkeypatch.setattr(entry, "predict", lambda *_, remember: "a prediction")
+    assert entry._predict_part("cuda:1", *[None] * 3) == "a prediction"  # type: ignore[arg-type, comparison-overlap]
+    assert chosen == ["cuda:1"]
 
 
 def test_bundle_and_package_agree_on_real_photographs(
@@ -371,10 +397,48 @@ def test_bundle_and_package_agree_on_real_photographs(
     assert cli.main(["train", str(reid_mini), "--out", str(weights), *tiny_settings, "--limit", "60"]) == 0
     assert cli.main(["predict", str(reid_mini), "--weights", str(weights), "--out", str(submission)]) == 0
     rehearse(bundle.write_bundle(tmp_path / "kernel"), reid_mini, weights, submission)
-    row = submission.read_bytes().splitlines()[1]
-    submission.write_bytes(submission.read_bytes().replace(row, row.split(b",")[0] + b",somebody"))
-    with pytest.raises(InputError, match=r"expected the submission .* to the byte, found another one"):
-        rehearse(tmp_path / "kernel" / bundle.NAME, reid_mini, weights, submission)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "words"),
+    [
+        ("Checks_0", 0, r"expected the submission .*own\.csv to the byte, found another one"),
+        ("nobody", 0, r"submission\.csv: .*Don't hand it in"),
+        ("new_individual", 3, r"it ended with status 3; what it said stands above\. Mend that, then run this again"),
+    ],
+)
+def test_a_rehearsal_that_goes_wrong_is_refused(
+    answer: str, status: int, words: str, patterns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.csv"
+    shutil.copy(patterns / "sample_submission.csv", own)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, sys\nprint('some words')\nfolder = pathlib.Path(sys.argv[sys.argv.index('--output') + 1])\n"
+        f"folder.mkdir()\ntext = {own.read_text().replace('new_individual', answer)!r}\n"
+        f"(folder / 'submission.csv').write_text(text)\nsys.exit({status})\n"
+    )
+    with pytest.raises(InputError, match=words):
+        rehearse(script, patterns, tmp_path, own)
+    assert capsys.readouterr().err == "  | some words\n" * (status > 0)
+
+
+def test_the_toy_stage_is_made_again_only_when_the_sources_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, ...]] = []
+    monkeypatch.setattr(rehearsal, "_reid", lambda *words: made.append(words))
+    monkeypatch.setattr(rehearsal, "ROOT", tmp_path / "checkout")
+    source = tmp_path / "checkout" / "src" / "reid" / "room.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("x = 1\n")
+    assert rehearsal.toy_stage(tmp_path) == (tmp_path / "data", tmp_path / "weights")
+    assert [words[0] for words in made] == ["toy", "train"]
+    rehearsal.toy_stage(tmp_path)
+    assert len(made) == 2
+    source.write_text("x = 2\n")
+    rehearsal.toy_stage(tmp_path)
+    assert len(made) == 4
 
 
 def test_other_weights_than_those_it_was_built_for_are_refused(
@@ -411,6 +475,25 @@ def test_damaged_weights_are_refused_before_the_first_photograph(
     assert "Dots.safetensors: expected a network written by this kit, but it can't be loaded with timm" in (
         capsys.readouterr().err
     )
+
+
+def test_a_call_that_cannot_end_well_is_refused_before_any_work(
+    run: Callable[..., int], kernel_input: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "working").write_text("a file\n")
+    assert run() == 2
+    told = capsys.readouterr()
+    assert "working: expected a folder that can be written, but it can't (File exists). Name another with" in told.err
+    assert "photographs:" not in told.out
+    (tmp_path / "working").unlink()
+    (kernel_input / "competitions" / "animal-clef-2025" / "sample_submission.csv").write_text('"image\nid"\n1\n')
+    assert run() == 2
+    assert re.fullmatch(
+        r"error: .*sample_submission\.csv: .* found image id; missing: image_id.*\n", capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit, match="2"):
+        run("--shards", 0)
+    assert "--shards: expected 1 or more, found 0" in capsys.readouterr().err
 
 
 def test_a_report_that_fails_does_not_cost_the_submission(
