@@ -7,8 +7,9 @@
 
 DATA is a folder with `solution.csv`. Every variant goes the way of `reid train`: photographs are held out, encoders
 trained, galleries enrolled, thresholds fitted on the database alone; then every query row is answered by the global
-embedding of its dataset. Two scores are given, the one at the fitted thresholds, and the one at the thresholds that
-would have been best in hindsight, which tells the embedding from the threshold.
+embedding of its dataset. Variants on a frozen trunk share its features, which are computed once. Two scores are given,
+the one at the fitted thresholds, and the one at the thresholds that would have been best in hindsight, which tells the
+embedding from the threshold.
 
 A row of `encoders.csv` is written as soon as it is measured; a run that was stopped goes on with what is missing, and
 measures anew what has other settings now. The trunk is EfficientNet-Lite0 from ImageNet, at 128 pixels unless the row
@@ -16,23 +17,29 @@ says otherwise, so that a processor can do it.
 """
 
 import argparse
+import functools
 import math
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from harness import machine
+from torch import Tensor
 
 from reid.calibration import PseudoQueries, sweep
 from reid.catalogue import Catalogue, read_catalogue
 from reid.embedding import embed_photographs, load_embedder
-from reid.gallery import calibrate, enroll, load_gallery
+from reid.gallery import Embeddings, Gallery, calibrate, enroll, load_gallery, save_gallery
+from reid.images import store_photographs
+from reid.inputs import Features
+from reid.networks import load_network, plan_network
 from reid.progress import say
 from reid.recipe import RECIPES, Recipe, override
 from reid.scoring import read_solution
-from reid.training import settle, train_networks
+from reid.training import Run, settle, train_encoder, train_networks
 from reid.trunks import describe_trunk
 from reid.weights import encoder_file, gallery_file
 
@@ -45,14 +52,54 @@ SHORT = ["epochs=12", "validate_every=4"]
 LIGHT = "light"
 """What single options are compared with: a frozen trunk and a trained head, in minutes."""
 
+SPECIES = "Holstein2025,LionData,NyalaData"
+
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "seed": ("seed", SHORT),
     "baseline": ("baseline", []),
-    "light": (LIGHT, []),
     "best": ("best", SHORT),
     "best, norms trained": ("best", [*SHORT, "freeze_norms=false"]),
-    "best, per dataset": ("best", [*SHORT, "shared=false"]),
-    "best, trunk_rate 0.3": ("best", [*SHORT, "trunk_rate=0.3"]),
+    "best, an encoder per dataset": ("best", [*SHORT, "shared=false"]),
+    "best, erasing": ("best", [*SHORT, "erasing=0.5"]),
+    "best, ema 0.98": ("best", [*SHORT, "ema=0.98"]),
+    LIGHT: (LIGHT, []),
+    "pooling: the trunk's own": (LIGHT, ["pooling=trunk"]),
+    "last stride 1": (LIGHT, ["last_stride=1"]),
+    "160 pixels": (LIGHT, ["image_size=160"]),
+    "192 pixels": (LIGHT, ["image_size=192"]),
+    "padded": (LIGHT, ["fit=pad"]),
+    "no neck": (LIGHT, ["neck=none"]),
+    "not normalised": (LIGHT, ["normalise=false", "soft_scale=1"]),
+    "embedding of 128": (LIGHT, ["embedding_size=128"]),
+    "embedding of 1024": (LIGHT, ["embedding_size=1024"]),
+    "hidden layer of 1024": (LIGHT, ["hidden_size=1024"]),
+    "triplet alone": (LIGHT, ["classification=none"]),
+    "classification alone": (LIGHT, ["triplet_weight=0"]),
+    "triplet before the neck": (LIGHT, ["triplet_before_neck=true", "soft_scale=1"]),
+    "hinge of 0.3": (LIGHT, ["soft_margin=false"]),
+    "softmax": (LIGHT, ["classification=softmax"]),
+    "softmax, smoothed": (LIGHT, ["classification=softmax", "label_smoothing=0.1"]),
+    "ArcFace, margin 0.3": (LIGHT, ["arcface_margin=0.3"]),
+    "three centres": (LIGHT, ["centres=3"]),
+    "easiest positives": (LIGHT, ["positives=easiest"]),
+    "positives by view": (LIGHT, ["positives_by_view=true"]),
+    "classes by view": (LIGHT, ["classes_by_view=true"]),
+    "copies are no positives": (LIGHT, ["copies_are_positives=false"]),
+    "balance 0.5": (LIGHT, ["balance=0.5"]),
+    "balance 0": (LIGHT, ["balance=0"]),
+    "one head for all datasets": (LIGHT, ["shared=true"]),
+    "one head, then tuned": (LIGHT, ["shared=true", "tune_epochs=20"]),
+    "no warm-up": (LIGHT, ["warmup=0"]),
+    "constant rate": (LIGHT, ["schedule=constant"]),
+    "ema 0.98": (LIGHT, ["ema=0.98"]),
+    "best epoch kept": (LIGHT, ["keep=best", "validate_every=5"]),
+    "four augmented views": (LIGHT, ["feature_views=4"]),
+    "four views, flips too": (LIGHT, ["feature_views=4", "augmentations=flip,rotation,jitter,crop,affine"]),
+    "four views, erasing": (LIGHT, ["feature_views=4", "erasing=0.5"]),
+    "soup of three": (LIGHT, ["soup=3"]),
+    "flips averaged": (LIGHT, ["flip_average=true"]),
+    "scales averaged": (LIGHT, ["scales=0.75,1,1.25"]),
+    "galleries mirrored": (LIGHT, [f"mirrored={SPECIES}"]),
 }
 
 
@@ -64,7 +111,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, required=True, help="the trunk's first weights")
     parser.add_argument("--seeds", type=int, default=3, help="how many; 3")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where encoders.csv goes; build/bench")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     if unknown := set(asked.names) - set(VARIANTS):
         parser.error(f"expected variants of {', '.join(VARIANTS)}; found {', '.join(sorted(unknown))}")
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -104,14 +151,15 @@ def measure(data: Path, recipe: Recipe, init: Path) -> pd.DataFrame:
     catalogue, solution = read_catalogue(data), read_solution(data / "solution.csv").set_index("image_id")
     recipe, started = settle(recipe, describe_trunk(recipe.trunk, init)), time.monotonic()
     datasets = list(catalogue.database.by_dataset())
+    looks_twice = recipe.flip_average or recipe.mirrored or recipe.scales != (1.0,)
+    way = by_photographs if recipe.trunk_rate or looks_twice else by_features
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
-        folder = Path(scratch)
-        train_networks(catalogue, recipe, folder, init)
-        enroll(catalogue, folder, datasets, recipe)
-        thresholds = {one.dataset: one for one in calibrate(catalogue, folder, datasets, recipe)}
-        answers = {name: answer(catalogue.query.of(name), name, folder, recipe, solution) for name in datasets}
+        vectors = way(catalogue, recipe, init, Path(scratch))
+        thresholds = {one.dataset: one for one in calibrate(catalogue, Path(scratch), datasets, recipe)}
+        galleries = {name: load_gallery(Path(scratch) / gallery_file(name)) for name in datasets}
     rows = []
-    for name, queries in answers.items():
+    for name in datasets:
+        queries = answer(catalogue.query.of(name), vectors[name], galleries[name], solution)
         steps = sweep(queries)
         chosen = steps.at(np.array([thresholds[name].value]))
         rows.append(
@@ -129,11 +177,71 @@ def measure(data: Path, recipe: Recipe, init: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def answer(queries: Catalogue, dataset: str, folder: Path, recipe: Recipe, solution: pd.DataFrame) -> PseudoQueries:
+def by_photographs(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) -> dict[str, Tensor]:
+    """Trains and enrols as `reid train` does; gives the queries' vectors by dataset."""
+    datasets = list(catalogue.database.by_dataset())
+    train_networks(catalogue, recipe, folder, init)
+    enroll(catalogue, folder, datasets, recipe)
+    vectors = {}
+    for name in datasets:
+        embedder = load_embedder(folder, encoder_file(name), recipe)
+        vectors[name], _ = embed_photographs(embedder, catalogue.query.of(name), recipe, f"asking for {name}")
+    return vectors
+
+
+def by_features(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) -> dict[str, Tensor]:
+    """The same for a frozen trunk, whose features are computed once for all variants that agree in them."""
+    seed = recipe.seed if recipe.feature_views else 0  # what is not augmented does not depend on it
+    frozen = (recipe.image_size, recipe.fit, recipe.last_stride, recipe.pooling, recipe.erasing, recipe.augmentations)
+    known, asked = features_of(catalogue.root, init, recipe.trunk, seed, recipe.feature_views, *frozen)
+    database = catalogue.database
+    trunk = describe_trunk(recipe.trunk, init)
+    readable = np.ones(len(database), dtype=bool)
+    run = Run(database, known.store, readable, recipe, trunk, init, folder, {recipe.image_size: known})
+    vectors = {}
+    for name in database.by_dataset():
+        train_encoder(encoder_file(name), run)
+        network = load_network(folder / encoder_file(name))
+        own = np.flatnonzero(database.table["dataset"] == name)
+        table = database.table.iloc[own]
+        embeddings = Embeddings(tuple(table["image_id"]), known.outputs(network, own))
+        save_gallery(folder / gallery_file(name), Gallery(embeddings, tuple(table["identity"])))
+        vectors[name] = asked.outputs(network, np.flatnonzero(catalogue.query.table["dataset"] == name))
+    return vectors
+
+
+@functools.lru_cache(maxsize=4)
+def features_of(
+    data: Path,
+    init: Path,
+    trunk: str,
+    seed: int,
+    views: int,
+    image_size: int,
+    fit: str,
+    last_stride: int,
+    pooling: str,
+    erasing: float,
+    augmentations: tuple[str, ...],
+) -> tuple[Features, Features]:
+    """A frozen trunk's features of the database and of the queries."""
+    catalogue, known = read_catalogue(data), describe_trunk(trunk, init)
+    recipe = override(RECIPES[LIGHT], SIZED)
+    recipe = replace(recipe, seed=seed, trunk=trunk, image_size=image_size, fit=fit, feature_views=views)
+    recipe = settle(replace(recipe, erasing=erasing, augmentations=augmentations), known)
+    plan = plan_network(known, image_size, last_stride=last_stride, pooling=pooling)
+    found = []
+    with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
+        for part, own in ((catalogue.database, recipe), (catalogue.query, replace(recipe, feature_views=0))):
+            features = Features(store_photographs(part, own, Path(scratch)), own, plan, init)
+            _ = features.vectors  # while the pixels are there
+            found.append(features)
+    return found[0], found[1]
+
+
+def answer(queries: Catalogue, vectors: Tensor, gallery: Gallery, solution: pd.DataFrame) -> PseudoQueries:
     """The nearest individual of each query of a dataset, beside the truth."""
-    embedder = load_embedder(folder, encoder_file(dataset), recipe)
-    vectors, _ = embed_photographs(embedder, queries, recipe, f"asking for {dataset}")
-    matches = load_gallery(folder / gallery_file(dataset)).nearest(vectors, queries.image_ids, dataset)
+    matches = gallery.nearest(vectors, queries.image_ids, "queries")
     truth = solution.loc[queries.image_ids]
     return PseudoQueries(
         distance=matches["distance"].to_numpy(),

@@ -59,6 +59,14 @@ def test_folding_changes_nothing_whatever_the_trunk(trunk: str) -> None:
         assert torch.allclose(_folded(network.trunk)(pixels), network.trunk(pixels), rtol=1e-3, atol=1e-4)
 
 
+def test_a_small_sibling_of_megadescriptor_embeds_at_another_size_than_its_own() -> None:
+    """Swin transformers, once traced, hold tables of five dimensions."""
+    plan = plan_network("swin_tiny_patch4_window7_224", 64, normalise=True)
+    network = build_network(plan, 0, "none")
+    embedder = Embedder(network, replace(FLOAT32, batch_size=5))
+    assert torch.allclose(embedder.embed(PHOTOGRAPHS), exactly(network, PHOTOGRAPHS), atol=1e-5)
+
+
 def test_batch_norms_are_folded_away() -> None:
     norms = [module for module in _folded(encoder().trunk).modules() if isinstance(module, nn.BatchNorm2d)]
     assert not norms

@@ -24,7 +24,7 @@ from reid import InputError
 from reid.catalogue import Catalogue
 from reid.files import sha256_of, write_bytes
 from reid.images import PIXELS, View, photograph_batches, views_of
-from reid.networks import Network, best_device, load_network
+from reid.networks import Network, best_device, channels_last, load_network
 from reid.progress import say
 from reid.recipe import Recipe
 from reid.trunks import takes_any_size
@@ -133,7 +133,8 @@ class Embedder:
         self.device = next(network.parameters()).device
         self.precision = precision_on(self.device, recipe.precision)
         self.fast = copy.deepcopy(network)
-        self.fast.trunk = _folded(self.fast.trunk).to(self.precision).to(memory_format=torch.channels_last)
+        self.fast.trunk = _folded(self.fast.trunk).to(self.precision)
+        channels_last(self.fast.trunk)
         few = max(1, AT_A_TIME // network.plan.image_size**2)
         self.at_a_time = recipe.batch_size if self.device.type == "cuda" else min(few, recipe.batch_size)
 

@@ -29,6 +29,7 @@ __all__ = [
     "NetworkPlan",
     "best_device",
     "build_network",
+    "channels_last",
     "load_network",
     "plan_network",
     "read_plan",
@@ -150,6 +151,16 @@ def _make_head(plan: NetworkPlan) -> nn.Module:
     return nn.Sequential(*hidden, nn.Linear(plan.hidden_size, plan.outputs))
 
 
+def channels_last(network: nn.Module) -> None:
+    """Lays the weights of convolutions out as processors and GPUs like them, in place.
+
+    `Module.to(memory_format=...)` would stop at the five-dimensional tables that a traced Swin transformer holds.
+    """
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+
+
 def best_device() -> torch.device:
     """The GPU when there is one, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -183,7 +194,8 @@ def build_network(plan: NetworkPlan, seed: int, init: Path | str) -> Network:
         network = Network(plan)
     if init != "none":
         load_first_weights(network.trunk, plan.trunk, init)
-    return network.to(memory_format=torch.channels_last)
+    channels_last(network)
+    return network
 
 
 def save_network(path: Path, network: Network) -> None:
@@ -212,7 +224,8 @@ def load_network(path: Path) -> Network:
     with _loading(path):
         network = Network(plan)
         network.load_state_dict(load_file(path))
-    return network.eval().to(memory_format=torch.channels_last)
+    channels_last(network)
+    return network.eval()
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from reid.trunks import Trunk, describe_trunk
 from reid.validation import describe_collapse, open_set_score, rank1_accuracy
 from reid.weights import CALIBRATION, MANIFEST, SPECIES, encoder_file, gallery_file
 
-__all__ = ["settle", "train_networks"]
+__all__ = ["Run", "settle", "train_encoder", "train_networks"]
 
 RUN_FOLDER = "training"
 RUN = "run.json"
@@ -186,7 +186,7 @@ def train_networks(
             elif file == SPECIES:
                 _fit(species_work(run), run)
             else:
-                _train_encoder(file, run)
+                train_encoder(file, run)
     return str(record["data"])
 
 
@@ -309,7 +309,7 @@ def species_work(run: Run) -> Work:
     )
 
 
-def _train_encoder(file: str, run: Run) -> None:
+def train_encoder(file: str, run: Run) -> None:
     """Trains one dataset's encoder, by the way of the shared one where the recipe wants that."""
     recipe, dataset = run.recipe, file.removesuffix(".safetensors")
     if not recipe.shared:
