@@ -39,9 +39,10 @@ from reid.networks import load_network, plan_network
 from reid.progress import say
 from reid.recipe import RECIPES, Recipe, override
 from reid.scoring import read_solution
-from reid.training import Run, settle, train_encoder, train_networks
+from reid.training import settle, train_encoder, train_networks
 from reid.trunks import describe_trunk
 from reid.weights import encoder_file, gallery_file
+from reid.work import Run
 
 SIZED = ["trunk=tf_efficientnet_lite0", "image_size=128", "species_epochs=0", "precision=float32"]
 """For a processor; the species classifier is not part of this table."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from reid import InputError, training
+from reid import InputError, training, work
 from reid.catalogue import read_catalogue
 from reid.networks import load_network
 from reid.recipe import Recipe, override
@@ -245,6 +245,18 @@ def test_each_dataset_may_go_on_alone_from_the_shared_encoder(
     assert not torch.equal(other["head.0.weight"], tuned["head.0.weight"])
 
 
+def test_a_shared_encoder_of_another_recipe_is_not_gone_on_with(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    """The shared encoder was finished, the first dataset's not yet written when the run was stopped."""
+    recipe, catalogue = override(tiny_recipe, ["shared=true"]), read_catalogue(patterns)
+    train_networks(catalogue, recipe, tmp_path / "w")
+    for file in NETWORKS:
+        (tmp_path / "w" / file).unlink()
+    with pytest.raises(InputError, match=r"recipe field epochs was 4, is 5"):
+        train_networks(catalogue, override(recipe, ["epochs=5"]), tmp_path / "w")
+
+
 def test_a_soup_is_the_mean_of_encoders_that_saw_other_batches(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -263,9 +275,9 @@ def test_the_best_epoch_is_kept_by_the_open_set_score(
     """Scores that rise and fall: the weights of the second validation are what is kept."""
     recipe, catalogue = override(tiny_recipe, ["epochs=6", "schedule=constant"]), read_catalogue(patterns)
     scores = iter([0.2, 0.7, 0.3] * 2)
-    monkeypatch.setattr(training, "open_set_score", lambda *_: next(scores))
+    monkeypatch.setattr(work, "open_set_score", lambda *_: next(scores))
     train_networks(catalogue, override(recipe, ["keep=best"]), tmp_path / "best")
-    monkeypatch.setattr(training, "open_set_score", lambda *_: None)
+    monkeypatch.setattr(work, "open_set_score", lambda *_: None)
     for epochs in (4, 6):
         train_networks(catalogue, override(recipe, [f"epochs={epochs}"]), tmp_path / f"{epochs}")
     for file in ("Checks.safetensors", "Dots.safetensors"):

@@ -1,0 +1,256 @@
+"""What the networks of a recipe are trained on and for: photographs, classes, losses, and how they are validated."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from reid import InputError
+from reid.calibration import hold_out
+from reid.catalogue import Catalogue
+from reid.images import PhotographStore
+from reid.inputs import Features, Photographs
+from reid.networks import Network, NetworkPlan, build_network, load_network, plan_network
+from reid.objective import EncoderObjective, Labels, SpeciesObjective, label_photographs
+from reid.progress import say
+from reid.recipe import SMALLEST, Recipe
+from reid.sampler import PKSampler, ShuffledSampler, TurnsSampler
+from reid.trunks import Trunk
+from reid.validation import open_set_score, rank1_accuracy
+from reid.weights import SPECIES
+
+__all__ = ["Run", "Validation", "Work", "check_individuals", "encoder_work", "species_work"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all networks of one call have in common.
+
+    Attributes:
+        database: the photographs to learn from.
+        store: their pixels.
+        readable: (N,) bool, which of them could be read.
+        recipe: settled.
+        trunk: what is known of the recipe's.
+        init: the trunk's first weights, as for `build_network`.
+        folder: the weights folder.
+        features: of a frozen trunk, by the image size; filled when they are first asked for.
+    """
+
+    database: Catalogue
+    store: PhotographStore
+    readable: np.ndarray
+    recipe: Recipe
+    trunk: Trunk
+    init: Path | str
+    folder: Path
+    features: dict[int, Features] = field(default_factory=dict)
+
+    def column(self, name: str) -> np.ndarray:
+        """(N,) str: the cells of a column of metadata.csv."""
+        return self.database.table[name].to_numpy(str)
+
+    def plan(self, image_size: int, **rest: Any) -> NetworkPlan:
+        """A plan on the recipe's trunk."""
+        stride, pooling = self.recipe.last_stride, self.recipe.pooling
+        plan = plan_network(self.trunk, image_size, last_stride=stride, pooling=pooling, **rest)
+        return replace(plan, interpolation=self.recipe.interpolation)
+
+    def inputs(self, plan: NetworkPlan) -> Photographs | Features:
+        """What a network learns from; networks on the same frozen trunk share its features."""
+        if self.recipe.trunk_rate:
+            return Photographs(self.store, self.recipe)
+        features = Features(self.store, self.recipe, plan, self.init)
+        return self.features.setdefault(plan.image_size, features)
+
+
+class Validation(NamedTuple):
+    """How well a network does on individuals that it does not learn from; NaN where there are none to ask for."""
+
+    accuracy: float
+    """The share of right classes, or of right nearest neighbours."""
+    score: float = math.nan
+    """The competition's, with some of the individuals new."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One network's training.
+
+    Attributes:
+        file: where it is written to, in the weights folder.
+        start: builds the network as it is before the first step.
+        objective: what it is trained to do.
+        inputs: what it learns from.
+        sampler: draws the batches of an epoch.
+        labels: of all photographs of the database.
+        validate: how well it does.
+        epochs: the limit.
+        validate_every: epochs between two validations.
+    """
+
+    file: str
+    start: Callable[[], Network]
+    objective: nn.Module
+    inputs: Photographs | Features
+    sampler: PKSampler | ShuffledSampler | TurnsSampler
+    labels: Labels
+    validate: Callable[[Network], Validation]
+    epochs: int
+    validate_every: int
+
+    @property
+    def name(self) -> str:
+        return Path(self.file).name.removesuffix(".safetensors")
+
+
+def species_work(run: Run) -> Work:
+    """Which dataset does a photograph belong to? Validated on individuals that the classifier has not learned from."""
+    recipe, datasets = run.recipe, run.column("dataset")
+    learn = run.readable.copy()
+    for dataset, part in run.database.by_dataset().items():
+        learn[datasets == dataset] &= ~hold_out(part, recipe).individuals
+    train_on, validate_on = np.flatnonzero(learn), np.flatnonzero(run.readable & ~learn)
+    classes, targets = np.unique(datasets, return_inverse=True)
+    plan = run.plan(
+        max(SMALLEST, recipe.image_size // recipe.species_shrink),
+        classes=tuple(classes.tolist()),
+        trained_on=tuple(run.column("image_id")[train_on].tolist()),
+    )
+    inputs = run.inputs(plan)
+
+    def validate(network: Network) -> Validation:
+        if not len(validate_on):
+            return Validation(math.nan)
+        logits = inputs.outputs(network, validate_on)
+        return Validation(float((logits.argmax(1).numpy() == targets[validate_on]).mean()))
+
+    return Work(
+        file=SPECIES,
+        start=lambda: build_network(plan, recipe.seed, run.init),
+        objective=SpeciesObjective(),
+        inputs=inputs,
+        sampler=ShuffledSampler(train_on, targets[train_on], recipe.species_batch, seed=recipe.seed),
+        labels=label_photographs(targets, run.column("identity"), run.column("orientation")),
+        validate=validate,
+        epochs=recipe.species_epochs,
+        validate_every=1,
+    )
+
+
+def encoder_work(file: str, datasets: list[str], run: Run, shared: Path | None = None, member: int = 0) -> Work:
+    """Who is it? Validated among individuals that the encoder has not learned from.
+
+    Args:
+        file: where the encoder is written to.
+        datasets: what it learns from.
+        run: the run.
+        shared: an encoder to go on from; None to start from the trunk's first weights.
+        member: of a soup; another member gets other batches and augmentations.
+    """
+    recipe, identities = run.recipe, run.column("identity")
+    splits = {dataset: _split(dataset, run) for dataset in datasets}
+    train_on = np.concatenate([own for own, _ in splits.values()])
+    targets, groups = _classes(run, train_on)
+    plan = run.plan(
+        recipe.image_size,
+        hidden_size=recipe.hidden_size,
+        embedding_size=recipe.embedding_size,
+        neck=recipe.neck == "bnneck",
+        normalise=recipe.normalise,
+        trained_on=tuple(run.column("image_id")[train_on].tolist()) if recipe.trains_encoders else (),
+    )
+    inputs = run.inputs(plan)
+    samplers = tuple(
+        PKSampler(
+            own,
+            identities[own],
+            recipe.individuals_per_batch,
+            recipe.photographs_per_individual,
+            seed=recipe.seed + 1000 * member,
+            balance=recipe.balance,
+        )
+        for own, _ in splits.values()
+    )
+
+    def validate(network: Network) -> Validation:
+        found = [_validate_on(own, run, inputs, network) for _, own in splits.values() if len(own)]
+        known = [np.array([value for value in column if value is not None]) for column in zip(*found, strict=True)]
+        means = [float(values.mean()) if len(values) else math.nan for values in known] or [math.nan]
+        return Validation(*means)
+
+    return Work(
+        file=file,
+        start=lambda: load_network(shared) if shared else build_network(plan, recipe.seed, run.init),
+        objective=EncoderObjective(recipe, plan.outputs, groups),
+        inputs=inputs,
+        sampler=samplers[0] if len(samplers) == 1 else TurnsSampler(samplers, seed=recipe.seed + 1000 * member),
+        labels=label_photographs(targets, identities, run.column("orientation")),
+        validate=validate,
+        epochs=(recipe.tune_epochs if shared else recipe.epochs) if recipe.trains_encoders else 0,
+        validate_every=recipe.validate_every,
+    )
+
+
+def _split(dataset: str, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """A dataset's photographs to learn from, and those of individuals to validate on."""
+    own = np.flatnonzero(run.column("dataset") == dataset)
+    readable = run.readable[own]
+    held_out = hold_out(run.database.of(dataset), run.recipe)
+    return own[readable & ~held_out.individuals & ~held_out.photographs], own[readable & held_out.individuals]
+
+
+def _classes(run: Run, train_on: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+    """The class of each photograph (N,), -1 where it is not learned from; and the dataset of each class (C,)."""
+    views = run.column("orientation") if run.recipe.classes_by_view else np.full(len(run.database), "")
+    cells = zip(run.column("dataset"), run.column("identity"), views, strict=True)
+    names = np.array(["\t".join(three) for three in cells])  # a tab sorts first: classes of one dataset stand together
+    classes, learned = np.unique(names[train_on], return_inverse=True)
+    targets = np.full(len(names), -1)
+    targets[train_on] = learned
+    datasets = np.unique([name.split("\t")[0] for name in classes], return_inverse=True)[1]
+    return targets, torch.from_numpy(datasets)
+
+
+def _validate_on(
+    places: np.ndarray, run: Run, inputs: Photographs | Features, network: Network
+) -> tuple[float | None, float | None]:
+    """Rank-1 accuracy and open-set score on photographs of one dataset."""
+    vectors, identities = inputs.outputs(network, places), run.column("identity")[places]
+    return (
+        rank1_accuracy(vectors, np.unique(identities, return_inverse=True)[1]),
+        open_set_score(vectors, identities.tolist(), run.column("day")[places].tolist(), run.recipe),
+    )
+
+
+def check_individuals(dataset: str, run: Run) -> None:
+    """Refuses what nothing can be learned from, and says where little can."""
+    recipe, database = run.recipe, run.database
+    if not recipe.trains_encoders:
+        return
+    train_on, _ = _split(dataset, run)
+    individuals, counts = np.unique(run.column("identity")[train_on], return_counts=True)
+    where = f"{database.root / 'metadata.csv'}: dataset {dataset}"
+    if len(individuals) < 2:
+        raise InputError(
+            f"{where}: an encoder needs two individuals to learn from, found "
+            f"{len(set(database.of(dataset).identities))}, of which {recipe.held_out_individuals:.0%} are held out. "
+            "Add photographs of others, or remove the dataset's rows"
+        )
+    if counts.max() == 1 and recipe.classification == "none" and not recipe.copies_are_positives:
+        raise InputError(
+            f"{where}: every individual that is learned from has one photograph, so that the triplet loss finds no "
+            "positive. Add photographs, or --set copies_are_positives=true or classification=softmax"
+        )
+    if counts.max() == 1:
+        say(f"warning: {dataset}: every individual that is learned from has one photograph; only copies are compared")
+    if len(individuals) < recipe.individuals_per_batch:
+        say(
+            f"{dataset}: {len(individuals)} individuals to learn from, fewer than the P = "
+            f"{recipe.individuals_per_batch} of a batch: every batch holds all of them"
+        )
