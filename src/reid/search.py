@@ -1,0 +1,123 @@
+"""Exact nearest neighbours by Euclidean distance, in blocks of bounded memory, on any device.
+
+One search serves embeddings and local descriptors. It runs in whatever number format is fast, finds a few neighbours
+more than are asked for, and computes the distances of those again from the vectors themselves: the result depends
+neither on the size of the blocks nor on the rows beside a query.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Nearest", "nearest"]
+
+BUDGET = 64_000_000
+"""Bytes of distances held at a time. 4,000 descriptors among 25,600 took 0.34, 0.31 and 0.35 s with 4, 16 and 64 MB
+on 2 cores; a GPU likes more."""
+
+SPARE = 4
+"""Neighbours that the search finds beyond those asked for, so that what a short number format or another order of
+summation swaps near the end of the list is put right when their distances are computed again."""
+
+CHUNK = 64
+"""Distances of which only the smallest is looked at first; the 6 smallest of 65,536, in 1,600 rows, took 0.05 instead
+of 0.24 s on 2 cores."""
+
+
+class Nearest(NamedTuple):
+    """The neighbours of some queries, the nearest first."""
+
+    rows: slice
+    """Which queries."""
+    distance: Tensor
+    """(q, C) float32, squared; inf where there is no neighbour left."""
+    place: Tensor
+    """(q, C) int64, rows of the gallery; 0 where there is none."""
+
+
+def nearest(
+    queries: Tensor,
+    gallery: Tensor,
+    count: int,
+    hidden: Tensor | None = None,
+    query_owner: Tensor | None = None,
+    gallery_owner: Tensor | None = None,
+    device: torch.device | None = None,
+    precision: torch.dtype = torch.float32,
+    budget: int = BUDGET,
+) -> Iterator[Nearest]:
+    """The exact nearest gallery rows of every query, block by block.
+
+    Args:
+        queries: (Q, D) float16 or float32.
+        gallery: (N, D) likewise; it may be mapped from a file, and is never copied as a whole.
+        count: how many neighbours; C is that, or N if that is fewer.
+        hidden: (q, n) bool, which owners in the gallery are not there for which owners of queries; None for none.
+        query_owner: (Q,) int64, ascending, the owner of each query, e.g. the photograph of a descriptor; None: each
+            query is its own.
+        gallery_owner: (N,) int64, likewise.
+        device: where to search; None for the processor.
+        precision: of the search; the distances of what it finds are computed again in float32.
+        budget: bytes of distances held at a time. The result does not depend on it.
+    """
+    device = device or torch.device("cpu")
+    wide = min(count + SPARE, len(gallery))
+    if not wide:
+        return
+    query_owner = torch.arange(len(queries)) if query_owner is None else query_owner
+    gallery_owner = torch.arange(len(gallery)) if gallery_owner is None else gallery_owner
+    tall = max(1, math.isqrt(budget // (8 * precision.itemsize)))  # blocks of the gallery are 8 times as long
+    halves = torch.cat([part.float().pow(2).sum(1) for part in torch.split(gallery, 8 * tall)]).to(device) / 2  # (N,)
+    for start in range(0, len(queries), tall):
+        rows = slice(start, min(start + tall, len(queries)))
+        block = queries[rows].to(device)
+        closeness = torch.full((len(block), wide), -torch.inf, dtype=precision, device=device)
+        place = torch.zeros((len(block), wide), dtype=torch.long, device=device)
+        for left in range(0, len(gallery), 8 * tall):
+            part = gallery[left : left + 8 * tall].to(device, precision)
+            # |q - g|^2 = |q|^2 - 2 (qg - |g|^2 / 2), and |q|^2 is the same for all of a query's neighbours
+            found = torch.addmm(-halves[left : left + len(part)].to(precision), block.to(precision), part.T)  # (q, b)
+            if hidden is not None:
+                _hide(found, hidden, query_owner[rows], gallery_owner[left : left + len(part)])
+            values, places = _largest(found, min(wide, len(part)))
+            closeness, order = torch.cat([closeness, values], 1).topk(wide)
+            place = torch.cat([place, places + left], 1).gather(1, order)
+        yield _exact(rows, block, gallery, closeness, place, min(count, wide))
+
+
+def _exact(rows: slice, block: Tensor, gallery: Tensor, closeness: Tensor, place: Tensor, count: int) -> Nearest:
+    """The neighbours in the order of their distances as the vectors themselves have them."""
+    columns = [
+        (gallery[column].to(block.device).float() - block.float()).pow(2).sum(1) for column in place.cpu().T
+    ]  # one neighbour at a time: all of them would be as large as many blocks
+    distance = torch.stack(columns, 1).masked_fill(closeness == -torch.inf, torch.inf)
+    distance, order = distance.topk(count, largest=False)
+    place = place.gather(1, order).masked_fill(distance == torch.inf, 0)
+    return Nearest(rows, distance.cpu(), place.cpu())
+
+
+def _hide(found: Tensor, hidden: Tensor, query_owner: Tensor, gallery_owner: Tensor) -> None:
+    """Takes what is hidden out of the block (q, b), owner by owner."""
+    owners, counts = torch.unique_consecutive(query_owner, return_counts=True)
+    for owner, part in zip(owners.tolist(), torch.split(found, counts.tolist()), strict=True):
+        columns = hidden[owner][gallery_owner].nonzero().flatten()
+        part.index_fill_(1, columns.to(found.device), -torch.inf)
+
+
+def _largest(found: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest of every row and where they are: the row's chunks with the largest maxima hold them."""
+    rows, columns = found.shape
+    chunks = columns // CHUNK
+    if chunks <= count:
+        values, places = found.topk(count)
+        return values, places
+    body = found[:, : chunks * CHUNK].view(rows, chunks, CHUNK)
+    leading = body.amax(2).topk(count).indices  # (q, count)
+    inside = body.gather(1, leading[:, :, None].expand(-1, -1, CHUNK)).flatten(1)
+    where = (leading[:, :, None] * CHUNK + torch.arange(CHUNK, device=found.device)).flatten(1)
+    tail = torch.arange(chunks * CHUNK, columns, device=found.device).expand(rows, -1)
+    values, places = torch.cat([inside, found[:, chunks * CHUNK :]], 1).topk(count)
+    return values, torch.cat([where, tail], 1).gather(1, places)

@@ -1,0 +1,139 @@
+"""Scorers: what they read from JSON equals what scikit-learn says, and each learns what there is to learn."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from reid import fusion
+from reid.fusion import SCORERS, Pairs, Scorer, best_pairs, cross_fitted, fit_scorer, scorers_for
+
+
+def some_pairs(seed: int, queries: int = 60, others: int = 8, help_of_local: float = 1.0) -> tuple[Pairs, np.ndarray]:
+    """Each query beside its own individual (the first) and others; both cues say something, each with its own noise."""
+    rng = np.random.default_rng(seed)
+    query = np.repeat(np.arange(queries), others + 1)
+    right = np.tile(np.arange(others + 1) == 0, queries)
+    count = len(query)
+    features = {
+        "distance": 2 + rng.normal(size=count) * 0.5 - right,
+        "cohort": rng.normal(size=count) - right,
+        "local": np.maximum(0, rng.gamma(2, size=count) + 4 * help_of_local * right),
+        "inliers": rng.poisson(4 + 6 * help_of_local * right).astype(float),
+        "focused": np.maximum(0, rng.gamma(2, size=count) + 4 * help_of_local * right),
+        "focused_inliers": rng.poisson(4 + 6 * help_of_local * right).astype(float),
+        "photographs": rng.integers(1, 9, count).astype(float),
+        "same side": rng.integers(0, 2, count).astype(float),
+        "other side": np.zeros(count),
+    }
+    return Pairs(query, rng.integers(0, 30, count), np.arange(count), features), right
+
+
+def stored(scorer: Scorer) -> Scorer:
+    """The scorer as `calibration.json` gives it back."""
+    return Scorer(**json.loads(json.dumps(asdict(scorer))))
+
+
+@pytest.mark.parametrize("kind", SCORERS)
+def test_a_scorer_says_the_same_after_json(kind: str) -> None:
+    pairs, right = some_pairs(0)
+    scorer = fit_scorer(kind, pairs, right, np.ones(len(right)), seed=0)
+    assert np.array_equal(stored(scorer).doubts(pairs), scorer.doubts(pairs))
+
+
+@pytest.mark.parametrize("kind", SCORERS)
+def test_right_pairs_are_doubted_less(kind: str) -> None:
+    pairs, right = some_pairs(1)
+    doubts = fit_scorer(kind, *some_pairs(0), np.ones(len(right)), seed=0).doubts(pairs)
+    assert np.isfinite(doubts).all()
+    assert np.median(doubts[right]) < np.quantile(doubts[~right], 0.25)
+
+
+def test_logistic_regression_equals_scikit_learns() -> None:
+    pairs, right = some_pairs(0)
+    weight = np.random.default_rng(1).uniform(0.5, 2, len(right))
+    columns = fusion._columns(pairs)
+    scaled = (columns - columns.mean(0)) / np.where(columns.std(0) < 1e-9, 1, columns.std(0))
+    model = LogisticRegression(max_iter=1000).fit(scaled, right, sample_weight=weight)
+    doubts = fit_scorer("logistic", pairs, right, weight, seed=0).doubts(pairs)
+    assert doubts == pytest.approx(model.predict_proba(scaled)[:, 0], abs=1e-9)
+
+
+def test_boosted_trees_equal_scikit_learns() -> None:
+    pairs, right = some_pairs(0)
+    weight = np.random.default_rng(1).uniform(0.5, 2, len(right))
+    columns = fusion._columns(pairs)
+    model = GradientBoostingClassifier(
+        n_estimators=60, max_depth=3, learning_rate=0.1, subsample=0.7, min_samples_leaf=20, random_state=7
+    ).fit(columns, right, sample_weight=weight)
+    doubts = fit_scorer("boosted", pairs, right, weight, seed=7).doubts(pairs)
+    assert doubts == pytest.approx(model.predict_proba(columns)[:, 0], abs=1e-9)
+
+
+def test_the_curve_of_a_cue_never_turns_and_tells_any_two_values_apart() -> None:
+    rng = np.random.default_rng(0)
+    cue = rng.normal(size=200)
+    right = rng.random(200) < 1 / (1 + np.exp(-2 * cue))
+    for more in (True, False):
+        curve = fusion._fit_curve(cue if more else -cue, right, np.ones(200), more)
+        places = np.linspace(cue.min(), cue.max(), 400)
+        heights = fusion._read_curve(curve, places if more else -places)
+        assert (np.diff(heights) > 0).all()
+        assert heights.min() >= -0.01
+        assert heights.max() <= 1.01
+
+
+def test_a_curve_meets_the_shares_that_were_seen() -> None:
+    cue = np.repeat([1.0, 2.0, 3.0], 100)
+    right = np.concatenate([np.arange(100) < share for share in (10, 40, 90)])
+    curve = fusion._fit_curve(cue, right, np.ones(300), more=True)
+    assert fusion._read_curve(curve, np.array([1.0, 2.0, 3.0])) == pytest.approx([0.1, 0.4, 0.9], abs=0.01)
+
+
+def test_the_mean_leaves_out_a_cue_that_says_nothing() -> None:
+    pairs, right = some_pairs(0, queries=200, help_of_local=0)
+    shares = {cue: share for cue, (share, _) in fit_scorer("mean", pairs, right, np.ones(len(right)), 0).fitted.items()}
+    assert shares["distance"] == max(shares.values()) >= 0.75
+
+
+def test_cross_fitted_doubts_come_from_others() -> None:
+    pairs, right = some_pairs(0, queries=25)
+    group = np.array([f"animal {number % 5}" for number in pairs.query])
+    weight = np.ones(len(right))
+    doubts = cross_fitted("logistic", pairs, right, weight, group, seed=0)
+    for animal in np.unique(group):  # five individuals, five folds
+        rest = group != animal
+        scorer = fit_scorer("logistic", pairs.of(rest), right[rest], weight[rest], seed=0)
+        assert np.array_equal(doubts[~rest], scorer.doubts(pairs.of(~rest)))
+
+
+def test_the_best_pair_and_the_runner_up_equal_the_slow_twin() -> None:
+    rng = np.random.default_rng(0)
+    query = np.sort(rng.integers(0, 12, 40))
+    doubts = rng.integers(0, 5, 40) / 4  # with ties, of which the first wins
+    first, second = best_pairs(query, doubts, 14)
+    for number in range(14):
+        own = sorted(np.flatnonzero(query == number), key=lambda place: (doubts[place], place))
+        assert [first[number], second[number]] == [*own[:2], -1, -1][:2]
+
+
+def test_only_scorers_that_the_cues_can_feed_compete_the_simplest_first() -> None:
+    assert scorers_for(SCORERS, ("distance",)) == ["distance"]
+    assert scorers_for(SCORERS, ("local", "inliers")) == ["local", "inliers", "mean", "logistic", "boosted"]
+    assert scorers_for(("boosted", "mean", "distance"), ("distance", "local")) == ["distance", "mean", "boosted"]
+
+
+def test_a_margin_is_to_the_best_other_individual() -> None:
+    query = np.array([0, 0, 0, 1])
+    ahead = np.array([5.0, 2.0, 1.0, 3.0]) - fusion._best_other(query, np.array([5.0, 2.0, 1.0, 3.0]))
+    assert ahead.tolist() == [3, -3, -4, 0]
+
+
+def test_scaled_distances_leave_the_other_features_alone() -> None:
+    pairs, _ = some_pairs(0)
+    scaled = pairs.scaled(4)
+    assert np.array_equal(scaled.features["distance"] * 4, pairs.features["distance"])
+    assert scaled.features["local"] is pairs.features["local"]
