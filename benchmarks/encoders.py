@@ -26,17 +26,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from harness import machine
 from torch import Tensor
 
-from reid.calibration import PseudoQueries, sweep
+from reid.calibration import Calibration, sweep
 from reid.catalogue import Catalogue, read_catalogue
-from reid.embedding import embed_photographs, load_embedder
-from reid.gallery import Embeddings, Gallery, calibrate, enroll, load_gallery, save_gallery
+from reid.gallery import Embeddings, Gallery, enroll, load_gallery, save_gallery
 from reid.images import store_photographs
 from reid.inputs import Features
+from reid.looking import look_at, open_eyes
+from reid.matching import calibrate, match
 from reid.networks import load_network, plan_network
 from reid.progress import say
+from reid.questions import PseudoQueries
 from reid.recipe import RECIPES, Recipe, override
 from reid.scoring import read_solution
 from reid.training import settle, train_encoder, train_networks
@@ -156,19 +159,20 @@ def measure(data: Path, recipe: Recipe, init: Path) -> pd.DataFrame:
     way = by_photographs if recipe.trunk_rate or looks_twice else by_features
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
         vectors = way(catalogue, recipe, init, Path(scratch))
-        thresholds = {one.dataset: one for one in calibrate(catalogue, Path(scratch), datasets, recipe)}
+        calibrations = calibrate(catalogue, Path(scratch), datasets, recipe)
         galleries = {name: load_gallery(Path(scratch) / gallery_file(name)) for name in datasets}
     rows = []
     for name in datasets:
-        queries = answer(catalogue.query.of(name), vectors[name], galleries[name], solution)
+        threshold = calibrations[name].threshold
+        queries = answer(catalogue.query.of(name), vectors[name], galleries[name], calibrations[name], recipe, solution)
         steps = sweep(queries)
-        chosen = steps.at(np.array([thresholds[name].value]))
+        chosen = steps.at(np.array([threshold.value]))
         rows.append(
             {
                 "dataset": name,
                 "fitted": math.sqrt(chosen.baks[0] * chosen.baus[0]),
                 "hindsight": float(np.sqrt(steps.baks * steps.baus).max()),
-                "expected": thresholds[name].score,
+                "expected": threshold.score,
                 "baks": chosen.baks[0],
                 "baus": chosen.baus[0],
                 "rank1": queries.right[~queries.new].mean(),
@@ -185,8 +189,9 @@ def by_photographs(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Pat
     enroll(catalogue, folder, datasets, recipe)
     vectors = {}
     for name in datasets:
-        embedder = load_embedder(folder, encoder_file(name), recipe)
-        vectors[name], _ = embed_photographs(embedder, catalogue.query.of(name), recipe, f"asking for {name}")
+        eyes = open_eyes(folder, [name], False, recipe)
+        looks = look_at(catalogue.query.of(name), eyes, "column", recipe, f"asking for {name}")
+        vectors[name] = torch.stack([look.vector for look in looks])
     return vectors
 
 
@@ -240,9 +245,17 @@ def features_of(
     return found[0], found[1]
 
 
-def answer(queries: Catalogue, vectors: Tensor, gallery: Gallery, solution: pd.DataFrame) -> PseudoQueries:
+def answer(
+    queries: Catalogue,
+    vectors: Tensor,
+    gallery: Gallery,
+    calibration: Calibration,
+    recipe: Recipe,
+    solution: pd.DataFrame,
+) -> PseudoQueries:
     """The nearest individual of each query of a dataset, beside the truth."""
-    matches = gallery.nearest(vectors, queries.image_ids, "queries")
+    asked = Embeddings(tuple(queries.image_ids), vectors)
+    matches = match(asked, gallery, calibration.threshold.dataset, calibration, recipe)
     truth = solution.loc[queries.image_ids]
     return PseudoQueries(
         distance=matches["distance"].to_numpy(),

@@ -37,10 +37,11 @@ from reid import InputError, __version__
 from reid.catalogue import Catalogue, read_catalogue, wanted_rows
 from reid.embedding import load_embedder
 from reid.files import sha256_of, write_bytes, write_json
-from reid.gallery import load_gallery, load_thresholds
+from reid.gallery import load_gallery
+from reid.matching import load_calibrations
 from reid.progress import say, stage
 from reid.recipe import Recipe
-from reid.submission import Prediction, explain, predict, write_submission
+from reid.submission import Prediction, drifts_of, explain, predict, write_submission
 from reid.weights import MANIFEST, Weights, encoder_file, gallery_file, open_weights
 
 __all__ = ["divide", "find_data", "find_weights", "main", "predict_on"]
@@ -107,7 +108,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
         say(f"weights: {weights_folder}")
         manifest_hash = _check_weights(weights_folder, script)
         weights = open_weights(weights_folder)
-        load_thresholds(weights)
+        load_calibrations(weights)
         for dataset in weights.datasets:
             load_gallery(weights.folder / gallery_file(dataset))
         catalogue = read_catalogue(data)
@@ -292,8 +293,7 @@ def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
 def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
     """The prediction, with the queries divided among processes.
 
-    Every photograph gets the embedding that it gets in one process, since an embedding does not depend on the
-    photographs beside it; distances may differ in their last bit, because fewer queries are compared at a time.
+    A photograph's vector and distances do not depend on the photographs beside it, so neither does its answer.
 
     Args:
         devices: "cuda:0" and so on, or "cpu", one per process.
@@ -309,7 +309,7 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
         waiting = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]
         predictions = [one.result() for one in waiting]
     matches = pd.concat([prediction.matches for prediction in predictions], ignore_index=True)
-    return Prediction(matches, predictions[0].route)
+    return Prediction(matches, predictions[0].route, drifts_of(matches, load_calibrations(weights)))
 
 
 def divide(queries: Catalogue, count: int, batch_size: int) -> list[Catalogue]:

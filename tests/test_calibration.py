@@ -1,15 +1,17 @@
-"""The exact sweep against a slow twin, and that pseudo-queries never leak."""
+"""The exact sweep against a slow twin, and scorers and thresholds on contests whose outcome is known."""
 
-from pathlib import Path
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from reid import NEW_INDIVIDUAL
-from reid.calibration import HeldOut, PseudoQueries, fit_threshold, hold_out, pseudo_queries, sweep
-from reid.catalogue import COLUMNS, Catalogue
-from reid.recipe import RECIPES, override
+from reid import NEW_INDIVIDUAL, calibration
+from reid.calibration import Calibration, calibration_from, drift, fit_calibrations, sweep
+from reid.fusion import Pairs
+from reid.questions import PseudoQueries, Questions
+from reid.recipe import RECIPES, Recipe, override
 from reid.scoring import score_submission
 
 RECIPE = override(RECIPES["toy"], ["calibration_splits=20"])
@@ -50,123 +52,186 @@ def test_the_sweep_equals_scoring_at_every_threshold(seed: int) -> None:
         assert (told.baks[place], told.baus[place], told.share_new[place]) == pytest.approx(expected, abs=1e-12)
 
 
-def database(rows: list[tuple[str, str]]) -> Catalogue:
-    """A catalogue of (identity, day) rows."""
-    table = pd.DataFrame("", index=range(len(rows)), columns=[*COLUMNS, "day"])
-    table["image_id"] = [str(place) for place in range(len(rows))]
-    table["identity"], table["day"] = zip(*rows, strict=True)
-    table["split"] = "database"
-    return Catalogue(Path(), table)
+def test_an_individual_that_counts_twice_is_as_good_as_two_of_it() -> None:
+    queries = random_queries(3)
+    times = np.array([hash_of % 3 for hash_of in (int(name[-1]) for name in queries.individual)])
+    copies = [queries.of(np.flatnonzero(times > copy)) for copy in range(2)]
+    twice = PseudoQueries(
+        distance=np.concatenate([copy.distance for copy in copies]),
+        right=np.concatenate([copy.right for copy in copies]),
+        individual=np.concatenate([np.char.add(f"{number} ", copy.individual) for number, copy in enumerate(copies)]),
+        new=np.concatenate([copy.new for copy in copies]),
+    )
+    places = np.linspace(0, 3, 50)
+    for weighted, copied in zip(sweep(queries, times).at(places), sweep(twice).at(places), strict=True):
+        assert weighted == pytest.approx(copied, abs=1e-12)
 
 
-def test_hold_out_leaves_two_photographs_and_takes_whole_individuals() -> None:
-    rows = [(f"animal {n}", "") for n in range(20) for _ in range(1 + n % 5)]
-    held_out = hold_out(database(rows), RECIPE)
-    labels = np.array([identity for identity, _ in rows])
-    taken = set(labels[held_out.individuals])
-    assert len(taken) == 4  # a fifth of 20
-    assert not any(held_out.individuals[labels == other].any() for other in set(labels) - taken)
-    learned = ~held_out.individuals & ~held_out.photographs
-    for other in set(labels) - taken:
-        lost = (held_out.photographs & (labels == other)).sum()
-        assert lost <= 1
-        if lost:
-            assert (learned & (labels == other)).sum() >= 2
-    assert held_out.photographs.any()
-    assert not (held_out.photographs & held_out.individuals).any()
+def contest(
+    seed: int = 0, individuals: int = 20, apart: float = 3.0, shuffled: bool = False, local: float | None = None
+) -> Questions:
+    """Every individual is asked for three times as known and three times as new, beside eight others.
 
-
-def test_hold_out_takes_the_last_day_where_there_are_days() -> None:
-    rows = [(f"animal {n}", day) for n in range(10) for day in ("2020-01-01", "2020-01-01", "2021-05-05", "2021-05-05")]
-    held_out = hold_out(database(rows), RECIPE)
-    days = np.array([day for _, day in rows])
-    assert set(days[held_out.photographs]) == {"2021-05-05"}
-    assert held_out.photographs.sum() == 2 * 4  # both photographs of the day, of half of the eight others
-
-
-UNSEEN = ["animal 00", "animal 01", "animal 02", "animal 03"]
-
-
-def contest(seed: int = 0, individuals: int = 12, photographs: int = 4, spread: float = 0.3, days: bool = False):
-    """Points around one centre per individual: who is near is the same animal."""
+    A right pair has a distance around 1, a wrong one `apart` more; `local` votes stand out by that much on right pairs.
+    """
     rng = np.random.default_rng(seed)
-    labels = np.repeat([f"animal {n:02d}" for n in range(individuals)], photographs)
-    centres = np.repeat(rng.normal(size=(individuals, 8)), photographs, axis=0)
-    vectors = centres + rng.normal(size=centres.shape) * spread
-    held = HeldOut(individuals=np.isin(labels, UNSEEN), photographs=np.zeros(len(labels), bool))
-    held.photographs[np.arange(photographs * 4, len(labels), photographs)] = True
-    asked = np.flatnonzero(held.individuals | held.photographs)
-    distances = np.linalg.norm(vectors[asked][:, None] - vectors[None], axis=2)
-    when = np.array(["2020-01-01" if place % photographs < 2 else "2021-01-01" for place in range(len(labels))])
-    return distances, asked, labels, when if days else np.full(len(labels), ""), held
+    individual = np.repeat([f"animal {number:02d}" for number in range(individuals)], 6)
+    new = np.tile([False] * 3 + [True] * 3, individuals)
+    query = np.repeat(np.arange(len(new)), 9)
+    right = np.tile(np.arange(9) == 0, len(new)) & ~new[query]
+    looks_right = rng.permutation(right) if shuffled else right
+    features = {"distance": np.abs(1 + 0.3 * rng.normal(size=len(query)) + apart * ~looks_right)}
+    if local is not None:
+        features["local"] = rng.gamma(2, size=len(query)) + local * looks_right
+        features["inliers"] = rng.poisson(3, len(query)).astype(float)
+    features |= {name: np.ones(len(query)) for name in ("photographs", "same side", "other side")}
+    pairs = Pairs(query, np.tile(np.arange(9), len(new)), np.tile(np.arange(9), len(new)), features)
+    return Questions(individual, new, pairs, right)
 
 
-def test_new_pseudo_queries_have_no_photograph_in_the_gallery_and_known_ones_have() -> None:
-    distances, asked, labels, days, held = contest()
-    for queries in pseudo_queries(distances, asked, labels, days, held, RECIPE):
-        assert not queries.right[queries.new].any()  # nobody can be right about an animal that is not there
-        assert set(queries.individual[queries.new]) & set(queries.individual[~queries.new]) == set()
-        assert set(queries.individual[queries.new]) <= set(UNSEEN)
-        assert queries.distance.min() > 0  # never compared with itself
-        assert np.isfinite(queries.distance).all()
+def fit(questions: Questions, recipe: Recipe = RECIPE) -> Calibration:
+    return fit_calibrations({"x": questions}, recipe)["x"]
 
 
-def test_a_known_pseudo_query_never_meets_its_own_day() -> None:
-    distances, asked, labels, days, held = contest(days=True)
-    same_day = (labels[asked][:, None] == labels[None]) & (days[asked][:, None] == days[None])
-    marked = np.where(same_day, -1.0, distances)  # whoever looks at a forbidden pair finds it nearest
-    for queries in pseudo_queries(marked, asked, labels, days, held, RECIPE):
-        assert (queries.distance > 0).all()
-
-
-def test_the_fitted_threshold_separates_clusters_and_expects_it() -> None:
-    distances, asked, labels, days, held = contest(spread=0.05)
-    threshold = fit_threshold("x", distances, asked, labels, days, held, RECIPE)
-    within = distances[(labels[asked][:, None] == labels[None])].max()
-    across = distances[(labels[asked][:, None] != labels[None])].min()
-    assert within < threshold.value < across
-    assert threshold.score == pytest.approx(1.0)
+def test_the_fitted_threshold_separates_and_expects_it() -> None:
+    questions = contest()
+    threshold = fit(questions).threshold
+    distances = questions.pairs.features["distance"]
+    assert distances[questions.right].max() <= threshold.value <= distances[~questions.right].min()
     assert threshold.plateau[0] < threshold.value < threshold.plateau[1]
-    assert threshold.note == ""
+    assert threshold.score == pytest.approx(1, abs=0.02)
+    assert threshold.interval is not None
+    assert threshold.interval[0] <= threshold.score <= threshold.interval[1]
+    assert (threshold.known, threshold.new, threshold.note) == (20, 20, "")
 
 
-def test_shuffled_labels_are_expected_to_score_badly() -> None:
-    distances, asked, labels, days, held = contest(spread=0.05)
-    shuffled = np.random.default_rng(1).permutation(labels)
-    held = HeldOut(np.isin(shuffled, UNSEEN), np.zeros(len(labels), bool))
-    asked = np.flatnonzero(held.individuals)
-    vectors = np.random.default_rng(2).normal(size=(len(labels), 8))
-    distances = np.linalg.norm(vectors[asked][:, None] - vectors[None], axis=2)
-    threshold = fit_threshold("x", distances, asked, shuffled, days, held, RECIPE)
-    assert threshold.score is not None
-    assert threshold.score < 0.5
+def test_nothing_is_expected_of_shuffled_pairs() -> None:
+    """A ninth of the known queries is right by luck, and what is named by luck is lost among the new."""
+    for scorers in ("distance", "distance,local,mean,logistic,boosted"):
+        recipe = override(RECIPES["toy"], ["cues=encoder,local", f"scorers={scorers}", "calibration_splits=20"])
+        threshold = fit(contest(shuffled=True, local=2), recipe).threshold
+        assert threshold.score is not None
+        assert threshold.score < 0.35
 
 
-def test_the_threshold_is_the_best_of_all_on_its_own_pseudo_queries() -> None:
-    distances, asked, labels, days, held = contest(spread=0.8, seed=4)
-    threshold = fit_threshold("x", distances, asked, labels, days, held, RECIPE)
-    splits = list(pseudo_queries(distances, asked, labels, days, held, RECIPE))
+def test_the_threshold_is_the_best_of_all_on_its_own_splits() -> None:
+    questions = contest(apart=0.5, seed=4)
+    threshold = fit(questions).threshold
+    unit = calibration._unit(questions)
+    answered = questions.answered(questions.pairs.features["distance"])
+    splits = list(calibration._splits(calibration._scaled(questions, unit), RECIPE))
 
     def mean_score(value: float) -> float:
-        return float(np.mean([np.sqrt(slow_score(split, value)[0] * slow_score(split, value)[1]) for split in splits]))
+        won = [sweep(answered, split.times).at(np.array([value])) for split in splits]
+        return float(np.mean([np.sqrt(one.baks[0] * one.baus[0]) for one in won]))
 
-    grid = np.linspace(0, distances.max(), 150)
-    assert threshold.score == pytest.approx(mean_score(threshold.value), abs=1e-9)
-    assert mean_score(threshold.value) >= max(map(mean_score, grid)) - 0.005 - 1e-9  # within the plateau's tolerance
+    grid = np.linspace(0, questions.pairs.features["distance"].max(), 300)
+    assert mean_score(threshold.value) >= max(map(mean_score, grid)) - calibration.PLATEAU - 1e-9
+
+
+def test_the_expected_score_is_not_learned_from_its_own_individuals() -> None:
+    """On pairs without any sense a threshold fitted on 12 individuals still finds luck in them, but not in others."""
+    scores = []
+    for seed in range(6):
+        questions = contest(apart=0, seed=seed, individuals=12)
+        answered = questions.answered(questions.pairs.features["distance"])
+        own = sweep(answered)
+        scores.append((fit(questions).threshold.score, np.sqrt(own.baks * own.baus).max()))
+    expected, in_hindsight = np.mean(scores, axis=0)
+    assert expected < in_hindsight - 0.01
+
+
+def test_splits_draw_who_plays_and_keep_the_rest_apart() -> None:
+    questions = contest()
+    shares = []
+    for split in calibration._splits(questions, override(RECIPE, ["new_share=0.25"])):
+        for row in range(len(questions.new)):
+            own = questions.individual == questions.individual[row]
+            assert not (split.times[row] and split.left_over[own].any())
+            if split.times[row]:  # one role at a time
+                assert not split.times[own & (questions.new != questions.new[row])].any()
+        playing = (split.times > 0) | split.left_over
+        shares.append(len(np.unique(questions.individual[playing & questions.new])) / 20)
+    assert np.allclose(shares, 0.25)
+
+
+RICH = override(
+    RECIPES["toy"],
+    ["cues=encoder,local", "scorers=distance,local,inliers,mean,logistic,boosted", "calibration_splits=20"],
+)
+
+
+def test_a_cue_that_says_all_is_chosen_and_the_simplest_scorer_of_equals() -> None:
+    assert fit(contest(local=0), RICH).scorer.kind == "distance"
+    assert fit(contest(apart=0, local=30), RICH).scorer.kind == "local"
+
+
+def test_two_weak_cues_are_fused_and_that_is_expected_to_win() -> None:
+    calibrated = fit(contest(apart=0.45, local=3, individuals=40), RICH)
+    assert calibrated.scorer.kind in ("mean", "logistic", "boosted")
+    alone = max(calibrated.contenders["distance"], calibrated.contenders["local"])
+    assert calibrated.contenders[calibrated.scorer.kind] > alone + 0.03
+    assert calibrated.threshold.score == pytest.approx(calibrated.contenders[calibrated.scorer.kind])
+
+
+def test_with_few_labels_the_simple_scorer_wins_by_itself() -> None:
+    """One cue says something, the others nothing: eight individuals are enough for the trees to find sense in them."""
+    chosen = [fit(contest(seed=seed, apart=0.6, local=0, individuals=8), RICH) for seed in range(5)]
+    assert [one.scorer.kind for one in chosen].count("distance") >= 4
+    assert not any(one.scorer.kind == "boosted" for one in chosen)
+
+
+def test_a_dataset_with_few_individuals_takes_the_decision_of_all_in_its_own_units() -> None:
+    many, few = contest(apart=3), contest(individuals=3, seed=1, apart=3)
+    in_feet = replace(few, pairs=few.pairs.scaled(0.1))  # ten times as long distances
+    fitted = fit_calibrations({"few": in_feet, "many": many}, RECIPE)
+    assert "3 known and 3 new individuals can be asked for, fewer than 8" in fitted["few"].threshold.note
+    assert fitted["few"].threshold.value == pytest.approx(10 * fitted["many"].threshold.value, rel=0.2)
+    assert fitted["many"].threshold.note == ""
 
 
 @pytest.mark.parametrize(
-    ("labels", "held", "words"),
+    ("roles", "words"),
     [
-        (["a", "b", "c", "d"], [True, True, False, False], "no individual has two photographs"),
-        (["a", "a", "b", "b"], [False, False, False, False], "too few individuals to hold any out"),
+        ("new", "no individual has two photographs"),
+        ("known", "no individual could play the new one"),
+        ("none", "too few individuals to hold any out"),
     ],
 )
-def test_a_database_that_cannot_play_gets_a_cautious_threshold_and_a_note(labels: list, held: list, words: str) -> None:
-    asked = np.flatnonzero(held)
-    distances = np.abs(asked[:, None] - np.arange(4)[None]).astype(float)
-    held_out = HeldOut(np.array(held), np.zeros(4, bool))
-    threshold = fit_threshold("x", distances, asked, np.array(labels), np.full(4, ""), held_out, RECIPE)
-    assert words in threshold.note
-    assert np.isfinite(threshold.value)
-    assert threshold.score is None
+def test_a_database_that_cannot_play_gets_a_cautious_threshold_and_a_note(roles: str, words: str) -> None:
+    questions = contest(individuals=3)
+    keep = {"new": questions.new, "known": ~questions.new, "none": np.zeros(len(questions.new), bool)}[roles]
+    rows = keep[questions.pairs.query]
+    renumbered = replace(questions.pairs.of(rows), query=(keep.cumsum() - 1)[questions.pairs.query[rows]])
+    some = Questions(questions.individual[keep], questions.new[keep], renumbered, questions.right[rows])
+    calibrated = fit(some)
+    assert words in calibrated.threshold.note
+    assert np.isfinite(calibrated.threshold.value)
+    assert calibrated.threshold.score is None
+
+
+def test_queries_without_any_individual_to_compare_are_wrong_and_no_number_is_lost() -> None:
+    questions = contest()
+    rows = questions.pairs.query % 7 != 0
+    calibrated = fit(replace(questions, pairs=questions.pairs.of(rows), right=questions.right[rows]))
+    assert np.isfinite(calibrated.threshold.value)
+    assert calibrated.threshold.score is not None
+    assert 0.7 < calibrated.threshold.score < 1
+    assert np.isfinite(calibrated.known).all()
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, RICH])
+def test_a_calibration_comes_back_from_json_as_it_was(recipe: Recipe) -> None:
+    calibrated = fit(contest(apart=0.45, local=3), recipe)
+    assert calibration_from(json.loads(json.dumps(asdict(calibrated)))) == calibrated
+
+
+def test_live_doubts_that_are_a_mixture_of_the_seen_ones_have_not_drifted() -> None:
+    rng = np.random.default_rng(0)
+    calibrated = replace(fit(contest()), known=sorted(rng.normal(1, 0.3, 300)), new=sorted(rng.normal(4, 0.5, 300)))
+    for share in (0.0, 0.3, 1.0):
+        live = np.where(rng.random(400) < share, rng.normal(4, 0.5, 400), rng.normal(1, 0.3, 400))
+        assert drift(live, calibrated) < 0.1
+    assert drift(rng.normal(2.4, 0.3, 400), calibrated) > 0.3
+    assert drift(np.array([]), calibrated) == 0
+    assert drift(rng.normal(1, 0.3, 400), replace(calibrated, new=[])) < 0.1

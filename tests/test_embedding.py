@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from reid import InputError
 from reid.catalogue import Catalogue, read_catalogue
-from reid.embedding import Embedder, Memory, _folded, digests_of, embed, embed_photographs, load_embedder, precision_on
+from reid.embedding import Embedder, Memory, _folded, digests_of, embed, load_embedder, precision_on
 from reid.images import View, open_photograph
+from reid.looking import Eyes, look_at
 from reid.networks import Network, build_network, load_network, plan_network, save_network
 from reid.recipe import Recipe
 from reid.weights import encoder_file
@@ -46,6 +47,15 @@ def exactly(network: Network, photographs: Tensor) -> Tensor:
 def cosines(a: Tensor, b: Tensor) -> Tensor:
     """Of what tells the vectors apart: the mean that all of them share is taken off."""
     return nn.functional.cosine_similarity(a - b.mean(0), b - b.mean(0))
+
+
+def embed_photographs(embedder: Embedder, catalogue: Catalogue, recipe: Recipe) -> tuple[Tensor, list[str]]:
+    """Every photograph's vector by one encoder, and what was wrong with it."""
+    datasets = tuple(catalogue.by_dataset())
+    looks = look_at(
+        catalogue, Eyes(datasets, dict.fromkeys(datasets, embedder), None, None, None), "column", recipe, "test"
+    )
+    return torch.stack([look.vector for look in looks]), [look.problem for look in looks]
 
 
 # the fast way
@@ -93,7 +103,7 @@ def test_the_fast_way_gives_the_exact_vectors(precision: str, least: float, toy_
         ]
         exact = exactly(network, torch.from_numpy(np.stack(full)).permute(0, 3, 1, 2))
         recipe = Recipe(image_size=size, interpolation="bicubic", precision=precision, workers=0)
-        fast, _ = embed_photographs(Embedder(network, recipe), part, recipe, "test")
+        fast, _ = embed_photographs(Embedder(network, recipe), part, recipe)
         assert cosines(fast, exact).min() > least, dataset
 
 
@@ -200,7 +210,7 @@ def look(folder: Path, catalogue: Catalogue, recipe: Recipe = FLOAT32) -> tuple[
     """The vectors, and how many of them had to be computed."""
     embedder = load_embedder(folder, "Dots.safetensors", recipe)
     known = len(embedder.memory.vectors) if embedder.memory else 0
-    vectors, problems = embed_photographs(embedder, catalogue, recipe, "test")
+    vectors, problems = embed_photographs(embedder, catalogue, recipe)
     assert not any(problems)
     assert embedder.memory
     return vectors, len(embedder.memory.vectors) - known
@@ -264,7 +274,7 @@ def test_a_photograph_that_cannot_be_read_is_not_remembered(remembering: tuple[P
     folder, catalogue = remembering
     catalogue.paths[0].write_bytes(b"no image")
     embedder = load_embedder(folder, "Dots.safetensors", FLOAT32)
-    _, problems = embed_photographs(embedder, catalogue, FLOAT32, "test")
+    _, problems = embed_photographs(embedder, catalogue, FLOAT32)
     assert problems[0]
     assert embedder.memory
     assert len(embedder.memory.vectors) == len(catalogue) - 1

@@ -55,7 +55,7 @@ def test_the_expected_score_is_what_comes_out_on_the_toy_world(
 ) -> None:
     expected = json.loads((toy_weights / "calibration.json").read_text())
     run("predict", toy_world, "--weights", toy_weights, "--out", tmp_path / "s.csv")
-    mean = np.mean([one["score"] for one in expected.values()])
+    mean = np.mean([one["threshold"]["score"] for one in expected.values()])
     assert score(tmp_path / "s.csv", toy_world) == pytest.approx(mean, abs=0.2)
 
 

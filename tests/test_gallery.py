@@ -1,79 +1,60 @@
-"""Exact nearest individuals against a slow twin, in any block size, and galleries in and out of files."""
+"""Galleries in and out of files, to the byte."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from reid import InputError, gallery
-from reid.gallery import Embeddings, Gallery, load_gallery, nearest_individuals, save_gallery
+from reid import InputError
+from reid.gallery import Embeddings, Gallery, load_gallery, save_gallery
+from reid.keypoints import NO_KEYPOINTS, Extraction, Keypoints, extract
 
 
-def some_gallery(seed: int, photographs: int, individuals: int) -> Gallery:
+def some_gallery(seed: int, photographs: int, individuals: int, with_keypoints: bool = False) -> Gallery:
     rng = np.random.default_rng(seed)
     vectors = torch.from_numpy(rng.normal(size=(photographs, 6)).astype(np.float32))
     identity = tuple(f"animal {n}" for n in rng.integers(0, individuals, size=photographs))
-    return Gallery(Embeddings(tuple(map(str, range(photographs))), vectors), identity)
+    keypoints = [NO_KEYPOINTS] * photographs
+    if with_keypoints:
+        pictures = rng.integers(0, 256, (photographs, 40, 60, 3), dtype=np.uint8)
+        keypoints[1:] = [extract(picture, Extraction(size=60, count=20)) for picture in pictures[1:]]
+    orientation = tuple(rng.choice(["left", "right", ""], photographs).tolist())
+    known = Embeddings(tuple(map(str, range(photographs))), vectors, orientation, tuple(keypoints))
+    return Gallery(known, identity)
 
 
-@pytest.mark.parametrize("block", [1, 50, 10_000])
-@pytest.mark.parametrize("seed", range(5))
-def test_nearest_individuals_equal_the_slow_twin(seed: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "BLOCK", block)
-    known = some_gallery(seed, photographs=30, individuals=7)
-    queries = torch.from_numpy(np.random.default_rng(seed + 100).normal(size=(9, 6)).astype(np.float32))
-    distances, places = nearest_individuals(queries, known, 3)
-    for row, query in enumerate(queries):
-        to_each = (known.embeddings.vectors - query).norm(dim=1)
-        of_individual = {
-            name: min(float(to_each[i]) for i in range(30) if known.identity[i] == name) for name in set(known.identity)
-        }
-        expected = sorted(of_individual.items(), key=lambda pair: pair[1])[:3]
-        assert [known.identity[place] for place in places[row]] == [name for name, _ in expected]
-        assert distances[row].tolist() == pytest.approx([distance for _, distance in expected], abs=1e-5)
+def equal(one: Keypoints, other: Keypoints) -> bool:
+    arrays = zip((one.points, one.descriptors), (other.points, other.descriptors), strict=True)
+    return one.extent == other.extent and all(np.array_equal(*pair) for pair in arrays)
 
 
-def test_a_mirror_image_that_is_nearer_counts_for_its_photograph(tmp_path: Path) -> None:
-    plain, other = some_gallery(0, 12, 4), some_gallery(1, 12, 4)
-    both = Gallery(replace(plain.embeddings, mirrored=other.embeddings.vectors), plain.identity)
-    queries = torch.randn(7, 6, generator=torch.Generator().manual_seed(0))
-    slow = [
-        [
-            min(float((query - vector).norm()), float((query - mirrored).norm()))
-            for vector, mirrored in zip(plain.embeddings.vectors, other.embeddings.vectors, strict=True)
-        ]
-        for query in queries
-    ]
-    assert torch.allclose(both.embeddings.distances_from(queries), torch.tensor(slow), atol=1e-5)
-    distances, _ = nearest_individuals(queries, both, 1)
-    assert distances[:, 0].tolist() == pytest.approx([min(row) for row in slow], abs=1e-5)
-    save_gallery(tmp_path / "x.safetensors", both)
-    back = load_gallery(tmp_path / "x.safetensors").embeddings.mirrored
-    assert back is not None
-    assert torch.equal(back, other.embeddings.vectors)
-
-
-def test_a_gallery_of_one_individual_has_no_runner_up() -> None:
-    known = Gallery(Embeddings(("a", "b"), torch.tensor([[0.0], [4.0]])), ("leo", "leo"))
-    matches = known.nearest(torch.tensor([[3.0]]), ["q"], "lions")
-    assert matches.iloc[0][["identity", "photograph", "runner_up"]].tolist() == ["leo", "b", ""]
-    assert matches["distance"].iloc[0] == 1
-    assert matches["runner_up_distance"].iloc[0] == np.inf
-
-
-def test_no_query_gives_an_empty_table() -> None:
-    assert len(some_gallery(0, 4, 2).nearest(torch.empty(0, 6), [], "x")) == 0
-
-
-def test_a_gallery_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
-    known = some_gallery(1, 12, 4)
-    known = Gallery(known.embeddings, ('ümlaut, "quoted"\n', *known.identity[1:]))
+@pytest.mark.parametrize("with_keypoints", [False, True])
+def test_a_gallery_comes_back_from_its_file_as_it_was(tmp_path: Path, with_keypoints: bool) -> None:
+    known = some_gallery(1, 12, 4, with_keypoints)
+    known = Gallery(known.embeddings, ('\u00fcmlaut, "quoted"\n', *known.identity[1:]))
     save_gallery(tmp_path / "x.gallery.safetensors", known)
     back = load_gallery(tmp_path / "x.gallery.safetensors")
     assert torch.equal(back.embeddings.vectors, known.embeddings.vectors)
     assert (back.embeddings.image_id, back.identity) == (known.embeddings.image_id, known.identity)
+    assert back.embeddings.orientation == known.embeddings.orientation
+    assert len(back.embeddings.keypoints) == (12 if with_keypoints else 0)
+    assert all(map(equal, back.embeddings.keypoints, known.embeddings.keypoints))
+
+
+def test_labels_count_the_individuals_in_alphabetical_order() -> None:
+    known = Gallery(Embeddings(("0", "1", "2"), torch.zeros(3, 2)), ("b", "a", "b"))
+    assert known.individuals.tolist() == ["a", "b"]
+    assert known.labels.tolist() == [1, 0, 1]
+
+
+def test_some_of_the_photographs_keep_what_belongs_to_them() -> None:
+    known = some_gallery(1, 6, 3, with_keypoints=True).embeddings
+    some = known.of(np.array([4, 1]))
+    assert some.image_id == ("4", "1")
+    assert torch.equal(some.vectors, known.vectors[[4, 1]])
+    assert some.orientation == (known.orientation[4], known.orientation[1])
+    assert some.keypoints == (known.keypoints[4], known.keypoints[1])
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors at all", b"\x80\x04pickle"])
@@ -84,3 +65,14 @@ def test_a_file_that_is_no_gallery_is_named(tmp_path: Path, content: bytes) -> N
         load_gallery(path)
     with pytest.raises(InputError, match="found no file"):
         load_gallery(tmp_path / "nowhere")
+
+
+def test_a_gallery_whose_parts_do_not_belong_together_is_refused(tmp_path: Path) -> None:
+    known = some_gallery(1, 6, 3)
+    for broken in (
+        Gallery(known.embeddings, known.identity[1:]),
+        Gallery(Embeddings(known.embeddings.image_id, known.embeddings.vectors[1:]), known.identity),
+    ):
+        save_gallery(tmp_path / "x", broken)
+        with pytest.raises(InputError, match="expected a vector per photograph, found other counts"):
+            load_gallery(tmp_path / "x")

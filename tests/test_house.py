@@ -18,7 +18,7 @@ ROOMS = {path.stem: path for path in sorted((ROOT / "src" / "reid").glob("*.py")
 
 def floors() -> dict[str, int]:
     """The table in CONTRIBUTING.md: `| floor | file | owns |`."""
-    rows = re.findall(r"^\| (\d) \| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
     return {room: int(floor) for floor, files in rows for room in re.findall(r"`(\w+)\.py`", files)}
 
 

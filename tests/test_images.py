@@ -21,9 +21,11 @@ from reid.images import (
     scratch_folder,
     store_photographs,
     survey,
+    thumbnails,
     training_batches,
     views_of,
 )
+from reid.keypoints import Extraction, extract
 from reid.recipe import AUGMENTATIONS, RECIPES, Recipe, override
 from reid.sampler import Batch
 
@@ -128,10 +130,55 @@ def test_batches_keep_the_order_and_stand_in_for_broken_files(tmp_path: Path, wo
     paths[2].write_bytes(b"")
     recipe = override(RECIPES["toy"], ["batch_size=2", f"workers={workers}", "image_size=16"])
     batches = list(photograph_batches(paths, [View(16)] * len(paths), recipe, "testing"))
-    pixels = torch.cat([batch for batch, _ in batches])
-    problems = [problem for _, batch_problems in batches for problem in batch_problems]
+    pixels = torch.cat([batch.pixels for batch in batches])
+    problems = [problem for batch in batches for problem in batch.problems]
     assert pixels[:, 0, 0, 0].tolist() == [0, 40, 128, 120, 160]
     assert [bool(problem) for problem in problems] == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path, workers: int) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        scene(150 + number, 100).save(path)
+    paths[1].write_bytes(b"")
+    recipe = override(RECIPES["toy"], ["batch_size=2", f"workers={workers}"])
+    extraction = Extraction(size=120, count=50)
+    views = [View(16, turn=90, detail=120)] * 3
+    opened = list(photograph_batches(paths, views, recipe, "testing", extraction))
+    found = [keypoints for batch in opened for keypoints in batch.keypoints]
+    assert found[1] is None
+    for number in (0, 2):
+        keypoints = found[number]
+        assert keypoints is not None
+        expected = extract(np.asarray(scene(150 + number, 100).rotate(90, expand=True)), extraction)
+        assert len(expected)
+        assert np.array_equal(keypoints.points, expected.points)
+        assert np.array_equal(keypoints.descriptors, expected.descriptors)
+
+
+def test_without_a_network_no_pixels_are_made(tmp_path: Path) -> None:
+    scene(90, 60).save(tmp_path / "x.png")
+    assert open_photograph(tmp_path / "x.png", View(0, detail=50)).shape == (0, 0, 3)
+
+
+def test_decoding_leaves_what_the_keypoints_need(tmp_path: Path) -> None:
+    scene(1600, 1200).save(tmp_path / "x.jpg", quality=95)
+    for view, scale in ((View(100), 4), (View(100, detail=500), 2), (View(100, detail=700), 1)):
+        assert max(images._upright(tmp_path / "x.jpg", view).size) == 1600 // scale
+
+
+def test_thumbnails_tell_copies_from_others(tmp_path: Path) -> None:
+    picture = scene(90, 60)
+    picture.save(tmp_path / "a.png")
+    picture.resize((45, 30)).save(tmp_path / "b.jpg", quality=80)
+    picture.rotate(180).save(tmp_path / "c.png")
+    Image.new("RGB", (20, 20), (90, 90, 90)).save(tmp_path / "flat.png")
+    small = thumbnails([tmp_path / name for name in ("a.png", "b.jpg", "c.png", "flat.png", "none.png")])
+    alike = small @ small.T
+    assert alike[0, 1] > 0.95 > 0.9 > alike[0, 2]
+    assert np.allclose(np.diag(alike)[:3], 1, atol=1e-5)
+    assert not small[3:].any()
 
 
 # a view: fit and turn

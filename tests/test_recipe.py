@@ -68,7 +68,7 @@ def test_another_versions_recipe_is_refused() -> None:
 
 
 def test_an_unknown_recipe_is_refused() -> None:
-    with pytest.raises(InputError, match="expected one of seed, best, toy, found 'winner'"):
+    with pytest.raises(InputError, match="expected one of seed, baseline, local, light, best, toy, found 'winner'"):
         recipe_named("winner")
 
 

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from reid import NEW_INDIVIDUAL, InputError, report
-from reid.calibration import Threshold
+from reid.calibration import Calibration, Curve, Threshold
 from reid.catalogue import Catalogue, read_catalogue
 from reid.files import write_json
+from reid.fusion import Scorer
 from reid.gallery import Embeddings, Gallery, save_gallery
 from reid.recipe import RECIPES
 from reid.report import contact_sheet, judge, match_rows, world_rows, write_report
@@ -54,10 +55,14 @@ def world(tmp_path: Path) -> World:
         Image.fromarray(pixels).save(data / path)
     catalogue = read_catalogue(data)
     thresholds = {
-        "Lynx": Threshold("Lynx", 1.0, 0.625, 0.03, 0.5, 0.78, 0.4, (0.9, 1.1), 5, 5),
+        "Lynx": Threshold("Lynx", 1.0, 0.625, (0.575, 0.675), 0.5, 0.78, 0.4, (0.9, 1.1), 5, 5),
         "Newt": Threshold("Newt", 1.0, None, None, None, None, None, (1.0, 1.0), 0, 0, "too few newts"),
     }
-    write_json(folder / CALIBRATION, {name: asdict(one) for name, one in thresholds.items()})
+    curve = Curve([], [], [], [], [])
+    calibrations = {
+        name: Calibration(one, Scorer("distance", {}), 1.0, {}, curve, [], []) for name, one in thresholds.items()
+    }
+    write_json(folder / CALIBRATION, {name: asdict(one) for name, one in calibrations.items()})
     for name, part in catalogue.database.by_dataset().items():
         embeddings = Embeddings(tuple(part.image_ids), torch.zeros(len(part), 2))
         save_gallery(folder / gallery_file(name), Gallery(embeddings, tuple(part.identities)))
@@ -82,7 +87,7 @@ def world(tmp_path: Path) -> World:
         [(query[0], query[4], query[5], query[1], "Private") for query in QUERIES],
         columns=["image_id", "identity", "new_identity", "dataset", "Usage"],
     )
-    return catalogue, weights, Prediction(decide(matches, thresholds), "column"), solution
+    return catalogue, weights, Prediction(decide(matches, calibrations), "column", {}), solution
 
 
 class Page(HTMLParser):
@@ -160,7 +165,7 @@ def test_the_score_is_the_organisers(world: World, tmp_path: Path) -> None:
     lynx = np.sqrt(1 / 4 * 1 / 2)
     assert f"<b>{lynx / 2:.3f}</b><span>score, the mean" in page.text
     assert f"<td><b>{lynx:.3f}</b></td>" in page.text
-    assert "0.625 &plusmn; 0.030" in page.text.replace("±", "&plusmn;")
+    assert "0.625 (0.575 to 0.675)" in page.text
     assert "too few newts" in page.text
 
 

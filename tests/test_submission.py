@@ -5,14 +5,17 @@ import pandas as pd
 import pytest
 
 from reid import NEW_INDIVIDUAL
-from reid.calibration import Threshold
-from reid.submission import decide, route_queries
+from reid.calibration import Calibration, Curve, Threshold
+from reid.fusion import Scorer
+from reid.looking import route_queries
+from reid.submission import decide
 
 DATASETS = ("lynx", "turtle")
 
 
-def threshold(dataset: str, value: float) -> Threshold:
-    return Threshold(dataset, value, None, None, None, None, None, (value, value), 0, 0)
+def calibrated(dataset: str, value: float) -> Calibration:
+    threshold = Threshold(dataset, value, None, None, None, None, None, (value, value), 0, 0)
+    return Calibration(threshold, Scorer("distance", {}), 1.0, {}, Curve([], [], [], [], []), [], [])
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,6 @@ def test_a_query_is_named_only_below_its_own_datasets_threshold_and_when_it_coul
             "problem": ["", "", "", "", "cut short"],
         }
     )
-    decided = decide(matches, {"lynx": threshold("lynx", 0.5), "turtle": threshold("turtle", 0.7)})
+    decided = decide(matches, {"lynx": calibrated("lynx", 0.5), "turtle": calibrated("turtle", 0.7)})
     assert list(decided["answer"]) == ["a", NEW_INDIVIDUAL, "c", NEW_INDIVIDUAL, NEW_INDIVIDUAL]
     assert list(decided["threshold"]) == [0.5, 0.5, 0.7, 0.7, 0.7]

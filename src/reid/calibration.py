@@ -1,121 +1,29 @@
-"""The threshold between a known individual and a new one: fitted on the database, never guessed.
+"""The decision between a known individual and a new one: fitted on the database, never guessed.
 
-The database plays its own contest. Some photographs are kept from the encoder (`hold_out`); afterwards they are asked
-for as if they were queries, some of their individuals being taken out of the gallery, so that they are new. The
-threshold is the one that would have won these contests.
+The database plays its own contest: its pseudo-queries (`questions`) are answered by every scorer that the recipe
+allows, and the scorer and the threshold are taken that win most, on individuals that they were not fitted on.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from reid.catalogue import Catalogue
+from reid.fusion import Scorer, cross_fitted, fit_scorer, scorers_for
+from reid.questions import PseudoQueries, Questions, join_questions
 from reid.recipe import Recipe
 
-__all__ = ["HeldOut", "PseudoQueries", "Sweep", "Threshold", "fit_threshold", "hold_out", "pseudo_queries", "sweep"]
+__all__ = ["Calibration", "Curve", "Sweep", "Threshold", "calibration_from", "drift", "fit_calibrations", "sweep"]
 
 PLATEAU = 0.005
 """Thresholds whose mean score is within half a point of the best are taken as equal: far less than splits differ."""
 
+FEW = 8
+"""With fewer known or fewer new individuals a dataset's own contests say less of it than those of all datasets."""
 
-class HeldOut(NamedTuple):
-    """Photographs that an encoder does not learn from."""
-
-    individuals: np.ndarray
-    """(N,) bool: all photographs of some individuals. They are validated on, and are the new animals of calibration."""
-    photographs: np.ndarray
-    """(N,) bool: one photograph, or one day's, of some of the others. They are the known animals of calibration."""
-
-
-def hold_out(catalogue: Catalogue, recipe: Recipe) -> HeldOut:
-    """Chooses what an encoder does not learn from.
-
-    Where photographs have dates, an individual's last day is held out instead of a photograph: live queries are later
-    than the database, and photographs of one day resemble each other more than the animal.
-
-    Args:
-        catalogue: one dataset's database photographs.
-        recipe: `held_out_individuals`, `held_out_photographs`, `seed`.
-    """
-    rng = np.random.default_rng([recipe.seed, 1])
-    labels, days = np.array(catalogue.identities), catalogue.table["day"].to_numpy(str)
-    individuals, counts = np.unique(labels, return_counts=True)
-    # as many pairs as singletons, in proportion: stratified by whether there is anything to compare
-    chosen = np.concatenate(
-        [
-            rng.permutation(group)[: round(recipe.held_out_individuals * len(group))]
-            for group in (individuals[counts > 1], individuals[counts == 1])
-        ]
-    )
-    whole = np.isin(labels, chosen)
-    single = np.zeros(len(labels), dtype=bool)
-    # two photographs must be left to learn from
-    candidates = rng.permutation(individuals[(counts >= 3) & ~np.isin(individuals, chosen)])
-    for individual in candidates[: round(recipe.held_out_photographs * len(candidates))]:
-        own = np.flatnonzero(labels == individual)
-        last_day = own[days[own] == max(days[own])]
-        leaves_two = len(own) - len(last_day) >= 2
-        single[last_day if leaves_two else rng.choice(own, size=1)] = True
-    return HeldOut(individuals=whole, photographs=single)
-
-
-class PseudoQueries(NamedTuple):
-    """Queries from the database whose answer is known."""
-
-    distance: np.ndarray
-    """(Q,) float: to the nearest photograph of the gallery."""
-    right: np.ndarray
-    """(Q,) bool: that photograph shows the same individual."""
-    individual: np.ndarray
-    """(Q,) str: who is asked for."""
-    new: np.ndarray
-    """(Q,) bool: that individual is not in the gallery."""
-
-
-def pseudo_queries(
-    distances: np.ndarray, asked: np.ndarray, labels: np.ndarray, days: np.ndarray, held_out: HeldOut, recipe: Recipe
-) -> Iterator[PseudoQueries]:
-    """Random contests from one database.
-
-    In each, a share of the held-out individuals leaves the gallery and is asked for as new. Known are the held-out
-    photographs of individuals that the encoder learned from, as on Kaggle, and one photograph each of the held-out
-    individuals that stay. A query is never compared with itself, nor with its own individual's photographs of one day.
-
-    Args:
-        distances: (A, N) float, from the held-out photographs to all photographs of the database.
-        asked: (A,) integers, the held-out photographs' places in the database.
-        labels: (N,) str, individuals.
-        days: (N,) str, "" where there is none.
-        held_out: what the encoder did not learn from.
-        recipe: `calibration_splits`, `new_share`, `seed`.
-    """
-    rng = np.random.default_rng([recipe.seed, 2])
-    unseen = np.unique(labels[held_out.individuals])
-    same_individual = labels[asked][:, None] == labels[None, :]  # (A, N)
-    same_day = (days[asked][:, None] == days[None, :]) & (days[asked] != "")[:, None]
-    itself = asked[:, None] == np.arange(len(labels))[None, :]
-    hidden = itself | (same_individual & same_day)
-    for _ in range(recipe.calibration_splits):
-        leaving = rng.permutation(unseen)[: max(1, round(recipe.new_share * len(unseen)))]
-        leaves = np.isin(labels, leaving)  # (N,)
-        is_new = leaves[asked]
-        stays = held_out.individuals[asked] & ~is_new
-        order = rng.permutation(len(asked))
-        first_of_its_own = np.zeros(len(asked), dtype=bool)
-        first_of_its_own[order[np.unique(labels[asked[order]], return_index=True)[1]]] = True
-        compared = ~hidden & ~leaves[None, :]  # (A, N)
-        is_known = ~is_new & (first_of_its_own | ~stays) & (compared & same_individual).any(1)
-        rows = np.flatnonzero((is_new | is_known) & compared.any(1))
-        masked = np.where(compared[rows], distances[rows], np.inf)
-        nearest = masked.argmin(1)
-        yield PseudoQueries(
-            distance=masked[np.arange(len(rows)), nearest],
-            right=labels[nearest] == labels[asked[rows]],
-            individual=labels[asked[rows]],
-            new=is_new[rows],
-        )
+SLACK = 0.5
+"""A simpler scorer is taken if it is behind by less than so many standard deviations of the difference over splits."""
 
 
 class Sweep(NamedTuple):
@@ -140,16 +48,22 @@ class Sweep(NamedTuple):
         return Sweep(thresholds, self.baks[step], self.baus[step], self.share_new[step])
 
 
-def sweep(queries: PseudoQueries) -> Sweep:
+def sweep(queries: PseudoQueries, times: np.ndarray | None = None) -> Sweep:
     """BAKS and BAUS at every threshold, exactly: one sort and two cumulative sums.
 
     A query is named when its distance is below the threshold. An individual weighs the same however many photographs
     it has, as in the competition's score. Both are 0 where there is no such query.
+
+    Args:
+        queries: Q of them.
+        times: (Q,) how often the query's individual counts, the same on all of its queries; None for once.
     """
+    times = np.ones(len(queries.distance)) if times is None else times.astype(float)
     weight = np.zeros(len(queries.distance))
     for kind in (queries.new, ~queries.new):
-        individuals, inverse, counts = np.unique(queries.individual[kind], return_inverse=True, return_counts=True)
-        weight[kind] = 1 / counts[inverse] / max(1, len(individuals))
+        _, inverse, counts = np.unique(queries.individual[kind], return_inverse=True, return_counts=True)
+        weight[kind] = times[kind] / counts[inverse]
+        weight[kind] /= max(1e-9, weight[kind].sum())
     order = np.argsort(queries.distance, kind="stable")
     edges, starts = np.unique(queries.distance[order], return_index=True)
 
@@ -162,110 +76,336 @@ def sweep(queries: PseudoQueries) -> Sweep:
         edges=edges,
         baks=gained_below(weight * (queries.right & ~queries.new)),
         baus=lost[-1] - lost,
-        share_new=1 - gained_below(np.full(len(weight), 1 / max(1, len(weight)))),
+        share_new=1 - gained_below(times / max(1e-9, times.sum())),
     )
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """When a nearest neighbour is near enough, for one dataset.
+    """When a nearest individual is near enough, for one dataset.
 
     Attributes:
         dataset: whose.
-        value: a query whose distance is below it is named.
-        score: the expected sqrt(BAKS x BAUS), the mean over the splits; None when it could not be measured.
-        spread: standard deviation of the score over the splits.
+        value: a query whose distance (the scorer's doubt) is below it is named.
+        score: the expected sqrt(BAKS x BAUS): the mean over splits, each on individuals that its own threshold was not
+            fitted on; None when it could not be measured.
+        interval: nine of ten splits lie between these.
         baks, baus: expected.
         share_new: the share of queries that it will call new, if they are like the pseudo-queries.
         plateau: thresholds between these two do as well, to within half a point.
-        known, new: pseudo-queries in the mean split.
+        known, new: individuals that played known, and new.
         note: what a person must know about it, "" when nothing.
     """
 
     dataset: str
     value: float
     score: float | None
-    spread: float | None
+    interval: tuple[float, float] | None
     baks: float | None
     baus: float | None
     share_new: float | None
     plateau: tuple[float, float]
-    known: float
-    new: float
+    known: int
+    new: int
     note: str = ""
 
 
-def fit_threshold(
-    dataset: str,
-    distances: np.ndarray,
-    asked: np.ndarray,
-    labels: Sequence[str],
-    days: Sequence[str],
-    held_out: HeldOut,
-    recipe: Recipe,
-) -> Threshold:
-    """The threshold with the best mean score over random splits, from the centre of its plateau.
+@dataclass(frozen=True)
+class Curve:
+    """Expected BAKS, BAUS, score and share called new over the threshold, (T,) each; for pictures."""
+
+    threshold: list[float]
+    baks: list[float]
+    baus: list[float]
+    score: list[float]
+    share_new: list[float]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How one dataset's queries are decided.
+
+    Attributes:
+        threshold: the decision.
+        scorer: makes the doubts that the threshold is about.
+        unit: what the encoder's distances are divided by before the scorer sees them.
+        contenders: by scorer, the mean score that it would have won, cross-fitted.
+        curve: over the threshold.
+        known, new: doubts of the known and of the new pseudo-queries, ascending.
+    """
+
+    threshold: Threshold
+    scorer: Scorer
+    unit: float
+    contenders: dict[str, float]
+    curve: Curve
+    known: list[float]
+    new: list[float]
+
+
+def fit_calibrations(questions: Mapping[str, Questions], recipe: Recipe) -> dict[str, Calibration]:
+    """Chooses scorer and threshold of every dataset by its own pseudo-queries, or by all datasets' where it has few.
 
     Args:
-        dataset: its name.
-        distances, asked, labels, days, held_out, recipe: as for `pseudo_queries`.
-
-    Returns:
-        A threshold; with a note instead of an expected score where the database has no known or no new pseudo-queries
-        (then the threshold is a cautious guess from the distances that there are).
+        questions: by dataset, in their units.
+        recipe: `scorers`, `new_share`, `calibration_splits`, `seed`.
     """
-    splits = list(pseudo_queries(distances, asked, np.array(labels), np.array(days), held_out, recipe))
-    known = float(np.mean([(~split.new).sum() for split in splits]))
-    new = float(np.mean([split.new.sum() for split in splits]))
-    usable = [split for split in splits if split.new.any() and not split.new.all()]
-    if not usable:
-        return _guess(dataset, splits, known, new)
-    sweeps = [sweep(split) for split in usable]
-    edges = np.unique(np.concatenate([one.edges for one in sweeps]))
-    # a step of the mean curve lies below each edge, and one above the last, which no query needs
-    curves = np.stack([np.sqrt(one.at(edges).baks * one.at(edges).baus) for one in sweeps])  # (splits, T)
-    mean = curves.mean(0)
-    first, last = _plateau(mean)
-    low, high = float(edges[first - 1]) if first else 0.0, float(edges[last])
-    value = (low + high) / 2
-    chosen = [one.at(np.array([value])) for one in sweeps]
-    scores = [float(np.sqrt(one.baks[0] * one.baus[0])) for one in chosen]
-    return Threshold(
+    everything = _pooled(questions)
+    fitted = {}
+    for dataset, own in questions.items():
+        few = min(_individuals(own, new=False), _individuals(own, new=True)) < FEW
+        fitted[dataset] = _fit(dataset, own, everything if few and len(questions) > 1 else own, recipe)
+    return fitted
+
+
+def _pooled(questions: Mapping[str, Questions]) -> Questions:
+    """All datasets' questions as if they were one's; individuals of one name in two datasets stay apart."""
+    named = {dataset: np.char.add(f"{dataset} ", own.individual) for dataset, own in questions.items()}
+    return join_questions([replace(own, individual=named[dataset]) for dataset, own in questions.items()])
+
+
+def _individuals(questions: Questions, new: bool) -> int:
+    return len(np.unique(questions.individual[questions.new == new]))
+
+
+def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe) -> Calibration:
+    """The calibration of a dataset, learned from `source`: its own questions or those of all datasets."""
+    notes = list(own.notes)
+    if source is not own:
+        notes.append(
+            f"{_individuals(own, new=False)} known and {_individuals(own, new=True)} new individuals can be asked for, "
+            f"fewer than {FEW}: scorer and threshold are those of all datasets together"
+        )
+    kinds = scorers_for(recipe.scorers, tuple(own.pairs.features))
+    splits = list(_splits(source, recipe))
+    if not splits or not source.right.any():
+        return _guessed(dataset, own, Scorer(kinds[0], {}), notes)
+    weight, group = _pair_weights(source), source.individual[source.pairs.query]
+    answers = {
+        kind: source.answered(cross_fitted(kind, source.pairs, source.right, weight, group, recipe.seed))
+        for kind in kinds
+    }
+    outcomes = {kind: [_outcome(answers[kind], split) for split in splits] for kind in kinds}
+    scores = {kind: np.array([outcome.score for outcome in own_outcomes]) for kind, own_outcomes in outcomes.items()}
+    kind = _choose(scores)
+    scorer = fit_scorer(kind, source.pairs, source.right, weight, recipe.seed)
+    edges, curves = _mean_curves([sweep(answers[kind], split.times) for split in splits])
+    low, high = _plateau(edges, curves.score)
+    won = [outcome for outcome in outcomes[kind] if not np.isnan(outcome.score)]
+    mean = Outcome(*np.mean(won, axis=0).tolist()) if won else None
+    threshold = Threshold(
         dataset=dataset,
-        value=value,
-        score=float(np.mean(scores)),
-        spread=float(np.std(scores)),
-        baks=float(np.mean([one.baks[0] for one in chosen])),
-        baus=float(np.mean([one.baus[0] for one in chosen])),
-        share_new=float(np.mean([one.share_new[0] for one in chosen])),
+        value=(low + high) / 2,
+        score=mean.score if mean else None,
+        interval=tuple(np.quantile([one.score for one in won], [0.05, 0.95]).tolist()) if won else None,
+        baks=mean.baks if mean else None,
+        baus=mean.baus if mean else None,
+        share_new=mean.share_new if mean else None,
         plateau=(low, high),
-        known=known,
-        new=new,
+        known=_individuals(own, new=False),
+        new=_individuals(own, new=True),
+        note="; ".join(notes),
+    )
+    contenders = {kind: float(np.nanmean(values)) for kind, values in scores.items() if not np.isnan(values).all()}
+    return _in_lengths(
+        Calibration(threshold, scorer, own.unit, contenders, _thinned(edges, curves), *_seen(own, scorer))
     )
 
 
-def _plateau(curve: np.ndarray) -> tuple[int, int]:
-    """The run of steps around the highest whose values are as good: its first and last place."""
-    good = curve >= curve.max() - PLATEAU
-    first = last = int(curve.argmax())
+class Outcome(NamedTuple):
+    """What a threshold won on individuals that it was not fitted on."""
+
+    score: float
+    baks: float
+    baus: float
+    share_new: float
+
+
+class Split(NamedTuple):
+    """A random contest among the questions."""
+
+    times: np.ndarray
+    """(Q,) int, how often the query's individual counts."""
+    left_over: np.ndarray
+    """(Q,) bool, queries of individuals that were not drawn, to try the threshold on."""
+
+
+def _splits(questions: Questions, recipe: Recipe) -> Iterator[Split]:
+    """Random contests: who plays new, and who is drawn.
+
+    An individual that can play either role plays new with the chance `new_share`, in strata by its number of queries.
+    Of the players of each role as many are drawn as there are, with replacement, so that about a third is left over
+    (the bootstrap of Efron 1979 and its out-of-bag rest).
+    """
+    rng = np.random.default_rng([recipe.seed, 4])
+    both = np.intersect1d(questions.individual[questions.new], questions.individual[~questions.new])
+    counts = np.array([(questions.individual == one).sum() for one in both.tolist()], int)
+    for _ in range(recipe.calibration_splits):
+        steps = np.floor(np.arange(len(both) + 1) * recipe.new_share + rng.random())
+        plays_new = np.zeros(len(both), bool)
+        plays_new[np.lexsort((rng.random(len(both)), counts))] = np.diff(steps) > 0
+        times, left_over = np.zeros(len(questions.new), int), np.zeros(len(questions.new), bool)
+        for new, absent in ((True, both[~plays_new]), (False, both[plays_new])):
+            rows = (questions.new == new) & ~np.isin(questions.individual, absent)
+            players, inverse = np.unique(questions.individual[rows], return_inverse=True)
+            if len(players):
+                times[rows] = rng.multinomial(len(players), np.full(len(players), 1 / len(players)))[inverse]
+            left_over |= rows & (times == 0)
+        if times[questions.new].any() and times[~questions.new].any():
+            yield Split(times, left_over)
+
+
+def _outcome(queries: PseudoQueries, split: Split) -> Outcome:
+    """What the drawn individuals' best threshold wins on those left over; NaN where a role is missing."""
+    edges, curves = _mean_curves([sweep(queries, split.times)])
+    rest = queries.of(split.left_over)
+    if not len(edges) or not rest.new.any() or rest.new.all():
+        return Outcome(*[float("nan")] * 4)
+    low, high = _plateau(edges, curves.score)
+    won = sweep(rest).at(np.array([(low + high) / 2]))
+    return Outcome(float(np.sqrt(won.baks[0] * won.baus[0])), *(float(curve[0]) for curve in won[1:]))
+
+
+def _choose(scores: Mapping[str, np.ndarray]) -> str:
+    """The simplest scorer that is as good as the best, to within what splits differ by."""
+    best = max(scores, key=lambda kind: float(np.nan_to_num(np.nanmean(scores[kind]))))
+    for kind in scores:
+        behind = scores[best] - scores[kind]
+        if np.nanmean(behind) <= max(PLATEAU, SLACK * np.nanstd(behind)):
+            return kind
+    return best
+
+
+class Curves(NamedTuple):
+    """Means over splits, (T,) each, at the edges and in the step below each."""
+
+    baks: np.ndarray
+    baus: np.ndarray
+    score: np.ndarray
+    share_new: np.ndarray
+
+
+def _mean_curves(sweeps: Sequence[Sweep]) -> tuple[np.ndarray, Curves]:
+    """The finite edges of all sweeps, (T,), and the mean curves there.
+
+    A step lies below each edge; the one above the last is what no query needs.
+    """
+    edges = np.unique(np.concatenate([one.edges for one in sweeps]))
+    edges = edges[np.isfinite(edges)]
+    read = [one.at(edges) for one in sweeps]
+    baks, baus, share_new = (np.stack([getattr(one, name) for one in read]) for name in ("baks", "baus", "share_new"))
+    return edges, Curves(baks.mean(0), baus.mean(0), np.sqrt(baks * baus).mean(0), share_new.mean(0))
+
+
+def _plateau(edges: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+    """The run of steps around the highest whose values are as good: from where to where the threshold may lie."""
+    good = score >= score.max() - PLATEAU
+    first = last = int(score.argmax())
     while first > 0 and good[first - 1]:
         first -= 1
-    while last + 1 < len(curve) and good[last + 1]:
+    while last + 1 < len(score) and good[last + 1]:
         last += 1
-    return first, last
+    return float(edges[first - 1]) if first else 0.0, float(edges[last])
 
 
-def _guess(dataset: str, splits: list[PseudoQueries], known: float, new: float) -> Threshold:
+def _pair_weights(questions: Questions) -> np.ndarray:
+    """(P,) Every individual weighs the same in each role, however many photographs of it are asked for."""
+    rows = np.char.add(np.where(questions.new, "new ", "known "), questions.individual)
+    _, inverse, counts = np.unique(rows, return_inverse=True, return_counts=True)
+    weights: np.ndarray = 1 / counts[inverse][questions.pairs.query]
+    return weights
+
+
+def _guessed(dataset: str, own: Questions, scorer: Scorer, notes: list[str]) -> Calibration:
     """Without known or without new pseudo-queries nothing can be weighed; winners of the competition over-reject."""
-    distances = np.concatenate([split.distance for split in splits])
+    known, new = _seen(own, scorer)
     if known:
-        value, note = (
-            float(distances.max()),
-            "no individual could play the new one: every distance seen so far counts as known",
-        )
+        value = max(known)
+        notes.append("no individual could play the new one: every distance seen so far counts as known")
     elif new:
-        value = float(np.quantile(distances, 0.05))
-        note = "no individual has two photographs to compare: 5 % of the new pseudo-queries would be named"
+        value = float(np.quantile(new, 0.05))
+        notes.append("no individual has two photographs to compare: 5 % of the new pseudo-queries would be named")
     else:
-        value, note = 0.0, "too few individuals to hold any out: every query is called new"
-    return Threshold(dataset, value, None, None, None, None, None, (value, value), known, new, note)
+        value = 0.0
+        notes.append("too few individuals to hold any out: every query is called new")
+    threshold = Threshold(
+        *(dataset, value, None, None, None, None, None, (value, value)),
+        known=_individuals(own, new=False),
+        new=_individuals(own, new=True),
+        note="; ".join(notes),
+    )
+    return _in_lengths(Calibration(threshold, scorer, own.unit, {}, Curve([], [], [], [], []), known, new))
+
+
+def _seen(questions: Questions, scorer: Scorer) -> tuple[list[float], list[float]]:
+    """The doubts of the known and of the new pseudo-queries, ascending, without those that have no pair."""
+    queries = questions.answered(scorer.doubts(questions.pairs))
+    finite = np.isfinite(queries.distance)
+    known, new = (np.sort(queries.distance[finite & (queries.new == role)]).tolist() for role in (False, True))
+    return known, new
+
+
+def _thinned(edges: np.ndarray, curves: Curves) -> Curve:
+    """At most 200 places of the curves: enough for a picture."""
+    places = np.unique(np.linspace(0, max(0, len(edges) - 1), min(200, len(edges))).astype(int))
+    columns = (edges, curves.baks, curves.baus, curves.score, curves.share_new)
+    return Curve(*([float(value) for value in column[places]] for column in columns))
+
+
+def calibration_from(stored: Mapping[str, Any]) -> Calibration:
+    """The inverse of `dataclasses.asdict`, from what JSON gives back.
+
+    Raises:
+        TypeError, KeyError: it is damaged.
+    """
+    threshold = dict(stored["threshold"])
+    threshold["plateau"] = tuple(threshold["plateau"])
+    threshold["interval"] = threshold["interval"] and tuple(threshold["interval"])
+    parts = {
+        "threshold": Threshold(**threshold),
+        "scorer": Scorer(**stored["scorer"]),
+        "curve": Curve(**stored["curve"]),
+    }
+    return Calibration(**{**stored, **parts})
+
+
+def _in_lengths(calibration: Calibration) -> Calibration:
+    """With the scorer "distance" the threshold is the encoder's own distance, in no other unit."""
+    if calibration.scorer.kind != "distance":
+        return calibration
+    unit, threshold = calibration.unit, calibration.threshold
+    low, high = threshold.plateau
+    return replace(
+        calibration,
+        threshold=replace(threshold, value=threshold.value * unit, plateau=(low * unit, high * unit)),
+        unit=1.0,
+        curve=replace(calibration.curve, threshold=[value * unit for value in calibration.curve.threshold]),
+        known=[value * unit for value in calibration.known],
+        new=[value * unit for value in calibration.new],
+    )
+
+
+def drift(live: np.ndarray, calibration: Calibration) -> float:
+    """How far live doubts are from any mixture of the known and the new ones that the threshold was fitted on.
+
+    How many live queries are new is not known, so the mixture that fits best is taken: the smallest
+    Kolmogorov-Smirnov distance over the share of new ones.
+
+    Args:
+        live: (Q,) the doubts of one dataset's queries.
+        calibration: the dataset's.
+
+    Returns:
+        0 (the same) to 1; 0 where there is nothing to compare.
+    """
+    live = np.sort(live[np.isfinite(live)])
+    if not len(live) or not (calibration.known or calibration.new):
+        return 0.0
+    known, new = (
+        np.array(doubts or other)
+        for doubts, other in ((calibration.known, calibration.new), (calibration.new, calibration.known))
+    )
+    grid = np.unique(np.concatenate([live, known, new]))
+    reached, by_known, by_new = (np.searchsorted(some, grid, side="right") / len(some) for some in (live, known, new))
+    shares = np.linspace(0, 1, 51)
+    return float(min(np.abs(reached - (share * by_new + (1 - share) * by_known)).max() for share in shares))

@@ -13,7 +13,7 @@ from typing import NoReturn
 import pandas as pd
 
 from reid import InputError, __version__
-from reid.calibration import Threshold
+from reid.calibration import Calibration, Threshold
 from reid.catalogue import describe, find_faults, read_catalogue, read_rows, wanted_rows
 from reid.progress import say, stage
 from reid.recipe import (
@@ -183,12 +183,14 @@ def _check_submission(path: Path, data: Path) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from reid.gallery import calibrate, enroll
+    from reid.gallery import enroll
+    from reid.matching import calibrate
     from reid.training import settle, train_networks
     from reid.trunks import describe_trunk
 
     recipe = override(recipe_named(options.recipe), options.settings)
-    recipe = settle(recipe, describe_trunk(recipe.trunk, options.init))
+    if "encoder" in recipe.cues:
+        recipe = settle(recipe, describe_trunk(recipe.trunk, options.init))
     catalogue = read_catalogue(options.data)
     if options.limit is not None:
         if options.limit < 1:
@@ -201,9 +203,9 @@ def _train(options: argparse.Namespace) -> None:
     with stage("enroll", seconds):
         enroll(catalogue, options.out, datasets, recipe)
     with stage("calibrate", seconds):
-        thresholds = calibrate(catalogue, options.out, datasets, recipe)
+        calibrations = calibrate(catalogue, options.out, datasets, recipe)
     seal_weights(options.out, recipe, datasets, fingerprint)
-    _say_thresholds(thresholds)
+    _say_calibrations(calibrations)
     _say_times(seconds)
     say(f"the weights folder {options.out} is complete")
     say(f"next: python -m reid predict {options.data} --weights {options.out} --out submission.csv")
@@ -236,13 +238,13 @@ def _enroll(options: argparse.Namespace) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from reid.gallery import calibrate
+    from reid.matching import calibrate
 
     weights = open_weights(options.weights)
     recipe = override(weights.recipe, options.settings, only=CALIBRATION_FIELDS)
-    thresholds = calibrate(read_catalogue(options.data), weights.folder, list(weights.datasets), recipe)
+    calibrations = calibrate(read_catalogue(options.data), weights.folder, list(weights.datasets), recipe)
     seal_weights(weights.folder, recipe, list(weights.datasets), weights.manifest["data"])
-    _say_thresholds(thresholds)
+    _say_calibrations(calibrations)
     say(f"wrote the thresholds into {options.weights}")
     say(f"next: python -m reid predict {options.data} --weights {options.weights} --out submission.csv")
 
@@ -303,26 +305,40 @@ def _report(options: argparse.Namespace) -> None:
     say(f"wrote {page}; open it in a browser")
 
 
-def _say_thresholds(thresholds: list[Threshold]) -> None:
-    rows = [
-        {
-            "dataset": one.dataset,
-            "threshold": f"{one.value:.3f}",
-            "plateau": f"{one.plateau[0]:.3f} to {one.plateau[1]:.3f}",
-            "expected score": "unknown" if one.score is None else f"{one.score:.3f} +- {one.spread:.3f}",
-            "called new": "unknown" if one.share_new is None else f"{one.share_new:.0%}",
-            "known": f"{one.known:.0f}",
-            "new": f"{one.new:.0f}",
-        }
-        for one in thresholds
-    ]
+def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
+    rows = []
+    for dataset, one in calibrations.items():
+        threshold = one.threshold
+        known = threshold.score is not None and threshold.interval is not None
+        rows.append(
+            {
+                "dataset": dataset,
+                "scorer": one.scorer.kind,
+                "threshold": f"{threshold.value:.3f}",
+                "plateau": f"{threshold.plateau[0]:.3f} to {threshold.plateau[1]:.3f}",
+                "expected score": _range(threshold) if known else "unknown",
+                "called new": f"{threshold.share_new:.0%}" if known else "unknown",
+                "known": threshold.known,
+                "new": threshold.new,
+            }
+        )
     say(pd.DataFrame(rows).to_string(index=False))
     say(
-        "expected score: mean and standard deviation over splits of the database; known, new: pseudo-queries in a split"
+        "expected score: on individuals that the threshold was not fitted on, with the range of nine of ten splits; "
+        "known, new: individuals that were asked for"
     )
-    for one in thresholds:
-        if one.note:
-            say(f"warning: {one.dataset}: {one.note}")
+    for dataset, one in calibrations.items():
+        if len(one.contenders) > 1:
+            scores = ", ".join(f"{kind} {score:.3f}" for kind, score in one.contenders.items())
+            say(f"{dataset}: the scorers' expected scores: {scores}")
+    for dataset, one in calibrations.items():
+        if one.threshold.note:
+            say(f"warning: {dataset}: {one.threshold.note}")
+
+
+def _range(threshold: Threshold) -> str:
+    low, high = threshold.interval or (float("nan"), float("nan"))
+    return f"{threshold.score:.3f} ({low:.2f} to {high:.2f})"
 
 
 def _say_times(seconds: dict[str, float]) -> None:

@@ -7,10 +7,12 @@ folded into the convolutions before them, channels last, and as many photographs
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import PIL
 import torch
@@ -21,9 +23,8 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
 from reid import InputError
-from reid.catalogue import Catalogue
 from reid.files import sha256_of, write_bytes
-from reid.images import PIXELS, View, photograph_batches, views_of
+from reid.images import PIXELS, View
 from reid.networks import Network, best_device, channels_last, load_network
 from reid.progress import say
 from reid.recipe import Recipe
@@ -33,9 +34,9 @@ __all__ = [
     "CACHE_FOLDER",
     "Embedder",
     "Memory",
+    "Seen",
     "digests_of",
     "embed",
-    "embed_photographs",
     "load_embedder",
     "precision_on",
 ]
@@ -102,6 +103,15 @@ class Memory:
             self.saved = len(self.vectors)
 
 
+class Seen(NamedTuple):
+    """What a network says of some photographs."""
+
+    vectors: Tensor
+    """(B, D) float32."""
+    attention: Tensor
+    """(B, h, h) float32 from 0 to 1, where it looks; h is 0 where nobody asks, or it can't be told."""
+
+
 class Embedder:
     """A network prepared to run.
 
@@ -118,7 +128,7 @@ class Embedder:
         """
         Args:
             network: on the device where it shall run; put into evaluation mode.
-            recipe: `precision`, `batch_size`, `flip_average`, `scales`.
+            recipe: `precision`, `batch_size`, `flip_average`, `scales`, `cues`.
             memory: see above.
 
         Raises:
@@ -130,6 +140,7 @@ class Embedder:
             )
         self.network, self.memory = network.eval(), memory
         self.flip_average, self.scales = recipe.flip_average, recipe.scales
+        self.attends = network.plan.attends and "local" in recipe.cues
         self.device = next(network.parameters()).device
         self.precision = precision_on(self.device, recipe.precision)
         self.fast = copy.deepcopy(network)
@@ -138,7 +149,6 @@ class Embedder:
         few = max(1, AT_A_TIME // network.plan.image_size**2)
         self.at_a_time = recipe.batch_size if self.device.type == "cuda" else min(few, recipe.batch_size)
 
-    @torch.inference_mode()
     def embed(self, photographs: Tensor) -> Tensor:
         """The network's outputs.
 
@@ -148,10 +158,15 @@ class Embedder:
         Returns:
             (B, D) float32, on the processor.
         """
+        return self.see(photographs).vectors
+
+    @torch.inference_mode()
+    def see(self, photographs: Tensor) -> Seen:
+        """The network's outputs and, where keypoints are to be weighed by it, where it looks."""
         while True:
             try:
                 parts = [self._forward(part) for part in torch.split(photographs, self.at_a_time)]
-                return torch.cat(parts).cpu()
+                return Seen(*(torch.cat(some).cpu() for some in zip(*parts, strict=True)))
             except torch.OutOfMemoryError:
                 if self.at_a_time == 1:
                     raise
@@ -159,31 +174,44 @@ class Embedder:
                 torch.cuda.empty_cache()
                 say(f"warning: the GPU's memory is too small; going on with {self.at_a_time} photographs at a time")
 
-    def _forward(self, part: Tensor) -> Tensor:
+    def _forward(self, part: Tensor) -> Seen:
         rows = len(part)
         if rows < self.at_a_time:
             part = torch.cat([part, part.new_zeros(self.at_a_time - rows, *part.shape[1:])])
         part = part.to(self.device, non_blocking=True)
-        vectors = self._looked_at(self.fast, part)[:rows]
-        if self.precision == torch.float16 and not torch.isfinite(vectors).all():  # float16 ends at 65,504
-            vectors = self._looked_at(self.network, part)[:rows]
-        return vectors
+        seen = self._looked_at(self.fast, part)
+        if self.precision == torch.float16 and not torch.isfinite(seen.vectors[:rows]).all():  # it ends at 65,504
+            seen = self._looked_at(self.network, part)
+        return Seen(*(some[:rows] for some in seen))
 
-    def _looked_at(self, network: Network, part: Tensor) -> Tensor:
+    def _looked_at(self, network: Network, part: Tensor) -> Seen:
         """The mean over a photograph's sizes and its mirror image, as the recipe wants it; (B, D)."""
         images = (part, part.flip(3)) if self.flip_average else (part,)
-        looks = [network(image, scale) for image in images for scale in self.scales]
+        looks: list[Tensor] = []
+        attention = part.new_zeros(len(part), 0, 0, dtype=torch.float32)
+        for image in images:
+            for scale in self.scales:
+                if self.attends and not looks:
+                    vectors, attention = network.attend(image, scale)
+                else:
+                    vectors = network(image, scale)
+                looks.append(vectors)
         mean = torch.stack(looks).mean(0) if len(looks) > 1 else looks[0]
-        return functional.normalize(mean) if network.plan.normalise else mean
+        return Seen(functional.normalize(mean) if network.plan.normalise else mean, attention)
 
-    def recall(self, digest: str) -> Tensor | None:
-        """The vector of a photograph that was embedded before, (D,) float32; None when it was not."""
-        return self.memory.vectors.get(digest) if self.memory else None
+    def recall(self, digest: str) -> tuple[Tensor, Tensor] | None:
+        """The vector (D,) and the attention (h, h) of a photograph that was seen before; None when it was not."""
+        row = self.memory.vectors.get(digest) if self.memory else None
+        if row is None:
+            return None
+        dimensions = self.network.plan.outputs
+        side = math.isqrt(len(row) - dimensions)
+        return row[:dimensions], row[dimensions:].view(side, side)
 
-    def remember(self, digest: str, vector: Tensor) -> None:
-        """Keeps a vector for the next time; digest "" stands for a file that can't be read."""
+    def remember(self, digest: str, vector: Tensor, attention: Tensor) -> None:
+        """Keeps what was seen for the next time; digest "" stands for a file that can't be read."""
         if self.memory and digest:
-            self.memory.vectors[digest] = vector.clone()
+            self.memory.vectors[digest] = torch.cat([vector, attention.flatten()])
 
 
 def _folded(trunk: nn.Module) -> nn.Module:
@@ -226,6 +254,7 @@ def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True
             "pixels": PIXELS,
             "flip_average": recipe.flip_average,
             "scales": recipe.scales,
+            "attention": embedder.attends,
             "device": embedder.device.type,
             "precision": str(embedder.precision),
             "torch": torch.__version__,
@@ -233,32 +262,6 @@ def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True
         }
         embedder.memory = Memory(folder / CACHE_FOLDER / file, json.dumps(made_with))
     return embedder
-
-
-def embed_photographs(
-    embedder: Embedder, catalogue: Catalogue, recipe: Recipe, what: str, mirror: bool = False
-) -> tuple[Tensor, list[str]]:
-    """Every photograph's vector, (N, D) float32, and what was wrong with the photograph, "" when nothing.
-
-    With `mirror` it is the vector of its mirror image.
-    """
-    paths, views = catalogue.paths, views_of(catalogue, recipe, mirror)
-    digests = digests_of(paths, views) if embedder.memory else [""] * len(catalogue)
-    vectors = [embedder.recall(digest) for digest in digests]
-    problems = [""] * len(catalogue)
-    asked = [place for place, vector in enumerate(vectors) if vector is None]
-    places = iter(asked)
-    for pixels, batch_problems in photograph_batches(
-        [paths[place] for place in asked], [views[place] for place in asked], recipe, what
-    ):
-        for vector, problem in zip(embedder.embed(pixels), batch_problems, strict=True):
-            place = next(places)
-            vectors[place], problems[place] = vector, problem
-            embedder.remember("" if problem else digests[place], vector)
-    if embedder.memory:
-        embedder.memory.save()
-    found = [vector for vector in vectors if vector is not None]
-    return torch.stack(found) if found else torch.empty(0, embedder.network.plan.outputs), problems
 
 
 def digests_of(paths: Sequence[Path], views: Sequence[View]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Galleries: embedded database photographs, and the exact nearest neighbours of a query among them."""
+"""Galleries: the known photographs as vectors and keypoints."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,50 +13,44 @@ from safetensors.torch import save
 from torch import Tensor
 
 from reid import InputError
-from reid.calibration import HeldOut, Threshold, fit_threshold
 from reid.catalogue import Catalogue
-from reid.embedding import embed_photographs, load_embedder
-from reid.files import read_json, write_bytes, write_json
-from reid.losses import pairwise_distances
-from reid.networks import load_network
+from reid.files import write_bytes
+from reid.keypoints import Keypoints, keypoints_from, tensors_of
+from reid.looking import Look, look_at, open_eyes
 from reid.progress import say
 from reid.recipe import Recipe
-from reid.weights import CALIBRATION, Weights, encoder_file, gallery_file
+from reid.weights import encoder_file, fold_folder, gallery_file
 
-__all__ = [
-    "Embeddings",
-    "Gallery",
-    "calibrate",
-    "enroll",
-    "load_gallery",
-    "load_thresholds",
-    "nearest_individuals",
-]
-
-BLOCK = 16_000_000
-"""Distances held at a time, 64 MB: enough to keep a processor busy, small beside the gallery."""
+__all__ = ["Embeddings", "Gallery", "embeddings_of", "enroll", "load_gallery", "save_gallery"]
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Photographs as vectors.
+    """Photographs as what the cues compare.
 
     Attributes:
         image_id: (N,) whose.
-        vectors: (N, D) float32.
-        mirrored: (N, D) float32, of the photographs' mirror images, where the animals' sides match; else None.
+        vectors: (N, D) float32; D is 0 where there is no encoder.
+        orientation: (N,) the side that is seen, "" where it is not known; or empty.
+        keypoints: (N,) without any where the recipe has no local cue; or empty.
     """
 
     image_id: tuple[str, ...]
     vectors: Tensor
-    mirrored: Tensor | None = None
+    orientation: tuple[str, ...] = ()
+    keypoints: tuple[Keypoints, ...] = ()
 
-    def distances_from(self, vectors: Tensor) -> Tensor:
-        """(Q, D) float32 -> Euclidean distances (Q, N) to each photograph, or to its mirror image if that is nearer."""
-        distances = pairwise_distances(vectors, self.vectors)
-        if self.mirrored is None:
-            return distances
-        return torch.minimum(distances, pairwise_distances(vectors, self.mirrored))
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def of(self, places: np.ndarray) -> "Embeddings":
+        """The photographs at some places."""
+        return Embeddings(
+            tuple(self.image_id[place] for place in places),
+            self.vectors[torch.from_numpy(places)],
+            tuple(self.orientation[place] for place in places) if self.orientation else (),
+            tuple(self.keypoints[place] for place in places) if self.keypoints else (),
+        )
 
 
 @dataclass(frozen=True)
@@ -70,66 +65,38 @@ class Gallery:
     embeddings: Embeddings
     identity: tuple[str, ...]
 
-    def nearest(self, vectors: Tensor, image_ids: list[str], dataset: str) -> pd.DataFrame:
-        """The nearest individual of each query and the runner-up.
+    @property
+    def individuals(self) -> np.ndarray:
+        """(L,) str, the individuals in alphabetical order: what a label counts."""
+        return np.unique(np.array(self.identity))
 
-        Args:
-            vectors: (Q, D) float32.
-            image_ids: (Q,) the queries.
-            dataset: this gallery's name, for the table.
-
-        Returns:
-            One row per query: image_id, dataset, identity, distance, photograph (the nearest photograph's image_id),
-            runner_up (the next individual, "" when there is none) and runner_up_distance (inf then).
-        """
-        distances, places = nearest_individuals(vectors, self, 2)
-        exists = torch.isfinite(distances[:, 1]).tolist()
-        return pd.DataFrame(
-            {
-                "image_id": image_ids,
-                "dataset": dataset,
-                "identity": [self.identity[place] for place in places[:, 0]],
-                "distance": distances[:, 0].numpy(),
-                "photograph": [self.embeddings.image_id[place] for place in places[:, 0]],
-                "runner_up": [
-                    self.identity[place] if known else "" for place, known in zip(places[:, 1], exists, strict=True)
-                ],
-                "runner_up_distance": distances[:, 1].numpy(),
-            }
-        )
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64, each photograph's individual as its place among `individuals`."""
+        return np.unique(np.array(self.identity), return_inverse=True)[1]
 
 
-def nearest_individuals(vectors: Tensor, gallery: Gallery, count: int) -> tuple[Tensor, Tensor]:
-    """The nearest individuals by Euclidean distance to their nearest photograph, exactly, in bounded memory.
+def embeddings_of(looks: Sequence[Look], rows: pd.DataFrame) -> Embeddings:
+    """What was seen on one dataset's photographs, as the cues compare it.
 
     Args:
-        vectors: (Q, D) float32.
-        gallery: N photographs.
-        count: K, how many individuals.
-
-    Returns:
-        Distances (Q, K), ascending, inf where the gallery has fewer individuals; and the nearest photograph's place in
-        the gallery (Q, K).
+        looks: N of them.
+        rows: (N,) the photographs' image_id and orientation.
     """
-    labels = torch.from_numpy(np.unique(np.array(gallery.identity), return_inverse=True)[1])  # (N,)
-    found_distances, found_places = [torch.empty(0, count)], [torch.empty(0, count, dtype=torch.long)]
-    for block in torch.split(vectors, max(1, BLOCK // max(1, len(labels)))):
-        distances = gallery.embeddings.distances_from(block)  # (q, N)
-        nearest, places = [], []
-        for _ in range(count):
-            distance, place = distances.min(1)
-            nearest.append(distance)
-            places.append(place)
-            distances.masked_fill_(labels[place][:, None] == labels[None, :], torch.inf)
-        found_distances.append(torch.stack(nearest, 1))
-        found_places.append(torch.stack(places, 1))
-    return torch.cat(found_distances), torch.cat(found_places)
+    return Embeddings(
+        tuple(rows["image_id"]),
+        torch.stack([look.vector for look in looks]),
+        tuple(rows["orientation"]),
+        tuple(look.keypoints for look in looks),
+    )
 
 
 def enroll(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Recipe) -> None:
-    """Embeds every dataset's database photographs with its encoder and writes the galleries into the weights folder.
+    """Looks at every dataset's database photographs and writes the galleries into the weights folder, and those of the
+    other folds' encoders, which only calibration needs, beside these.
 
-    Photographs that can't be read are left out and named.
+    Photographs that can't be read are left out and named. The mirror images of a dataset in `recipe.mirrored` stand in
+    its gallery as further photographs of the same image_id, behind the others.
 
     Raises:
         InputError: a dataset has no photograph that can be read.
@@ -141,35 +108,46 @@ def enroll(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Reci
                 f"{catalogue.root / 'metadata.csv'}: expected database rows of dataset {dataset}, as in the weights; "
                 f"found {', '.join(catalogue.database.by_dataset())}. Name the folder that holds all of them"
             )
-        embedder = load_embedder(folder, encoder_file(dataset), recipe)
-        vectors, problems = embed_photographs(embedder, photographs, recipe, f"enrolling {dataset}")
-        for image_id, problem in zip(photographs.image_ids, problems, strict=True):
-            if problem:
-                say(f"warning: {photographs.row_name(image_id)}: {problem}; it is not in the gallery")
-        readable = [place for place, problem in enumerate(problems) if not problem]
-        if not readable:
-            raise InputError(
-                f"{catalogue.root}: dataset {dataset}: expected photographs for its gallery, none can be read"
-            )
-        mirrored = None
-        if dataset in recipe.mirrored:
-            what = f"enrolling the mirror images of {dataset}"
-            mirrored = embed_photographs(embedder, photographs, recipe, what, mirror=True)[0][readable]
-        table = photographs.table.iloc[readable]
-        embeddings = Embeddings(tuple(table["image_id"]), vectors[readable], mirrored)
-        gallery = Gallery(embeddings, tuple(table["identity"]))
-        save_gallery(folder / gallery_file(dataset), gallery)
+        for fold in range(recipe.folds):
+            own = fold_folder(folder, fold)
+            if not fold or (own / encoder_file(dataset)).exists():
+                save_gallery(own / gallery_file(dataset), _gallery(photographs, own, dataset, recipe, loudly=not fold))
+
+
+def _gallery(photographs: Catalogue, folder: Path, dataset: str, recipe: Recipe, loudly: bool) -> Gallery:
+    """What a fold's encoder, and the keypoints, see on the photographs of one dataset that can be read."""
+    eyes = open_eyes(folder, [dataset], False, recipe)
+    looks = look_at(photographs, eyes, "column", recipe, f"enrolling {dataset}")
+    broken = {
+        image_id: look.problem for image_id, look in zip(photographs.image_ids, looks, strict=True) if look.problem
+    }
+    for image_id, problem in broken.items():
+        if loudly:
+            say(f"warning: {photographs.row_name(image_id)}: {problem}; it is not in the gallery")
+    readable, seen = photographs.without(list(broken)), [look for look in looks if not look.problem]
+    if not seen:
+        raise InputError(
+            f"{photographs.root}: dataset {dataset}: expected photographs for its gallery, none can be read"
+        )
+    table = readable.table
+    if dataset in recipe.mirrored:
+        what = f"enrolling the mirror images of {dataset}"
+        seen += look_at(readable, eyes, "column", recipe, what, mirror=True)
+        table = pd.concat([table, table])
+    return Gallery(embeddings_of(seen, table), tuple(table["identity"]))
 
 
 def save_gallery(path: Path, gallery: Gallery) -> None:
-    """Writes the vectors, and the ids as JSON text in a tensor of bytes: a safetensors header is for small things."""
-    rows = json.dumps({"image_id": gallery.embeddings.image_id, "identity": gallery.identity}).encode()
+    """Writes vectors and keypoints, and the rows as JSON text in a tensor of bytes: a safetensors header is for small
+    things."""
+    known = gallery.embeddings
+    rows = {"image_id": known.image_id, "identity": gallery.identity, "orientation": known.orientation}
     tensors = {
-        "vectors": gallery.embeddings.vectors.contiguous(),
-        "rows": torch.from_numpy(np.frombuffer(rows, dtype=np.uint8).copy()),
+        "vectors": known.vectors.contiguous(),
+        "rows": torch.from_numpy(np.frombuffer(json.dumps(rows).encode(), dtype=np.uint8).copy()),
     }
-    if gallery.embeddings.mirrored is not None:
-        tensors["mirrored"] = gallery.embeddings.mirrored.contiguous()
+    if any(map(len, known.keypoints)):
+        tensors |= {name: torch.from_numpy(tensor) for name, tensor in tensors_of(known.keypoints).items()}
     write_bytes(path, save(tensors))
 
 
@@ -183,60 +161,17 @@ def load_gallery(path: Path) -> Gallery:
         with safe_open(path, framework="pt") as opened:
             rows = json.loads(opened.get_tensor("rows").numpy().tobytes())
             vectors = opened.get_tensor("vectors")
-            mirrored = opened.get_tensor("mirrored") if "mirrored" in opened.keys() else None  # noqa: SIM118
-        gallery = Gallery(Embeddings(tuple(rows["image_id"]), vectors, mirrored), tuple(rows["identity"]))
+            parts = {name: opened.get_tensor(name).numpy() for name in set(opened.keys()) - {"rows", "vectors"}}
+        keypoints = keypoints_from(parts) if parts else ()
+        known = Embeddings(tuple(rows["image_id"]), vectors, tuple(rows["orientation"]), keypoints)
+        gallery = Gallery(known, tuple(rows["identity"]))
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `python -m reid enroll` makes it") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as problem:
+    except (SafetensorError, KeyError, TypeError, ValueError, IndexError, OSError) as problem:
         raise InputError(
             f"{path}: expected a gallery, but it can't be read ({problem}); run `python -m reid enroll`"
         ) from None
-    if not len(gallery.identity) == len(gallery.embeddings.image_id) == len(vectors):
+    optional = [len(some) for some in (known.orientation, keypoints) if some]
+    if len({len(gallery.identity), len(known.image_id), len(vectors), *optional}) > 1:
         raise InputError(f"{path}: expected a vector per photograph, found other counts; run `python -m reid enroll`")
     return gallery
-
-
-def calibrate(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Recipe) -> list[Threshold]:
-    """Fits every dataset's threshold on its gallery and writes `calibration.json`.
-
-    Only photographs that the encoder has not learned from are asked for.
-    """
-    thresholds = []
-    days = dict(zip(catalogue.table["image_id"], catalogue.table["day"], strict=True))
-    for dataset in datasets:
-        gallery = load_gallery(folder / gallery_file(dataset))
-        network = load_network(folder / encoder_file(dataset))
-        labels = np.array(gallery.identity)
-        learned = np.isin(np.array(gallery.embeddings.image_id), network.plan.trained_on)
-        known_to_encoder = np.isin(labels, labels[learned])
-        held_out = HeldOut(individuals=~known_to_encoder, photographs=known_to_encoder & ~learned)
-        asked = np.flatnonzero(~learned)
-        vectors = gallery.embeddings.vectors
-        thresholds.append(
-            fit_threshold(
-                dataset,
-                gallery.embeddings.distances_from(vectors[asked]).numpy(),
-                asked,
-                gallery.identity,
-                [days.get(image_id, "") for image_id in gallery.embeddings.image_id],
-                held_out,
-                recipe,
-            )
-        )
-    write_json(folder / CALIBRATION, {threshold.dataset: asdict(threshold) for threshold in thresholds})
-    return thresholds
-
-
-def load_thresholds(weights: Weights) -> dict[str, Threshold]:
-    """The thresholds by dataset.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    path = weights.folder / CALIBRATION
-    try:
-        return {
-            dataset: Threshold(**{**one, "plateau": tuple(one["plateau"])}) for dataset, one in read_json(path).items()
-        }
-    except (TypeError, KeyError, AttributeError) as problem:
-        raise InputError(f"{path}: it is damaged ({problem}); run `python -m reid calibrate`") from None

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -22,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from reid import InputError
 from reid.catalogue import Catalogue
 from reid.files import sha256_of
+from reid.keypoints import Extraction, Keypoints, extract
 from reid.progress import track
 from reid.recipe import AUGMENTATIONS, Recipe
 from reid.sampler import Batch
@@ -32,11 +35,13 @@ __all__ = [
     "UnreadableError",
     "View",
     "augment",
+    "extraction_of",
     "open_photograph",
     "photograph_batches",
     "scratch_folder",
     "store_photographs",
     "survey",
+    "thumbnails",
     "training_batches",
     "views_of",
 ]
@@ -76,18 +81,25 @@ class View:
     """How a photograph is looked at.
 
     Attributes:
-        size: S, pixels on a side.
+        size: S, pixels on a side; 0 where no network looks.
         fit: "squash" changes its shape, "pad" keeps it and fills up with grey.
         turn: degrees against the clock, a multiple of 90, after its EXIF tag was obeyed.
         interpolation: "bicubic", "bilinear", "lanczos" or "nearest", antialiased.
-        mirror: left and right are exchanged, after the turn.
+        detail: pixels on a side that decoding must leave for keypoints, as far as the file has them.
     """
 
     size: int
     fit: str = "squash"
     turn: int = 0
     interpolation: str = "bicubic"
+    detail: int = 0
     mirror: bool = False
+
+    @property
+    def least(self) -> int:
+        """Pixels that decoding must leave on each side: twice the network's, so that the resize that follows averages
+        over what it leaves out."""
+        return max(2 * self.size, self.detail)
 
 
 def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list[View]:
@@ -95,13 +107,29 @@ def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list
 
     Args:
         catalogue: the photographs; their columns `dataset` and `orientation` say which to turn.
-        recipe: `image_size`, `fit`, `interpolation`, `upright`, `scales`, none of them left to the trunk any more.
+        recipe: `image_size`, `fit`, `interpolation`, `upright`, `scales`, none of them left to the trunk any more;
+            `cues`, `keypoint_size`.
         mirror: left and right are exchanged.
     """
-    size = round(recipe.image_size * max(1.0, *recipe.scales))  # a larger scale sees more than an enlargement
+    largest = max(1.0, *recipe.scales)  # a larger scale sees more than an enlargement
+    size = round(recipe.image_size * largest) if "encoder" in recipe.cues else 0
+    detail = recipe.keypoint_size if "local" in recipe.cues else 0
     columns = zip(catalogue.table["dataset"], catalogue.table["orientation"], strict=True)
     turns = [TURNS.get(orientation, 0) if dataset in recipe.upright else 0 for dataset, orientation in columns]
-    return [View(size, recipe.fit, turn, recipe.interpolation, mirror) for turn in turns]
+    return [View(size, recipe.fit, turn, recipe.interpolation, detail, mirror) for turn in turns]
+
+
+def extraction_of(recipe: Recipe) -> Extraction | None:
+    """How the recipe finds keypoints; None where it asks for none."""
+    if "local" not in recipe.cues:
+        return None
+    return Extraction(
+        recipe.keypoint_size,
+        recipe.keypoint_candidates if "encoder" in recipe.cues else recipe.keypoint_count,
+        recipe.keypoint_clahe,
+        recipe.keypoint_contrast,
+        recipe.keypoint_upright,
+    )
 
 
 def open_photograph(path: Path, view: View | int) -> np.ndarray:
@@ -121,18 +149,24 @@ def open_photograph(path: Path, view: View | int) -> np.ndarray:
         UnreadableError: the file is missing, no image, cut short or too large.
     """
     view = View(view) if isinstance(view, int) else view
+    return _squared(_upright(path, view), view)
+
+
+def _upright(path: Path, view: View) -> Image.Image:
+    """The photograph in its own shape, decoded no larger than its view needs it."""
     with _opened(path) as image:
         try:
-            image.draft("RGB", (2 * view.size, 2 * view.size))
-            upright = _as_rgb(ImageOps.exif_transpose(image))
+            image.draft("RGB", (view.least, view.least))
+            upright = _as_rgb(ImageOps.exif_transpose(image)).rotate(view.turn, expand=True)
         except BROKEN as problem:
             raise UnreadableError(f"it can't be decoded ({problem})") from None
-    turned = upright.rotate(view.turn, expand=True)
-    return _squared(ImageOps.mirror(turned) if view.mirror else turned, view)
+    return ImageOps.mirror(upright) if view.mirror else upright
 
 
 def _squared(image: Image.Image, view: View) -> np.ndarray:
     """(S, S, 3) uint8"""
+    if not view.size:
+        return np.zeros((0, 0, 3), np.uint8)
     if view.fit == "squash":
         return np.asarray(image.resize((view.size, view.size), FILTERS[view.interpolation]))
     scale = view.size / max(image.size)
@@ -164,51 +198,76 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-@dataclass
-class PhotographFiles(Dataset[tuple[Tensor, str]]):
-    """Photographs straight from their files.
+class Opened(NamedTuple):
+    """Photographs out of their files."""
 
-    An item is the pixels, (3, S, S) uint8, and what was wrong: "" when all is well, else the reason, and grey pixels
-    in its place, so that one broken file never ends a run.
-    """
+    pixels: Tensor
+    """(B, 3, S, S) uint8; grey for a photograph that can't be read, so that one broken file never ends a run."""
+    keypoints: list[Keypoints | None]
+    """(B,), None where none are asked for, or the photograph can't be read."""
+    problems: list[str]
+    """(B,) what was wrong: "" when all is well, else the reason."""
+
+
+@dataclass
+class PhotographFiles(Dataset[Opened]):
+    """Photographs straight from their files, one by one."""
 
     paths: Sequence[Path]
     views: Sequence[View]
+    extraction: Extraction | None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        view = self.views[index]
+    def __getitem__(self, index: int) -> Opened:
+        view, keypoints, problem = self.views[index], None, ""
         try:
-            pixels, problem = open_photograph(self.paths[index], view), ""
+            upright = _upright(self.paths[index], view)
+            pixels = _squared(upright, view)
+            if self.extraction:
+                keypoints = extract(np.asarray(upright), self.extraction)
         except UnreadableError as unreadable:
             pixels, problem = np.full((view.size, view.size, 3), GREY, np.uint8), str(unreadable)
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), problem
+        return Opened(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None], [keypoints], [problem])
+
+
+def _together(opened: list[Opened]) -> Opened:
+    return Opened(
+        torch.cat([one.pixels for one in opened]),
+        [one.keypoints[0] for one in opened],
+        [one.problems[0] for one in opened],
+    )
 
 
 def photograph_batches(
-    paths: Sequence[Path], views: Sequence[View], recipe: Recipe, what: str
-) -> Iterator[tuple[Tensor, list[str]]]:
-    """Batches of photographs from their files, in order, decoded in worker processes.
+    paths: Sequence[Path], views: Sequence[View], recipe: Recipe, what: str, extraction: Extraction | None = None
+) -> Iterator[Opened]:
+    """Batches of photographs from their files, in order, opened in worker processes.
+
+    Each file is decoded once, for the networks and for the keypoints.
 
     Args:
         paths: the files.
         views: how to look at each; all of one size.
         recipe: `batch_size`, `workers`.
         what: the work in a few words.
-
-    Yields:
-        (B, 3, S, S) uint8 and per photograph what was wrong with it ("" when nothing).
+        extraction: how keypoints are found; None for not at all.
     """
     loader = DataLoader(
-        PhotographFiles(paths, views),
+        PhotographFiles(paths, views, extraction),
         batch_size=recipe.batch_size,
         num_workers=min(_workers(recipe), -(-len(paths) // recipe.batch_size)),
+        collate_fn=_together,
+        worker_init_fn=_be_one_of_many,
         pin_memory=torch.cuda.is_available(),
     )
-    for pixels, problems in track(loader, what):
-        yield pixels, list(problems)
+    yield from track(loader, what)
+
+
+def _be_one_of_many(number: int) -> None:
+    """A worker process keeps to one core: torch sees to its own threads, OpenCV must be told."""
+    cv2.setNumThreads(1)
 
 
 def _workers(recipe: Recipe) -> int:
@@ -246,17 +305,17 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
     shape = (len(catalogue), 3, views[0].size, views[0].size)
     pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     try:
-        with file.open("r+b") as opened:  # a mapped file on a full disk would kill the process instead
-            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+        with file.open("r+b") as reserved:  # a mapped file on a full disk would kill the process instead
+            os.posix_fallocate(reserved.fileno(), 0, file.stat().st_size)
     except OSError as problem:
         raise InputError(
             f"{file}: {file.stat().st_size / 1e9:.1f} GB of decoded photographs don't fit there ({problem.strerror}); "
             "name a larger disk with the variable TMPDIR"
         ) from None
     problems: list[str] = []
-    for batch, batch_problems in photograph_batches(catalogue.paths, views, recipe, "decoding photographs"):
-        pixels[len(problems) : len(problems) + len(batch)] = batch.numpy()
-        problems += batch_problems
+    for opened in photograph_batches(catalogue.paths, views, recipe, "decoding photographs"):
+        pixels[len(problems) : len(problems) + len(opened.pixels)] = opened.pixels.numpy()
+        problems += opened.problems
     pixels.flush()
     return PhotographStore(file, tuple(problems))
 
@@ -370,6 +429,22 @@ def training_batches(
     for batch in sampler:
         photographs = torch.from_numpy(pixels[batch.places]).to(device)
         yield augment(photographs, recipe, np.random.default_rng(batch.seed)), torch.from_numpy(batch.places).to(device)
+
+
+def thumbnails(paths: Sequence[Path]) -> np.ndarray:
+    """What tells near-duplicates: (N, 256) float32, 16 x 16 grey values of mean 0 and length 1; all zeros for a
+    photograph that can't be read or is flat."""
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        return np.stack(list(track(pool.map(_thumbnail, paths), "looking for near-duplicates", total=len(paths))))
+
+
+def _thumbnail(path: Path) -> np.ndarray:
+    try:
+        grey = open_photograph(path, 16).mean(2).ravel().astype(np.float32)
+    except UnreadableError:
+        return np.zeros(256, np.float32)
+    grey -= grey.mean()
+    return np.asarray(grey / max(1.0, np.linalg.norm(grey)))
 
 
 def survey(catalogue: Catalogue) -> pd.DataFrame:

@@ -74,6 +74,11 @@ class NetworkPlan:
     trained_on: tuple[str, ...] = ()
 
     @property
+    def attends(self) -> bool:
+        """Whether the network can tell where it looks."""
+        return self.pooling == "gem"
+
+    @property
     def outputs(self) -> int:
         """D of an encoder, the number of classes of a classifier."""
         return self.embedding_size or len(self.classes) or self.features
@@ -126,14 +131,31 @@ class Network(nn.Module):
         """
         return self.finish(self.head(self.look(photographs, scale)))
 
+    def attend(self, photographs: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """What the network says, and where it looks: (B, D) float32 and (B, h, w) float32 from 0 to 1.
+
+        A network that looks at animals answers strongly where there is one: the length of its features over the
+        photograph, as a share of the longest, tells the animal from the ground that it stands on.
+
+        Only for networks that pool a map of features with GeM.
+        """
+        features = self.feature_map(photographs, scale)
+        strength = features.detach().float().norm(dim=1)  # (B, h, w)
+        strongest = strength.amax((1, 2), keepdim=True).clamp(min=1e-9)
+        return self.finish(self.head(self.pool(features).float())), strength / strongest
+
     def look(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
         """The trunk's part: (B, 3, S, S) uint8 -> features (B, F) float32."""
+        return cast(Tensor, self.pool(self.feature_map(photographs, scale)).float())
+
+    def feature_map(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
+        """What the trunk gives, (B, F, h, w) where it is pooled afterwards, else (B, F)."""
         pixels = (photographs.to(self.mean.dtype) - self.mean) / self.std
         side = round(self.plan.image_size * scale)
         if pixels.shape[-1] != side:
             pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
         pixels = pixels.to(next(self.trunk.parameters()).dtype, memory_format=torch.channels_last)
-        return cast(Tensor, self.pool(self.trunk(pixels)).float())
+        return cast(Tensor, self.trunk(pixels))
 
     def finish(self, vectors: Tensor) -> Tensor:
         """What comes after the head: (B, D) -> (B, D)."""

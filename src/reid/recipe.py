@@ -40,7 +40,15 @@ CHOICES = {
     "augment": ("one", "each"),
     "route": ("classifier", "column", "auto"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
+    "match_model": ("affine", "homography"),
+    "pseudo_dates": ("earlier", "other", "any"),
 }
+WORDS = {
+    "augmentations": AUGMENTATIONS,
+    "cues": ("encoder", "local"),
+    "scorers": ("distance", "local", "inliers", "focused", "focused_inliers", "mean", "logistic", "boosted"),
+}
+"""Fields that hold some of these words."""
 
 
 PREDICTION_FIELDS = ("route", "precision", "batch_size", "workers")
@@ -49,8 +57,12 @@ PREDICTION_FIELDS = ("route", "precision", "batch_size", "workers")
 ENROLMENT_FIELDS = ("flip_average", "scales", "mirrored")
 """What may still be chosen when the galleries are made again; galleries and queries must agree in it."""
 
-CALIBRATION_FIELDS = ("new_share", "calibration_splits")
-"""What may still be chosen when the thresholds are fitted again."""
+CALIBRATION_FIELDS = (
+    *("scorers", "shortlist", "whole_gallery", "verified", "local_best", "neighbours", "centre_spread"),
+    *("match_ratio", "match_model", "match_tolerance", "pseudo_queries", "pseudo_dates", "pseudo_photographs"),
+    *("new_share", "calibration_splits"),
+)
+"""What may still be chosen when scorers and thresholds are fitted again."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +141,42 @@ class Recipe:
         species_shrink: by how much smaller than the encoders the classifier sees a photograph; 2 for half the side, at
             a quarter of the cost.
 
-        held_out_individuals: the share of individuals that the encoder never sees: validation, and "new" animals for
-            the threshold.
+        folds: 1 holds out a share of the individuals and trains one encoder. More cross-fit: so many encoders are
+            trained, each without another part of the individuals, so that all of them can be asked for when scorers and
+            thresholds are fitted; the first encoder is the one that predicts.
+        held_out_individuals: with one fold, the share of individuals that the encoder never sees: validation, and "new"
+            animals for the threshold.
         held_out_photographs: the share of the other individuals that keep one photograph from the encoder: "known"
             animals for the threshold.
-        new_share: the share of held-out individuals that a calibration split takes out of the gallery.
+
+        cues: what speaks for an individual: "encoder" (a trained network's embedding), "local" (keypoints), or both.
+        scorers: which ways to make one number of the cues compete for a dataset; see `fusion.SCORERS`.
+        shortlist: gallery photographs that a query is compared with closely: the nearest by each cue.
+        whole_gallery: up to so many photographs, descriptors are matched against the whole gallery, beyond it against
+            the shortlist of the encoder.
+        verified: of the shortlist, so many photographs' matches are checked for a common arrangement.
+        local_best: an individual's local score is the mean over so many of its best photographs.
+
+        keypoint_size: pixels of a photograph's longer side where keypoints are sought.
+        keypoint_count: the strongest so many are kept, and the strongest so many of those on the animal.
+        keypoint_candidates: of so many; on a large animal in front of a bush most of the strongest are leaves.
+        focus: keypoints where the encoder's attention is at least this share of its peak are on the animal.
+        keypoint_clahe: clip limit of the contrast normalisation, 0 for none.
+        keypoint_contrast: SIFT's contrast threshold; a low one finds enough keypoints in smooth coats.
+        keypoint_upright: descriptors are not turned by the keypoint's own gradient.
+        neighbours: nearest descriptors that vote for their photographs.
+        centre_spread: standard deviation of a weight for keypoints near the photograph's centre, in shares of its
+            sides; 0 for none.
+        match_ratio: a match's distance is at most this share of the second nearest's.
+        match_model: "affine" or "homography", the arrangement that inliers share.
+        match_tolerance: how far an inlier may lie from where the arrangement puts it, as a share of the longer side.
+
+        pseudo_queries: at most so many database photographs of a dataset are asked for in calibration.
+        pseudo_dates: a pseudo-query meets photographs of "earlier" days only, of "other" days than its individual's
+            own, or of "any" day (which leaks, and is here to measure how much).
+        pseudo_photographs: a known pseudo-query meets at most so many photographs of its individual; 0 for as many as a
+            random individual of the database has.
+        new_share: the share of held-out individuals that play new in a calibration split.
         calibration_splits: how many random splits the threshold is averaged over.
 
         flip_average: an embedding is the mean over a photograph and its mirror image.
@@ -212,8 +255,33 @@ class Recipe:
     species_batch: int = 64
     species_shrink: int = 1
 
+    folds: int = 1
     held_out_individuals: float = 0.2
     held_out_photographs: float = 0.5
+
+    cues: tuple[str, ...] = ("encoder",)
+    scorers: tuple[str, ...] = ("distance",)
+    shortlist: int = 50
+    whole_gallery: int = 1000
+    verified: int = 20
+    local_best: int = 1
+
+    keypoint_size: int = 400
+    keypoint_count: int = 400
+    keypoint_candidates: int = 1000
+    focus: float = 0.4
+    keypoint_clahe: float = 2.0
+    keypoint_contrast: float = 0.01
+    keypoint_upright: bool = True
+    neighbours: int = 4
+    centre_spread: float = 0.0
+    match_ratio: float = 0.9
+    match_model: str = "affine"
+    match_tolerance: float = 0.03
+
+    pseudo_queries: int = 400
+    pseudo_dates: str = "earlier"
+    pseudo_photographs: int = 0
     new_share: float = 0.5
     calibration_splits: int = 50
 
@@ -233,10 +301,20 @@ class Recipe:
                 raise InputError(
                     f"recipe field {field}: expected {' or '.join(choices)}, found {getattr(self, field)!r}"
                 )
-        unknown = [word for word in self.augmentations if word not in AUGMENTATIONS]
-        if unknown:
+        for field, words in WORDS.items():
+            unknown = [word for word in getattr(self, field) if word not in words]
+            if unknown:
+                raise InputError(f"recipe field {field}: expected some of {', '.join(words)}, found {unknown[0]!r}")
+        if not self.cues:
+            raise InputError("recipe field cues: expected encoder, local or both, found none")
+        local = {"local", "inliers", "mean", "logistic", "boosted"}
+        both = {"focused", "focused_inliers"} if "encoder" in self.cues else set()
+        able = {"distance"} & set(self.scorers) if "encoder" in self.cues else set()
+        able |= (local | both) & set(self.scorers) if "local" in self.cues else set()
+        if not able:
             raise InputError(
-                f"recipe field augmentations: expected some of {', '.join(AUGMENTATIONS)}, found {unknown[0]!r}"
+                f"recipe field scorers: expected one that the cues {', '.join(self.cues)} can feed, found "
+                f"{', '.join(self.scorers) or 'none'}"
             )
         for field, (lowest, highest) in LIMITS.items():
             if not lowest <= getattr(self, field) <= highest:  # also catches NaN
@@ -295,8 +373,25 @@ LIMITS: dict[str, tuple[float, float]] = {
     "species_epochs": (0, 100_000),
     "species_batch": (2, 4096),
     "species_shrink": (1, 16),
+    "folds": (1, 20),
     "held_out_individuals": (0, 0.9),
     "held_out_photographs": (0, 1),
+    "shortlist": (1, 10_000),
+    "whole_gallery": (0, 1_000_000),
+    "verified": (0, 10_000),
+    "local_best": (1, 1000),
+    "keypoint_size": (16, 4096),
+    "keypoint_count": (1, 10_000),
+    "keypoint_candidates": (1, 100_000),
+    "focus": (0, 1),
+    "keypoint_clahe": (0, 100),
+    "keypoint_contrast": (0, 1),
+    "neighbours": (1, 100),
+    "centre_spread": (0, 10),
+    "match_ratio": (0.1, 1),
+    "match_tolerance": (0.001, 1),
+    "pseudo_queries": (1, 1_000_000),
+    "pseudo_photographs": (0, 10_000),
     "new_share": (0.01, 0.99),
     "calibration_splits": (1, 10_000),
     "batch_size": (1, 65536),
@@ -338,6 +433,12 @@ RECIPES = {
         epochs=0,
         augmentations=(),
         route="auto",
+    ),
+    "local": Recipe(
+        name="local",
+        cues=("local",),
+        scorers=("local", "inliers", "mean", "logistic", "boosted"),
+        route="column",
     ),
     "light": Recipe(name="light", trunk_rate=0.0, epochs=60, validate_every=60, **STRONG),
     "best": Recipe(name="best", trunk_rate=0.1, freeze_norms=True, shared=True, epochs=60, **STRONG),

@@ -25,12 +25,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from reid import NEW_INDIVIDUAL, __version__
-from reid.calibration import PseudoQueries, Sweep, Threshold, sweep
+from reid.calibration import Sweep, Threshold, sweep
 from reid.catalogue import Catalogue
 from reid.files import atomically
-from reid.gallery import load_gallery, load_thresholds
+from reid.gallery import load_gallery
 from reid.images import UnreadableError, open_photograph
+from reid.matching import load_calibrations
 from reid.progress import track
+from reid.questions import PseudoQueries
 from reid.recipe import RECIPES, Recipe
 from reid.scoring import Score, overall, score_submission
 from reid.submission import Prediction
@@ -80,7 +82,7 @@ def write_report(
     Raises:
         InputError: the solution asks for a photograph that was not answered; the folder can't be written.
     """
-    thresholds = load_thresholds(weights)
+    thresholds = {name: one.threshold for name, one in load_calibrations(weights).items()}
     scores = {} if solution is None else score_submission(prediction.submission, solution)
     judged = judge(prediction.matches, solution)
     cards = _cards(judged, catalogue)
@@ -113,7 +115,7 @@ def write_report(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"fixed": _fixed, "percent": _percent}
+    environment.filters |= {"fixed": _fixed, "percent": _percent, "between": _between}
     page = environment.from_string(PAGE).render(content)
     contact_sheet(folder / "contact_sheet.jpg", match_rows(catalogue, judged))
     with atomically(folder / "report.html") as temporary:
@@ -184,7 +186,7 @@ class Headline(NamedTuple):
 
 def _headline(judged: pd.DataFrame, scores: dict[str, Score], thresholds: dict[str, Threshold]) -> Headline:
     expected = [one.score for one in thresholds.values() if one.score is not None]
-    spreads = [one.spread for one in thresholds.values() if one.spread is not None]
+    spreads = [spread for one in thresholds.values() if (spread := _spread(one)) is not None]
     counts = Counter(judged["verdict"])
     return Headline(
         score=overall(scores) if scores else None,
@@ -195,6 +197,11 @@ def _headline(judged: pd.DataFrame, scores: dict[str, Score], thresholds: dict[s
         verdicts=[(key, VERDICTS[key], counts[key], counts[key] / len(judged)) for key in VERDICTS if counts[key]],
         astray=int(((judged["column"] != "") & (judged["column"] != judged["dataset"])).sum()),
     )
+
+
+def _spread(threshold: Threshold) -> float | None:
+    """The standard deviation that an interval of nine tenths has if it is normal: 1.645 of them on either side."""
+    return None if threshold.interval is None else (threshold.interval[1] - threshold.interval[0]) / 2 / 1.645
 
 
 def _score_rows(scores: dict[str, Score], thresholds: dict[str, Threshold]) -> list[dict[str, Any]]:
@@ -285,6 +292,10 @@ def _word(value: object) -> str:
 def _fixed(value: float | None) -> str:
     """Three digits; a dash for what is not known (NaN is not equal to itself)."""
     return "\u2014" if value is None or value != value else f"{value:.3f}"
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def _percent(value: float | None) -> str:
@@ -491,10 +502,16 @@ def _score_chart(scores: dict[str, Score], thresholds: dict[str, Threshold]) -> 
             axes.barh(place + offset, length, thick, color=colour)
             words = "none to answer" if score is not None and value != value else _fixed(value)
             axes.text(length + 0.012, place + offset, words, va="center", color=INK, fontsize=size)
-        if threshold is not None and threshold.score is not None and threshold.spread is not None:
-            height, end = place - 0.02, threshold.score + threshold.spread
+        if threshold is not None and threshold.score is not None and threshold.interval is not None:
+            height, (start, end) = place - 0.02, threshold.interval
             axes.errorbar(
-                threshold.score, height, xerr=threshold.spread, fmt="D", markersize=4, color=MUTED, capsize=2.5
+                threshold.score,
+                height,
+                xerr=np.maximum(0, [[threshold.score - start], [end - threshold.score]]),
+                fmt="D",
+                markersize=4,
+                color=MUTED,
+                capsize=2.5,
             )
             axes.text(end + 0.02, height, _fixed(threshold.score), va="center", color=MUTED, fontsize=7.5)
         ticks.append(place)
@@ -787,7 +804,7 @@ their row.</p>
 BAUS)</li>
 <li><i style="background:var(--known)"></i>BAKS: known individuals named rightly</li>
 <li><i style="background:var(--new)"></i>BAUS: new individuals called new</li>
-<li><span style="color:var(--muted)">&#9670;</span> expected score; whiskers: one standard deviation over splits of the
+<li><span style="color:var(--muted)">&#9670;</span> expected score; whiskers: nine of ten splits of the
 database</li></ul>
 </div>
 <div class="scroll"><table>
@@ -802,8 +819,8 @@ database</li></ul>
 {% else %}<td>0</td><td>&mdash;</td><td>&mdash;</td><td>&mdash;</td>{% endif %}
 {% endif %}
 {% if row.expected %}
-<td>{{ row.expected.score | fixed }}{% if row.expected.spread is not none %} &plusmn; {{ row.expected.spread | fixed }}
-{%- endif %}</td><td>{{ row.expected.baks | fixed }}</td><td>{{ row.expected.baus | fixed }}</td>
+<td>{{ row.expected.score | fixed }}{{ row.expected.interval | between }}</td>
+<td>{{ row.expected.baks | fixed }}</td><td>{{ row.expected.baus | fixed }}</td>
 {% else %}<td>&mdash;</td><td>&mdash;</td><td>&mdash;</td>{% endif %}
 </tr>
 {% endfor %}
@@ -820,7 +837,7 @@ the plateau is as good, to within half a point, on the database's own photograph
 {% for row in threshold_rows %}
 <tr><td>{{ row.dataset }}</td><td><b>{{ row.one.value | fixed }}</b></td>
 <td>{{ row.one.plateau[0] | fixed }} to {{ row.one.plateau[1] | fixed }}</td>
-<td>{{ row.one.score | fixed }}{% if row.one.spread is not none %} &plusmn; {{ row.one.spread | fixed }}{% endif %}</td>
+<td>{{ row.one.score | fixed }}{{ row.one.interval | between }}</td>
 {% if solved %}<td>{{ row.live | fixed }}</td>
 <td>{% if row.best %}{{ row.best[0] | fixed }} at {{ row.best[1] | fixed }}{% else %}&mdash;{% endif %}</td>{% endif %}
 <td>{{ row.one.share_new | percent }}</td><td>{{ row.live_new | percent }}</td></tr>

@@ -7,6 +7,7 @@ A network's file in the weights folder appears when it is trained to its end; un
 import io
 import json
 import math
+import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,12 +29,11 @@ from reid.progress import say, track
 from reid.recipe import CALIBRATION_FIELDS, CHOICES, ENROLMENT_FIELDS, PREDICTION_FIELDS, Recipe
 from reid.trunks import Trunk, describe_trunk
 from reid.validation import describe_collapse
-from reid.weights import CALIBRATION, MANIFEST, SPECIES, encoder_file, gallery_file
+from reid.weights import CALIBRATION, MANIFEST, RUN_FOLDER, SPECIES, encoder_file, fold_folder, gallery_file
 from reid.work import Run, Work, check_individuals, encoder_work, species_work
 
 __all__ = ["settle", "train_encoder", "train_networks"]
 
-RUN_FOLDER = "training"
 RUN = "run.json"
 SHARED = "all datasets"
 """The encoder that learns from all of them. Its file stays in the run folder; each dataset's is made from it. Because
@@ -73,6 +73,9 @@ def train_networks(
     """
     database = catalogue.database
     _check_datasets(catalogue)
+    if "encoder" not in recipe.cues:
+        say("no network to train: the recipe matches keypoints alone")
+        return database.fingerprint
     trunk = describe_trunk(recipe.trunk, init)
     recipe = settle(recipe, trunk)
     record = _record(database, recipe, init)
@@ -81,7 +84,8 @@ def train_networks(
     files += [encoder_file(dataset) for dataset in database.by_dataset()]
     if not fresh:
         _refuse_another_run(folder, files, record)
-        if all((folder / file).exists() for file in files):
+        folds = [fold_folder(folder, fold) for fold in range(recipe.folds)]
+        if all((one / file).exists() for one in folds for file in files if one == folder or file != SPECIES):
             say(f"every network is trained already in {folder}; --fresh starts over")
             return str(record["data"])
     with scratch_folder() as scratch:
@@ -95,14 +99,22 @@ def train_networks(
             _forget(folder, list(database.by_dataset()))
         write_json(folder / RUN_FOLDER / RUN, record)
         (folder / MANIFEST).unlink(missing_ok=True)  # from here on the folder is not whole
-        for file in files:
-            if (folder / file).exists():
-                say(f"{file}: trained already")
-            elif file == SPECIES:
-                _fit(species_work(run), run)
-            else:
-                train_encoder(file, run)
+        for fold in range(recipe.folds):
+            one = replace(run, fold=fold, folder=fold_folder(folder, fold))
+            for file in files:
+                if (one.folder / file).exists():
+                    say(f"{_named(file, fold)}: trained already")
+                elif file != SPECIES:
+                    train_encoder(file, one)
+                elif fold == 0:
+                    _fit(species_work(one), one)
     return str(record["data"])
+
+
+def _named(file: str, fold: int) -> str:
+    """A network for people."""
+    name = Path(file).name.removesuffix(".safetensors")
+    return f"{name}, fold {fold + 1}" if fold else name
 
 
 def _check_datasets(catalogue: Catalogue) -> None:
@@ -120,12 +132,10 @@ def _forget(folder: Path, datasets: list[str]) -> None:
     names = [MANIFEST, CALIBRATION, SPECIES]
     for dataset in datasets:
         names += [encoder_file(dataset), gallery_file(dataset)]
-    for path in (
-        [folder / name for name in names]
-        + sorted((folder / RUN_FOLDER).glob("*"))
-        + sorted((folder / CACHE_FOLDER).glob("*"))
-    ):
-        path.unlink(missing_ok=True)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    for ours in (RUN_FOLDER, CACHE_FOLDER):
+        shutil.rmtree(folder / ours, ignore_errors=True)
 
 
 def _record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str, Any]:
@@ -142,7 +152,7 @@ def _record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str,
 def _refuse_another_run(folder: Path, files: list[str], record: dict[str, Any]) -> None:
     """A folder with networks or checkpoints can only be gone on with by the run that made them."""
     path = folder / RUN_FOLDER / RUN
-    unfinished = [*path.parent.glob("*.checkpoint.pt"), *path.parent.glob("*.safetensors")]
+    unfinished = [*path.parent.rglob("*.checkpoint.pt"), *path.parent.rglob("*.safetensors")]
     if not unfinished and not any((folder / file).exists() for file in files):
         return
     if not path.exists():

@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reid.calibration import HeldOut, fit_threshold
+from reid.calibration import fit_calibrations
+from reid.gallery import Embeddings, Gallery
 from reid.losses import pairwise_distances
+from reid.matching import ask
+from reid.questions import HeldOut, choose_asked
 from reid.recipe import Recipe
 
 __all__ = ["describe_collapse", "open_set_score", "rank1_accuracy"]
@@ -40,7 +44,7 @@ def open_set_score(vectors: Tensor, labels: Sequence[str], days: Sequence[str], 
         vectors: (N, D) float.
         labels: (N,) individuals.
         days: (N,) "" where there is none.
-        recipe: `calibration_splits`, `new_share`, `seed`.
+        recipe: `pseudo_queries` and its kin, `calibration_splits`, `new_share`, `seed`.
 
     Returns:
         0 to 1; None when there are no known or no new individuals to ask for.
@@ -48,15 +52,12 @@ def open_set_score(vectors: Tensor, labels: Sequence[str], days: Sequence[str], 
     if len(set(labels)) < 2:
         return None
     everyone = np.ones(len(labels), dtype=bool)
-    return fit_threshold(
-        "validation",
-        pairwise_distances(vectors, vectors).numpy(),
-        np.arange(len(labels)),
-        labels,
-        days,
-        HeldOut(individuals=everyone, photographs=~everyone),
-        recipe,
-    ).score
+    held_out = HeldOut(individuals=everyone, photographs=~everyone)
+    asked = choose_asked(np.array(labels), np.array(days), np.arange(len(labels)), held_out, recipe)
+    gallery = Gallery(Embeddings(tuple(map(str, range(len(labels)))), vectors), tuple(labels))
+    alone = replace(recipe, cues=("encoder",), scorers=("distance",))
+    questions = ask(gallery, asked, "the photographs held out", alone).in_units()
+    return fit_calibrations({"validation": questions}, alone)["validation"].threshold.score
 
 
 def describe_collapse(history: Sequence[dict[str, float]], recipe: Recipe) -> str:

@@ -17,9 +17,11 @@ from reid.recipe import Recipe, recipe_from_json
 __all__ = [
     "CALIBRATION",
     "MANIFEST",
+    "RUN_FOLDER",
     "SPECIES",
     "Weights",
     "encoder_file",
+    "fold_folder",
     "gallery_file",
     "open_weights",
     "seal_weights",
@@ -39,6 +41,15 @@ def encoder_file(dataset: str) -> str:
 def gallery_file(dataset: str) -> str:
     """The name of a dataset's gallery."""
     return f"{dataset}.gallery.safetensors"
+
+
+RUN_FOLDER = "training"
+"""Inside the weights folder, what only training needs: checkpoints, histories, the other folds' encoders."""
+
+
+def fold_folder(folder: Path, fold: int) -> Path:
+    """Where a fold's encoders and galleries lie; the first fold's are those that predict."""
+    return folder / RUN_FOLDER / f"fold-{fold}" if fold else folder
 
 
 @dataclass(frozen=True)
@@ -68,9 +79,11 @@ def seal_weights(folder: Path, recipe: Recipe, datasets: list[str], fingerprint:
 
     What each network expects of photographs stands in its own file; here it is for people to read.
     """
-    networks = [encoder_file(dataset) for dataset in datasets] + [SPECIES] * (folder / SPECIES).exists()
+    names = _parts(recipe, datasets)
+    if "encoder" in recipe.cues and (folder / SPECIES).exists():
+        names.append(SPECIES)
+    networks = [name for name in names if name != CALIBRATION and not name.endswith(".gallery.safetensors")]
     plans = {name: asdict(read_plan(folder / name)) for name in networks}
-    names = [*networks, *(gallery_file(dataset) for dataset in datasets), CALIBRATION]
     manifest = {
         "format": FORMAT,
         "reid": __version__,
@@ -84,6 +97,12 @@ def seal_weights(folder: Path, recipe: Recipe, datasets: list[str], fingerprint:
     }
     write_json(folder / MANIFEST, manifest)
     return Weights(folder, recipe, tuple(sorted(datasets)), manifest)
+
+
+def _parts(recipe: Recipe, datasets: list[str]) -> list[str]:
+    """The files without which a weights folder is not whole."""
+    encoders = [encoder_file(dataset) for dataset in datasets] if "encoder" in recipe.cues else []
+    return [CALIBRATION, *encoders, *(gallery_file(dataset) for dataset in datasets)]
 
 
 def open_weights(folder: Path, networks_only: bool = False) -> Weights:
@@ -131,8 +150,7 @@ def open_weights(folder: Path, networks_only: bool = False) -> Weights:
                 f"{path}: expected sha256 {str(expected)[:12]}..., found {found[:12]}...: it is not the file "
                 "that training wrote. Copy the weights folder again"
             )
-    wanted = [CALIBRATION] + [file for name in datasets for file in (encoder_file(name), gallery_file(name))]
-    unlisted = [file for file in wanted if file not in files]
+    unlisted = [file for file in _parts(recipe, datasets) if file not in files]
     if unlisted:
         raise InputError(
             f"{folder / MANIFEST}: it is damaged (no hash of {unlisted[0]}); copy the weights folder again"

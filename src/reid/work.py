@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from reid import InputError
-from reid.calibration import hold_out
 from reid.catalogue import Catalogue
 from reid.images import PhotographStore
 from reid.inputs import Features, Photographs
 from reid.networks import Network, NetworkPlan, build_network, load_network, plan_network
 from reid.objective import EncoderObjective, Labels, SpeciesObjective, label_photographs
 from reid.progress import say
+from reid.questions import hold_out
 from reid.recipe import SMALLEST, Recipe
 from reid.sampler import PKSampler, ShuffledSampler, TurnsSampler
 from reid.trunks import Trunk
@@ -39,6 +39,7 @@ class Run:
         trunk: what is known of the recipe's.
         init: the trunk's first weights, as for `build_network`.
         folder: the weights folder.
+        fold: what is held out, see `questions.hold_out`.
         features: of a frozen trunk, by the image size; filled when they are first asked for.
     """
 
@@ -49,6 +50,7 @@ class Run:
     trunk: Trunk
     init: Path | str
     folder: Path
+    fold: int = 0
     features: dict[int, Features] = field(default_factory=dict)
 
     def column(self, name: str) -> np.ndarray:
@@ -201,7 +203,7 @@ def _split(dataset: str, run: Run) -> tuple[np.ndarray, np.ndarray]:
     """A dataset's photographs to learn from, and those of individuals to validate on."""
     own = np.flatnonzero(run.column("dataset") == dataset)
     readable = run.readable[own]
-    held_out = hold_out(run.database.of(dataset), run.recipe)
+    held_out = hold_out(run.database.of(dataset), run.recipe, run.fold)
     return own[readable & ~held_out.individuals & ~held_out.photographs], own[readable & held_out.individuals]
 
 

@@ -1,0 +1,203 @@
+"""One pass over photographs: each is opened once, classified, embedded by its route's encoder, and searched for
+keypoints. Enrolment and prediction look through the same eyes.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from reid.catalogue import Catalogue
+from reid.embedding import CACHE_FOLDER, Embedder, digests_of, load_embedder
+from reid.images import PIXELS, View, extraction_of, photograph_batches, views_of
+from reid.keypoints import NO_KEYPOINTS, Extraction, KeypointCache, Keypoints, sift_out, weigh
+from reid.recipe import Recipe
+from reid.weights import SPECIES, encoder_file
+
+__all__ = ["Eyes", "Look", "look_at", "open_eyes", "route_queries"]
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What looks at photographs.
+
+    Attributes:
+        datasets: those with a gallery.
+        encoders: by dataset; empty where the recipe has no such cue.
+        classifier: tells the datasets apart; None where there is only one, or nobody to do it.
+        extraction: how keypoints are found; None where the recipe has no such cue.
+        cache: keypoints that were found before; None to remember nothing.
+    """
+
+    datasets: tuple[str, ...]
+    encoders: dict[str, Embedder]
+    classifier: Embedder | None
+    extraction: Extraction | None
+    cache: KeypointCache | None
+
+    @property
+    def remember(self) -> bool:
+        """Whether any of them keeps what it saw."""
+        return self.cache is not None or any(embedder.memory for embedder in self.embedders)
+
+    @property
+    def embedders(self) -> list[Embedder]:
+        return [*self.encoders.values(), *([self.classifier] if self.classifier else [])]
+
+
+class Look(NamedTuple):
+    """What was seen on one photograph."""
+
+    species: str
+    """What the classifier says; "" without one."""
+    route: str
+    """The dataset that it was taken to be of."""
+    vector: Tensor
+    """(D,) float32, by that dataset's encoder; D is 0 without one."""
+    keypoints: Keypoints
+    """None of them where they were not asked for."""
+    problem: str
+    """What was wrong with the file, "" when nothing."""
+
+
+def open_eyes(
+    folder: Path, datasets: Collection[str], with_species: bool, recipe: Recipe, remember: bool = True
+) -> Eyes:
+    """The eyes of a weights folder.
+
+    Args:
+        folder: a weights folder with its networks.
+        datasets: whose encoders to load.
+        with_species: load the classifier too.
+        recipe: `cues` and how networks and keypoints work.
+        remember: keep what is seen beside the weights, so that the same photograph costs nothing the next time.
+    """
+    encoders = {}
+    if "encoder" in recipe.cues:
+        encoders = {name: load_embedder(folder, encoder_file(name), recipe, remember) for name in datasets}
+    classifier = load_embedder(folder, SPECIES, recipe, remember) if with_species else None
+    extraction = extraction_of(recipe)
+    cache = KeypointCache(folder / CACHE_FOLDER / "keypoints", extraction, PIXELS) if extraction and remember else None
+    return Eyes(tuple(datasets), encoders, classifier, extraction, cache)
+
+
+def look_at(
+    catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what: str, mirror: bool = False
+) -> list[Look]:
+    """Looks at every photograph; what is remembered of one is not computed again.
+
+    Args:
+        catalogue: the photographs.
+        eyes: what looks.
+        route: see `route_queries`.
+        recipe: how photographs are opened, `keypoint_count`, `focus`.
+        what: the work in a few words.
+        mirror: look at the photographs' mirror images.
+
+    Returns:
+        A look per photograph, in order; one that can't be read has a problem and vectors of a grey field.
+    """
+    column = catalogue.table["dataset"].to_numpy(str)
+    paths, views = catalogue.paths, views_of(catalogue, recipe, mirror)
+    digests = digests_of(paths, views) if eyes.remember else [""] * len(paths)
+    known = zip(digests, column, views, strict=True)
+    found = [_recalled(digest, cell, view, eyes, route, recipe) for digest, cell, view in known]
+    # those of one dataset together, so that its encoder gets full batches
+    asked = sorted((place for place, look in enumerate(found) if look is None), key=lambda place: column[place])
+    waiting = iter(asked)
+    batches = photograph_batches(
+        [paths[place] for place in asked], [views[place] for place in asked], recipe, what, eyes.extraction
+    )
+    for pixels, keypoints, problems in batches:
+        places = [next(waiting) for _ in problems]
+        logits = eyes.classifier.embed(pixels) if eyes.classifier else torch.zeros(len(pixels), 1)
+        species = [_class_of(row, eyes) for row in logits]
+        routes = route_queries(route, column[places], species, eyes.datasets)
+        seen = _see_by_route(eyes, pixels, routes)
+        for row, place in enumerate(places):
+            points = keypoints[row] or NO_KEYPOINTS
+            if not problems[row]:
+                _remember(digests[place], routes[row], logits[row], *seen[row], points, eyes)
+            found[place] = _look(species[row], routes[row], *seen[row], points, problems[row], views[place], recipe)
+    for embedder in eyes.embedders:
+        if embedder.memory:
+            embedder.memory.save()
+    return [look for look in found if look is not None]
+
+
+def route_queries(
+    route: str, column: Collection[str], species: Collection[str], datasets: Collection[str]
+) -> list[str]:
+    """Whose encoder each query gets.
+
+    Args:
+        route: "classifier", "column", or "auto": the column where it names a dataset with a gallery.
+        column: (B,) the queries' dataset cells.
+        species: (B,) what the classifier says; "" without one, and then the column decides if it can.
+        datasets: those with a gallery.
+
+    Returns:
+        (B,) datasets.
+    """
+    if route == "classifier":
+        return list(species)
+    return [cell if cell in datasets else said for cell, said in zip(column, species, strict=True)]
+
+
+def _class_of(logits: Tensor, eyes: Eyes) -> str:
+    """Which dataset the classifier means by its outputs, (classes,); without a classifier the only one there is."""
+    if eyes.classifier:
+        return eyes.classifier.network.plan.classes[int(logits.argmax())]
+    return eyes.datasets[0] if len(eyes.datasets) == 1 else ""
+
+
+def _see_by_route(eyes: Eyes, pixels: Tensor, routes: list[str]) -> list[tuple[Tensor, Tensor]]:
+    """Per photograph its vector (D,) and the attention (h, h), by the encoder that its route names."""
+    seen = [(torch.empty(0), torch.empty(0, 0))] * len(routes)
+    for dataset in sorted(set(routes) & set(eyes.encoders)):
+        places = [place for place, route in enumerate(routes) if route == dataset]
+        vectors, attention = eyes.encoders[dataset].see(pixels[places])
+        for place, vector, where in zip(places, vectors, attention, strict=True):
+            seen[place] = vector, where
+    return seen
+
+
+def _look(
+    species: str,
+    route: str,
+    vector: Tensor,
+    attention: Tensor,
+    keypoints: Keypoints,
+    problem: str,
+    view: View,
+    recipe: Recipe,
+) -> Look:
+    """What was seen, its keypoints weighed by where the encoder looks, and only those kept that cues ask for."""
+    weighed = weigh(keypoints, attention.numpy(), view.fit) if len(attention) else keypoints
+    return Look(species, route, vector, sift_out(weighed, recipe.keypoint_count, recipe.focus), problem)
+
+
+def _recalled(digest: str, column: str, view: View, eyes: Eyes, route: str, recipe: Recipe) -> Look | None:
+    """What is remembered of a photograph, None unless it is everything."""
+    logits = eyes.classifier.recall(digest) if eyes.classifier else (torch.zeros(1), None)
+    if not digest or logits is None:
+        return None
+    species = _class_of(logits[0], eyes)
+    (chosen,) = route_queries(route, [column], [species], eyes.datasets)
+    seen = eyes.encoders[chosen].recall(digest) if eyes.encoders else (torch.empty(0), torch.empty(0, 0))
+    keypoints = eyes.cache.recall(digest) if eyes.cache else (None if eyes.extraction else NO_KEYPOINTS)
+    return None if seen is None or keypoints is None else _look(species, chosen, *seen, keypoints, "", view, recipe)
+
+
+def _remember(
+    digest: str, route: str, logits: Tensor, vector: Tensor, attention: Tensor, keypoints: Keypoints, eyes: Eyes
+) -> None:
+    if eyes.encoders:
+        eyes.encoders[route].remember(digest, vector, attention)
+    if eyes.classifier:
+        eyes.classifier.remember(digest, logits, torch.empty(0))
+    if eyes.cache:
+        eyes.cache.remember(digest, keypoints)

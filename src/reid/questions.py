@@ -1,0 +1,248 @@
+"""Pseudo-queries: what a database asks of itself, so that a threshold need not be guessed.
+
+Some photographs are kept from the encoder (`hold_out`). Afterwards some of them are asked for as if they were queries
+(`choose_asked`), once as known and once as new, their own individual then being out of the gallery. Nothing may give
+the answer away: no photograph of the same day, no near-duplicate, nothing that the encoder has learned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from reid.catalogue import Catalogue
+from reid.fusion import Pairs, best_pairs
+from reid.recipe import Recipe
+
+__all__ = [
+    "Asked",
+    "HeldOut",
+    "PseudoQueries",
+    "Questions",
+    "choose_asked",
+    "hold_out",
+    "join_questions",
+    "near_duplicates",
+]
+
+DATES = ("earlier", "other", "any")
+"""Whose photographs a pseudo-query may meet by their date, the strictest first; a database in which nobody has a
+photograph of an earlier day falls back to the next."""
+
+DUPLICATE = 0.95
+"""Correlation of 16 x 16 thumbnails from which on two photographs are one. Among 260,000 pairs of photographs of three
+species, none of them duplicates, the highest is 0.90."""
+
+
+class HeldOut(NamedTuple):
+    """Photographs that an encoder does not learn from."""
+
+    individuals: np.ndarray
+    """(N,) bool: all photographs of some individuals. They are validated on, and are the new animals of calibration."""
+    photographs: np.ndarray
+    """(N,) bool: one photograph, or one day's, of some of the others. They are the known animals of calibration."""
+
+
+def hold_out(catalogue: Catalogue, recipe: Recipe, fold: int = 0) -> HeldOut:
+    """Chooses what an encoder does not learn from.
+
+    Where photographs have dates, an individual's last day is held out instead of a photograph: live queries are later
+    than the database, and photographs of one day resemble each other more than the animal.
+
+    Args:
+        catalogue: one dataset's database photographs.
+        recipe: `folds`, `held_out_individuals`, `held_out_photographs`, `seed`.
+        fold: with several folds each individual is held out in one of them, and in no other.
+    """
+    rng = np.random.default_rng([recipe.seed, 1])
+    labels, days = np.array(catalogue.identities), catalogue.table["day"].to_numpy(str)
+    individuals, counts = np.unique(labels, return_counts=True)
+    # as many pairs as singletons, in proportion: stratified by whether there is anything to compare
+    strata = [rng.permutation(group) for group in (individuals[counts > 1], individuals[counts == 1])]
+    if recipe.folds > 1:
+        chosen = np.concatenate([group[fold :: recipe.folds] for group in strata])
+    else:
+        chosen = np.concatenate([group[: round(recipe.held_out_individuals * len(group))] for group in strata])
+    whole = np.isin(labels, chosen)
+    single = np.zeros(len(labels), dtype=bool)
+    # two photographs must be left to learn from
+    candidates = rng.permutation(individuals[(counts >= 3) & ((recipe.folds > 1) | ~np.isin(individuals, chosen))])
+    for individual in candidates[: round(recipe.held_out_photographs * len(candidates))]:
+        own = np.flatnonzero(labels == individual)
+        last_day = own[days[own] == max(days[own])]
+        leaves_two = len(own) - len(last_day) >= 2
+        single[last_day if leaves_two else rng.choice(own, size=1)] = True
+    return HeldOut(individuals=whole, photographs=single & ~whole)
+
+
+class Asked(NamedTuple):
+    """Database photographs that are asked for as if they were queries."""
+
+    places: np.ndarray
+    """(A,) int64, the photographs, by their place in the database."""
+    known: np.ndarray
+    """(A,) bool: its individual has a photograph that it may be compared with."""
+    new: np.ndarray
+    """(A,) bool: it can be asked for as new, because the encoder has never seen its individual."""
+    hidden: np.ndarray
+    """(A, N) bool: the database photographs that it may not be compared with, in either role."""
+    notes: tuple[str, ...]
+    """What a person must know about the choice."""
+
+
+def choose_asked(
+    labels: np.ndarray, days: np.ndarray, duplicates: np.ndarray, held_out: HeldOut, recipe: Recipe
+) -> Asked:
+    """Chooses pseudo-queries and what each of them may be compared with, so that nothing gives the answer away.
+
+    - Nobody meets itself, nor a near-duplicate of itself, of which only one is asked.
+    - Live queries are later than the database: with `pseudo_dates` "earlier" a query meets only photographs of earlier
+      days (and is not asked if more than half of the database is hidden by that), with "other" nothing of its own
+      individual's same day; "any" is the leaking way, to measure what it would claim.
+    - As known, a query meets as many photographs of its individual as a random individual of the database has, or at
+      most `pseudo_photographs`: live queries ask for individuals with a single photograph too.
+
+    Args:
+        labels: (N,) str, the individuals of one dataset's database photographs.
+        days: (N,) str, YYYY-MM-DD, "" where there is none.
+        duplicates: (N,) int64, the group of near-duplicates that a photograph belongs to.
+        held_out: what the encoder did not learn from; everything where there is no encoder.
+        recipe: `pseudo_queries`, `pseudo_dates`, `pseudo_photographs`, `seed`.
+    """
+    rng = np.random.default_rng([recipe.seed, 2])
+    candidates = _spread(np.flatnonzero(held_out.individuals | held_out.photographs), labels, duplicates, rng)
+    for dates in {"earlier": ("earlier", "other", "any"), "other": ("other", "any"), "any": ("any",)}[
+        recipe.pseudo_dates
+    ]:
+        hidden = _hidden(candidates, labels, days, duplicates, dates)
+        enough = (hidden & (labels[candidates][:, None] != labels)).sum(1) <= len(labels) / 2
+        places, kept = candidates[enough][: recipe.pseudo_queries], hidden[enough][: recipe.pseudo_queries]
+        own = labels[places][:, None] == labels  # (A, N)
+        known = (own & ~kept).any(1)
+        if known.any():
+            break
+    sizes = np.unique(labels, return_counts=True)[1]
+    for row in np.flatnonzero(known):
+        visible = np.flatnonzero(own[row] & ~kept[row])
+        most = recipe.pseudo_photographs or int(rng.choice(sizes))
+        kept[row, rng.permutation(visible)[most:]] = True
+    same_day = (own & ~kept & (days[places][:, None] == days) & (days != "")).any(1)
+    notes: tuple[str, ...] = ()
+    if same_day.any():
+        notes = (
+            f"{same_day.sum()} of {known.sum()} known pseudo-queries meet a photograph of the same individual and day: "
+            "the expected score is too high",
+        )
+    return Asked(places, known, held_out.individuals[places], kept, notes)
+
+
+def _spread(candidates: np.ndarray, labels: np.ndarray, duplicates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The candidates in random order, one of each individual before a second of any; one of each near-duplicate."""
+    shuffled = rng.permutation(candidates)
+    shuffled = shuffled[np.sort(np.unique(duplicates[shuffled], return_index=True)[1])]
+    turn = np.zeros(len(shuffled), int)
+    seen: dict[str, int] = {}
+    for place, label in enumerate(labels[shuffled].tolist()):
+        turn[place] = seen[label] = seen.get(label, -1) + 1
+    return shuffled[np.argsort(turn, kind="stable")]
+
+
+def _hidden(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, duplicates: np.ndarray, dates: str) -> np.ndarray:
+    """(A, N) bool, what each of the asked may not meet."""
+    hidden: np.ndarray = duplicates[asked][:, None] == duplicates  # a photograph is in a group with itself
+    dated = (days[asked] != "")[:, None] & (days != "")
+    if dates == "earlier":
+        hidden |= dated & (days >= days[asked][:, None])
+    if dates in ("earlier", "other"):
+        hidden |= dated & (days == days[asked][:, None]) & (labels == labels[asked][:, None])
+    return hidden
+
+
+def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
+    """Groups of photographs that are the same but for their size or compression.
+
+    Args:
+        thumbnails: (N, D) float, grey values, mean 0 and length 1 each; all zeros where there is none.
+
+    Returns:
+        (N,) int64, a group's number; most photographs are alone in theirs.
+    """
+    group = np.arange(len(thumbnails))
+    for start in range(0, len(thumbnails), 1000):
+        alike = thumbnails[start : start + 1000] @ thumbnails.T > DUPLICATE  # (1000, N)
+        for one, other in zip(*np.nonzero(alike), strict=True):
+            low, high = sorted((group[start + one], group[other]))
+            if low != high:
+                group[group == high] = low
+    return group
+
+
+class PseudoQueries(NamedTuple):
+    """Queries whose answer is known."""
+
+    distance: np.ndarray
+    """(Q,) float: the doubt about the nearest individual of the gallery; inf where there is none."""
+    right: np.ndarray
+    """(Q,) bool: it is the individual on the query."""
+    individual: np.ndarray
+    """(Q,) str: who is asked for."""
+    new: np.ndarray
+    """(Q,) bool: that individual is not in the gallery."""
+
+    def of(self, mask: np.ndarray) -> "PseudoQueries":
+        """The queries that a mask (Q,) chooses."""
+        return PseudoQueries(*(values[mask] for values in self))
+
+
+@dataclass(frozen=True)
+class Questions:
+    """One dataset's pseudo-queries beside their shortlists.
+
+    Attributes:
+        individual: (Q,) str, who is asked for.
+        new: (Q,) bool, in the role of a new animal.
+        pairs: their shortlists.
+        right: (P,) bool, whether the pair's individual is the one on the query.
+        notes: what a person must know.
+        unit: what the encoder's distances were divided by, to compare them with those of other encoders.
+    """
+
+    individual: np.ndarray
+    new: np.ndarray
+    pairs: Pairs
+    right: np.ndarray
+    notes: tuple[str, ...] = ()
+    unit: float = 1.0
+
+    def in_units(self) -> "Questions":
+        """With distances divided by the median distance of new queries to their nearest individual."""
+        distances = self.pairs.features.get("distance")
+        if distances is None:
+            return self
+        nearest = self.answered(distances).distance[self.new]
+        nearest = nearest[np.isfinite(nearest)]
+        median = float(np.median(nearest)) if len(nearest) else 0.0
+        unit = median if median > 0 else 1.0
+        return replace(self, pairs=self.pairs.scaled(unit), unit=self.unit * unit)
+
+    def answered(self, doubts: np.ndarray) -> PseudoQueries:
+        """The queries with the least doubtful individual of each, from the pairs' doubts (P,)."""
+        first, _ = best_pairs(self.pairs.query, doubts, len(self.new))
+        found = first >= 0
+        distance, right = np.full(len(first), np.inf), np.zeros(len(first), bool)
+        distance[found], right[found] = doubts[first[found]], self.right[first[found]]
+        return PseudoQueries(distance, right, self.individual, self.new)
+
+
+def join_questions(parts: Sequence[Questions]) -> Questions:
+    """One below the other; the unit is the first's."""
+    asked = np.cumsum([0, *(len(part.new) for part in parts)])
+    return Questions(
+        individual=np.concatenate([part.individual for part in parts]),
+        new=np.concatenate([part.new for part in parts]),
+        pairs=Pairs.joined([part.pairs.numbered_from(int(first)) for part, first in zip(parts, asked, strict=False)]),
+        right=np.concatenate([part.right for part in parts]),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        unit=parts[0].unit,
+    )

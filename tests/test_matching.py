@@ -1,0 +1,224 @@
+"""Queries beside a gallery: the pairs against slow twins, the same alone and in company, and nothing hidden is seen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_keypoints import texture, warped
+from test_submission import calibrated
+
+from reid import matching
+from reid.fusion import Pairs, Scorer
+from reid.gallery import Embeddings, Gallery
+from reid.keypoints import NO_KEYPOINTS, Extraction, Keypoints, Matching, extract, lnbnn, stack, verify
+from reid.matching import ask, compare, match
+from reid.questions import HeldOut, choose_asked
+from reid.recipe import Recipe
+
+SMALL = Extraction(size=160, count=80)
+BOTH = Recipe(
+    cues=("encoder", "local"), scorers=("distance", "local", "logistic"), shortlist=4, verified=3, calibration_splits=5
+)
+ENCODER = replace(BOTH, cues=("encoder",), scorers=("distance",))
+LOCAL = replace(BOTH, cues=("local",), scorers=("local",))
+
+
+@pytest.fixture(scope="module")
+def keypoints() -> list[Keypoints]:
+    """Two photographs each of six textures; the second is warped."""
+    pictures = [picture for seed in range(6) for picture in (texture(seed), warped(texture(seed)))]
+    return [extract(picture, SMALL) for picture in pictures]
+
+
+@pytest.fixture(scope="module")
+def gallery(keypoints: list[Keypoints]) -> Gallery:
+    """Animals a, b and c: textures 0 and 1; 2 and 3; 4. The second photographs of all but the last are queries."""
+    rng = np.random.default_rng(0)
+    vectors = torch.from_numpy(rng.normal(size=(5, 4)).astype(np.float32))
+    sides = ("left", "right", "left", "", "left")
+    known = Embeddings(tuple("01234"), vectors, sides, tuple(keypoints[0:10:2]))
+    return Gallery(known, ("a", "a", "b", "b", "c"))
+
+
+@pytest.fixture(scope="module")
+def queries(gallery: Gallery, keypoints: list[Keypoints]) -> Embeddings:
+    noise = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32))
+    vectors = gallery.embeddings.vectors + 0.3 * noise
+    return Embeddings(tuple("vwxyz"), vectors, ("left", "left", "", "right", "right"), tuple(keypoints[1:10:2]))
+
+
+def as_rows(pairs: Pairs) -> dict[tuple[int, int], tuple[int, dict[str, float]]]:
+    """(query, individual) -> the photograph, the features."""
+    return {
+        (int(query), int(individual)): (int(photograph), {name: float(v[row]) for name, v in pairs.features.items()})
+        for row, (query, individual, photograph) in enumerate(
+            zip(pairs.query, pairs.individual, pairs.photograph, strict=True)
+        )
+    }
+
+
+def test_distances_are_to_the_nearest_photograph_of_every_listed_individual(
+    queries: Embeddings, gallery: Gallery
+) -> None:
+    rows = as_rows(compare(queries, gallery, ENCODER))
+    far = torch.cdist(queries.vectors, gallery.embeddings.vectors).numpy()
+    for query in range(5):
+        listed = np.argsort(far[query])[:4]
+        assert {individual for row, individual in rows if row == query} == set(gallery.labels[listed])
+        for individual in set(gallery.labels[listed]):
+            own = [place for place in listed if gallery.labels[place] == individual]
+            photograph, features = rows[query, individual]
+            assert photograph == own[0]
+            assert features["distance"] == pytest.approx(far[query, own[0]], rel=1e-5)
+
+
+def test_votes_and_inliers_are_those_of_the_individuals_best_photographs(queries: Embeddings, gallery: Gallery) -> None:
+    recipe = replace(LOCAL, shortlist=5, verified=5, local_best=2)
+    rows = as_rows(compare(queries, gallery, recipe))
+    votes = lnbnn(stack(queries.keypoints), stack(gallery.embeddings.keypoints), k=recipe.neighbours).numpy()
+    looked = verify(queries.keypoints, gallery.embeddings.keypoints, [np.arange(5)] * 5, Matching(recipe.match_ratio))
+    for query in range(5):
+        for individual in range(3):
+            own = np.flatnonzero(gallery.labels == individual)
+            photograph, features = rows[query, individual]
+            assert photograph == own[votes[query, own].argmax()]
+            assert features["local"] == pytest.approx(votes[query, own].mean(), rel=1e-5)  # the best two, or the one
+            assert features["inliers"] == max(looked[query][place].inliers for place in own)
+        assert max(range(3), key=lambda one: rows[query, one][1]["local"]) == gallery.labels[query]
+
+
+def test_only_the_photographs_with_the_most_votes_are_verified(queries: Embeddings, gallery: Gallery) -> None:
+    some = as_rows(compare(queries, gallery, replace(LOCAL, verified=1)))
+    for query in range(5):
+        assert sum(features["inliers"] > 0 for (row, _), (_, features) in some.items() if row == query) <= 1
+    assert all(
+        not features["inliers"]
+        for _, features in as_rows(compare(queries, gallery, replace(LOCAL, verified=0))).values()
+    )
+
+
+def test_a_large_gallery_is_searched_by_the_encoder_and_matched_on_the_shortlist(
+    queries: Embeddings, gallery: Gallery
+) -> None:
+    recipe = replace(BOTH, whole_gallery=0, shortlist=3)
+    rows = as_rows(compare(queries, gallery, recipe))
+    far = torch.cdist(queries.vectors, gallery.embeddings.vectors).numpy()
+    for query in range(5):
+        listed = np.sort(np.argsort(far[query])[:3])
+        some = stack([gallery.embeddings.keypoints[place] for place in listed])
+        votes = lnbnn(stack([queries.keypoints[query]]), some, k=recipe.neighbours)[0].numpy()
+        for (row, individual), (_, features) in rows.items():
+            if row == query:
+                own = votes[gallery.labels[listed] == individual]
+                assert features["local"] == pytest.approx(own.max(), rel=1e-5)
+
+
+def test_sides_and_numbers_of_photographs_are_told(queries: Embeddings, gallery: Gallery) -> None:
+    rows = as_rows(compare(queries, gallery, replace(ENCODER, shortlist=5)))
+    told = {key: (f["photographs"], f["same side"], f["other side"]) for key, (_, f) in rows.items()}
+    assert told[0, 0] == (2, 1, 0)  # left beside left and right
+    assert told[2, 0] == (2, 0, 0)  # the query's side is not known
+    assert told[3, 1] == (2, 0, 1)  # right beside left and unknown
+    assert told[4, 2] == (1, 0, 1)
+
+
+@pytest.mark.parametrize("recipe", [ENCODER, LOCAL, BOTH, replace(BOTH, whole_gallery=0)])
+def test_a_query_has_the_same_pairs_alone_and_in_company(
+    recipe: Recipe, queries: Embeddings, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = as_rows(compare(queries, gallery, recipe))
+    monkeypatch.setattr(matching, "BLOCK", 2)
+    assert as_rows(compare(queries, gallery, recipe)) == together
+    for query in range(5):
+        alone = as_rows(compare(queries.of(np.array([query])), gallery, recipe))
+        assert alone == {(0, one): row for (number, one), row in together.items() if number == query}
+
+
+@pytest.mark.parametrize("recipe", [ENCODER, LOCAL, BOTH, replace(BOTH, whole_gallery=0)])
+def test_what_is_hidden_is_as_good_as_absent(recipe: Recipe, queries: Embeddings, gallery: Gallery) -> None:
+    hidden = np.zeros((5, 5), bool)
+    hidden[:, [0, 3]] = True
+    left = np.array([1, 2, 4])
+    rest = Gallery(gallery.embeddings.of(left), tuple(gallery.identity[place] for place in left))
+    shown, absent = as_rows(compare(queries, gallery, recipe, hidden)), as_rows(compare(queries, rest, recipe))
+    for features in [*(row[1] for row in shown.values()), *(row[1] for row in absent.values())]:
+        features.pop("cohort", None)  # what is usual for an individual is told by the whole gallery
+    assert shown == {key: (int(left[photograph]), features) for key, (photograph, features) in absent.items()}
+
+
+def test_where_everything_is_hidden_there_is_no_pair(queries: Embeddings, gallery: Gallery) -> None:
+    for recipe in (ENCODER, LOCAL, BOTH):
+        assert len(compare(queries, gallery, recipe, np.ones((5, 5), bool))) == 0
+
+
+def test_a_distance_is_told_beside_what_is_usual_for_the_individual() -> None:
+    rng = np.random.default_rng(0)
+    vectors = torch.from_numpy(rng.normal(size=(60, 8)).astype(np.float32))
+    names = np.array(["hub"] * 30 + [f"z{number:02d}" for number in range(30)])
+    known = Gallery(Embeddings(tuple(map(str, range(60))), vectors), tuple(names))
+    recipe = replace(BOTH, cues=("encoder",), scorers=("distance", "logistic"), shortlist=60)
+    pairs = compare(Embeddings(("q",), vectors[40:41] * 0.5), known, recipe)
+    far = torch.cdist(vectors.double(), vectors.double()).numpy()
+    for individual, name in enumerate(known.individuals):
+        others = [place for place in range(29, 60) if names[place] != name and place != 29]  # one each
+        others += [0] if name != "hub" else []
+        usual = far[others][:, names == name].min(1)
+        expected = (pairs.features["distance"][individual] - usual.mean()) / usual.std()
+        assert pairs.features["cohort"][individual] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("recipe", [ENCODER, LOCAL, BOTH])
+def test_no_number_is_lost_on_photographs_without_keypoints_and_copies(recipe: Recipe, gallery: Gallery) -> None:
+    known = replace(gallery.embeddings, keypoints=(NO_KEYPOINTS, *gallery.embeddings.keypoints[1:]))
+    asked = Embeddings(("p", "q"), known.vectors[:2], ("", ""), (NO_KEYPOINTS, known.keypoints[1]))
+    pairs = compare(asked, Gallery(known, gallery.identity), recipe)
+    assert set(pairs.query) == {0, 1}
+    assert all(np.isfinite(values).all() for values in pairs.features.values())
+
+
+def test_a_gallery_of_one_individual_has_no_runner_up() -> None:
+    known = Gallery(Embeddings(("a", "b"), torch.tensor([[0.0], [4.0]])), ("leo", "leo"))
+    matches = match(Embeddings(("q",), torch.tensor([[3.0]])), known, "lions", calibrated("lions", 1), ENCODER)
+    assert matches.iloc[0][["identity", "photograph", "runner_up"]].tolist() == ["leo", "b", ""]
+    assert matches["distance"].iloc[0] == 1
+    assert matches["runner_up_distance"].iloc[0] == np.inf
+
+
+def test_matches_name_the_nearest_individual_and_the_next(queries: Embeddings, gallery: Gallery) -> None:
+    matches = match(queries, gallery, "x", calibrated("x", 1), replace(ENCODER, shortlist=5))
+    far = torch.cdist(queries.vectors, gallery.embeddings.vectors).numpy()
+    for query, row in enumerate(matches.itertuples()):
+        nearest = {name: far[query, np.array(gallery.identity) == name].min() for name in "abc"}
+        first, second = sorted(nearest, key=lambda name: nearest[name])[:2]
+        assert (row.image_id, row.identity, row.runner_up) == (queries.image_id[query], first, second)
+        assert [row.distance, row.runner_up_distance] == pytest.approx([nearest[first], nearest[second]], rel=1e-5)
+        assert gallery.identity[int(row.photograph)] == first
+
+
+def test_the_scorer_of_the_calibration_decides_who_is_nearest(queries: Embeddings, gallery: Gallery) -> None:
+    by_votes = replace(calibrated("x", 1), scorer=Scorer("local", {}))
+    assert match(queries, gallery, "x", by_votes, BOTH)["identity"].tolist() == list(gallery.identity)
+
+
+def test_no_query_gives_an_empty_table(gallery: Gallery) -> None:
+    nobody = Embeddings((), torch.empty(0, 4), (), ())
+    for recipe in (ENCODER, LOCAL, BOTH):
+        one = replace(calibrated("x", 1), scorer=Scorer(recipe.scorers[0], {}))
+        assert len(match(nobody, gallery, "x", one, recipe)) == 0
+
+
+@pytest.mark.parametrize("recipe", [ENCODER, LOCAL, BOTH])
+def test_the_database_asks_itself_once_as_known_and_once_as_new(recipe: Recipe, gallery: Gallery) -> None:
+    labels, everyone = np.array(gallery.identity), np.ones(5, bool)
+    recipe = replace(recipe, pseudo_photographs=10)
+    asked = choose_asked(labels, np.full(5, ""), np.arange(5), HeldOut(everyone, ~everyone), recipe)
+    questions = ask(gallery, asked, "x", recipe)
+    assert sorted(questions.individual[~questions.new]) == ["a", "a", "b", "b"]  # c has nobody to be compared with
+    assert sorted(questions.individual[questions.new]) == ["a", "a", "b", "b", "c"]
+    names = gallery.individuals[questions.pairs.individual]
+    own = questions.individual[questions.pairs.query] == names
+    assert not own[questions.new[questions.pairs.query]].any()
+    assert np.array_equal(own, questions.right)
+    if "encoder" in recipe.cues:
+        assert (questions.pairs.features["distance"] > 0).all()  # nobody meets itself

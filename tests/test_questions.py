@@ -1,0 +1,170 @@
+"""Pseudo-queries never meet what would give their answer away."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reid.catalogue import COLUMNS, Catalogue
+from reid.fusion import Pairs
+from reid.questions import HeldOut, Questions, choose_asked, hold_out, near_duplicates
+from reid.recipe import RECIPES, override
+
+RECIPE = override(RECIPES["toy"], ["pseudo_photographs=100"])
+
+
+def database(rows: list[tuple[str, str]]) -> Catalogue:
+    """A catalogue of (identity, day) rows."""
+    table = pd.DataFrame("", index=range(len(rows)), columns=[*COLUMNS, "day"])
+    table["image_id"] = [str(place) for place in range(len(rows))]
+    table["identity"], table["day"] = zip(*rows, strict=True)
+    table["split"] = "database"
+    return Catalogue(Path(), table)
+
+
+def test_hold_out_leaves_two_photographs_and_takes_whole_individuals() -> None:
+    rows = [(f"animal {n}", "") for n in range(20) for _ in range(1 + n % 5)]
+    held_out = hold_out(database(rows), RECIPE)
+    labels = np.array([identity for identity, _ in rows])
+    taken = set(labels[held_out.individuals])
+    assert len(taken) == 4  # a fifth of 20
+    assert not any(held_out.individuals[labels == other].any() for other in set(labels) - taken)
+    learned = ~held_out.individuals & ~held_out.photographs
+    for other in set(labels) - taken:
+        lost = (held_out.photographs & (labels == other)).sum()
+        assert lost <= 1
+        if lost:
+            assert (learned & (labels == other)).sum() >= 2
+    assert held_out.photographs.any()
+    assert not (held_out.photographs & held_out.individuals).any()
+
+
+def test_hold_out_takes_the_last_day_where_there_are_days() -> None:
+    rows = [(f"animal {n}", day) for n in range(10) for day in ("2020-01-01", "2020-01-01", "2021-05-05", "2021-05-05")]
+    held_out = hold_out(database(rows), RECIPE)
+    days = np.array([day for _, day in rows])
+    assert set(days[held_out.photographs]) == {"2021-05-05"}
+    assert held_out.photographs.sum() == 2 * 4  # both photographs of the day, of half of the eight others
+
+
+def held_out(labels: np.ndarray, unseen: list[str], photographs: list[int]) -> HeldOut:
+    held = HeldOut(np.isin(labels, unseen), np.zeros(len(labels), bool))
+    held.photographs[photographs] = True
+    return held
+
+
+LABELS = np.array(list("aaaabbbbccccdd"))
+NO_DAYS, ALONE = np.full(len(LABELS), ""), np.arange(len(LABELS))
+HELD = held_out(LABELS, ["a", "d"], [7, 11])
+
+
+def test_only_what_the_encoder_has_not_learned_is_asked_and_only_strangers_play_new() -> None:
+    asked = choose_asked(LABELS, NO_DAYS, ALONE, HELD, RECIPE)
+    assert sorted(asked.places) == [0, 1, 2, 3, 7, 11, 12, 13]
+    assert set(LABELS[asked.places[asked.new]]) == {"a", "d"}
+    assert asked.known.all()
+    assert asked.notes == ()
+
+
+def test_nobody_meets_itself() -> None:
+    asked = choose_asked(LABELS, NO_DAYS, ALONE, HELD, RECIPE)
+    for place, hidden in zip(asked.places, asked.hidden, strict=True):
+        assert hidden.nonzero()[0].tolist() == [place]
+
+
+def test_one_of_each_individual_is_asked_before_a_second_of_any() -> None:
+    asked = choose_asked(LABELS, NO_DAYS, ALONE, HELD, override(RECIPE, ["pseudo_queries=4"]))
+    assert sorted(LABELS[asked.places]) == ["a", "b", "c", "d"]
+
+
+def test_near_duplicates_are_asked_once_and_hidden_from_each_other() -> None:
+    groups = ALONE.copy()
+    groups[[1, 2, 8]] = 0  # three of a's photographs, and one of c's, are the same
+    asked = choose_asked(LABELS, NO_DAYS, groups, HELD, RECIPE)
+    assert len({0, 1, 2} & set(asked.places)) == 1
+    for place, hidden in zip(asked.places, asked.hidden, strict=True):
+        assert hidden.nonzero()[0].tolist() == ([0, 1, 2, 8] if place in (0, 1, 2) else [place])
+
+
+DAYS = np.array([f"2020-01-{day:02d}" for day in (1, 1, 2, 3, 1, 1, 2, 3, 1, 2, 2, 3, 1, 3)])
+
+
+def test_a_query_meets_earlier_days_only() -> None:
+    asked = choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE)
+    for place, hidden in zip(asked.places, asked.hidden, strict=True):
+        assert (DAYS[~hidden] < DAYS[place]).all()
+        assert (hidden & (LABELS[place] != LABELS)).sum() <= len(LABELS) / 2
+    assert (DAYS[asked.places] >= "2020-01-02").all()  # a query of the first day would meet nobody
+    assert asked.known.any()
+
+
+def test_with_other_days_only_its_own_individuals_day_is_hidden_and_with_any_day_nothing() -> None:
+    other = choose_asked(LABELS, DAYS, ALONE, HELD, override(RECIPE, ["pseudo_dates=other"]))
+    for place, hidden in zip(other.places, other.hidden, strict=True):
+        expected = (LABELS[place] == LABELS) & (DAYS[place] == DAYS)
+        assert np.array_equal(hidden, expected)
+    any_day = choose_asked(LABELS, DAYS, ALONE, HELD, override(RECIPE, ["pseudo_dates=any"]))
+    assert (any_day.hidden.sum(1) == 1).all()
+    assert "meet a photograph of the same individual and day" in any_day.notes[0]
+
+
+def test_where_everybody_was_there_on_one_day_only_the_leak_is_said() -> None:
+    days = np.array([f"2020-01-{1 + 'abcd'.index(label):02d}" for label in LABELS])
+    asked = choose_asked(LABELS, days, ALONE, HELD, RECIPE)
+    assert asked.known.any()
+    assert "8 of 8 known pseudo-queries meet a photograph of the same individual and day" in asked.notes[0]
+
+
+def test_a_known_query_meets_as_many_photographs_as_a_random_individual_has() -> None:
+    labels = np.array(["many"] * 40 + [f"single {number}" for number in range(39)])
+    held = held_out(labels, ["many"], [])
+    for most, allowed in ((0, {1, 39}), (3, {3})):
+        recipe = override(RECIPE, [f"pseudo_photographs={most}"])
+        asked = choose_asked(labels, np.full(79, ""), np.arange(79), held, recipe)
+        visible = (~asked.hidden[:, :40]).sum(1)
+        assert set(visible) <= allowed
+        assert (visible == min(allowed)).mean() > 0.9
+
+
+def test_singletons_can_only_be_asked_for_as_new() -> None:
+    labels = np.array(list("abcdef"))
+    asked = choose_asked(labels, np.full(6, ""), np.arange(6), held_out(labels, list("abcdef"), []), RECIPE)
+    assert not asked.known.any()
+    assert asked.new.all()
+
+
+def test_nothing_is_asked_where_nothing_is_held_out() -> None:
+    asked = choose_asked(LABELS, NO_DAYS, ALONE, held_out(LABELS, [], []), RECIPE)
+    assert len(asked.places) == 0
+    assert asked.hidden.shape == (0, len(LABELS))
+
+
+def test_the_same_seed_asks_the_same() -> None:
+    one, again = (choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE) for _ in range(2))
+    assert np.array_equal(one.places, again.places)
+    assert np.array_equal(one.hidden, again.hidden)
+
+
+def test_near_duplicates_are_grouped_through_each_other() -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(2500, 256))
+    pictures[2000] = pictures[10] + 0.1 * rng.normal(size=256)
+    pictures[2001] = pictures[2000] + 0.1 * rng.normal(size=256)
+    pictures[7] = 0  # unreadable, like none
+    pictures[8] = 0
+    pictures -= pictures.mean(1, keepdims=True)
+    pictures /= np.maximum(1e-9, np.linalg.norm(pictures, axis=1, keepdims=True))
+    group = near_duplicates(pictures)
+    assert group[10] == group[2000] == group[2001]
+    assert len(np.unique(group)) == 2498
+
+
+def test_the_answer_is_the_least_doubtful_individual() -> None:
+    pairs = Pairs(np.array([0, 0, 2]), np.array([4, 5, 4]), np.array([0, 1, 0]), {})
+    questions = Questions(
+        np.array(["x", "y", "z"]), np.array([False, False, True]), pairs, np.array([False, True, False])
+    )
+    answered = questions.answered(np.array([0.5, 0.2, 0.7]))
+    assert answered.distance.tolist() == [0.2, np.inf, 0.7]
+    assert answered.right.tolist() == [True, False, False]
+    assert answered.of(answered.new).individual.tolist() == ["z"]
