@@ -47,8 +47,11 @@ from reid.trunks import describe_trunk
 from reid.weights import encoder_file, gallery_file
 from reid.work import Run
 
-SIZED = ["trunk=tf_efficientnet_lite0", "image_size=128", "species_epochs=0", "precision=float32"]
-"""For a processor; the species classifier is not part of this table."""
+SIZED = [
+    *("trunk=tf_efficientnet_lite0", "image_size=128", "species_epochs=0", "precision=float32"),
+    *("cues=encoder", "scorers=distance", "folds=1"),
+]
+"""For a processor; the species classifier, keypoints and folds are not part of this table."""
 
 SHORT = ["epochs=12", "validate_every=4"]
 """For a trunk that is trained: 120 batches of up to 64 photographs over the three datasets."""

@@ -30,7 +30,7 @@ from reid.recipe import Recipe
 from reid.search import nearest
 from reid.weights import CALIBRATION, Weights, encoder_file, fold_folder, gallery_file
 
-__all__ = ["Shelf", "ask", "calibrate", "compare", "load_calibrations", "match"]
+__all__ = ["Shelf", "ask", "calibrate", "compare", "load_calibrations", "match", "questions_of"]
 
 BLOCK = 64
 """Queries compared at a time: a progress bar moves, and the scores of a whole gallery of 100,000 photographs for so
@@ -80,28 +80,31 @@ def match(
 
 
 def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe: Recipe) -> dict[str, Calibration]:
-    """Fits every dataset's scorer and threshold on its gallery and writes `calibration.json`.
-
-    Only photographs that the encoder has not learned from are asked for; without an encoder, any.
-    """
-    questions = {}
-    for dataset in datasets:
-        folders = [fold_folder(folder, fold) for fold in range(recipe.folds)]
-        folders = [own for own in folders if (own / gallery_file(dataset)).exists()]
-        galleries = [load_gallery(own / gallery_file(dataset)) for own in folders]
-        held_out = _held_out([own / encoder_file(dataset) for own in folders], galleries, recipe)
-        rows = catalogue.database.table.set_index("image_id").reindex(galleries[0].embeddings.image_id).fillna("")
-        photographs = Catalogue(catalogue.root, rows.reset_index())
-        days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
-        share = replace(recipe, pseudo_queries=-(-recipe.pseudo_queries // len(folders)))
-        parts = []
-        for own, gallery in zip(held_out, galleries, strict=True):
-            asked = choose_asked(np.array(gallery.identity), days, duplicates, own, share)
-            parts.append(ask(gallery, asked, dataset, recipe).in_units())
-        questions[dataset] = join_questions(parts)
+    """Fits every dataset's scorer and threshold on its gallery and writes `calibration.json`."""
+    questions = {dataset: questions_of(catalogue, folder, dataset, recipe) for dataset in datasets}
     calibrations = fit_calibrations(questions, recipe)
     write_json(folder / CALIBRATION, {dataset: asdict(one) for dataset, one in calibrations.items()})
     return calibrations
+
+
+def questions_of(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recipe) -> Questions:
+    """One dataset's pseudo-queries, in their units, by the encoder of every fold that the weights folder holds.
+
+    Only photographs that an encoder has not learned from are asked for; without an encoder, any.
+    """
+    folders = [fold_folder(folder, fold) for fold in range(recipe.folds)]
+    folders = [own for own in folders if (own / gallery_file(dataset)).exists()]
+    galleries = [load_gallery(own / gallery_file(dataset)) for own in folders]
+    held_out = _held_out([own / encoder_file(dataset) for own in folders], galleries, recipe)
+    rows = catalogue.database.table.set_index("image_id").reindex(galleries[0].embeddings.image_id).fillna("")
+    photographs = Catalogue(catalogue.root, rows.reset_index())
+    days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
+    share = replace(recipe, pseudo_queries=-(-recipe.pseudo_queries // len(folders)))
+    parts = []
+    for own, gallery in zip(held_out, galleries, strict=True):
+        asked = choose_asked(np.array(gallery.identity), days, duplicates, own, share)
+        parts.append(ask(gallery, asked, dataset, recipe).in_units())
+    return join_questions(parts)
 
 
 def _held_out(encoders: list[Path], galleries: list[Gallery], recipe: Recipe) -> list[HeldOut]:

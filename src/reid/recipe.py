@@ -418,7 +418,14 @@ STRONG: dict[str, Any] = {
     "stop_accuracy": 2.0,
     "route": "auto",
 }
-"""What won its place in the ablation (benchmarks/README.md)."""
+"""What won its place among the encoders (benchmarks/README.md)."""
+
+EVERY_CUE: dict[str, Any] = {
+    "folds": 5,
+    "cues": ("encoder", "local"),
+    "scorers": ("distance", "local", "inliers", "focused", "focused_inliers", "mean", "logistic", "boosted"),
+}
+"""What won its place among the decisions (likewise)."""
 
 RECIPES = {
     "seed": Recipe(),
@@ -440,8 +447,8 @@ RECIPES = {
         scorers=("local", "inliers", "mean", "logistic", "boosted"),
         route="column",
     ),
-    "light": Recipe(name="light", trunk_rate=0.0, epochs=60, validate_every=60, **STRONG),
-    "best": Recipe(name="best", trunk_rate=0.1, freeze_norms=True, shared=True, epochs=60, **STRONG),
+    "light": Recipe(name="light", trunk_rate=0.0, epochs=60, validate_every=60, **STRONG, **EVERY_CUE),
+    "best": Recipe(name="best", trunk_rate=0.1, freeze_norms=True, shared=True, epochs=60, **STRONG, **EVERY_CUE),
     "toy": Recipe(
         name="toy",
         trunk="test_resnet",
