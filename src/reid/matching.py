@@ -150,9 +150,12 @@ def ask(gallery: Gallery, asked: Asked, dataset: str, recipe: Recipe) -> Questio
     """
     labels, names = gallery.labels, np.array(gallery.identity)
     own = labels[asked.places][:, None] == labels  # (A, N)
-    place = np.concatenate([asked.places[asked.known], asked.places[asked.new]])
+    # a photograph's two roles one after the other: they are compared in one go
+    row = np.concatenate([np.flatnonzero(asked.known), np.flatnonzero(asked.new)])
     new = np.repeat([False, True], [asked.known.sum(), asked.new.sum()])
-    hidden = np.concatenate([asked.hidden[asked.known], (asked.hidden | own)[asked.new]])
+    order = np.argsort(row, kind="stable")
+    row, new = row[order], new[order]
+    place, hidden = asked.places[row], asked.hidden[row] | (own[row] & new[:, None])
     pairs = compare(gallery.embeddings.of(place), gallery, recipe, hidden, f"asking {dataset} for its own photographs")
     return Questions(
         individual=names[place],
@@ -286,9 +289,12 @@ def _shortlist(block: Embeddings, shelf: Shelf, hidden: np.ndarray | None, recip
         for found in nearest(vectors, known, recipe.shortlist, unseen, device=shelf.device):
             listed.append(_cells(found.place.numpy(), torch.isfinite(found.distance).numpy(), found.rows.start, shelf))
     sights = {cue: own for cue, own in _sights(block, recipe).items() if cue in shelf.sights}
+    _, first, about = np.unique(np.array(block.image_id), return_index=True, return_inverse=True)
     for cue, whole in shelf.whole.items():
-        stacked = _stacked(cue, sights[cue], recipe)
-        votes[cue] = lnbnn(stacked, whole, None, recipe.neighbours, unseen, shelf.device).numpy()
+        stacked = _stacked(cue, [sights[cue][place] for place in first], recipe)
+        votes[cue] = lnbnn(
+            stacked, whole, None, recipe.neighbours, unseen, torch.from_numpy(about), shelf.device
+        ).numpy()
         best = np.argsort(-votes[cue], axis=1, kind="stable")[:, : recipe.shortlist]
         there = np.ones(best.shape, bool) if hidden is None else ~np.take_along_axis(hidden, best, 1)
         listed.append(_cells(best, there, 0, shelf))

@@ -267,7 +267,7 @@ class Recipe:
     local_best: int = 1
 
     keypoint_size: int = 400
-    keypoint_count: int = 400
+    keypoint_count: int = 300
     keypoint_candidates: int = 1000
     focus: float = 0.4
     keypoint_clahe: float = 2.0
@@ -279,7 +279,7 @@ class Recipe:
     match_model: str = "affine"
     match_tolerance: float = 0.03
 
-    pseudo_queries: int = 400
+    pseudo_queries: int = 200
     pseudo_dates: str = "earlier"
     pseudo_photographs: int = 0
     new_share: float = 0.5
@@ -456,11 +456,15 @@ RECIPES = {
         image_size=64,
         interpolation="bicubic",
         hidden_size=0,
+        neck="bnneck",
+        normalise=True,
+        triplet_before_neck=False,
+        soft_scale=4.0,
         optimizer="adamw",
         learning_rate=5e-3,
         weight_decay=0.05,
-        epochs=300,
-        validate_every=100,
+        epochs=150,
+        validate_every=50,
         stop_accuracy=2,  # a handful of validation photographs are all right long before the markings are learned
         species_epochs=8,
         precision="float32",  # so small a network gains nothing from a shorter format
