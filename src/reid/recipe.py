@@ -54,7 +54,10 @@ WORDS = {
 PREDICTION_FIELDS = ("route", "precision", "batch_size", "workers")
 """What may still be chosen when the networks are trained."""
 
-ENROLMENT_FIELDS = ("flip_average", "scales", "mirrored")
+ENROLMENT_FIELDS = (
+    *("flip_average", "scales", "mirrored", "keypoint_size", "keypoint_count", "keypoint_candidates", "focus"),
+    *("keypoint_clahe", "keypoint_contrast", "keypoint_upright"),
+)
 """What may still be chosen when the galleries are made again; galleries and queries must agree in it."""
 
 CALIBRATION_FIELDS = (
