@@ -304,7 +304,8 @@ def _shortlist(block: Embeddings, shelf: Shelf, hidden: np.ndarray | None, recip
         distance = (block.vectors[query] - shelf.gallery.vectors[place]).norm(dim=1).numpy()
     for cue, asked in sights.items():
         local[cue] = votes[cue][query, place] if cue in votes else _voted(cue, asked, shelf, query, place, recipe)
-        inliers[cue] = _verified(cue, asked, shelf, query, place, local[cue], recipe)
+        photographs = [asked[one] for one in first]
+        inliers[cue] = _verified(cue, photographs, about[query], shelf, query, place, local[cue], recipe)
     return Shortlist(query, place, distance, local, inliers)
 
 
@@ -330,22 +331,28 @@ def _voted(
 
 def _verified(
     cue: str,
-    asked: Sequence[Keypoints],
+    photographs: Sequence[Keypoints],
+    about: np.ndarray,
     shelf: Shelf,
     query: np.ndarray,
     place: np.ndarray,
     votes: np.ndarray,
     recipe: Recipe,
 ) -> np.ndarray:
-    """(S,) float64, the inliers of each query's `verified` photographs with the most votes."""
+    """(S,) float64, the inliers of each query's `verified` photographs with the most votes.
+
+    Two photographs are compared once, however many queries are `about` (S,) the first.
+    """
     inliers = np.zeros(len(query))
     order = np.lexsort((-votes, query))
     rank = np.arange(len(order)) - np.searchsorted(query, query)
     chosen = order[rank < recipe.verified]
+    pairs, which = np.unique(about[chosen] * len(shelf.labels) + place[chosen], return_inverse=True)
+    asked, known = np.divmod(pairs, len(shelf.labels))
     matching = Matching(recipe.match_ratio, recipe.match_model, recipe.match_tolerance)
-    shortlists = [place[chosen[query[chosen] == row]] for row in range(len(asked))]
-    found = verify(asked, shelf.sights[cue], shortlists, matching, shelf.device)
-    inliers[chosen] = [one.inliers for own in found for one in own]
+    shortlists = [known[asked == photograph] for photograph in range(len(photographs))]
+    found = verify(photographs, shelf.sights[cue], shortlists, matching, shelf.device)
+    inliers[chosen] = np.array([one.inliers for own in found for one in own], float)[which]
     return inliers
 
 
