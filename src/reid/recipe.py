@@ -450,7 +450,7 @@ RECIPES = {
         scorers=("local", "inliers", "mean", "logistic", "boosted"),
         route="column",
     ),
-    "light": Recipe(name="light", trunk_rate=0.0, epochs=60, validate_every=60, **STRONG, **EVERY_CUE),
+    "light": Recipe(name="light", trunk_rate=0.0, feature_views=4, epochs=60, validate_every=60, **STRONG, **EVERY_CUE),
     "best": Recipe(name="best", trunk_rate=0.1, freeze_norms=True, shared=True, epochs=60, **STRONG, **EVERY_CUE),
     "toy": Recipe(
         name="toy",
