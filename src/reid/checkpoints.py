@@ -34,14 +34,15 @@ class Checkpoint:
     byte pass.
 
     Attributes:
-        path: the newest.
+        path: the last one.
         previous: the one before; it stays until a newer one is whole.
+        newest: one that was written, but not yet put in its place, when the run was killed.
         record: what the run is, see `differences`; it stands in the file.
         every: seconds between two that are due.
     """
 
     def __init__(self, path: Path, record: dict[str, Any], every: float = SAVE_EVERY) -> None:
-        self.path, self.previous = path, path.with_suffix(".previous.pt")
+        self.path, self.previous, self.newest = path, path.with_suffix(".previous.pt"), path.with_suffix(".new.pt")
         self.record, self.every = record, every
         self._saved = time.monotonic()  # a clock that nobody sets
 
@@ -59,11 +60,10 @@ class Checkpoint:
         written = io.BytesIO()
         torch.save({"record": self.record, **state}, written)
         content = written.getbuffer()
-        newest = self.path.with_suffix(".new.pt")
-        write_bytes(newest, hashlib.sha256(content).digest() + content)
+        write_bytes(self.newest, hashlib.sha256(content).digest() + content)
         if self.path.exists():
             self.path.replace(self.previous)
-        newest.replace(self.path)
+        self.newest.replace(self.path)
         self._saved = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -72,7 +72,7 @@ class Checkpoint:
         Raises:
             InputError: none is whole, or it is another run's.
         """
-        there = [path for path in (self.path, self.previous) if path.exists()]
+        there = [path for path in (self.newest, self.path, self.previous) if path.exists()]
         for path in there:
             state = _opened(path)
             if state is None:
@@ -87,7 +87,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """The network is trained: its checkpoints are needed no more."""
-        for path in (self.path, self.previous, self.path.with_suffix(".new.pt")):
+        for path in (self.newest, self.path, self.previous):
             path.unlink(missing_ok=True)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reid import InputError
+from reid import InputError, Stopped
 from reid.catalogue import Catalogue
 from reid.checkpoints import SAVE_EVERY, Checkpoint, differences, locked
 from reid.embedding import CACHE_FOLDER
@@ -248,9 +248,11 @@ def _record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str,
 def _refuse_another_run(folder: Path, files: list[str], record: dict[str, Any]) -> None:
     """A folder with these networks or checkpoints of them can only be gone on with by the run that made them."""
     path = folder / RUN_FOLDER / RUN
-    names = [SHARED, *map(_name_of, files)]
-    patterns = [f"{escape(name)}.{rest}" for name in names for rest in ("checkpoint*.pt", "*safetensors")]
-    if not any((folder / file).exists() or any(path.parent.rglob(pattern)) for file in files for pattern in patterns):
+    names = [escape(_name_of(file)) for file in files]
+    patterns = [
+        f"{name}.{rest}" for name in [SHARED] * bool(files) + names for rest in ("checkpoint*.pt", "*safetensors")
+    ]
+    if not any((folder / file).exists() for file in files) and not any(map(any, map(path.parent.rglob, patterns))):
         return
     if not path.exists():
         raise InputError(
@@ -400,13 +402,12 @@ def _train_epoch(
         figures = learner.learn(inputs, labels.at(places))
         history.add(figures, len(places), pace.tick())
         pace.say(history)
-        if any_rank(bool(stop.asked)):
-            stop.asked = stop.asked or "a signal to another rank"
-        if is_first() and (stop.asked or checkpoint.is_due):
+        is_end = any_rank(bool(stop.asked))  # all ranks after the same step
+        if is_first() and (is_end or checkpoint.is_due):
             checkpoint.save({"learner": learner.state(), "history": history.state()})
-        if stop.asked:
+        if is_end:
             wait()
-        stop.heed()
+            raise Stopped(f"stopped by {stop.asked or 'a signal to another rank'} in {work.name}, saved")
 
 
 def _end_epoch(work: Work, learner: Learner, history: History, recipe: Recipe) -> None:
