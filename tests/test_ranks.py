@@ -1,6 +1,6 @@
 """Several processes do what one does: shares, gathered gradients, batch norms, a step of training, whole runs."""
 
-from pathlib import os
+import os
 import re
 import shutil
 import signal
