@@ -10,7 +10,7 @@ exec >> "$log" 2>&1
 echo "$(date): job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, start number ${SLURM_RESTART_COUNT:-0}"
 
 for module in $MODULES; do module load "$module"; done
-export PATH=$ENVIRONMENT/bin:$PATH
+export PATH=$PYTHON_ENVIRONMENT/bin:$PATH
 scratch=${TMPDIR:-/tmp}/reid-$SLURM_JOB_ID # on the node's own disk; weights and checkpoints never lie there
 each_node() { if ((SLURM_NNODES > 1)); then srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 "$@"; else "$@"; fi; }
 

@@ -5,7 +5,7 @@ export SBATCH_ACCOUNT=${SBATCH_ACCOUNT:-PAS0000} # your project's code
 SPACE=${SPACE:-/fs/ess/$SBATCH_ACCOUNT/$USER/reid} # project space, seen by all nodes and not wiped
 RUN=${RUN:-$SPACE/runs/seed}                       # one training: weights/ and logs/ are made in it
 DATA_TAR=${DATA_TAR:-$SPACE/data.tar}              # the photographs, one file: 15,000 small ones would be slow to stage
-ENVIRONMENT=${ENVIRONMENT:-$SPACE/python}          # the Python that setup.sh makes
+PYTHON_ENVIRONMENT=${PYTHON_ENVIRONMENT:-$SPACE/python} # what setup.sh makes; Slurm has a variable ENVIRONMENT of its own
 
 RECIPE=${RECIPE:-seed}
 TRUNK=${TRUNK:-resnet50}                     # what setup.sh fetches, as the compute nodes have no internet

@@ -7,18 +7,18 @@ cd "$(dirname "$0")/.."
 
 for module in $MODULES; do module load "$module"; done
 mkdir -p "$SPACE" "$RUN"
-if [ ! -x "$ENVIRONMENT/bin/python" ]; then
-  conda create --yes --prefix "$ENVIRONMENT" python=3.12 # the cluster's own Python is older than kaggle wants it
+if [ ! -x "$PYTHON_ENVIRONMENT/bin/python" ]; then
+  conda create --yes --prefix "$PYTHON_ENVIRONMENT" python=3.12 # the cluster's own Python is older than kaggle wants it
 fi
-"$ENVIRONMENT/bin/pip" install --quiet --editable .
+"$PYTHON_ENVIRONMENT/bin/pip" install --quiet --editable .
 
 if [ -n "$INIT" ] && [ ! -f "$INIT" ]; then
-  "$ENVIRONMENT/bin/python" -m reid fetch "$TRUNK" --out "$INIT"
+  "$PYTHON_ENVIRONMENT/bin/python" -m reid fetch "$TRUNK" --out "$INIT"
 fi
 if [ ! -f "$DATA_TAR" ]; then
-  "$ENVIRONMENT/bin/python" kernel/courier.py data --data "$SPACE/data"
-  "$ENVIRONMENT/bin/python" -m reid check "$SPACE/data"
+  "$PYTHON_ENVIRONMENT/bin/python" kernel/courier.py data --data "$SPACE/data"
+  "$PYTHON_ENVIRONMENT/bin/python" -m reid check "$SPACE/data"
   tar -cf "$DATA_TAR.part" -C "$SPACE/data" . && mv "$DATA_TAR.part" "$DATA_TAR"
 fi
 echo "ready. Next: . osc/settings.sh && sbatch osc/train.sbatch"
-echo "and when it is done, here: $ENVIRONMENT/bin/python kernel/courier.py push-weights --weights $RUN/weights"
+echo "and when it is done, here: $PYTHON_ENVIRONMENT/bin/python kernel/courier.py push-weights --weights $RUN/weights"

@@ -40,11 +40,11 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 GresTypes=gpu
 
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Gres=gpu:2 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(getconf _NPROCESSORS_ONLN) Gres=gpu:2 State=UNKNOWN
 PartitionName=nextgen Nodes=$host Default=YES MaxTime=INFINITE State=UP
 PartitionName=quad Nodes=$host MaxTime=INFINITE State=UP
 CONF
-echo "Name=gpu Count=2" > "$base/gres.conf"
+printf 'Name=gpu File=%s\n' /dev/null /dev/zero > "$base/gres.conf" # files must be there; nobody opens them
 echo "CgroupPlugin=cgroup/v1" > "$base/cgroup.conf"
 export SLURM_CONF=$base/slurm.conf
 stop() {
@@ -67,7 +67,7 @@ say "$(sbatch --version) is up"
 printf '#!/bin/sh\nexec "%s" "$@"\n' "$python" > "$base/bin/python"
 printf '#!/bin/sh\nexec "%s" -m torch.distributed.run "$@"\n' "$python" > "$base/bin/torchrun"
 chmod +x "$base"/bin/*
-export SBATCH_ACCOUNT=toy SPACE=$base ENVIRONMENT=$base MODULES= INIT= RECIPE=toy TMPDIR=$base PYTHONPATH=$PWD/src
+export SBATCH_ACCOUNT=toy SPACE=$base PYTHON_ENVIRONMENT=$base MODULES= INIT= RECIPE=toy TMPDIR=$base PYTHONPATH=$PWD/src
 export DATA_TAR=$base/data.tar NETWORKS="species LynxID2025 SalamanderID2025 SeaTurtleID2022" OMP_NUM_THREADS=1
 export SETTINGS="--save-every 2 --set epochs=40 --set validate_every=20 --set workers=0"
 "$python" -m reid toy "$base/data" > /dev/null

@@ -75,5 +75,5 @@ def end(ranks: Sequence[ForkServerProcess], after: float | None = None, by: int 
             if process.is_alive() and process.pid:
                 os.kill(process.pid, by)
     for process in ranks:
-        process.join(60)
+        process.join(300)  # far more than it takes; a machine may be busy
     return [process.exitcode for process in ranks]
