@@ -32,6 +32,7 @@ train() {
   # 75 is what `reid train` says when a signal ended it; torchrun and srun have words of their own
   if [ "$status" = 75 ] || { [ -n "$asked" ] && [ "$status" != 0 ]; }; then
     echo "$(date): to be gone on with (status $status)"
+    trap '' TERM
     scontrol requeue "$SLURM_JOB_ID"
     sleep 60 # Slurm ends this script meanwhile
   fi

@@ -82,7 +82,7 @@ until_state() {
   done
   say "job $1 is $state, not $3"; return 1
 }
-until_said() { for _ in $(seq 120); do grep -q "$2" "$1" 2> /dev/null && return; sleep 0.5; done; say "never: $2"; return 1; }
+until_said() { for _ in $(seq 400); do grep -q "$2" "$1" 2> /dev/null && return; sleep 0.5; done; say "never: $2"; return 1; }
 whole() { "$python" -m reid predict "$base/data" --weights "$1/weights" --out "$1/submission.csv" > /dev/null; }
 same() {
   "$python" - "$1/weights" "$2/weights" <<'PY'
@@ -99,6 +99,9 @@ print(f"{len(names)} networks, equal to the bit")
 PY
 }
 
+# Slurm lets a requeued job wait for two minutes, so that its node can settle
+at_once() { until_state "$1" 60 "PENDING"; scontrol update jobid="$1" starttime=now; }
+
 # --- 1: one job, undisturbed; 2: one that is asked to end, then killed by a requeue, and goes on by itself
 export RUN=$base/run1
 job=$(submit osc/train.sbatch)
@@ -110,13 +113,15 @@ job=$(submit osc/train.sbatch)
 log=$RUN/logs/reid-train-$job.log
 until_said "$log" "LynxID2025: epoch 20"
 scancel --batch --signal=USR1 "$job"
-until_said "$log" "stopped by SIGTERM" && until_said "$log" "start number 1"
+until_said "$log" "stopped by SIGTERM"
+at_once "$job"
+until_said "$log" "start number 1"
 say "2: asked to end by USR1: it saved, and Slurm queued it again"
 until_said "$log" "SalamanderID2025: epoch 20"
 scontrol requeue "$job"
+at_once "$job"
 until_said "$log" "start number 2"
 say "2: requeued from outside"
-scontrol release "$job" 2> /dev/null || true
 until_state "$job" 400 "COMPLETED" && whole "$RUN"
 grep "going on after\|to be gone on\|start number" "$log" | sed 's/^/   /'
 same "$base/run1" "$RUN"
@@ -136,6 +141,7 @@ job=$(submit --nodes=1 --gpus-per-node=2 osc/ranks.sbatch)
 log=$RUN/logs/reid-ranks-$job.log
 until_said "$log" "LynxID2025: epoch 20"
 scancel --batch --signal=USR1 "$job"
+at_once "$job"
 until_said "$log" "start number 1"
 until_state "$job" 600 "COMPLETED" && whole "$RUN"
 grep "going on after\|to be gone on\|start number" "$log" | sed 's/^/   /'
