@@ -211,7 +211,9 @@ def by_features(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) 
     database = catalogue.database
     trunk = describe_trunk(recipe.trunk, init)
     readable = np.ones(len(database), dtype=bool)
-    run = Run(database, known.store, readable, recipe, trunk, init, folder, {recipe.image_size: known})
+    record = {"recipe": {}, "data": "", "init": None}  # nothing here is gone on with
+    features = {recipe.image_size: known}
+    run = Run(database, known.store, readable, recipe, trunk, init, folder, record, features=features)
     vectors = {}
     for name in database.by_dataset():
         train_encoder(encoder_file(name), run)

@@ -14,7 +14,7 @@ from reid import InputError, training, work
 from reid.catalogue import read_catalogue
 from reid.networks import load_network
 from reid.recipe import Recipe, override
-from reid.training import settle, train_networks
+from reid.training import missing_networks, settle, train_networks
 from reid.trunks import describe_trunk
 from reid.weights import open_weights
 
@@ -55,11 +55,11 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(training, "_train_epoch", dies_in_the_third_epoch_of_dots)
     with pytest.raises(KeyboardInterrupt):
-        train_networks(catalogue, tiny_recipe, tmp_path / "broken")
+        train_networks(catalogue, tiny_recipe, tmp_path / "broken", save_every=0)
     assert not (tmp_path / "broken" / "Dots.safetensors").exists()
     monkeypatch.setattr(training, "_train_epoch", train_epoch)
     train_networks(catalogue, tiny_recipe, tmp_path / "broken")
-    assert "Dots: going on after epoch 2" in capsys.readouterr().out
+    assert "Dots: going on after epoch 1, step 1 of the next" in capsys.readouterr().out
     for file in NETWORKS:
         assert same_weights(tmp_path / "straight" / file, tmp_path / "broken" / file)
 
@@ -320,3 +320,30 @@ def test_weights_from_elsewhere_are_not_overwritten(
     shutil.rmtree(patterns_weights / "training")
     with pytest.raises(InputError, match=r"found weights from elsewhere.*--fresh"):
         train_networks(read_catalogue(patterns), tiny_recipe, patterns_weights)
+
+
+def test_networks_trained_one_by_one_are_those_of_one_run(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    catalogue = read_catalogue(patterns)
+    train_networks(catalogue, tiny_recipe, tmp_path / "whole")
+    for name, left in (("Dots", ["species", "Checks"]), ("species", ["Checks"]), ("Checks", [])):
+        train_networks(catalogue, tiny_recipe, tmp_path / "parts", only=[name])
+        assert missing_networks(tmp_path / "parts", NETWORKS, tiny_recipe) == left
+    for file in NETWORKS:
+        assert same_weights(tmp_path / "whole" / file, tmp_path / "parts" / file)
+    before = (tmp_path / "parts" / "Checks.safetensors").stat().st_mtime_ns
+    train_networks(catalogue, tiny_recipe, tmp_path / "parts", only=["Dots"], fresh=True)
+    assert (tmp_path / "parts" / "Checks.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match=r"--only Dot: expected some of species, Checks, Dots, found 'Dot'"):
+        train_networks(catalogue, tiny_recipe, tmp_path / "parts", only=["Dot"])
+    with pytest.raises(InputError, match=r"recipe field epochs was 4, is 5"):
+        train_networks(catalogue, override(tiny_recipe, ["epochs=5"]), tmp_path / "parts", only=["Dots"], fresh=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_recipe_that_asks_for_a_gpu_is_refused_without_one(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = override(tiny_recipe, ["device=cuda"])
+    with pytest.raises(InputError, match=r"device: expected a GPU with CUDA, found none .*--set device=auto"):
+        train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
+    assert not (tmp_path / "w").exists()

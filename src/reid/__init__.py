@@ -4,7 +4,7 @@ The rooms of this package import only downwards; the table of floors stands in C
 This file is the ground that all of them stand on: the words that every room uses.
 """
 
-__all__ = ["NEW_INDIVIDUAL", "InputError", "__version__"]
+__all__ = ["NEW_INDIVIDUAL", "InputError", "Stopped", "__version__"]
 
 __version__ = "0.1.0"
 
@@ -17,4 +17,11 @@ class InputError(Exception):
 
     The message names the place (file, row), what was expected, what was found and what to do. The command line
     prints it as one line `error: ...` and exits with status 2; every other exception is a bug.
+    """
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """A signal asked for the end before the work was done; the same command goes on where it was.
+
+    The command line ends with status 75, by which a cluster's job knows that it is to be queued again.
     """

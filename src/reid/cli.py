@@ -5,6 +5,7 @@ A verb imports the rooms with torch in them itself, so that `score` and every re
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,33 +13,40 @@ from typing import NoReturn
 
 import pandas as pd
 
-from reid import InputError, __version__
+from reid import InputError, Stopped, __version__
 from reid.calibration import Calibration, Threshold
-from reid.catalogue import describe, find_faults, read_catalogue, read_rows, wanted_rows
+from reid.catalogue import Catalogue, describe, find_faults, read_catalogue, read_rows, wanted_rows
 from reid.progress import say, stage
+from reid.ranks import is_first, joined, rank, world
 from reid.recipe import (
     CALIBRATION_FIELDS,
     CHOICES,
     ENROLMENT_FIELDS,
     PREDICTION_FIELDS,
     RECIPES,
+    Recipe,
     override,
     recipe_named,
 )
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
+from reid.signals import Stop, listening
 from reid.weights import open_weights, seal_weights
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; gives the exit status: 0 done, 2 the input or the call is wrong."""
+    """Runs one verb; gives the exit status: 0 done, 2 the input or the call is wrong, 75 stopped by a signal."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except InputError as problem:
-        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
+        who = f"rank {rank()}: " if world() > 1 else ""
+        print(f"error: {who}{' '.join(str(problem).split())}", file=sys.stderr)  # one line, whatever a cell held
         return 2
+    except Stopped as stopped:
+        say(f"{stopped}; the same command goes on")
+        return os.EX_TEMPFAIL
     return 0
 
 
@@ -72,6 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(verb)
     verb.add_argument("--init", metavar="FILE", type=Path, help="the trunk's first weights (.safetensors or .pth)")
     verb.add_argument("--fresh", action="store_true", help="start over instead of going on with an unfinished run")
+    verb.add_argument(
+        "--only",
+        metavar="NETWORK,...",
+        help="train these networks alone, species or a dataset's; the folder is whole when all are there",
+    )
+    verb.add_argument(
+        "--save-every",
+        metavar="SECONDS",
+        type=float,
+        help="between two checkpoints (default: five minutes)",
+    )
     verb.add_argument(
         "--limit", metavar="N", type=int, help="only about N database photographs per dataset, for a quick look"
     )
@@ -183,9 +202,7 @@ def _check_submission(path: Path, data: Path) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from reid.gallery import enroll
-    from reid.matching import calibrate
-    from reid.training import settle, train_networks
+    from reid.training import settle
     from reid.trunks import describe_trunk
 
     recipe = override(recipe_named(options.recipe), options.settings)
@@ -196,12 +213,39 @@ def _train(options: argparse.Namespace) -> None:
         if options.limit < 1:
             raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
         catalogue = catalogue.limited(options.limit)
+    with listening() as stop, joined():
+        _train_all(catalogue, recipe, options, stop)
+
+
+def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace, stop: Stop) -> None:
+    """Networks, and with all of them there, galleries, thresholds and the manifest."""
+    from reid.checkpoints import SAVE_EVERY
+    from reid.gallery import enroll
+    from reid.matching import calibrate
+    from reid.training import missing_networks, network_files, train_networks
+
+    save_every = SAVE_EVERY if options.save_every is None else options.save_every
+    if not save_every >= 0:
+        raise InputError(f"--save-every: expected 0 or more seconds, found {save_every}")
     seconds: dict[str, float] = {}
+    only = [name for name in (options.only or "").split(",") if name]
     with stage("train", seconds):
-        fingerprint = train_networks(catalogue, recipe, options.out, options.init, options.fresh)
+        fingerprint = train_networks(
+            catalogue, recipe, options.out, options.init, options.fresh, only, stop, save_every
+        )
+    if only:
+        missing = missing_networks(options.out, network_files(catalogue.database), recipe)
+        say(f"trained: {', '.join(only)}; " + (f"still to train: {', '.join(missing)}" if missing else "all are there"))
+        say(
+            f"next: python -m reid train {options.data} --out {options.out}, as before but "
+            + (f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate")
+        )
+        return
     datasets = list(catalogue.database.by_dataset())
     with stage("enroll", seconds):
         enroll(catalogue, options.out, datasets, recipe)
+    if not is_first():  # thresholds are one process's work
+        return
     with stage("calibrate", seconds):
         calibrations = calibrate(catalogue, options.out, datasets, recipe)
     seal_weights(options.out, recipe, datasets, fingerprint)
@@ -231,7 +275,10 @@ def _enroll(options: argparse.Namespace) -> None:
     recipe = override(weights.recipe, options.settings, only=ENROLMENT_FIELDS)
     catalogue = read_catalogue(options.data)
     datasets = list(weights.datasets)
-    enroll(catalogue, weights.folder, datasets, recipe)
+    with joined():
+        enroll(catalogue, weights.folder, datasets, recipe)
+    if not is_first():
+        return
     seal_weights(weights.folder, recipe, datasets, catalogue.database.fingerprint)
     say(f"enrolled {len(catalogue.database)} photographs of {options.data} into the galleries of {options.weights}")
     say(f"next: python -m reid calibrate {options.data} --weights {options.weights}")
@@ -257,8 +304,10 @@ def _predict(options: argparse.Namespace) -> None:
     if options.route:
         recipe = replace(recipe, route=options.route)
     seconds: dict[str, float] = {}
-    with stage("predict", seconds):
+    with stage("predict", seconds), joined():
         prediction = predict(read_catalogue(options.data), weights, recipe)
+    if not is_first():
+        return
     write_submission(prediction, options.out)
     explain(prediction)
     _say_times(seconds)

@@ -81,21 +81,25 @@ class Memory:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
-        self.vectors: dict[str, Tensor] = {}
-        self.saved = 0
-        with suppress(OSError, SafetensorError, ValueError), safe_open(path, framework="pt") as opened:
-            if (opened.metadata() or {}).get("key") == key and set(opened.keys()) == {"digests", "vectors"}:
+        self.vectors = self._stored()
+        self.saved = len(self.vectors)
+
+    def _stored(self) -> dict[str, Tensor]:
+        with suppress(OSError, SafetensorError, ValueError), safe_open(self.path, framework="pt") as opened:
+            if (opened.metadata() or {}).get("key") == self.key and set(opened.keys()) == {"digests", "vectors"}:
                 digests = opened.get_tensor("digests").numpy()
-                self.vectors = {
+                return {
                     row.tobytes().hex(): vector
                     for row, vector in zip(digests, opened.get_tensor("vectors"), strict=True)
                 }
-        self.saved = len(self.vectors)
+        return {}
 
     def save(self) -> None:
-        """Writes the file anew if there is something new; a folder that can't be written is left alone."""
+        """Writes the file anew if there is something new, with what others have written of late; a folder that can't be
+        written is left alone."""
         if len(self.vectors) == self.saved:
             return
+        self.vectors = {**self._stored(), **self.vectors}
         digests = torch.tensor([list(bytes.fromhex(digest)) for digest in self.vectors], dtype=torch.uint8)
         tensors = {"digests": digests, "vectors": torch.stack(list(self.vectors.values()))}
         with suppress(InputError):

@@ -18,6 +18,7 @@ from reid.files import write_bytes
 from reid.keypoints import Keypoints, keypoints_from, tensors_of
 from reid.looking import Look, look_at, open_eyes
 from reid.progress import say
+from reid.ranks import is_first
 from reid.recipe import Recipe
 from reid.weights import encoder_file, fold_folder, gallery_file
 
@@ -112,7 +113,8 @@ def enroll(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Reci
             own = fold_folder(folder, fold)
             if not fold or (own / encoder_file(dataset)).exists():
                 gallery = _gallery(photographs, own, folder, dataset, recipe, loudly=not fold)
-                save_gallery(own / gallery_file(dataset), gallery)
+                if is_first():
+                    save_gallery(own / gallery_file(dataset), gallery)
 
 
 def _gallery(photographs: Catalogue, own: Path, folder: Path, dataset: str, recipe: Recipe, loudly: bool) -> Gallery:

@@ -26,6 +26,7 @@ from reid.catalogue import Catalogue
 from reid.files import sha256_of
 from reid.keypoints import Extraction, Keypoints, extract
 from reid.progress import track
+from reid.ranks import share
 from reid.recipe import AUGMENTATIONS, Recipe
 from reid.sampler import Batch
 
@@ -329,7 +330,16 @@ def scratch_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="reid-")
 
 
-def augment(photographs: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+class Part(NamedTuple):
+    """Some photographs of a batch."""
+
+    rows: int
+    """Of the whole batch."""
+    own: slice
+    """Which of them."""
+
+
+def augment(photographs: Tensor, recipe: Recipe, rng: np.random.Generator, part: Part | None = None) -> Tensor:
     """The report's five augmentations on a whole batch at once, each photograph with its own, and then the erasing.
 
     Flip, rotation, crop and affine are one resampling together, and the jitter one product with a matrix per
@@ -341,25 +351,27 @@ def augment(photographs: Tensor, recipe: Recipe, rng: np.random.Generator) -> Te
         recipe: `augmentations`, and `augment`: one of them for each photograph, or each with probability 1/2; and
             `erasing`.
         rng: the same state gives the same pixels.
+        part: which part of a batch these are; each comes to the same pixels as in the whole. None for all of it.
 
     Returns:
         (B, 3, S, S) uint8.
     """
+    part = part or Part(len(photographs), slice(None))
     if recipe.augmentations:
-        photographs = _augmented(photographs, recipe, rng)
-    return _erased(photographs, recipe.erasing, rng) if recipe.erasing else photographs
+        photographs = _augmented(photographs, recipe, rng, part)
+    return _erased(photographs, recipe.erasing, rng, part) if recipe.erasing else photographs
 
 
-def _augmented(photographs: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-    names, rows = recipe.augmentations, len(photographs)
+def _augmented(photographs: Tensor, recipe: Recipe, rng: np.random.Generator, part: Part) -> Tensor:
+    names, rows = recipe.augmentations, part.rows
     drawn = rng.random((rows, len(names))) < 0.5
     if recipe.augment == "one":
         drawn = rng.integers(len(names), size=rows)[:, None] == np.arange(len(names))
     gets = {
         name: drawn[:, names.index(name)] if name in names else np.zeros(rows, dtype=bool) for name in AUGMENTATIONS
     }
-    colour, offset = _jitters(gets["jitter"], rng)
-    where = _placements(gets, rng)
+    colour, offset = (amounts[part.own] for amounts in _jitters(gets["jitter"], rng))
+    where = _placements(gets, rng)[part.own]
     device = photographs.device
     grid = functional.affine_grid(torch.from_numpy(where).to(device), list(photographs.shape), align_corners=False)
     moved = functional.grid_sample(photographs.float(), grid, padding_mode="reflection", align_corners=False)
@@ -368,12 +380,12 @@ def _augmented(photographs: Tensor, recipe: Recipe, rng: np.random.Generator) ->
     return (tinted + grey * torch.from_numpy(offset).to(device)[:, None, None, None]).round().clamp(0, 255).byte()
 
 
-def _erased(photographs: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+def _erased(photographs: Tensor, share: float, rng: np.random.Generator, part: Part) -> Tensor:
     """Paints a grey rectangle over some photographs (Zhong et al. 2017, arXiv 1708.04896).
 
     Amounts as there: 2 to 40 % of the area, sides from 0.3 to 3.3 times each other.
     """
-    rows, _, height, width = photographs.shape
+    rows, (height, width) = part.rows, photographs.shape[2:]
     area = rng.uniform(0.02, 0.4, rows)
     aspect = np.exp(rng.uniform(np.log(0.3), np.log(3.3), rows))
     tall, wide = np.minimum(np.sqrt(area * aspect), 1), np.minimum(np.sqrt(area / aspect), 1)  # shares of the sides
@@ -382,7 +394,8 @@ def _erased(photographs: Tensor, share: float, rng: np.random.Generator) -> Tens
     y, x = ((np.arange(side) + 0.5) / side for side in (height, width))
     inside_y = (y >= top[:, None]) & (y < (top + tall)[:, None])
     inside_x = (x >= left[:, None]) & (x < (left + wide)[:, None])
-    painted = torch.from_numpy(inside_y[:, None, :, None] & inside_x[:, None, None, :]).to(photographs.device)
+    inside = inside_y[part.own, None, :, None] & inside_x[part.own, None, None, :]
+    painted = torch.from_numpy(inside).to(photographs.device)
     return photographs.masked_fill(painted, GREY)
 
 
@@ -425,14 +438,17 @@ def _jitters(gets: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
 def training_batches(
     store: PhotographStore, recipe: Recipe, sampler: Iterable[Batch], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented photographs (B, 3, S, S) uint8 and their places (B,) int64, on the device.
+    """This rank's share of the augmented photographs, (b, 3, S, S) uint8, and the places of all, (B,) int64, on the
+    device.
 
     The photographs are decoded already, so one process is fast enough: the augmentation is the device's work.
     """
     pixels = store.pixels()
     for batch in sampler:
-        photographs = torch.from_numpy(pixels[batch.places]).to(device)
-        yield augment(photographs, recipe, np.random.default_rng(batch.seed)), torch.from_numpy(batch.places).to(device)
+        part = Part(len(batch.places), share(len(batch.places)))
+        photographs = torch.from_numpy(pixels[batch.places[part.own]]).to(device)
+        augmented = augment(photographs, recipe, np.random.default_rng(batch.seed), part)
+        yield augmented, torch.from_numpy(batch.places).to(device)
 
 
 def thumbnails(paths: Sequence[Path]) -> np.ndarray:

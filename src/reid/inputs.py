@@ -17,6 +17,7 @@ from reid.embedding import Embedder, embed
 from reid.images import PhotographStore, augment, training_batches
 from reid.networks import Network, NetworkPlan, best_device, build_network
 from reid.progress import track
+from reid.ranks import rank, share, total, world
 from reid.recipe import Recipe
 from reid.sampler import Batch
 
@@ -31,12 +32,16 @@ class Photographs:
     recipe: Recipe
 
     def draw(self, sampler: Iterable[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented photographs (B, 3, S, S) uint8 and their places (B,), on the device."""
+        """This rank's share of the augmented photographs, (b, 3, S, S) uint8, and the places of all, (B,), on the
+        device."""
         return training_batches(self.store, self.recipe, sampler, device)
 
     def outputs(self, network: Network, places: np.ndarray) -> Tensor:
         """(n, D) float32, on the processor."""
-        return embed(network, self.store.batches(places, self.recipe.batch_size), self.recipe)
+        vectors = torch.zeros(len(places), network.plan.outputs)
+        own = share(len(places))
+        vectors[own] = embed(network, self.store.batches(places[own], self.recipe.batch_size), self.recipe)
+        return total(vectors)
 
 
 @dataclass(frozen=True)
@@ -62,24 +67,25 @@ class Features:
         trunk = build_network(bare, self.recipe.seed, self.init).to(best_device())
         embedder = Embedder(trunk, replace(self.recipe, flip_average=False, scales=(1.0,)))
         places = np.arange(len(self.store.problems))
-        found = torch.empty(1 + self.recipe.feature_views, len(places), bare.features)
+        found = torch.zeros(1 + self.recipe.feature_views, len(places), bare.features)
+        starts = range(0, len(places), self.recipe.batch_size)[rank() :: world()]
         for view in range(len(found)):
-            start = 0
-            batches = self.store.batches(places, self.recipe.batch_size)
-            many = -(-len(places) // self.recipe.batch_size)
-            for pixels in track(batches, f"embedding photographs, view {view + 1} of {len(found)}", many):
+            for start in track(starts, f"embedding photographs, view {view + 1} of {len(found)}"):
+                some = places[start : start + self.recipe.batch_size]
+                (pixels,) = self.store.batches(some, len(some))
                 rng = np.random.default_rng([self.recipe.seed, 3, view, start])
                 seen = augment(pixels, self.recipe, rng) if view else pixels
-                found[view, start : start + len(pixels)] = embedder.embed(seen)
-                start += len(pixels)
-        return found
+                found[view, some] = embedder.embed(seen)
+        return total(found)
 
     def draw(self, sampler: Iterable[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """A view of each photograph, (B, F) float32, and the photographs' places (B,), on the device."""
+        """A view of each photograph of this rank's share, (b, F) float32, and the places of all, (B,), on the
+        device."""
         views = self.vectors[1:] if len(self.vectors) > 1 else self.vectors
         for batch in sampler:
             chosen = np.random.default_rng(batch.seed).integers(len(views), size=len(batch.places))
-            yield views[chosen, batch.places].to(device), torch.from_numpy(batch.places).to(device)
+            own = share(len(batch.places))
+            yield views[chosen[own], batch.places[own]].to(device), torch.from_numpy(batch.places).to(device)
 
     @torch.inference_mode()
     def outputs(self, network: Network, places: np.ndarray) -> Tensor:

@@ -4,20 +4,43 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from reid.embedding import precision_on
 from reid.networks import Network
+from reid.norms import NORMS, over_ranks
 from reid.objective import Labels
+from reid.ranks import gathered, rank, world
 from reid.recipe import Recipe
 
 __all__ = ["Learner", "rate_at"]
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-"""timm's own batch norms are among them by inheritance."""
+
+class Pass(nn.Module):
+    """From a rank's share of a batch to the loss of the whole batch."""
+
+    def __init__(self, network: Network, objective: nn.Module, precision: torch.dtype) -> None:
+        """
+        Args:
+            network: shares its weights with the one that is kept.
+            objective, precision: as for `Learner`.
+        """
+        super().__init__()
+        self.network, self.objective, self.precision = network, objective, precision
+
+    def forward(self, inputs: Tensor, labels: Labels) -> tuple[Tensor, dict[str, float]]:
+        """See `Learner.learn`."""
+        with torch.autocast(inputs.device.type, self.precision, enabled=self.precision != torch.float32):
+            vectors = self.network.head(self.network.look(inputs) if inputs.ndim == 4 else inputs)
+        loss: tuple[Tensor, dict[str, float]] = self.objective(
+            self.network, gathered(vectors.float(), len(labels.target)), labels
+        )
+        return loss
 
 
 @dataclass
@@ -27,26 +50,29 @@ class Learner:
     Attributes:
         network: its weights are float32.
         objective: (network, vectors, labels) -> the loss and figures to log; its weights are learned along.
-        precision: what the trunk and the head are computed in; the loss and the weights' steps are float32.
+        whole: the `Pass` through both; over several ranks it takes the mean of their gradients. The trunk and the
+            head are computed in the recipe's precision; the loss and the weights' steps are float32.
         optimizer, schedule: the schedule counts steps.
         scaler: keeps float16's gradients from vanishing; does nothing in another precision.
         frozen: "trunk", its "norms", or "nothing": what stays in evaluation mode.
         average: the exponential average of the network's weights; None where the recipe wants none.
+        seed: of what a trunk drops at random.
         best: the weights that were kept, by name, on the processor; empty until `keep` was called.
     """
 
     network: Network
     objective: nn.Module
-    precision: torch.dtype
+    whole: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: LambdaLR
     scaler: torch.amp.GradScaler
     frozen: str
     average: AveragedModel | None
+    seed: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, network: Network, objective: nn.Module, recipe: Recipe, steps: int) -> "Learner":
+    def start(cls, network: Network, objective: nn.Module, recipe: Recipe, steps: int, seed: int = 0) -> "Learner":
         """A learner before its first step.
 
         Args:
@@ -54,6 +80,7 @@ class Learner:
             objective: as for the attribute; it is moved there.
             recipe: optimizer, rates, schedule, precision, ema.
             steps: how many there will be at most.
+            seed: as for the attribute.
         """
         device = next(network.parameters()).device
         objective.to(device)
@@ -71,12 +98,13 @@ class Learner:
         return cls(
             network=network,
             objective=objective,
-            precision=precision,
+            whole=_whole(Pass(over_ranks(network), objective, precision), recipe),
             optimizer=optimizer,
             schedule=LambdaLR(optimizer, lambda step: rate_at(step, steps, recipe)),
             scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
             frozen="trunk" if not recipe.trunk_rate else "norms" if recipe.freeze_norms else "nothing",
             average=_average_of(network, recipe.ema) if recipe.ema else None,
+            seed=seed,
         )
 
     @property
@@ -86,27 +114,29 @@ class Learner:
 
     def train(self) -> None:
         """Puts the network into training mode; a frozen trunk, or one with frozen norms, keeps its running means."""
-        self.network.train()
+        (trained,) = (module for module in self.whole.modules() if isinstance(module, Network))
+        trained.train()
         if self.frozen == "trunk":
-            self.network.trunk.eval()
-        for module in self.network.trunk.modules():
-            if self.frozen == "norms" and isinstance(module, NORMS):
+            trained.trunk.eval()
+        for module in trained.trunk.modules():
+            if self.frozen == "norms" and isinstance(module, (*NORMS, nn.SyncBatchNorm)):
                 module.eval()
 
     def learn(self, inputs: Tensor, labels: Labels) -> dict[str, float]:
         """One step down the gradient of the loss.
 
         Args:
-            inputs: photographs (B, 3, S, S) uint8, or a frozen trunk's features of them (B, F) float32.
-            labels: of the batch, on the inputs' device.
+            inputs: this rank's share of the batch: photographs (b, 3, S, S) uint8, or a frozen trunk's features of
+                them (b, F) float32.
+            labels: of the whole batch, (B,), on the inputs' device.
 
         Returns:
-            The loss, and what the objective logs.
+            The loss of the whole batch, and what the objective logs.
         """
-        device = inputs.device.type
-        with torch.autocast(device, self.precision, enabled=self.precision != torch.float32):
-            vectors = self.network.head(self.network.look(inputs) if inputs.ndim == 4 else inputs)
-        loss, figures = self.objective(self.network, vectors.float(), labels)
+        # sown anew at every step, so that a run that goes on needs no state of the generators, on whatever device
+        state = [self.seed, self.schedule.last_epoch, rank()]
+        torch.manual_seed(int(np.random.default_rng(state).integers(2**63)))
+        loss, figures = self.whole(inputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -139,6 +169,14 @@ class Learner:
             "scaler": self.scaler,
         }
         return {**parts, "average": self.average} if self.average else parts
+
+
+def _whole(one: Pass, recipe: Recipe) -> nn.Module:
+    if world() == 1 or not any(parameter.requires_grad for parameter in one.parameters()):
+        return one
+    # the only weights that a recipe can leave without a gradient
+    without = recipe.neck != "none" and recipe.triplet_before_neck and recipe.classification == "none"
+    return DistributedDataParallel(one, find_unused_parameters=without)
 
 
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:

@@ -3,7 +3,7 @@ keypoints. Enrolment and prediction look through the same eyes.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from reid.catalogue import Catalogue
 from reid.embedding import CACHE_FOLDER, Embedder, digests_of, load_embedder
 from reid.images import PIXELS, View, extraction_of, photograph_batches, views_of
 from reid.keypoints import NO_KEYPOINTS, Extraction, KeypointCache, Keypoints, sift_out, weigh
+from reid.ranks import collected, rank, share, wait, world
 from reid.recipe import Recipe
 from reid.weights import SPECIES, encoder_file
 
@@ -95,7 +96,7 @@ def open_eyes(
 def look_at(
     catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what: str, mirror: bool = False
 ) -> list[Look]:
-    """Looks at every photograph; what is remembered of one is not computed again.
+    """Looks at every photograph, each rank at its share; what is remembered of one is not computed again.
 
     Args:
         catalogue: the photographs.
@@ -108,6 +109,19 @@ def look_at(
     Returns:
         A look per photograph, in order; one that can't be read has a problem and vectors of a grey field.
     """
+    own = share(len(catalogue))
+    looks = collected(_look_at(replace(catalogue, table=catalogue.table[own]), eyes, route, recipe, what, mirror))
+    for number in range(world()):  # one after the other: each adds its own to the file
+        if number == rank():
+            for embedder in eyes.embedders:
+                if embedder.memory:
+                    embedder.memory.save()
+        wait()
+    return [look for some in looks for look in some]
+
+
+def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what: str, mirror: bool) -> list[Look]:
+    """The looks of one rank."""
     column = catalogue.table["dataset"].to_numpy(str)
     paths, views = catalogue.paths, views_of(catalogue, recipe, mirror)
     digests = digests_of(paths, views) if eyes.remember else [""] * len(paths)
@@ -134,9 +148,6 @@ def look_at(
             if not problems[row]:
                 _remember(digests[place], routes[row], logits[row], *seen[row], points, eyes)
             found[place] = _look(species[row], routes[row], *seen[row], points, problems[row], views[place], recipe)
-    for embedder in eyes.embedders:
-        if embedder.memory:
-            embedder.memory.save()
     return [look for look in found if look is not None]
 
 

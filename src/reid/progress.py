@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["say", "stage", "track"]
+from reid.ranks import is_first
+
+__all__ = ["LINE_EVERY", "bar", "say", "stage", "track"]
 
 Item = TypeVar("Item")
 
@@ -17,7 +19,9 @@ LINE_EVERY = 15.0
 
 
 def say(line: str) -> None:
-    """Prints a line without tearing a progress bar that may be open."""
+    """Prints a line without tearing a progress bar that may be open. Of several ranks the first one speaks."""
+    if not is_first():
+        return
     with tqdm.external_write_mode(file=sys.stdout):
         print(line, flush=True)
 
@@ -33,7 +37,7 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
     if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True)
+        yield from bar(items, what, total)
         return
     started = said = time.monotonic()
     for done, item in enumerate(items):
@@ -43,6 +47,13 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
             left = f", about {(now - started) / done * (total - done):.0f} s left" if total and done else ""
             say(f"  {what}: {done} of {total or '?'}{left}")
         yield item
+
+
+def bar(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
+    """Yields the items; on a terminal, beside a bar."""
+    yield from tqdm(
+        items, desc=what, total=total, leave=False, dynamic_ncols=True, disable=not (is_first() and sys.stderr.isatty())
+    )
 
 
 @contextmanager

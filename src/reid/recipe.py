@@ -39,6 +39,7 @@ CHOICES = {
     "schedule": ("constant", "cosine"),
     "augment": ("one", "each"),
     "route": ("classifier", "column", "auto"),
+    "device": ("auto", "cuda"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "match_model": ("affine", "homography"),
     "pseudo_dates": ("earlier", "other", "any"),
@@ -51,7 +52,7 @@ WORDS = {
 """Fields that hold some of these words."""
 
 
-PREDICTION_FIELDS = ("route", "precision", "batch_size", "workers")
+PREDICTION_FIELDS = ("route", "device", "precision", "batch_size", "workers")
 """What may still be chosen when the networks are trained."""
 
 ENROLMENT_FIELDS = (
@@ -188,6 +189,7 @@ class Recipe:
 
         route: who chooses a query's encoder: the species "classifier", the dataset "column", or "auto" (the column
             where it names a dataset with a gallery, the classifier elsewhere).
+        device: "auto" trains on a GPU where there is one; "cuda" refuses to train where there is none.
         precision: the number format that networks compute in: "auto" takes bfloat16 where the device has it, float16 on
             other GPUs, "float32" elsewhere; the weights themselves are float32 in any case.
         skip_unreadable: train without the photographs that can't be read, instead of refusing.
@@ -293,6 +295,7 @@ class Recipe:
     mirrored: tuple[str, ...] = ()
 
     route: str = "classifier"
+    device: str = "auto"
     precision: str = "auto"
     skip_unreadable: bool = False
     batch_size: int = 64

@@ -15,6 +15,7 @@ from reid.gallery import embeddings_of, load_gallery
 from reid.looking import Look, look_at, open_eyes
 from reid.matching import load_calibrations, match
 from reid.progress import say
+from reid.ranks import collected, share
 from reid.recipe import Recipe
 from reid.weights import Weights, gallery_file
 
@@ -103,15 +104,17 @@ def _check_route(queries: Catalogue, weights: Weights, route: str) -> None:
 def _match(
     table: pd.DataFrame, looks: list[Look], weights: Weights, calibrations: dict[str, Calibration], recipe: Recipe
 ) -> pd.DataFrame:
-    """Adds each query's nearest individual and the runner-up."""
+    """Adds each query's nearest individual and the runner-up; each rank matches its share."""
     places = table["dataset"].to_numpy(str)
     parts = []
     for dataset in sorted(set(places)):
         own = np.flatnonzero(places == dataset)
+        own = own[share(len(own))]
         rows, gallery = table.iloc[own], load_gallery(weights.folder / gallery_file(dataset))
-        queries = embeddings_of([looks[place] for place in own], rows)
-        parts.append(match(queries, gallery, dataset, calibrations[dataset], recipe))
-    found = pd.concat(parts).drop(columns="dataset")
+        if len(own):
+            queries = embeddings_of([looks[place] for place in own], rows)
+            parts.append(match(queries, gallery, dataset, calibrations[dataset], recipe))
+    found = pd.concat([part for some in collected(parts) for part in some]).drop(columns="dataset")
     return table.drop(columns="orientation").merge(found, on="image_id", how="left", validate="one_to_one")
 
 
@@ -139,8 +142,8 @@ def write_submission(prediction: Prediction, path: Path) -> None:
 def explain(prediction: Prediction) -> None:
     """Says what a person should know of a prediction: shares called new, the classifier's dissent, broken files."""
     matches = prediction.matches
-    for dataset, share in prediction.share_new().items():
-        say(f"  {dataset}: {(matches['dataset'] == dataset).sum()} queries, {share:.0%} called new")
+    for dataset, new in prediction.share_new().items():
+        say(f"  {dataset}: {(matches['dataset'] == dataset).sum()} queries, {new:.0%} called new")
     for dataset, apart in prediction.drifts.items():
         count = int((matches["dataset"] == dataset).sum())
         if apart > DRIFT + 1.6 / count**0.5:

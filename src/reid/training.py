@@ -4,35 +4,41 @@ A network's file in the weights folder appears when it is trained to its end; un
 `training/` beside it, and the same command goes on from there.
 """
 
-import io
 import json
-import math
+import os
 import shutil
-import time
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
+from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from reid import InputError
+from reid import InputError, Stopped
 from reid.catalogue import Catalogue
+from reid.checkpoints import SAVE_EVERY, Checkpoint, differences, locked
 from reid.embedding import CACHE_FOLDER
-from reid.files import read_json, sha256_of, write_bytes, write_json, write_table
+from reid.files import read_json, sha256_of, write_json
+from reid.history import Curves, History, Pace
 from reid.images import PhotographStore, scratch_folder, store_photographs
 from reid.learner import Learner
-from reid.networks import best_device, load_network, plan_network, save_network
+from reid.networks import Network, best_device, load_network, plan_network, save_network
 from reid.objective import Labels
-from reid.progress import say, track
-from reid.recipe import CALIBRATION_FIELDS, CHOICES, ENROLMENT_FIELDS, PREDICTION_FIELDS, Recipe
+from reid.progress import bar, say
+from reid.ranks import any_rank, collected, first_says, is_first, leader_says, rank, wait, world
+from reid.recipe import CHOICES, Recipe
+from reid.signals import Stop
 from reid.trunks import Trunk, describe_trunk
 from reid.validation import describe_collapse
 from reid.weights import CALIBRATION, MANIFEST, RUN_FOLDER, SPECIES, encoder_file, fold_folder, gallery_file
 from reid.work import Run, Work, check_individuals, encoder_work, species_work
 
-__all__ = ["settle", "train_encoder", "train_networks"]
+__all__ = ["missing_networks", "network_files", "settle", "train_encoder", "train_networks"]
 
 RUN = "run.json"
 SHARED = "all datasets"
@@ -51,7 +57,14 @@ def settle(recipe: Recipe, trunk: Trunk) -> Recipe:
 
 
 def train_networks(
-    catalogue: Catalogue, recipe: Recipe, folder: Path, init: Path | None = None, fresh: bool = False
+    catalogue: Catalogue,
+    recipe: Recipe,
+    folder: Path,
+    init: Path | None = None,
+    fresh: bool = False,
+    only: Sequence[str] = (),
+    stop: Stop | None = None,
+    save_every: float = SAVE_EVERY,
 ) -> str:
     """Trains the species classifier and one encoder per dataset into a weights folder.
 
@@ -63,6 +76,9 @@ def train_networks(
         folder: the weights folder; made where there is none.
         init: a file with the trunk's first weights; None for what the recipe says.
         fresh: forget what an earlier run left.
+        only: the networks to train, "species" or a dataset; empty for all. Others may train in the same folder.
+        stop: who asks for an early end; None for nobody.
+        save_every: seconds between two checkpoints.
 
     Returns:
         The fingerprint of the data.
@@ -70,51 +86,129 @@ def train_networks(
     Raises:
         InputError: photographs that can't be read, a dataset without database rows, a folder that another run uses, a
             trunk that is unknown or can't do what the recipe wants.
+        Stopped: `stop` asked; the state is saved.
     """
     database = catalogue.database
     _check_datasets(catalogue)
     if "encoder" not in recipe.cues:
         say("no network to train: the recipe matches keypoints alone")
         return database.fingerprint
+    _check_device(recipe)
     trunk = describe_trunk(recipe.trunk, init)
     recipe = settle(recipe, trunk)
     record = _record(database, recipe, init)
     plan_network(trunk, recipe.image_size, last_stride=recipe.last_stride, pooling=recipe.pooling)  # refuses early
-    files = [SPECIES] if len(database.by_dataset()) > 1 else []
-    files += [encoder_file(dataset) for dataset in database.by_dataset()]
-    if not fresh:
-        _refuse_another_run(folder, files, record)
-        folds = [fold_folder(folder, fold) for fold in range(recipe.folds)]
-        if all((one / file).exists() for one in folds for file in files if one == folder or file != SPECIES):
+    files = _chosen(network_files(database), only)
+    others = [file for file in network_files(database) if file not in files]
+    if fresh and recipe.shared and others and files != [SPECIES]:
+        raise InputError("--fresh --only: the other encoders hang on the shared one too; start over with all of them")
+    _refuse_other_ranks(record)
+    with locked(folder / RUN_FOLDER, _locks(files, recipe) if is_first() else []):
+        _refuse_another_run(folder, others if fresh else network_files(database), record)
+        if not fresh and not first_says(missing_networks(folder, files, recipe)):
             say(f"every network is trained already in {folder}; --fresh starts over")
             return str(record["data"])
-    with scratch_folder() as scratch:
-        store = store_photographs(database, recipe, Path(scratch))
-        readable = _readable(database, store, recipe)
-        first_weights = init or (recipe.trunk if recipe.init == "hub" else "none")
-        run = Run(database, store, readable, recipe, trunk, first_weights, folder)
-        for dataset in database.by_dataset():
-            check_individuals(dataset, run)
-        if fresh:  # not earlier: a run that can't start must not cost the weights of the last one
-            _forget(folder, list(database.by_dataset()))
-        write_json(folder / RUN_FOLDER / RUN, record)
-        (folder / MANIFEST).unlink(missing_ok=True)  # from here on the folder is not whole
-        for fold in range(recipe.folds):
-            one = replace(run, fold=fold, folder=fold_folder(folder, fold))
-            for file in files:
-                if (one.folder / file).exists():
-                    say(f"{_named(file, fold)}: trained already")
-                elif file != SPECIES:
-                    train_encoder(file, one)
-                elif fold == 0:
-                    _fit(species_work(one), one)
+        needed = database if SPECIES in files or recipe.shared else _of_encoders(database, files)
+        with _stored(needed, recipe) as store:
+            readable = _readable(needed, store, recipe)
+            first_weights = init or (recipe.trunk if recipe.init == "hub" else "none")
+            stop = stop or Stop()
+            run = Run(needed, store, readable, recipe, trunk, first_weights, folder, record, stop, save_every)
+            for dataset in needed.by_dataset():
+                check_individuals(dataset, run)
+            if is_first():
+                if fresh:  # not earlier: a run that can't start must not cost the weights of the last one
+                    _forget(folder, files if others else [*files, f"{SHARED}.safetensors"])
+                write_json(folder / RUN_FOLDER / RUN, record)
+                (folder / MANIFEST).unlink(missing_ok=True)  # from here on the folder is not whole
+            wait()
+            for fold in range(recipe.folds):
+                for file in files:
+                    _train(file, replace(run, fold=fold, folder=fold_folder(folder, fold)))
     return str(record["data"])
 
 
-def _named(file: str, fold: int) -> str:
-    """A network for people."""
-    name = Path(file).name.removesuffix(".safetensors")
-    return f"{name}, fold {fold + 1}" if fold else name
+@contextmanager
+def _stored(photographs: Catalogue, recipe: Recipe) -> Iterator[PhotographStore]:
+    """The photographs, decoded once on each machine; its ranks share them."""
+    with scratch_folder() as scratch:
+        is_leader = int(os.environ.get("LOCAL_RANK", 0)) == 0 or world() == 1
+        store = leader_says(store_photographs(photographs, recipe, Path(scratch)) if is_leader else None)
+        assert store is not None
+        yield store
+        wait()  # the leader's scratch folder goes when nobody reads from it
+
+
+def _refuse_other_ranks(record: dict[str, Any]) -> None:
+    """All ranks must train the same."""
+    for other, theirs in enumerate(collected((socket.gethostname(), record))):
+        host, found = theirs[0], differences(record, theirs[1])
+        if found:
+            raise InputError(
+                f"rank {other} on host {host} is called otherwise than rank {rank()} on host {socket.gethostname()}: "
+                f"{'; '.join(found[:3])}. Start all ranks with one command on one data folder"
+            )
+
+
+def network_files(database: Catalogue) -> list[str]:
+    """The files of all networks; a single dataset needs no species classifier."""
+    datasets = list(database.by_dataset())
+    return [SPECIES] * (len(datasets) > 1) + [encoder_file(dataset) for dataset in datasets]
+
+
+def missing_networks(folder: Path, files: Sequence[str], recipe: Recipe) -> list[str]:
+    """The names of those networks that are not trained to their end, in any fold."""
+    missing = []
+    for file in files:
+        folds = [fold_folder(folder, fold) for fold in range(1 if file == SPECIES else recipe.folds)]
+        if not all((one / file).exists() for one in folds):
+            missing.append(_name_of(file))
+    return missing
+
+
+def _chosen(files: list[str], only: Sequence[str]) -> list[str]:
+    """The files of the networks that `--only` names; all where it names none."""
+    known = {_name_of(file): file for file in files}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise InputError(f"--only {unknown[0]}: expected some of {', '.join(known)}, found {unknown[0]!r}")
+    return [file for name, file in known.items() if not only or name in only]
+
+
+def _of_encoders(database: Catalogue, files: list[str]) -> Catalogue:
+    """The photographs that these encoders learn from."""
+    return replace(database, table=database.table[database.table["dataset"].map(encoder_file).isin(files)])
+
+
+def _locks(files: list[str], recipe: Recipe) -> list[str]:
+    """What nobody else may train meanwhile; the encoders of a shared one are trained one after the other."""
+    shared = recipe.shared and any(file != SPECIES for file in files)
+    return [*map(_name_of, files), *([SHARED] if shared else [])]
+
+
+def _name_of(file: str) -> str:
+    return Path(file).name.removesuffix(".safetensors")
+
+
+def _train(file: str, run: Run) -> None:
+    """One network, unless it is there."""
+    if file == SPECIES and run.fold:
+        return
+    if first_says((run.folder / file).exists()):
+        say(f"{_name_of(file)}{f', fold {run.fold + 1}' if run.fold else ''}: trained already")
+    elif file == SPECIES:
+        _fit(species_work(run), run)
+    else:
+        train_encoder(file, run)
+
+
+def _check_device(recipe: Recipe) -> None:
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        why = "this PyTorch was built without CUDA" if not torch.version.cuda else "PyTorch sees none"
+        raise InputError(
+            f"recipe field device: expected a GPU with CUDA, found none ({why}). `nvidia-smi` shows what the machine "
+            "has; on a cluster ask for --gpus-per-node=1; to train on the processor: --set device=auto"
+        )
 
 
 def _check_datasets(catalogue: Catalogue) -> None:
@@ -127,15 +221,17 @@ def _check_datasets(catalogue: Catalogue) -> None:
         )
 
 
-def _forget(folder: Path, datasets: list[str]) -> None:
-    """Removes what a run writes, the manifest first, and nothing else."""
-    names = [MANIFEST, CALIBRATION, SPECIES]
-    for dataset in datasets:
-        names += [encoder_file(dataset), gallery_file(dataset)]
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-    for ours in (RUN_FOLDER, CACHE_FOLDER):
-        shutil.rmtree(folder / ours, ignore_errors=True)
+def _forget(folder: Path, files: Sequence[str]) -> None:
+    """Removes what runs wrote of these networks, the manifest first, and nothing else; locks stay, they are held."""
+    gone = [folder / MANIFEST, folder / CALIBRATION]
+    for own in (folder, *folder.glob(f"{RUN_FOLDER}/fold-*")):
+        for name in map(_name_of, files):
+            gone += [own / f"{name}.safetensors", own / gallery_file(name)]
+            for pattern in ("checkpoint*.pt", "history.csv", "[0-9]*.safetensors"):
+                gone += own.glob(f"{RUN_FOLDER}/{escape(name)}.{pattern}")
+    for path in gone:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)
 
 
 def _record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str, Any]:
@@ -150,10 +246,13 @@ def _record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str,
 
 
 def _refuse_another_run(folder: Path, files: list[str], record: dict[str, Any]) -> None:
-    """A folder with networks or checkpoints can only be gone on with by the run that made them."""
+    """A folder with these networks or checkpoints of them can only be gone on with by the run that made them."""
     path = folder / RUN_FOLDER / RUN
-    unfinished = [*path.parent.rglob("*.checkpoint.pt"), *path.parent.rglob("*.safetensors")]
-    if not unfinished and not any((folder / file).exists() for file in files):
+    names = [escape(_name_of(file)) for file in files]
+    patterns = [
+        f"{name}.{rest}" for name in [SHARED] * bool(files) + names for rest in ("checkpoint*.pt", "*safetensors")
+    ]
+    if not any((folder / file).exists() for file in files) and not any(map(any, map(path.parent.rglob, patterns))):
         return
     if not path.exists():
         raise InputError(
@@ -163,17 +262,9 @@ def _refuse_another_run(folder: Path, files: list[str], record: dict[str, Any]) 
     before = read_json(path)
     if not (isinstance(before, dict) and isinstance(before.get("recipe"), dict) and {"data", "init"} <= set(before)):
         raise InputError(f"{path}: it is damaged, so that the run can't be gone on with; start over with --fresh")
-    differences = [
-        f"recipe field {name} was {before['recipe'].get(name)!r}, is {value!r}"
-        for name, value in record["recipe"].items()
-        if before["recipe"].get(name) != value
-        and name not in (*PREDICTION_FIELDS, *ENROLMENT_FIELDS, *CALIBRATION_FIELDS)
-    ]
-    differences += ["the data has changed"] * (before["data"] != record["data"])
-    differences += ["--init is another file"] * (before["init"] != record["init"])
-    if differences:
+    if found := differences(before, record):
         raise InputError(
-            f"{folder}: it holds a run with other settings ({'; '.join(differences[:3])}). Go on with the same ones, "
+            f"{folder}: it holds a run with other settings ({'; '.join(found[:3])}). Go on with the same ones, "
             "choose another folder, or start over with --fresh"
         )
 
@@ -208,12 +299,12 @@ def train_encoder(file: str, run: Run) -> None:
         _fit_soup(file, [dataset], run)
         return
     shared = run.folder / RUN_FOLDER / f"{SHARED}.safetensors"
-    if not shared.exists():
+    if not first_says(shared.exists()):
         _fit_soup(f"{RUN_FOLDER}/{SHARED}.safetensors", list(run.database.by_dataset()), run)
     if recipe.tune_epochs:
         _fit_soup(file, [dataset], run, shared)
     else:
-        save_network(run.folder / file, load_network(shared))
+        _save(run.folder / file, load_network(shared))
         say(f"{dataset}: takes the shared encoder")
 
 
@@ -230,111 +321,104 @@ def _fit_soup(file: str, datasets: list[str], run: Run, shared: Path | None = No
     name = Path(file).name.removesuffix(".safetensors")
     members = [f"{RUN_FOLDER}/{name}.{member + 1}.safetensors" for member in range(soup)]
     for member, own in enumerate(members):
-        if not (run.folder / own).exists():
+        if not first_says((run.folder / own).exists()):
             _fit(encoder_work(own, datasets, run, shared, member), run)
     network, *others = (load_network(run.folder / own) for own in members)
     states = [one.state_dict() for one in (network, *others)]
     for key, tensor in states[0].items():
         if tensor.is_floating_point():
             tensor.copy_(torch.stack([state[key] for state in states]).mean(0))
-    save_network(run.folder / file, network)
+    _save(run.folder / file, network)
     say(f"{name}: the mean of {soup} encoders")
+
+
+def _save(path: Path, network: Network) -> None:
+    """The first rank writes; the others wait until the file is there."""
+    if is_first():
+        save_network(path, network)
+    wait()
 
 
 def _fit(work: Work, run: Run) -> None:
     """Trains until the validation accuracy or the epoch limit is reached, then writes the network's file."""
-    recipe, name = run.recipe, work.name
-    checkpoint = run.folder / RUN_FOLDER / f"{name}.checkpoint.pt"
-    learner = Learner.start(work.start().to(best_device()), work.objective, recipe, work.epochs * len(work.sampler))
-    history: list[dict[str, float]] = []
-    if checkpoint.exists():
-        history = _restore(checkpoint, learner)
-        say(f"{name}: going on after epoch {int(history[-1]['epoch'])}")
-    done = int(history[-1]["epoch"]) if history else 0
-    reached = bool(history) and history[-1]["accuracy"] >= recipe.stop_accuracy
-    while done < work.epochs and not reached:
-        figures = _train_epoch(work, learner, done)
-        done += 1
-        history.append({"epoch": done, **figures, "accuracy": math.nan, "score": math.nan})
-        if done % work.validate_every and done < work.epochs:
-            continue
-        reached = _validate(work, learner, history, recipe)
-        write_table(run.folder / RUN_FOLDER / f"{name}.history.csv", pd.DataFrame(history))
-        _save_checkpoint(checkpoint, learner, history)
-    network = learner.result
-    if learner.best:
-        network.load_state_dict(learner.best)
-    save_network(run.folder / work.file, network)
-    checkpoint.unlink(missing_ok=True)
-    say(f"{name}: {_how_it_ended(history, reached, bool(learner.best), recipe)}")
+    recipe, name, folder = run.recipe, work.name, run.folder / RUN_FOLDER
+    steps = work.epochs * len(work.sampler)
+    learner = Learner.start(work.start().to(best_device()), work.objective, recipe, steps, work.sampler.seed)
+    history = History()
+    checkpoint = Checkpoint(folder / f"{name}.checkpoint.pt", run.record, run.save_every)
+    _check_world(work)
+    if state := checkpoint.load():
+        learner.restore(state["learner"])
+        history = History(**state["history"])
+        say(f"{name}: going on after {history.where}")
+    if len(set(collected(history.where))) > 1:
+        raise InputError(f"{checkpoint.path}: ranks see other checkpoints; the folder must be the same on all machines")
+    pace = Pace(name, work.epochs, len(work.sampler))
+    with run.stop.held(), closing(Curves(folder / "tensorboard" / name, len(history.epochs), is_first())) as curves:
+        while len(history.epochs) < work.epochs and not history.is_reached(recipe.stop_accuracy):
+            _train_epoch(work, learner, history, checkpoint, pace, run.stop)
+            _end_epoch(work, learner, history, recipe)
+            if is_first():
+                history.write(folder / f"{name}.history.csv")
+                curves.add(history.epochs[-1])
+        network = learner.result
+        if learner.best:
+            network.load_state_dict(learner.best)
+        _save(run.folder / work.file, network)
+        if is_first():
+            checkpoint.remove()
+        say(f"{name}: {history.ending(recipe, bool(learner.best))}")
 
 
-def _validate(work: Work, learner: Learner, history: list[dict[str, float]], recipe: Recipe) -> bool:
-    """Completes the last row, keeps the weights where they are the best; whether the accuracy is reached."""
-    row = history[-1]
-    row["accuracy"], row["score"] = work.validate(learner.result)
-    best = max((one["score"] for one in history if not math.isnan(one["score"])), default=math.nan)
-    if recipe.keep == "best" and row["score"] >= best:
-        learner.keep()
-    say(_history_line(work.name, row, work.epochs))
-    if collapse := describe_collapse(history, recipe):
-        say(f"warning: {work.name}: {collapse}")
-    return row["accuracy"] >= recipe.stop_accuracy
+def _check_world(work: Work) -> None:
+    """Every rank must get a row of every batch."""
+    if world() > 1:
+        smallest = min(len(batch.places) for batch in work.sampler)
+        if smallest < world():
+            raise InputError(
+                f"{world()} ranks: expected no more than there are photographs in a batch, found a batch of {smallest} "
+                f"for {work.name}; start fewer, or --set individuals_per_batch higher"
+            )
 
 
-def _train_epoch(work: Work, learner: Learner, epoch: int) -> dict[str, float]:
-    """Runs an epoch; gives the means of what was logged, the learning rate and photographs per second."""
+def _train_epoch(
+    work: Work, learner: Learner, history: History, checkpoint: Checkpoint, pace: Pace, stop: Stop
+) -> None:
+    """Runs an epoch from where the history is.
+
+    Raises:
+        Stopped: a signal came; the state after the step is saved.
+    """
     learner.train()
     device = next(learner.network.parameters()).device
     labels = Labels(*(each.to(device) for each in work.labels))
-    rate = float(learner.schedule.get_last_lr()[-1])
-    logged: list[dict[str, float]] = []
-    photographs, started = 0, time.monotonic()
-    work.sampler.epoch = epoch
-    batches = work.inputs.draw(work.sampler, device)
-    for inputs, places in track(batches, f"training {work.name} epoch {epoch + 1}", total=len(work.sampler)):
-        logged.append(learner.learn(inputs, labels.at(places)))
-        photographs += len(inputs)
-    means = {str(name): float(value) for name, value in pd.DataFrame(logged).mean().items()}
-    return {**means, "learning_rate": rate, "images_per_second": photographs / (time.monotonic() - started)}
+    work.sampler.epoch = len(history.epochs)
+    if not history.steps:
+        history.rate = float(learner.schedule.get_last_lr()[-1])
+    batches = work.inputs.draw(islice(work.sampler, len(history.steps), None), device)
+    pace.start()
+    left = len(work.sampler) - len(history.steps)
+    for inputs, places in bar(batches, f"training {work.name} epoch {len(history.epochs) + 1}", left):
+        figures = learner.learn(inputs, labels.at(places))
+        history.add(figures, len(places), pace.tick())
+        pace.say(history)
+        is_end = any_rank(bool(stop.asked))  # all ranks after the same step
+        if is_first() and (is_end or checkpoint.is_due):
+            checkpoint.save({"learner": learner.state(), "history": history.state()})
+        if is_end:
+            wait()
+            raise Stopped(f"stopped by {stop.asked or 'a signal to another rank'} in {work.name}, saved")
 
 
-def _save_checkpoint(path: Path, learner: Learner, history: list[dict[str, float]]) -> None:
-    """Everything that is needed to go on; what is drawn at random follows from the recipe's seed and the epoch."""
-    written = io.BytesIO()  # a full disk is then an OSError, which is told as such
-    torch.save({"learner": learner.state(), "history": history}, written)
-    write_bytes(path, written.getvalue())
-
-
-def _restore(path: Path, learner: Learner) -> list[dict[str, float]]:
-    """Fills a learner from a checkpoint; gives the history."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as problem:  # zip, pickle and torch have each their own errors
-        raise InputError(
-            f"{path}: this checkpoint can't be read ({str(problem).splitlines()[0]}); start over with --fresh"
-        ) from None
-    learner.restore(state["learner"])
-    history: list[dict[str, float]] = state["history"]
-    return history
-
-
-def _history_line(name: str, row: dict[str, float], epochs: int) -> str:
-    figures = [
-        f"{word} {row[word]:.3f}"
-        for word in ("loss", "active", "norm", "accuracy", "score")
-        if not math.isnan(row.get(word, math.nan))
-    ]
-    return f"  {name}: epoch {row['epoch']} of {epochs}, {', '.join(figures)}, {row['images_per_second']:.0f} images/s"
-
-
-def _how_it_ended(history: list[dict[str, float]], reached: bool, is_best: bool, recipe: Recipe) -> str:
-    if not history:
-        return "not trained"
-    why = f"validation accuracy {recipe.stop_accuracy:.0%} reached" if reached else "epoch limit reached"
-    line = f"trained for {int(history[-1]['epoch'])} epochs, {why}"
-    if not is_best:
-        return line
-    best = max(row["score"] for row in history if not math.isnan(row["score"]))
-    kept = [row for row in history if row["score"] == best][-1]
-    return f"{line}; kept is epoch {int(kept['epoch'])} with a validation score of {best:.3f}"
+def _end_epoch(work: Work, learner: Learner, history: History, recipe: Recipe) -> None:
+    """Closes the epoch, validates where it is time to, and keeps the weights where they are the best."""
+    history.end_epoch()
+    row = history.epochs[-1]
+    if row["epoch"] % work.validate_every and row["epoch"] < work.epochs:
+        return
+    row["accuracy"], row["score"] = work.validate(learner.result)
+    if recipe.keep == "best" and history.best is row:
+        learner.keep()
+    say(history.line(work.name, work.epochs))
+    if collapse := describe_collapse(history.epochs, recipe):
+        say(f"warning: {work.name}: {collapse}")

@@ -12,6 +12,7 @@ from torch import nn
 
 from reid import InputError
 from reid.catalogue import Catalogue
+from reid.checkpoints import SAVE_EVERY
 from reid.images import PhotographStore
 from reid.inputs import Features, Photographs
 from reid.networks import Network, NetworkPlan, build_network, load_network, plan_network
@@ -20,6 +21,7 @@ from reid.progress import say
 from reid.questions import hold_out
 from reid.recipe import SMALLEST, Recipe
 from reid.sampler import PKSampler, ShuffledSampler, TurnsSampler
+from reid.signals import Stop
 from reid.trunks import Trunk
 from reid.validation import open_set_score, rank1_accuracy
 from reid.weights import SPECIES
@@ -39,6 +41,9 @@ class Run:
         trunk: what is known of the recipe's.
         init: the trunk's first weights, as for `build_network`.
         folder: the weights folder.
+        record: what tells this run from others, see `checkpoints.differences`.
+        stop: whether somebody asked for the end.
+        save_every: seconds between two checkpoints.
         fold: what is held out, see `questions.hold_out`.
         features: of a frozen trunk, by the image size; filled when they are first asked for.
     """
@@ -50,6 +55,9 @@ class Run:
     trunk: Trunk
     init: Path | str
     folder: Path
+    record: dict[str, Any]
+    stop: Stop = field(default_factory=Stop)
+    save_every: float = SAVE_EVERY
     fold: int = 0
     features: dict[int, Features] = field(default_factory=dict)
 

@@ -1,0 +1,41 @@
+# What the jobs have in common; each .sbatch file sources it.
+#   train COMMAND...   runs `COMMAND... train DATA --out WEIGHTS ...`, and queues the job again when it was asked to end
+set -euo pipefail
+. osc/settings.sh
+
+mkdir -p "$RUN/logs"
+log=$RUN/logs/$SLURM_JOB_NAME-$SLURM_JOB_ID.log
+echo "the log is $log"
+exec >> "$log" 2>&1
+echo "$(date): job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, start number ${SLURM_RESTART_COUNT:-0}"
+
+for module in $MODULES; do module load "$module"; done
+export PATH=$PYTHON_ENVIRONMENT/bin:$PATH
+scratch=${TMPDIR:-/tmp}/reid-$SLURM_JOB_ID # on the node's own disk; weights and checkpoints never lie there
+each_node() { if ((SLURM_NNODES > 1)); then srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 "$@"; else "$@"; fi; }
+
+asked=
+trap 'asked=yes; echo "$(date): asked to end"; kill -TERM "${work:-}" 2>/dev/null || true' USR1 TERM
+
+train() {
+  each_node sh -c "rm -rf '$scratch' && mkdir -p '$scratch' && tar -xf '$DATA_TAR' -C '$scratch'"
+  # shellcheck disable=SC2086 # SETTINGS holds several words
+  "$@" train "$scratch" --out "$RUN/weights" --recipe "$RECIPE" ${INIT:+--init "$INIT"} $SETTINGS ${ONLY:+--only "$ONLY"} &
+  work=$!
+  local status=0
+  [ -z "$asked" ] || kill -TERM "$work"
+  while kill -0 "$work" 2>/dev/null; do # a signal wakes `wait` before its time
+    status=0
+    wait "$work" || status=$?
+  done
+  each_node rm -rf "$scratch"
+  # 75 is what `reid train` says when a signal ended it; torchrun and srun have words of their own
+  if [ "$status" = 75 ] || { [ -n "$asked" ] && [ "$status" != 0 ]; }; then
+    echo "$(date): to be gone on with (status $status)"
+    trap '' TERM
+    scontrol requeue "$SLURM_JOB_ID"
+    sleep 60 # Slurm ends this script meanwhile
+  fi
+  echo "$(date): ended with status $status"
+  exit "$status"
+}

@@ -1,0 +1,70 @@
+"""Signals that ask a run to end: SIGTERM, before a machine is taken away, and SIGUSR1, before a job's time is over."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from reid import Stopped
+
+__all__ = ["Stop", "listening"]
+
+ASKING = (signal.SIGTERM, signal.SIGUSR1)
+
+
+@dataclass
+class Stop:
+    """Whether somebody asked for the end.
+
+    Attributes:
+        asked: the signal's name, "" until one comes.
+        is_held: inside `held`.
+    """
+
+    asked: str = ""
+    is_held: bool = False
+    _process: int = field(default_factory=os.getpid)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a signal waits until somebody looks at `asked`, or for the end of the block; elsewhere it ends the
+        run where it is.
+
+        Raises:
+            Stopped: a signal came, and the block ended well.
+        """
+        self.is_held = True
+        try:
+            yield
+        finally:
+            self.is_held = False
+        self.heed()
+
+    def heed(self) -> None:
+        """Raises `Stopped` if a signal came."""
+        if self.asked:
+            raise Stopped(f"stopped by {self.asked}")
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a worker process has inherited this; its parent looks after it
+            return
+        self.asked = signal.Signals(number).name
+        if not self.is_held:
+            self.heed()
+
+
+@contextmanager
+def listening() -> Iterator[Stop]:
+    """Hears the signals inside the block."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop._hear) for number in ASKING}
+    try:
+        yield stop
+    except Exception:  # worker processes that heard the signal first die of it, which is no fault
+        stop.heed()
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,80 @@
+"""What a training says of itself."""
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from reid.history import Curves, History, Pace
+from reid.recipe import RECIPES
+
+
+def history(epochs: int = 2) -> History:
+    one = History(rate=0.1)
+    for epoch in range(epochs):
+        for loss in (1.0, 2.0):
+            one.add({"loss": loss - epoch, "active": 0.5}, photographs=8, seconds=0.5)
+        one.end_epoch()
+    return one
+
+
+def test_an_epochs_row_has_the_means_of_its_steps() -> None:
+    row = history().epochs[0]
+    assert (row["epoch"], row["loss"], row["learning_rate"], row["images_per_second"]) == (1, 1.5, 0.1, 16)
+    assert math.isnan(row["accuracy"])
+
+
+def test_a_history_goes_on_where_it_was() -> None:
+    one = history()
+    one.add({"loss": 1.0}, 8, 0.5)
+    other = History(**one.state())
+    for each in (one, other):
+        each.add({"loss": 3.0}, 8, 0.5)
+        each.end_epoch()
+    assert one.epochs[2] == {**other.epochs[2], "accuracy": one.epochs[2]["accuracy"], "score": one.epochs[2]["score"]}
+    assert one.epochs[2]["loss"] == 2.0
+
+
+def test_the_best_epoch_is_the_last_of_those_with_the_best_score() -> None:
+    one = history(4)
+    assert one.best is None
+    for row, score in zip(one.epochs, (0.5, 0.7, 0.7, math.nan), strict=True):
+        row["score"] = score
+    assert one.best is one.epochs[2]
+    assert one.ending(RECIPES["seed"], True).endswith("kept is epoch 3 with a validation score of 0.700")
+
+
+def test_a_line_tells_how_far_how_fast_and_how_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    one, pace = history(), Pace("Dots", limit=10, steps=4)
+    one.epochs[1] |= {"accuracy": 0.75, "score": 0.5}
+    for step in range(1, 3):
+        now[0] = 10.0 * step
+        one.add({"loss": 0.25, "active": 0.125}, 8, pace.tick())
+        pace.say(one)
+    # 8 epochs of 4 steps are left, less the 2 that took 10 seconds each
+    assert capsys.readouterr().out == (
+        "  Dots: epoch 3 of 10, step 2 of 4, loss 0.250, active 0.125, 1 images/s, at most 5 min left; validation "
+        "after epoch 2: loss 0.500, active 0.500, accuracy 0.750, score 0.500\n"
+    )
+
+
+def test_tensorboard_gets_every_figure_of_every_epoch_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rows = history(3).epochs
+    for told, end in ((0, 2), (1, 3)):  # killed after epoch 2, gone on with after epoch 1
+        curves = Curves(tmp_path, told)
+        for row in rows[told:end]:
+            curves.add(row)
+        curves.close()
+        time.sleep(1.1)  # event files are told apart by the second
+    read = EventAccumulator(str(tmp_path))
+    read.Reload()
+    assert set(read.Tags()["scalars"]) == {"loss", "active", "learning_rate", "images_per_second"}
+    assert [(event.step, event.value) for event in read.Scalars("loss")] == [(1, 1.5), (2, 0.5), (3, -0.5)]

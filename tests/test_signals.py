@@ -1,0 +1,41 @@
+"""A signal waits where work is held together, and ends the run elsewhere."""
+
+import os
+import signal
+
+import pytest
+
+from reid import Stopped
+from reid.signals import Stop, listening
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_the_run_where_nothing_is_held(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match=f"stopped by {number.name}"), listening():
+        os.kill(os.getpid(), number)
+        signal.pause()  # until it has come
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_waits_until_the_end_of_what_is_held() -> None:
+    done = []
+    with pytest.raises(Stopped), listening() as stop, stop.held():
+        signal.raise_signal(signal.SIGUSR1)
+        assert stop.asked == "SIGUSR1"
+        done.append("the step")
+    assert done == ["the step"]
+
+
+def test_what_a_worker_dies_of_counts_as_the_signal() -> None:
+    with pytest.raises(Stopped), listening() as stop:
+        stop.asked = "SIGTERM"
+        raise RuntimeError("DataLoader worker is killed by signal: Terminated")
+    with pytest.raises(RuntimeError), listening():
+        raise RuntimeError("a fault of its own")
+
+
+def test_a_forked_worker_leaves_the_signal_to_its_parent() -> None:
+    stop = Stop(_process=os.getpid() + 1)
+    stop._hear(signal.SIGTERM, None)
+    assert not stop.asked

@@ -1,0 +1,84 @@
+"""Runs that are killed at any moment, or asked to end, and started again, come to the weights of an undisturbed run."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from processes import end, start
+from safetensors.torch import load_file
+
+from reid.recipe import Recipe, override
+
+KILLS = 10
+NETWORKS = ("species", "Checks", "Dots")
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe: Recipe) -> Recipe:
+    """Everything that has a state: two or three steps in an epoch, averages, a class per individual, a best epoch."""
+    settings = ["individuals_per_batch=2", "ema=0.9", "classification=arcface", "neck=bnneck", "keep=best", "epochs=6"]
+    return override(tiny_recipe, [*settings, "held_out_individuals=0.4", "optimizer=adamw", "warmup=0.2"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    patterns_original: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, float]:
+    """A run's folder, and how many seconds it took."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert end(start(patterns_original, recipe, folder / "first")) == [0]  # the server has imported everything now
+    started = time.monotonic()
+    assert end(start(patterns_original, recipe, folder / "weights")) == [0]
+    return folder / "weights", time.monotonic() - started
+
+
+def same_networks(a: Path, b: Path) -> bool:
+    for name in NETWORKS:
+        one, other = (load_file(folder / f"{name}.safetensors") for folder in (a, b))
+        if one.keys() != other.keys() or not all(torch.equal(one[name], other[name]) for name in one):
+            return False
+    return True
+
+
+def test_a_run_that_is_killed_ten_times_comes_to_the_same_weights(
+    patterns_original: Path, recipe: Recipe, undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    folder, took = undisturbed
+    killed = 0
+    moments = np.random.default_rng().uniform(0, took / 2, KILLS)  # other ones every time; a failure names them
+    while killed < KILLS:
+        (status,) = end(start(patterns_original, recipe, tmp_path / "w"), moments[killed])
+        if status == 0:  # done already: the rest of the kills befalls another run
+            assert same_networks(folder, tmp_path / "w"), moments
+            (tmp_path / "w").rename(tmp_path / f"done before kill {killed}")
+        else:
+            assert status == -signal.SIGKILL
+            killed += 1
+    assert end(start(patterns_original, recipe, tmp_path / "w")) == [0]
+    assert same_networks(folder, tmp_path / "w"), moments
+    for name in NETWORKS:
+        assert history_of(folder, name).equals(history_of(tmp_path / "w", name))
+
+
+def history_of(folder: Path, name: str) -> pd.DataFrame:
+    """Without the speed, the one figure that differs from run to run."""
+    return pd.read_csv(folder / "training" / f"{name}.history.csv").drop(columns="images_per_second")
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_run_that_is_asked_to_end_saves_and_says_so_by_its_status(
+    by: int, patterns_original: Path, recipe: Recipe, undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    folder, took = undisturbed
+    moments = (0.4, 0.4, 0.4)
+    statuses = [
+        end(start(patterns_original, recipe, tmp_path / "w", save_every=1e9), took * share, by) for share in moments
+    ]
+    assert set(map(tuple, statuses)) <= {(os.EX_TEMPFAIL,), (0,)}
+    assert end(start(patterns_original, recipe, tmp_path / "w")) == [0]
+    assert same_networks(folder, tmp_path / "w")
