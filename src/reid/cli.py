@@ -4,7 +4,9 @@ A verb imports the rooms with torch in them itself, so that `score` and every re
 """
 
 import argparse
+import io
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,8 @@ import pandas as pd
 
 from reid import InputError, __version__
 from reid.calibration import Calibration, Threshold
-from reid.catalogue import describe, find_faults, read_catalogue, read_rows, wanted_rows
-from reid.progress import say, stage
+from reid.catalogue import describe, find_faults, find_formulas, read_catalogue, read_rows, wanted_rows
+from reid.progress import printable, say, stage
 from reid.recipe import (
     CALIBRATION_FIELDS,
     CHOICES,
@@ -32,14 +34,30 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; gives the exit status: 0 done, 2 the input or the call is wrong."""
+    """Runs one verb; gives the exit status: 0 done, 2 the input or the call is wrong, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without letters such as ü must not end a run
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except InputError as problem:
-        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
-        return 2
+        return _refuse(str(problem))
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to complain of at the exit either
+        return 0
+    except OSError as problem:  # the machine's fault: a disk that fails, a folder that was taken away meanwhile
+        where = f"{problem.filename}: " if problem.filename else ""
+        return _refuse(f"{where}{problem.strerror or problem}; mend that, then run the command again")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on or starts anew", file=sys.stderr)
+        return 130  # as a shell counts a program that was interrupted
     return 0
+
+
+def _refuse(problem: str) -> int:
+    print("error:", printable(" ".join(problem.split())), file=sys.stderr)  # one line, whatever a cell held
+    return 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -156,6 +174,11 @@ def _check(options: argparse.Namespace) -> None:
     table = describe(catalogue, files)
     say(table.to_string(index=False))
     say("largest: photographs of the commonest individual; duplicates: query files whose bytes are in the database too")
+    if formulas := find_formulas(catalogue):
+        say(
+            f"warning: a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as "
+            "formulas: open submissions with these columns as text"
+        )
     if options.submission:
         _check_submission(options.submission, options.data)
     if len(broken):

@@ -82,14 +82,13 @@ class Memory:
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
         self.vectors: dict[str, Tensor] = {}
-        self.saved = 0
-        with suppress(OSError, SafetensorError, ValueError), safe_open(path, framework="pt") as opened:
-            if (opened.metadata() or {}).get("key") == key and set(opened.keys()) == {"digests", "vectors"}:
-                digests = opened.get_tensor("digests").numpy()
-                self.vectors = {
-                    row.tobytes().hex(): vector
-                    for row, vector in zip(digests, opened.get_tensor("vectors"), strict=True)
-                }
+        with suppress(OSError, SafetensorError, ValueError, TypeError), safe_open(path, framework="pt") as opened:
+            told = opened.metadata() or {}
+            if told.get("key") == key and set(opened.keys()) == {"digests", "vectors"}:
+                digests, vectors = opened.get_tensor("digests"), opened.get_tensor("vectors")
+                if told.get("seal") == _seal(digests, vectors):  # the manifest knows nothing of this file
+                    rows = zip(digests.numpy(), vectors, strict=True)
+                    self.vectors = {row.tobytes().hex(): vector for row, vector in rows}
         self.saved = len(self.vectors)
 
     def save(self) -> None:
@@ -97,10 +96,16 @@ class Memory:
         if len(self.vectors) == self.saved:
             return
         digests = torch.tensor([list(bytes.fromhex(digest)) for digest in self.vectors], dtype=torch.uint8)
-        tensors = {"digests": digests, "vectors": torch.stack(list(self.vectors.values()))}
+        vectors = torch.stack(list(self.vectors.values()))
+        told = {"key": self.key, "seal": _seal(digests, vectors)}
         with suppress(InputError):
-            write_bytes(self.path, save(tensors, metadata={"key": self.key}))
+            write_bytes(self.path, save({"digests": digests, "vectors": vectors}, metadata=told))
             self.saved = len(self.vectors)
+
+
+def _seal(digests: Tensor, vectors: Tensor) -> str:
+    """SHA-256 of both, in hex: a flipped bit in a vector would change an answer without a word."""
+    return hashlib.sha256(digests.numpy().tobytes() + vectors.numpy().tobytes()).hexdigest()
 
 
 class Seen(NamedTuple):

@@ -16,6 +16,7 @@ from reid import InputError
 __all__ = [
     "as_fields",
     "atomically",
+    "is_file",
     "read_json",
     "read_table",
     "sha256_of",
@@ -76,12 +77,27 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: the file is missing, unreadable or no JSON.
     """
+    _refuse_others(path, "a JSON file")
     try:
         return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected a JSON file here, found none") from None
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:  # a million brackets are a recursion
         raise InputError(f"{path}: expected JSON, but it can't be read ({problem})") from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file lies there: a pipe would be waited for, a device read without end."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
+
+
+def _refuse_others(path: Path, wanted: str) -> None:
+    if not is_file(path):
+        found = "none"
+        with suppress(OSError):  # of a name that is too long
+            found = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "none"
+        raise InputError(f"{path}: expected {wanted} here, found {found}")
 
 
 def as_fields(values: dict[str, Any]) -> dict[str, Any]:
@@ -108,10 +124,9 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     Raises:
         InputError: the file is missing or no such CSV; a column is missing or stands twice; a row has other columns.
     """
+    _refuse_others(path, "a CSV file")
     try:
         header, *records = _records(path) or [[]]
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected a CSV file here, found none") from None
     except (OSError, ValueError) as problem:
         raise InputError(f"{path}: expected a CSV file in UTF-8, but it can't be read ({problem})") from None
     missing = [column for column in columns if column not in header]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["say", "stage", "track"]
+__all__ = ["printable", "say", "stage", "track"]
 
 Item = TypeVar("Item")
 
@@ -19,7 +19,12 @@ LINE_EVERY = 15.0
 def say(line: str) -> None:
     """Prints a line without tearing a progress bar that may be open."""
     with tqdm.external_write_mode(file=sys.stdout):
-        print(line, flush=True)
+        print(printable(line), flush=True)
+
+
+def printable(text: str) -> str:
+    """The text without what would steer a terminal, such as the escape sequences in a hostile file's name."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid import InputError, __version__
-from reid.files import read_json, sha256_of, write_json
+from reid.files import is_file, read_json, sha256_of, write_json
 from reid.networks import read_plan
 from reid.recipe import Recipe, recipe_from_json
 
@@ -134,13 +134,15 @@ def open_weights(folder: Path, networks_only: bool = False) -> Weights:
             recipe_from_json(manifest["recipe"]),
             list(manifest["datasets"]),
         )
-    except (KeyError, TypeError, ValueError) as problem:
+        if not all(isinstance(name, str) for name in (*files, *datasets)):
+            raise ValueError("a name is no word")
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{folder / MANIFEST}: it is damaged ({problem!r}); copy the weights folder again") from None
     for name, expected in files.items():
         if networks_only and (name == CALIBRATION or name.endswith(".gallery.safetensors")):
             continue
         path = folder / name
-        if Path(name).name != name or not path.is_file():
+        if Path(name).name != name or not is_file(path):
             raise InputError(
                 f"{path}: the manifest lists this file, but it is not there; copy the weights folder again"
             )
