@@ -3,8 +3,8 @@
     python benchmarks/fuzz.py --minutes 10                # processor minutes, shared by all doors
     python benchmarks/fuzz.py --minutes 2 --door plan     # one door
 
-Hypothesis draws and shrinks; a finding is written, as small as it gets, into `tests/corpus/DOOR`, where `make test` tries
-it from then on. Bytes are bent by rules (`tests/doors.py`), not by what they reach in the code.
+Hypothesis draws and shrinks; a finding is written, as small as it gets, into `tests/corpus/DOOR`, where `make test`
+tries it from then on. Bytes are bent by rules (`tests/doors.py`), not by what they reach in the code.
 """
 
 import argparse

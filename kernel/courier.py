@@ -31,6 +31,7 @@ from rehearsal import check_answers, rehearse, toy_stage
 
 from reid import InputError
 from reid.files import sha256_of, write_json
+from reid.progress import track
 from reid.weights import MANIFEST, open_weights
 
 __all__ = ["main"]
@@ -131,7 +132,8 @@ def _unpack_beside(archive: Path, part: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             _refuse_unsafe(archive, opened, shutil.disk_usage(part.parent).free)
-            opened.extractall(part)  # checks every file's CRC
+            for entry in track(opened.infolist(), f"unpacking {archive.name}"):
+                opened.extract(entry, part)  # checks its CRC
     except DAMAGED as problem:
         archive.unlink(missing_ok=True)  # the client would not download it again
         raise InputError(

@@ -1,7 +1,7 @@
-"""Every door through which bytes from outside come in, for the tests that knock at them and the longer `benchmarks/fuzz.py`.
+"""Every door through which bytes from outside come in, for `test_fuzz.py` and the longer `benchmarks/fuzz.py`.
 
-A door takes a folder of its own and some bytes. It returns where they are good, and raises `Refused` where they are not;
-anything else is a bug. `bent` bends good bytes in the ways that break readers.
+A door takes a folder of its own and some bytes. It returns where they are good, and raises `Refused` where they are
+not; anything else is a bug. `bent` bends good bytes in the ways that break readers.
 """
 
 import io

@@ -26,7 +26,7 @@ from reid import InputError
 from reid.files import sha256_of, write_bytes
 from reid.images import PIXELS, View
 from reid.networks import Network, best_device, channels_last, load_network
-from reid.progress import say
+from reid.progress import say, track
 from reid.recipe import Recipe
 from reid.trunks import takes_any_size
 
@@ -275,7 +275,7 @@ def digests_of(paths: Sequence[Path], views: Sequence[View]) -> list[str]:
     "" for a file that can't be read.
     """
     with ThreadPoolExecutor() as pool:  # hashing releases Python's lock
-        return list(pool.map(_digest, paths, views))
+        return list(track(pool.map(_digest, paths, views), "telling files apart", total=len(paths)))
 
 
 def _digest(path: Path, view: View) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "is_file",
     "read_json",
     "read_table",
+    "refuse_unwritable",
     "sha256_of",
     "write_bytes",
     "write_json",
@@ -51,6 +52,19 @@ def atomically(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # nothing there, or a place that can hold nothing
             temporary.unlink()
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuses a place that could not be written: noticed after the last photograph, hours of work would be lost.
+
+    Raises:
+        InputError: a folder lies there, or its own folder can't be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: expected the name of a file to write, found a folder; name a file in it")
+    with atomically(path.with_name(f"{path.name}.try")) as temporary:
+        temporary.touch()
+    path.with_name(f"{path.name}.try").unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@ Whoever sees a photograph (training, enrolment, prediction) sees the same pixels
 """
 
 import functools
+import math
 import os
 import struct
 import tempfile
@@ -279,6 +280,9 @@ def photograph_batches(
         recipe: `batch_size`, `workers`.
         what: the work in a few words.
         extraction: how keypoints are found; None for not at all.
+
+    Raises:
+        InputError: the system killed a worker.
     """
     loader = DataLoader(
         PhotographFiles(paths, views, extraction),
@@ -288,7 +292,15 @@ def photograph_batches(
         worker_init_fn=_be_one_of_many,
         pin_memory=torch.cuda.is_available(),
     )
-    yield from track(loader, what)
+    try:
+        yield from track(loader, what)
+    except RuntimeError as problem:
+        if "DataLoader worker" not in str(problem):
+            raise
+        raise InputError(
+            f"{what}: a process that opens photographs was killed, most likely for want of memory. Close other "
+            "programs, or let fewer of them work: --set workers=1 (0 for none beside this one)"
+        ) from None
 
 
 def _be_one_of_many(number: int) -> None:
@@ -329,13 +341,13 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
     file = folder / "photographs.npy"
     views = views_of(catalogue, recipe)
     shape = (len(catalogue), 3, views[0].size, views[0].size)
-    pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     try:
+        pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
         with file.open("r+b") as reserved:  # a mapped file on a full disk would kill the process instead
             os.posix_fallocate(reserved.fileno(), 0, file.stat().st_size)
     except OSError as problem:
         raise InputError(
-            f"{file}: {file.stat().st_size / 1e9:.1f} GB of decoded photographs don't fit there ({problem.strerror}); "
+            f"{file}: {math.prod(shape) / 1e9:.1f} GB of decoded photographs don't fit there ({problem.strerror}); "
             "name a larger disk with the variable TMPDIR"
         ) from None
     problems: list[str] = []
@@ -347,8 +359,18 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder that is gone afterwards, on the fast local disk that $TMPDIR names on a cluster."""
-    return tempfile.TemporaryDirectory(prefix="reid-")
+    """A folder that is gone afterwards, on the fast local disk that $TMPDIR names on a cluster.
+
+    Raises:
+        InputError: there is no place for one.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="reid-", ignore_cleanup_errors=True)
+    except OSError as problem:
+        raise InputError(
+            f"no folder for decoded photographs can be made ({problem.strerror or problem}); name a disk with free "
+            "space with the variable TMPDIR"
+        ) from None
 
 
 def augment(photographs: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
