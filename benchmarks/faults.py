@@ -320,6 +320,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10, help="per verb (default 10)")
     parser.add_argument("--verb", choices=[verb.name for verb in VERBS], action="append", help="only these")
     options = parser.parse_args()
+    toy.PHOTOGRAPHS, toy.NEW_INDIVIDUALS = (3, 2, 1), 1  # a small toy world is drawn as a large one is
     torch.set_num_threads(1)  # a process that had threads can't be forked
     verbs = [verb for verb in VERBS if not options.verb or verb.name in options.verb]
     rows = []

@@ -173,9 +173,9 @@ def load_gallery(path: Path) -> Gallery:
         keypoints = keypoints_from(parts) if parts else ()
         known = Embeddings(tuple(rows["image_id"]), vectors, tuple(rows["orientation"]), keypoints)
         gallery = Gallery(known, tuple(rows["identity"]))
+        _check(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `python -m reid enroll` makes it") from None
-        _check(gallery)
     except (SafetensorError, KeyError, TypeError, ValueError, IndexError, RuntimeError, OSError) as problem:
         raise InputError(
             f"{path}: expected a gallery, but it can't be read ({problem}); run `python -m reid enroll`"
