@@ -30,7 +30,7 @@ from reid.recipe import (
     recipe_named,
 )
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
-from reid.weights import open_weights, seal_weights
+from reid.weights import CALIBRATION, GALLERY, open_weights, seal_weights
 
 __all__ = ["main"]
 
@@ -266,7 +266,7 @@ def _fetch(options: argparse.Namespace) -> None:
 def _enroll(options: argparse.Namespace) -> None:
     from reid.gallery import enroll
 
-    weights = open_weights(options.weights, networks_only=True)
+    weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
     recipe = override(weights.recipe, options.settings, only=ENROLMENT_FIELDS)
     catalogue = read_catalogue(options.data)
     datasets = list(weights.datasets)
@@ -279,7 +279,7 @@ def _enroll(options: argparse.Namespace) -> None:
 def _calibrate(options: argparse.Namespace) -> None:
     from reid.matching import calibrate
 
-    weights = open_weights(options.weights)
+    weights = open_weights(options.weights, remade=(CALIBRATION,))
     recipe = override(weights.recipe, options.settings, only=CALIBRATION_FIELDS)
     calibrations = calibrate(read_catalogue(options.data), weights.folder, list(weights.datasets), recipe)
     seal_weights(weights.folder, recipe, list(weights.datasets), weights.manifest["data"])
