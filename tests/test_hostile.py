@@ -245,6 +245,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     words = ["predict", str(patterns), "--weights", str(patterns_weights), "--out", str(tmp_path / "folder")]
     assert cli.main(words) == 2
     assert "folder: expected the name of a file to write, found a folder; name a file in it" in capsys.readouterr().err
+    assert cli.main([*words[:-1], str(patterns / "metadata.csv")]) == 2
+    assert "expected the name of a submission, found the data's metadata.csv" in capsys.readouterr().err
     refuse_unwritable(tmp_path / "folder" / "s.csv")
     assert sorted(tmp_path.rglob("*")) == before
 

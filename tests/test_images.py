@@ -117,7 +117,7 @@ def test_a_decompression_bomb_that_hides_its_size_is_unreadable(
     entry = b"icp4" + struct.pack(">I", 8 + len(png)) + png  # a Mac icon that says 16 x 16
     (tmp_path / "x.icns").write_bytes(b"icns" + struct.pack(">I", 8 + len(entry)) + entry)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UnreadableError, match=r"it can't be decoded .*5400 pixels"):
+    with pytest.raises(UnreadableError, match="it is no image of a kind that is read here"):
         open_photograph(tmp_path / "x.icns", 32)
 
 

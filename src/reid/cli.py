@@ -296,6 +296,7 @@ def _predict(options: argparse.Namespace) -> None:
     if options.route:
         recipe = replace(recipe, route=options.route)
     catalogue = read_catalogue(options.data)
+    _refuse_input(options.out, options.data)
     refuse_unwritable(options.out)
     seconds: dict[str, float] = {}
     with stage("predict", seconds):
@@ -305,6 +306,13 @@ def _predict(options: argparse.Namespace) -> None:
     _say_times(seconds)
     say(f"wrote {len(prediction.matches)} answers to {options.out}")
     say(f"next: python -m reid check {options.data} --submission {options.out}")
+
+
+def _refuse_input(out: Path, data: Path) -> None:
+    """A submission must not take the place of what it was made from."""
+    for name in ("metadata.csv", "sample_submission.csv", "solution.csv"):
+        if out.resolve() == (data / name).resolve():
+            raise InputError(f"--out {out}: expected the name of a submission, found the data's {name}; choose another")
 
 
 def _score(options: argparse.Namespace) -> None:
