@@ -114,7 +114,7 @@ def test_no_place_for_decoded_photographs_is_told(tmp_path: Path, monkeypatch: p
 # tables
 
 
-@pytest.mark.parametrize("cell", ["leo\0", "x" * 201, "\x1b]0;owned\x07"])
+@pytest.mark.parametrize("cell", ["x" * 201, "\x1b]0;owned\x07"])
 @pytest.mark.parametrize("column", ["image_id", "identity"])
 def test_names_that_could_not_be_written_again_are_faults(
     patterns: Path, edit_rows: Callable, column: str, cell: str

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,9 +63,14 @@ def refuse_unwritable(path: Path) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path}: expected the name of a file to write, found a folder; name a file in it")
-    with atomically(path.with_name(f"{path.name}.try")) as temporary:
-        temporary.touch()
-    path.with_name(f"{path.name}.try").unlink()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):  # it has no name, so that nothing is left of it
+            pass
+    except OSError as problem:
+        raise InputError(
+            f"{path}: can't be written ({problem.strerror or problem}); choose a folder that can, or free some space"
+        ) from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
