@@ -36,14 +36,14 @@ import torch
 
 from reid import InputError, __version__
 from reid.catalogue import Catalogue, read_catalogue, wanted_rows
-from reid.embedding import load_embedder
+from reid.embedding import Embedder, load_embedder
 from reid.files import sha256_of, write_bytes, write_json
 from reid.gallery import load_gallery
 from reid.matching import load_calibrations
 from reid.progress import say, stage
 from reid.recipe import Recipe
 from reid.submission import Prediction, drifts_of, explain, predict, write_submission
-from reid.weights import MANIFEST, Weights, encoder_file, gallery_file, open_weights
+from reid.weights import MANIFEST, SPECIES, Weights, encoder_file, gallery_file, open_weights
 
 __all__ = ["divide", "find_data", "find_weights", "main", "predict_on"]
 
@@ -278,17 +278,24 @@ def _devices(shards: int | None) -> list[str]:
 
 def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
     """Says how long it may take without a GPU, from the time of a few blank photographs."""
-    embedder = load_embedder(weights.folder, encoder_file(weights.datasets[0]), weights.recipe, remember=False)
-    size, count = embedder.network.plan.image_size, embedder.at_a_time
-    blank = torch.zeros(count, 3, size, size, dtype=torch.uint8)
-    started = time.monotonic()
-    embedder.embed(blank)
-    each = (time.monotonic() - started) / count * (1 + weights.has_species)
+    files = [encoder_file(weights.datasets[0])] * ("encoder" in weights.recipe.cues) + [SPECIES] * weights.has_species
+    if not files:  # keypoints are the processor's work anyway
+        return
+    each = sum(_seconds_of(load_embedder(weights.folder, file, weights.recipe, remember=False)) for file in files)
     minutes = round(each * len(wanted_rows(catalogue)) / 60)
     say(
         f"warning: no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on "
         "this processor. On Kaggle choose Settings > Accelerator > GPU T4 x2"
     )
+
+
+def _seconds_of(embedder: Embedder) -> float:
+    """What a photograph costs a network."""
+    size, count = embedder.network.plan.image_size, embedder.at_a_time
+    blank = torch.zeros(count, 3, size, size, dtype=torch.uint8)
+    started = time.monotonic()
+    embedder.embed(blank)
+    return (time.monotonic() - started) / count
 
 
 def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:

@@ -90,7 +90,7 @@ def contest(
 
 
 def fit(questions: Questions, recipe: Recipe = RECIPE) -> Calibration:
-    return fit_calibrations({"x": questions}, recipe)["x"]
+    return fit_calibrations({"x": questions.in_units()}, recipe)["x"]
 
 
 def test_the_fitted_threshold_separates_and_expects_it() -> None:
@@ -117,9 +117,8 @@ def test_nothing_is_expected_of_shuffled_pairs() -> None:
 def test_the_threshold_is_the_best_of_all_on_its_own_splits() -> None:
     questions = contest(apart=0.5, seed=4)
     threshold = fit(questions).threshold
-    unit = calibration._unit(questions)
     answered = questions.answered(questions.pairs.features["distance"])
-    splits = list(calibration._splits(calibration._scaled(questions, unit), RECIPE))
+    splits = list(calibration._splits(questions, RECIPE))
 
     def mean_score(value: float) -> float:
         won = [sweep(answered, split.times).at(np.array([value])) for split in splits]
@@ -184,7 +183,7 @@ def test_with_few_labels_the_simple_scorer_wins_by_itself() -> None:
 def test_a_dataset_with_few_individuals_takes_the_decision_of_all_in_its_own_units() -> None:
     many, few = contest(apart=3), contest(individuals=3, seed=1, apart=3)
     in_feet = replace(few, pairs=few.pairs.scaled(0.1))  # ten times as long distances
-    fitted = fit_calibrations({"few": in_feet, "many": many}, RECIPE)
+    fitted = fit_calibrations({"few": in_feet.in_units(), "many": many.in_units()}, RECIPE)
     assert "3 known and 3 new individuals can be asked for, fewer than 8" in fitted["few"].threshold.note
     assert fitted["few"].threshold.value == pytest.approx(10 * fitted["many"].threshold.value, rel=0.2)
     assert fitted["many"].threshold.note == ""

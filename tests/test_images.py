@@ -149,7 +149,7 @@ def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path, workers
     recipe = override(RECIPES["toy"], ["batch_size=2", f"workers={workers}"])
     extraction = Extraction(size=120, count=50)
     views = [View(16, turn=90, detail=120)] * 3
-    opened = list(photograph_batches(paths, views, recipe, "testing", extraction))
+    opened = list(photograph_batches(paths, views, recipe, "testing", [extraction] * len(paths)))
     found = [keypoints for batch in opened for keypoints in batch.keypoints]
     assert found[1] is None
     for number in (0, 2):

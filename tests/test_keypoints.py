@@ -297,6 +297,21 @@ def test_lnbnn_equals_the_slow_twin(k: int) -> None:
         assert expected.max() > 0.01
 
 
+@pytest.mark.parametrize("k", [1, 3, 50])
+def test_rows_about_one_photograph_get_what_they_would_get_alone(k: int) -> None:
+    """Of 60 descriptors up to 55 are hidden in one row and not in the other, so that what is shared can't suffice."""
+    queries, gallery = some_descriptors(0, [4, 0, 7]), some_descriptors(1, [15, 20, 0, 5, 20])
+    about = torch.tensor([0, 2, 2, 1, 0, 2])
+    hidden = torch.zeros(6, 5, dtype=torch.bool)
+    hidden[0, 1] = hidden[1, 0] = hidden[4, 4] = True
+    hidden[5, [0, 1, 4]] = True
+    together = lnbnn(queries, gallery, k=k, hidden=hidden, about=about)
+    for row, photograph in enumerate(about.tolist()):
+        alone = slow_lnbnn(queries, gallery, list(range(5)), k, np.tile(hidden[row].numpy(), (3, 1)))
+        assert together[row].numpy() == pytest.approx(alone[photograph], abs=1e-5)
+    assert (together > 0).any(1).tolist() == [True, True, True, False, True, True]
+
+
 def test_the_order_of_the_gallery_and_of_the_queries_does_not_matter() -> None:
     found = [extract(texture(seed), SMALL) for seed in range(4)]
     asked = [extract(warped(texture(seed)), SMALL) for seed in (2, 0)]

@@ -206,7 +206,7 @@ def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe) -> Cal
         new=_individuals(own, new=True),
         note="; ".join(notes),
     )
-    contenders = {kind: float(np.nanmean(values)) for kind, values in scores.items() if not np.isnan(values).all()}
+    contenders = {kind: _mean_of(values) for kind, values in scores.items() if not np.isnan(values).all()}
     return _in_lengths(
         Calibration(threshold, scorer, own.unit, contenders, _thinned(edges, curves), *_seen(own, scorer))
     )
@@ -268,12 +268,19 @@ def _outcome(queries: PseudoQueries, split: Split) -> Outcome:
 
 def _choose(scores: Mapping[str, np.ndarray]) -> str:
     """The simplest scorer that is as good as the best, to within what splits differ by."""
-    best = max(scores, key=lambda kind: float(np.nan_to_num(np.nanmean(scores[kind]))))
+    best = max(scores, key=lambda kind: _mean_of(scores[kind]))
     for kind in scores:
         behind = scores[best] - scores[kind]
-        if np.nanmean(behind) <= max(PLATEAU, SLACK * np.nanstd(behind)):
+        behind = behind[~np.isnan(behind)]
+        if not len(behind) or behind.mean() <= max(PLATEAU, SLACK * behind.std()):
             return kind
     return best
+
+
+def _mean_of(scores: np.ndarray) -> float:
+    """Over the splits that have one; 0 where none has."""
+    there = scores[~np.isnan(scores)]
+    return float(there.mean()) if len(there) else 0.0
 
 
 class Curves(NamedTuple):

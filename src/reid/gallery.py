@@ -111,12 +111,13 @@ def enroll(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Reci
         for fold in range(recipe.folds):
             own = fold_folder(folder, fold)
             if not fold or (own / encoder_file(dataset)).exists():
-                save_gallery(own / gallery_file(dataset), _gallery(photographs, own, dataset, recipe, loudly=not fold))
+                gallery = _gallery(photographs, own, folder, dataset, recipe, loudly=not fold)
+                save_gallery(own / gallery_file(dataset), gallery)
 
 
-def _gallery(photographs: Catalogue, folder: Path, dataset: str, recipe: Recipe, loudly: bool) -> Gallery:
-    """What a fold's encoder, and the keypoints, see on the photographs of one dataset that can be read."""
-    eyes = open_eyes(folder, [dataset], False, recipe)
+def _gallery(photographs: Catalogue, own: Path, folder: Path, dataset: str, recipe: Recipe, loudly: bool) -> Gallery:
+    """What the encoder of one fold, in its `own` folder, sees on the photographs of one dataset that can be read."""
+    eyes = open_eyes(own, [dataset], False, recipe, keypoints_in=folder)
     looks = look_at(photographs, eyes, "column", recipe, f"enrolling {dataset}")
     broken = {
         image_id: look.problem for image_id, look in zip(photographs.image_ids, looks, strict=True) if look.problem

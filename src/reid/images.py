@@ -242,18 +242,18 @@ class PhotographFiles(Dataset[Opened]):
 
     paths: Sequence[Path]
     views: Sequence[View]
-    extraction: Extraction | None
+    extractions: Sequence[Extraction | None]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Opened:
-        view, keypoints, problem = self.views[index], None, ""
+        view, extraction, keypoints, problem = self.views[index], self.extractions[index], None, ""
         try:
             upright = _upright(self.paths[index], view)
             pixels = _squared(upright, view)
-            if self.extraction:
-                keypoints = extract(np.asarray(upright), self.extraction)
+            if extraction:
+                keypoints = extract(np.asarray(upright), extraction)
         except UnreadableError as unreadable:
             pixels, problem = np.full((view.size, view.size, 3), GREY, np.uint8), str(unreadable)
         return Opened(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None], [keypoints], [problem])
@@ -268,7 +268,11 @@ def _together(opened: list[Opened]) -> Opened:
 
 
 def photograph_batches(
-    paths: Sequence[Path], views: Sequence[View], recipe: Recipe, what: str, extraction: Extraction | None = None
+    paths: Sequence[Path],
+    views: Sequence[View],
+    recipe: Recipe,
+    what: str,
+    extractions: Sequence[Extraction | None] | None = None,
 ) -> Iterator[Opened]:
     """Batches of photographs from their files, in order, opened in worker processes.
 
@@ -279,13 +283,13 @@ def photograph_batches(
         views: how to look at each; all of one size.
         recipe: `batch_size`, `workers`.
         what: the work in a few words.
-        extraction: how keypoints are found; None for not at all.
+        extractions: how keypoints are found on each; None for not at all.
 
     Raises:
         InputError: the system killed a worker.
     """
     loader = DataLoader(
-        PhotographFiles(paths, views, extraction),
+        PhotographFiles(paths, views, extractions or [None] * len(paths)),
         batch_size=recipe.batch_size,
         num_workers=min(_workers(recipe), -(-len(paths) // recipe.batch_size)),
         collate_fn=_together,

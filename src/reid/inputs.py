@@ -66,7 +66,8 @@ class Features:
         for view in range(len(found)):
             start = 0
             batches = self.store.batches(places, self.recipe.batch_size)
-            for pixels in track(batches, f"embedding photographs, view {view + 1} of {len(found)}"):
+            many = -(-len(places) // self.recipe.batch_size)
+            for pixels in track(batches, f"embedding photographs, view {view + 1} of {len(found)}", many):
                 rng = np.random.default_rng([self.recipe.seed, 3, view, start])
                 seen = augment(pixels, self.recipe, rng) if view else pixels
                 found[view, start : start + len(pixels)] = embedder.embed(seen)

@@ -329,6 +329,7 @@ def lnbnn(
     labels: Tensor | None = None,
     k: int = 4,
     hidden: Tensor | None = None,
+    about: Tensor | None = None,
     device: torch.device | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
@@ -347,28 +348,70 @@ def lnbnn(
         gallery: G photographs.
         labels: (G,) int64 from 0 to L - 1, e.g. the individual on each; None: each photograph is its own label.
         k: neighbours that vote, at least 1.
-        hidden: (Q, G) bool; a gallery photograph that is hidden from a query is not there for it, neither as a
-            neighbour nor as number k + 1.
+        hidden: (R, G) bool; a gallery photograph that is hidden in a row is not there for it, neither as a neighbour
+            nor as number k + 1.
+        about: (R,) int64, the query photograph that each row of `hidden` is about; None: row i is about query i. Rows
+            about one photograph cost hardly more than one of them.
         device, precision: of the search, see `search.nearest`.
 
     Returns:
-        (Q, L) float32 on the processor, 0 where nothing was shared, never NaN.
+        (R, L) float32 on the processor, 0 where nothing was shared, never NaN; R is Q without `about`.
     """
+    about = torch.arange(len(queries)) if about is None else about
+    hidden = torch.zeros(len(about), len(gallery), dtype=torch.bool) if hidden is None else hidden.cpu()
     places = torch.arange(len(gallery)) if labels is None else labels.cpu()
     width = int(places.max()) + 1 if len(places) else 0
-    scores = torch.zeros(len(queries) * width, dtype=torch.float64)
+    scores = torch.zeros(len(about) * width, dtype=torch.float64)
     asked, owner = queries.owner, gallery.owner
-    blocks = nearest(queries.vectors, gallery.vectors, k + 1, hidden, asked, owner, device, precision)
-    for rows, distance, neighbour in blocks:
-        there = torch.isfinite(distance)
-        farthest = distance.masked_fill(~there, -torch.inf).amax(1, keepdim=True)
-        votes = (farthest - distance).masked_fill(~there, 0)[:, :k]
-        voted = places[owner[neighbour[:, :k]]]
-        again = (voted[:, :, None] == voted[:, None, :]).tril(-1).any(2)
-        weights = queries.weights[rows, None] * gallery.weights[neighbour[:, :k]]
-        counted = (votes * weights).masked_fill(again, 0).double()
-        scores.index_add_(0, (asked[rows, None] * width + voted).flatten(), counted.flatten())
-    return scores.view(len(queries), width).float()
+    turns = _turns(about, len(queries))
+    never = torch.ones(len(queries), len(gallery), dtype=torch.bool)  # hidden in every row about the photograph
+    for turn in turns:
+        never &= hidden[turn] | (turn < 0)[:, None]
+    count = k + 1 + (SHARED if len(turns) > 1 else 0)
+    search = partial(nearest, gallery=gallery.vectors, gallery_owner=owner, device=device, precision=precision)
+    for rows, distance, place in search(queries.vectors, count=count, hidden=never, query_owner=asked):
+        for turn in turns:
+            row = turn[asked[rows]]
+            own = (row >= 0).nonzero().flatten()
+            row, vectors, weights = row[own], queries.vectors[rows][own], queries.weights[rows][own]
+            far, near = _struck_out(distance[own], place[own], hidden[row[:, None], owner[place[own]]], k + 1)
+            if len(short := torch.isnan(far).any(1).nonzero().flatten()):
+                found = list(search(vectors[short], count=k + 1, hidden=hidden[row[short]]))
+                far[short] = torch.cat([one.distance for one in found])
+                near[short] = torch.cat([one.place for one in found])
+            there = torch.isfinite(far)
+            farthest = far.masked_fill(~there, -torch.inf).amax(1, keepdim=True)
+            votes = (farthest - far).masked_fill(~there, 0)[:, :k]
+            voted = places[owner[near[:, :k]]]
+            repeated = (voted[:, :, None] == voted[:, None, :]).tril(-1).any(2)
+            counted = (votes * weights[:, None] * gallery.weights[near[:, :k]]).masked_fill(repeated, 0).double()
+            scores.index_add_(0, (row[:, None] * width + voted).flatten(), counted.flatten())
+    return scores.view(len(about), width).float()
+
+
+def _struck_out(far: Tensor, near: Tensor, unseen: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The first `count` neighbours, (n, count), of those (n, C) that are not unseen; NaN where there may be others
+    beyond the last."""
+    cut = (unseen.sum(1) > far.shape[1] - count) & torch.isfinite(far[:, -1])
+    far, order = far.masked_fill(unseen, torch.inf).topk(min(count, far.shape[1]), largest=False)
+    return far.masked_fill(cut[:, None], torch.nan), near.gather(1, order)
+
+
+SHARED = 8
+"""Neighbours beyond k + 1 that are sought when several rows are about one photograph: what is hidden in some of them
+is struck out afterwards, and a descriptor that has too few left is searched for again."""
+
+
+def _turns(about: Tensor, queries: int) -> list[Tensor]:
+    """Rows dealt out so that each turn has at most one about each photograph: (Q,) int64, the row, -1 for none."""
+    turns: list[Tensor] = []
+    for row, photograph in enumerate(about.tolist()):
+        turn = next((one for one in turns if one[photograph] < 0), None)
+        if turn is None:
+            turns.append(torch.full((queries,), -1, dtype=torch.long))
+            turn = turns[-1]
+        turn[photograph] = row
+    return turns
 
 
 # a shortlist closely

@@ -64,7 +64,12 @@ class Look(NamedTuple):
 
 
 def open_eyes(
-    folder: Path, datasets: Collection[str], with_species: bool, recipe: Recipe, remember: bool = True
+    folder: Path,
+    datasets: Collection[str],
+    with_species: bool,
+    recipe: Recipe,
+    remember: bool = True,
+    keypoints_in: Path | None = None,
 ) -> Eyes:
     """The eyes of a weights folder.
 
@@ -74,13 +79,16 @@ def open_eyes(
         with_species: load the classifier too.
         recipe: `cues` and how networks and keypoints work.
         remember: keep what is seen beside the weights, so that the same photograph costs nothing the next time.
+        keypoints_in: the weights folder that remembers the keypoints, if it is another: they are the same in all folds.
     """
     encoders = {}
     if "encoder" in recipe.cues:
         encoders = {name: load_embedder(folder, encoder_file(name), recipe, remember) for name in datasets}
     classifier = load_embedder(folder, SPECIES, recipe, remember) if with_species else None
     extraction = extraction_of(recipe)
-    cache = KeypointCache(folder / CACHE_FOLDER / "keypoints", extraction, PIXELS) if extraction and remember else None
+    cache = None
+    if extraction and remember:
+        cache = KeypointCache((keypoints_in or folder) / CACHE_FOLDER / "keypoints", extraction, PIXELS)
     return Eyes(tuple(datasets), encoders, classifier, extraction, cache)
 
 
@@ -109,7 +117,11 @@ def look_at(
     asked = sorted((place for place, look in enumerate(found) if look is None), key=lambda place: column[place])
     waiting = iter(asked)
     batches = photograph_batches(
-        [paths[place] for place in asked], [views[place] for place in asked], recipe, what, eyes.extraction
+        [paths[place] for place in asked],
+        [views[place] for place in asked],
+        recipe,
+        what,
+        [None if _keypoints_of(digests[place], eyes) else eyes.extraction for place in asked],
     )
     for pixels, keypoints, problems in batches:
         places = [next(waiting) for _ in problems]
@@ -118,7 +130,7 @@ def look_at(
         routes = route_queries(route, column[places], species, eyes.datasets)
         seen = _see_by_route(eyes, pixels, routes)
         for row, place in enumerate(places):
-            points = keypoints[row] or NO_KEYPOINTS
+            points = keypoints[row] or _keypoints_of(digests[place], eyes) or NO_KEYPOINTS
             if not problems[row]:
                 _remember(digests[place], routes[row], logits[row], *seen[row], points, eyes)
             found[place] = _look(species[row], routes[row], *seen[row], points, problems[row], views[place], recipe)
@@ -188,8 +200,13 @@ def _recalled(digest: str, column: str, view: View, eyes: Eyes, route: str, reci
     species = _class_of(logits[0], eyes)
     (chosen,) = route_queries(route, [column], [species], eyes.datasets)
     seen = eyes.encoders[chosen].recall(digest) if eyes.encoders else (torch.empty(0), torch.empty(0, 0))
-    keypoints = eyes.cache.recall(digest) if eyes.cache else (None if eyes.extraction else NO_KEYPOINTS)
+    keypoints = _keypoints_of(digest, eyes) if eyes.extraction else NO_KEYPOINTS
     return None if seen is None or keypoints is None else _look(species, chosen, *seen, keypoints, "", view, recipe)
+
+
+def _keypoints_of(digest: str, eyes: Eyes) -> Keypoints | None:
+    """What is remembered of a photograph's keypoints, whatever the encoder is."""
+    return eyes.cache.recall(digest) if eyes.cache else None
 
 
 def _remember(

@@ -30,7 +30,7 @@ from reid.recipe import Recipe
 from reid.search import nearest
 from reid.weights import CALIBRATION, Weights, encoder_file, fold_folder, gallery_file
 
-__all__ = ["Shelf", "ask", "calibrate", "compare", "load_calibrations", "match"]
+__all__ = ["Shelf", "ask", "calibrate", "compare", "load_calibrations", "match", "questions_of"]
 
 BLOCK = 64
 """Queries compared at a time: a progress bar moves, and the scores of a whole gallery of 100,000 photographs for so
@@ -80,28 +80,31 @@ def match(
 
 
 def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe: Recipe) -> dict[str, Calibration]:
-    """Fits every dataset's scorer and threshold on its gallery and writes `calibration.json`.
-
-    Only photographs that the encoder has not learned from are asked for; without an encoder, any.
-    """
-    questions = {}
-    for dataset in datasets:
-        folders = [fold_folder(folder, fold) for fold in range(recipe.folds)]
-        folders = [own for own in folders if (own / gallery_file(dataset)).exists()]
-        galleries = [load_gallery(own / gallery_file(dataset)) for own in folders]
-        held_out = _held_out([own / encoder_file(dataset) for own in folders], galleries, recipe)
-        rows = catalogue.database.table.set_index("image_id").reindex(galleries[0].embeddings.image_id).fillna("")
-        photographs = Catalogue(catalogue.root, rows.reset_index())
-        days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
-        share = replace(recipe, pseudo_queries=-(-recipe.pseudo_queries // len(folders)))
-        parts = []
-        for own, gallery in zip(held_out, galleries, strict=True):
-            asked = choose_asked(np.array(gallery.identity), days, duplicates, own, share)
-            parts.append(ask(gallery, asked, dataset, recipe).in_units())
-        questions[dataset] = join_questions(parts)
+    """Fits every dataset's scorer and threshold on its gallery and writes `calibration.json`."""
+    questions = {dataset: questions_of(catalogue, folder, dataset, recipe) for dataset in datasets}
     calibrations = fit_calibrations(questions, recipe)
     write_json(folder / CALIBRATION, {dataset: asdict(one) for dataset, one in calibrations.items()})
     return calibrations
+
+
+def questions_of(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recipe) -> Questions:
+    """One dataset's pseudo-queries, in their units, by the encoder of every fold that the weights folder holds.
+
+    Only photographs that an encoder has not learned from are asked for; without an encoder, any.
+    """
+    folders = [fold_folder(folder, fold) for fold in range(recipe.folds)]
+    folders = [own for own in folders if (own / gallery_file(dataset)).exists()]
+    galleries = [load_gallery(own / gallery_file(dataset)) for own in folders]
+    held_out = _held_out([own / encoder_file(dataset) for own in folders], galleries, recipe)
+    rows = catalogue.database.table.set_index("image_id").reindex(galleries[0].embeddings.image_id).fillna("")
+    photographs = Catalogue(catalogue.root, rows.reset_index())
+    days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
+    share = replace(recipe, pseudo_queries=-(-recipe.pseudo_queries // len(folders)))
+    parts = []
+    for own, gallery in zip(held_out, galleries, strict=True):
+        asked = choose_asked(np.array(gallery.identity), days, duplicates, own, share)
+        parts.append(ask(gallery, asked, dataset, recipe).in_units())
+    return join_questions(parts)
 
 
 def _held_out(encoders: list[Path], galleries: list[Gallery], recipe: Recipe) -> list[HeldOut]:
@@ -147,9 +150,12 @@ def ask(gallery: Gallery, asked: Asked, dataset: str, recipe: Recipe) -> Questio
     """
     labels, names = gallery.labels, np.array(gallery.identity)
     own = labels[asked.places][:, None] == labels  # (A, N)
-    place = np.concatenate([asked.places[asked.known], asked.places[asked.new]])
+    # a photograph's two roles one after the other: they are compared in one go
+    row = np.concatenate([np.flatnonzero(asked.known), np.flatnonzero(asked.new)])
     new = np.repeat([False, True], [asked.known.sum(), asked.new.sum()])
-    hidden = np.concatenate([asked.hidden[asked.known], (asked.hidden | own)[asked.new]])
+    order = np.argsort(row, kind="stable")
+    row, new = row[order], new[order]
+    place, hidden = asked.places[row], asked.hidden[row] | (own[row] & new[:, None])
     pairs = compare(gallery.embeddings.of(place), gallery, recipe, hidden, f"asking {dataset} for its own photographs")
     return Questions(
         individual=names[place],
@@ -283,9 +289,12 @@ def _shortlist(block: Embeddings, shelf: Shelf, hidden: np.ndarray | None, recip
         for found in nearest(vectors, known, recipe.shortlist, unseen, device=shelf.device):
             listed.append(_cells(found.place.numpy(), torch.isfinite(found.distance).numpy(), found.rows.start, shelf))
     sights = {cue: own for cue, own in _sights(block, recipe).items() if cue in shelf.sights}
+    _, first, about = np.unique(np.array(block.image_id), return_index=True, return_inverse=True)
     for cue, whole in shelf.whole.items():
-        stacked = _stacked(cue, sights[cue], recipe)
-        votes[cue] = lnbnn(stacked, whole, None, recipe.neighbours, unseen, shelf.device).numpy()
+        stacked = _stacked(cue, [sights[cue][place] for place in first], recipe)
+        votes[cue] = lnbnn(
+            stacked, whole, None, recipe.neighbours, unseen, torch.from_numpy(about), shelf.device
+        ).numpy()
         best = np.argsort(-votes[cue], axis=1, kind="stable")[:, : recipe.shortlist]
         there = np.ones(best.shape, bool) if hidden is None else ~np.take_along_axis(hidden, best, 1)
         listed.append(_cells(best, there, 0, shelf))
@@ -295,7 +304,8 @@ def _shortlist(block: Embeddings, shelf: Shelf, hidden: np.ndarray | None, recip
         distance = (block.vectors[query] - shelf.gallery.vectors[place]).norm(dim=1).numpy()
     for cue, asked in sights.items():
         local[cue] = votes[cue][query, place] if cue in votes else _voted(cue, asked, shelf, query, place, recipe)
-        inliers[cue] = _verified(cue, asked, shelf, query, place, local[cue], recipe)
+        photographs = [asked[one] for one in first]
+        inliers[cue] = _verified(cue, photographs, about[query], shelf, query, place, local[cue], recipe)
     return Shortlist(query, place, distance, local, inliers)
 
 
@@ -321,22 +331,28 @@ def _voted(
 
 def _verified(
     cue: str,
-    asked: Sequence[Keypoints],
+    photographs: Sequence[Keypoints],
+    about: np.ndarray,
     shelf: Shelf,
     query: np.ndarray,
     place: np.ndarray,
     votes: np.ndarray,
     recipe: Recipe,
 ) -> np.ndarray:
-    """(S,) float64, the inliers of each query's `verified` photographs with the most votes."""
+    """(S,) float64, the inliers of each query's `verified` photographs with the most votes.
+
+    Two photographs are compared once, however many queries are `about` (S,) the first.
+    """
     inliers = np.zeros(len(query))
     order = np.lexsort((-votes, query))
     rank = np.arange(len(order)) - np.searchsorted(query, query)
     chosen = order[rank < recipe.verified]
+    pairs, which = np.unique(about[chosen] * len(shelf.labels) + place[chosen], return_inverse=True)
+    asked, known = np.divmod(pairs, len(shelf.labels))
     matching = Matching(recipe.match_ratio, recipe.match_model, recipe.match_tolerance)
-    shortlists = [place[chosen[query[chosen] == row]] for row in range(len(asked))]
-    found = verify(asked, shelf.sights[cue], shortlists, matching, shelf.device)
-    inliers[chosen] = [one.inliers for own in found for one in own]
+    shortlists = [known[asked == photograph] for photograph in range(len(photographs))]
+    found = verify(photographs, shelf.sights[cue], shortlists, matching, shelf.device)
+    inliers[chosen] = np.array([one.inliers for own in found for one in own], float)[which]
     return inliers
 
 

@@ -54,7 +54,10 @@ WORDS = {
 PREDICTION_FIELDS = ("route", "precision", "batch_size", "workers")
 """What may still be chosen when the networks are trained."""
 
-ENROLMENT_FIELDS = ("flip_average", "scales", "mirrored")
+ENROLMENT_FIELDS = (
+    *("flip_average", "scales", "mirrored", "keypoint_size", "keypoint_count", "keypoint_candidates", "focus"),
+    *("keypoint_clahe", "keypoint_contrast", "keypoint_upright"),
+)
 """What may still be chosen when the galleries are made again; galleries and queries must agree in it."""
 
 CALIBRATION_FIELDS = (
@@ -267,7 +270,7 @@ class Recipe:
     local_best: int = 1
 
     keypoint_size: int = 400
-    keypoint_count: int = 400
+    keypoint_count: int = 300
     keypoint_candidates: int = 1000
     focus: float = 0.4
     keypoint_clahe: float = 2.0
@@ -279,7 +282,7 @@ class Recipe:
     match_model: str = "affine"
     match_tolerance: float = 0.03
 
-    pseudo_queries: int = 400
+    pseudo_queries: int = 200
     pseudo_dates: str = "earlier"
     pseudo_photographs: int = 0
     new_share: float = 0.5
@@ -418,7 +421,14 @@ STRONG: dict[str, Any] = {
     "stop_accuracy": 2.0,
     "route": "auto",
 }
-"""What won its place in the ablation (benchmarks/README.md)."""
+"""What won its place among the encoders (benchmarks/README.md)."""
+
+EVERY_CUE: dict[str, Any] = {
+    "folds": 5,
+    "cues": ("encoder", "local"),
+    "scorers": ("distance", "local", "inliers", "focused", "focused_inliers", "mean", "logistic", "boosted"),
+}
+"""What won its place among the decisions (likewise)."""
 
 RECIPES = {
     "seed": Recipe(),
@@ -440,8 +450,8 @@ RECIPES = {
         scorers=("local", "inliers", "mean", "logistic", "boosted"),
         route="column",
     ),
-    "light": Recipe(name="light", trunk_rate=0.0, epochs=60, validate_every=60, **STRONG),
-    "best": Recipe(name="best", trunk_rate=0.1, freeze_norms=True, shared=True, epochs=60, **STRONG),
+    "light": Recipe(name="light", trunk_rate=0.0, feature_views=4, epochs=60, validate_every=60, **STRONG, **EVERY_CUE),
+    "best": Recipe(name="best", trunk_rate=0.1, freeze_norms=True, shared=True, epochs=60, **STRONG, **EVERY_CUE),
     "toy": Recipe(
         name="toy",
         trunk="test_resnet",
@@ -449,11 +459,15 @@ RECIPES = {
         image_size=64,
         interpolation="bicubic",
         hidden_size=0,
+        neck="bnneck",
+        normalise=True,
+        triplet_before_neck=False,
+        soft_scale=4.0,
         optimizer="adamw",
         learning_rate=5e-3,
         weight_decay=0.05,
-        epochs=300,
-        validate_every=100,
+        epochs=150,
+        validate_every=50,
         stop_accuracy=2,  # a handful of validation photographs are all right long before the markings are learned
         species_epochs=8,
         precision="float32",  # so small a network gains nothing from a shorter format
