@@ -10,6 +10,7 @@ build/kaggle; the repository itself is never handed to the client, which uploads
 import argparse
 import io
 import json
+import lzma
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from rehearsal import check_answers, rehearse, toy_stage
 
 from reid import InputError
 from reid.files import sha256_of, write_json
+from reid.progress import track
 from reid.weights import MANIFEST, open_weights
 
 __all__ = ["main"]
@@ -41,6 +43,13 @@ OUTPUT_FILES = ("submission.csv", "run.json", "report.html", "contact_sheet.jpg"
 
 GRACE = 300.0
 """Seconds in which a status may still be that of the run before the push (an assumption; Kaggle gives no figure)."""
+
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, FileNotFoundError),
+    *(ValueError, RuntimeError),
+)
+"""What Python's unpacking raises on damaged archives, each seen; RuntimeError is that of an encrypted one, ValueError
+that of names in no encoding."""
 
 FAILED = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
 
@@ -113,19 +122,31 @@ def unpack(archive: Path, folder: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
+        _unpack_beside(archive, part)
+        _rename_whole(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _unpack_beside(archive: Path, part: Path) -> None:
+    try:
         with zipfile.ZipFile(archive) as opened:
-            _refuse_unsafe(archive, opened, shutil.disk_usage(folder.parent).free)
-            opened.extractall(part)  # checks every file's CRC
-    except (zipfile.BadZipFile, zlib.error, FileNotFoundError, EOFError, NotImplementedError) as problem:
+            _refuse_unsafe(archive, opened, shutil.disk_usage(part.parent).free)
+            for entry in track(opened.infolist(), f"unpacking {archive.name}"):
+                opened.extract(entry, part)  # checks its CRC
+    except DAMAGED as problem:
         archive.unlink(missing_ok=True)  # the client would not download it again
         raise InputError(
-            f"{archive}: expected the competition's zip, but it is damaged ({problem}); run this again"
+            f"{archive}: expected the competition's zip, but it is damaged ({problem}); it was removed, run this again"
         ) from None
     except OSError as problem:  # a full disk, or a folder that may not be written: the zip is as good as before
         raise InputError(
-            f"{part}: can't be unpacked ({problem.strerror}). Free some space, or name a folder with DATA=, then run "
-            "this again"
+            f"{part}: can't be unpacked ({problem.strerror or problem}). Free some space, or name a folder with DATA=, "
+            "then run this again"
         ) from None
+
+
+def _rename_whole(part: Path, folder: Path) -> None:
     if not (part / "metadata.csv").is_file():
         found = ", ".join(sorted(path.name for path in part.iterdir())[:9])
         raise InputError(f"{part}: expected metadata.csv in what Kaggle sent, found {found or 'nothing'}")

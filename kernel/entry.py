@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing import get_context
@@ -314,7 +315,11 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
     # spawn: CUDA can't be used in a process forked from one that used it
     with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]
-        predictions = [one.result() for one in waiting]
+        try:
+            predictions = [one.result() for one in waiting]
+        except BrokenProcessPool:  # one that the system killed, most likely for want of memory
+            say("warning: a process was killed; every query is answered by this one alone, which takes longer")
+            return predict(catalogue, weights, recipe, remember=False)
     matches = pd.concat([prediction.matches for prediction in predictions], ignore_index=True)
     return Prediction(matches, predictions[0].route, drifts_of(matches, load_calibrations(weights)))
 

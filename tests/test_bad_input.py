@@ -221,7 +221,7 @@ def test_training_onto_a_really_full_disk_is_told(
     ("words", "told"),
     [
         (["score", "nowhere.csv", "data/solution.csv"], "nowhere.csv: expected a CSV file here, found none"),
-        (["score", "data", "data/solution.csv"], "data: expected a CSV file in UTF-8, but it can't be read"),
+        (["score", "data", "data/solution.csv"], "data: expected a CSV file here, found a folder"),
         (["score", "data/solution.csv", "data/metadata.csv"], "data/metadata.csv: expected the columns image_id,"),
         (["score", "data/solution.csv", "data/solution.csv", "--usage", "Secret"], "no row has Usage Secret"),
         (["score", "twice.csv", "data/solution.csv"], "row 3: expected one answer for every image_id, found another"),

@@ -82,6 +82,42 @@ def test_every_verb_stands_in_the_readme() -> None:
     assert told == set(live_verbs())
 
 
+def tree() -> dict[str, set[str]]:
+    """The README's file tree: the names below each folder."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    block = re.search(r"^## The house\n\n```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert block
+    folders: dict[str, set[str]] = {}
+    for line in block[1].splitlines():
+        name, phrase = line.split(maxsplit=1)
+        assert phrase, line
+        if line.startswith("  "):
+            folders[next(reversed(folders))].add(name)
+        else:
+            folders[name.rstrip("/")] = set()
+    return folders
+
+
+@pytest.mark.parametrize("folder", ["src/reid", "kernel", "benchmarks", "docs"])
+def test_the_readmes_tree_has_a_phrase_for_every_file(folder: str) -> None:
+    there = {path.name for path in (ROOT / folder).iterdir() if path.is_file()}
+    assert tree()[folder] == there
+
+
+def test_every_error_that_the_readme_explains_is_one_that_the_program_says() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    table = text.split("## When it says `error:`")[1].split("\n## ")[0]
+    explained = re.findall(r"^\| `([^|]+)` \| ", table, re.MULTILINE)
+    assert len(explained) > 10
+    code = "\n".join(
+        path.read_text("utf-8") for folder in ("src/reid", "kernel") for path in (ROOT / folder).glob("*.py")
+    )
+    joined = re.sub(r'"\s*\n\s*f?"', "", code)  # messages that are broken over lines
+    for message in explained:
+        for part in message.split("..."):
+            assert part.strip() in joined, message
+
+
 def test_every_make_target_of_the_readme_exists_and_every_target_is_explained() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     makefile = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", "")

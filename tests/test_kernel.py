@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -374,6 +376,28 @@ def test_the_parts_of_several_gpus_add_up_to_the_whole(
     # words exactly, distances up to rounding: they are differences of squared norms
     whole = predict(catalogue, weights, recipe, remember=False)
     pd.testing.assert_frame_equal(matches, whole.matches, rtol=1e-5, atol=1e-5)
+
+
+def test_a_process_that_is_killed_costs_time_and_no_answer(
+    patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue, weights = read_catalogue(patterns), open_weights(patterns_weights)
+    recipe = replace(weights.recipe, batch_size=4)
+    alone = predict(catalogue, weights, recipe, remember=False)
+
+    class Killed(ThreadPoolExecutor):
+        def __init__(self, count: int, mp_context: object) -> None:
+            super().__init__(count)
+
+        def submit(self, *_: object) -> Future:  # type: ignore[override]
+            broken: Future = Future()
+            broken.set_exception(BrokenProcessPool("terminated abruptly"))
+            return broken
+
+    monkeypatch.setattr(entry, "ProcessPoolExecutor", Killed)
+    found = entry.predict_on(["cpu", "cpu"], catalogue, weights, recipe)
+    assert found.submission.equals(alone.submission)
+    assert "warning: a process was killed" in capsys.readouterr().out
 
 
 def test_every_gpu_gets_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

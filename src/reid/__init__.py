@@ -17,7 +17,13 @@ class InputError(Exception):
 
     The message names the place (file, row), what was expected, what was found and what to do. The command line
     prints it as one line `error: ...` and exits with status 2; every other exception is a bug.
+
+    A cell of a hostile file may be quoted in it, and be a hundred pages long: the middle of an endless message is left
+    out.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= 2000 else f"{message[:1500]} ... {message[-400:]}")
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error

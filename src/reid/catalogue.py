@@ -18,13 +18,27 @@ import pandas as pd
 from reid import NEW_INDIVIDUAL, InputError
 from reid.files import read_table
 
-__all__ = ["COLUMNS", "Catalogue", "describe", "find_faults", "read_catalogue", "read_rows", "wanted_rows"]
+__all__ = [
+    "COLUMNS",
+    "Catalogue",
+    "describe",
+    "find_faults",
+    "find_formulas",
+    "read_catalogue",
+    "read_rows",
+    "wanted_rows",
+]
 
 COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
 SPLITS = ("database", "query")
 DATASET_NAME = re.compile(r"(?!species$|.*\.gallery$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE)
 """A dataset's name becomes a file's name in the weights folder, beside `species.safetensors` and other datasets'
 `NAME.gallery.safetensors`."""
+
+NAME = re.compile(r"(?:[^\x00-\x1f\x7f]|\t|\r?\n){0,200}")
+"""What may stand in the columns image_id and identity, which are written again into submissions and galleries: a NUL
+would be lost in an array of words, a lone carriage return break a row, and one cell of a megabyte be a gigabyte in an
+array of a thousand."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +163,14 @@ def find_faults(catalogue: Catalogue) -> list[str]:
     table = catalogue.table
     database = table["split"] == "database"
     checks = [
+        *(
+            (
+                ~table[column].map(lambda cell: bool(NAME.fullmatch(cell))),
+                column,
+                "expected 200 characters at most, and no control characters among them",
+            )
+            for column in ("image_id", "identity")
+        ),
         (table["image_id"] == "", "image_id", "expected an id, found an empty cell"),
         (
             table["image_id"].duplicated() & (table["image_id"] != ""),
@@ -207,6 +229,15 @@ class _Inside:
         if not path or "\0" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             return False
         return os.path.realpath(os.path.join(self.root, path)).startswith(self.root.rstrip(os.sep) + os.sep)
+
+
+def find_formulas(catalogue: Catalogue) -> list[str]:
+    """Image_ids and identities that a spreadsheet would run as formulas when somebody opens a submission with them.
+
+    They are names like others here, and must be written as they are: Kaggle compares them letter by letter.
+    """
+    cells = pd.unique(pd.concat([catalogue.table["image_id"], catalogue.table["identity"]]))
+    return [cell for cell in cells if re.match(r"[=@\t]|[+-](?![\d.]+$)", cell)]
 
 
 def describe(catalogue: Catalogue, survey: pd.DataFrame) -> pd.DataFrame:

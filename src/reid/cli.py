@@ -4,19 +4,30 @@ A verb imports the rooms with torch in them itself, so that `score` and every re
 """
 
 import argparse
+import io
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pandas as pd
 
 from reid import InputError, Stopped, __version__
 from reid.calibration import Calibration, Threshold
-from reid.catalogue import Catalogue, describe, find_faults, read_catalogue, read_rows, wanted_rows
-from reid.progress import say, stage
+from reid.catalogue import (
+    Catalogue,
+    describe,
+    find_faults,
+    find_formulas,
+    read_catalogue,
+    read_rows,
+    wanted_rows,
+)
+from reid.files import refuse_unwritable
+from reid.progress import printable, say, stage
 from reid.ranks import is_first, joined, rank, world
 from reid.recipe import (
     CALIBRATION_FIELDS,
@@ -30,24 +41,41 @@ from reid.recipe import (
 )
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
 from reid.signals import Stop, listening
-from reid.weights import open_weights, seal_weights
+from reid.weights import CALIBRATION, GALLERY, open_weights, seal_weights
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; gives the exit status: 0 done, 2 the input or the call is wrong, 75 stopped by a signal."""
+    """Runs one verb; gives the exit status: 0 done, 2 the input or the call is wrong, 75 stopped by a signal, 130
+    interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without letters such as ü must not end a run
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except InputError as problem:
-        who = f"rank {rank()}: " if world() > 1 else ""
-        print(f"error: {who}{' '.join(str(problem).split())}", file=sys.stderr)  # one line, whatever a cell held
-        return 2
+        return _refuse(str(problem))
     except Stopped as stopped:
         say(f"{stopped}; the same command goes on")
         return os.EX_TEMPFAIL
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to complain of at the exit either
+        return 0
+    except OSError as problem:  # the machine's fault: a disk that fails, a folder that was taken away meanwhile
+        where = f"{problem.filename}: " if problem.filename else ""
+        return _refuse(f"{where}{problem.strerror or problem}; mend that, then run the command again")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on or starts anew", file=sys.stderr)
+        return 130  # as a shell counts a program that was interrupted
     return 0
+
+
+def _refuse(problem: str) -> int:
+    who = f"rank {rank()}: " if world() > 1 else ""
+    print("error:", who + printable(" ".join(problem.split())), file=sys.stderr)  # one line, whatever a cell held
+    return 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,21 +87,28 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="reid", description="Tell individual wild animals apart in photographs.")
+    parser = _Parser(
+        prog="reid",
+        description="Tell individual wild animals apart in photographs.",
+        epilog="In this order: check, train, predict, check --submission, score where the answers are known, report. "
+        "`reid VERB --help` explains a verb. Every verb ends with status 0 when done, with 2 and one line `error: ...` "
+        "when the input or the call is wrong, with 130 when it was interrupted; typed again, train goes on where it "
+        "was.",
+    )
     parser.add_argument("--version", action="version", version=f"reid {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    verb = verbs.add_parser("toy", help="draw a small world of three species in the competition's format")
+    verb = _add_verb(verbs, "toy", _toy, "draw a small world of three species in the competition's format", "toy world")
     verb.add_argument("folder", metavar="DIR", type=Path, help="the data folder to make")
     verb.add_argument("--seed", type=int, default=0, help="another seed draws another world (default 0)")
-    verb.set_defaults(run=_toy)
 
-    verb = verbs.add_parser("check", help="validate a data folder, and a submission for it")
+    does = "validate a data folder, and a submission for it"
+    verb = _add_verb(verbs, "check", _check, does, "check photographs --submission submission.csv")
     _add_data(verb)
     verb.add_argument("--submission", metavar="CSV", type=Path, help="check this submission's rows too")
-    verb.set_defaults(run=_check)
 
-    verb = verbs.add_parser("train", help="train all networks, enrol the galleries, fit the thresholds")
+    does = "train all networks, enrol the galleries, fit the thresholds"
+    verb = _add_verb(verbs, "train", _train, does, "train photographs --out weights --recipe best --set epochs=30")
     _add_data(verb)
     verb.add_argument("--out", metavar="WEIGHTS", type=Path, required=True, help="the weights folder to make")
     verb.add_argument("--recipe", metavar="NAME", default="best", help=f"one of {', '.join(RECIPES)} (default best)")
@@ -94,47 +129,54 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--limit", metavar="N", type=int, help="only about N database photographs per dataset, for a quick look"
     )
-    verb.set_defaults(run=_train)
 
-    verb = verbs.add_parser("fetch", help="write a trunk's first weights into a file, for machines without a network")
+    does = "write a trunk's first weights into a file, for machines without a network"
+    verb = _add_verb(verbs, "fetch", _fetch, does, "fetch resnet50 --out resnet50.safetensors")
     verb.add_argument("trunk", metavar="TRUNK", help="timm's name, or hf-hub:OWNER/NAME")
     verb.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
-    verb.set_defaults(run=_fetch)
 
-    verb = verbs.add_parser("enroll", help="embed the database photographs into the galleries again")
+    does = "embed the database photographs into the galleries again, e.g. with new individuals, without training"
+    verb = _add_verb(verbs, "enroll", _enroll, does, "enroll photographs --weights weights")
     _add_data(verb)
     _add_weights(verb)
     _add_settings(verb)
-    verb.set_defaults(run=_enroll)
 
-    verb = verbs.add_parser("calibrate", help="fit the thresholds again, without training")
+    does = "fit the thresholds again, without training"
+    verb = _add_verb(verbs, "calibrate", _calibrate, does, "calibrate photographs --weights weights")
     _add_data(verb)
     _add_weights(verb)
     _add_settings(verb)
-    verb.set_defaults(run=_calibrate)
 
-    verb = verbs.add_parser("predict", help="write the submission for the query photographs")
+    does = "write the submission for the query photographs"
+    verb = _add_verb(verbs, "predict", _predict, does, "predict photographs --weights weights --out submission.csv")
     _add_data(verb)
     _add_weights(verb)
     verb.add_argument("--out", metavar="CSV", type=Path, required=True, help="the submission to write")
     verb.add_argument("--route", choices=CHOICES["route"], help="who chooses the encoder (default: the recipe's)")
     _add_settings(verb)
-    verb.set_defaults(run=_predict)
 
-    verb = verbs.add_parser("score", help="score a submission as the organisers do")
-    verb.add_argument("submission", metavar="CSV", type=Path)
-    verb.add_argument("solution", metavar="SOLUTION", type=Path)
+    does = "score a submission as the organisers do"
+    verb = _add_verb(verbs, "score", _score, does, "score submission.csv photographs/solution.csv")
+    verb.add_argument("submission", metavar="CSV", type=Path, help="the submission, columns image_id and identity")
+    verb.add_argument("solution", metavar="SOLUTION", type=Path, help="the true answers, the organisers' solution.csv")
     verb.add_argument("--usage", metavar="Public,Private", help="only the rows of these parts (default: all)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    verb.set_defaults(run=_score)
 
-    verb = verbs.add_parser("report", help="make a page a person can read")
+    does = "make a page a person can read: scores, thresholds, matches as pictures"
+    verb = _add_verb(verbs, "report", _report, does, "report photographs --weights weights --out report")
     _add_data(verb)
     _add_weights(verb)
     verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
     verb.add_argument("--solution", metavar="CSV", type=Path, help="the true answers, where they are known")
-    verb.set_defaults(run=_report)
     return parser
+
+
+def _add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], None], does: str, example: str) -> Any:
+    """A verb, with what it does in a few words and how it is typed."""
+    description, epilog = f"{does[0].upper()}{does[1:]}.", f"Example: python -m reid {example}"
+    verb = verbs.add_parser(name, help=does, description=description, epilog=epilog)
+    verb.set_defaults(run=run)
+    return verb
 
 
 def _add_data(verb: argparse.ArgumentParser) -> None:
@@ -175,6 +217,11 @@ def _check(options: argparse.Namespace) -> None:
     table = describe(catalogue, files)
     say(table.to_string(index=False))
     say("largest: photographs of the commonest individual; duplicates: query files whose bytes are in the database too")
+    if formulas := find_formulas(catalogue):
+        say(
+            f"warning: a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as "
+            "formulas: open submissions with these columns as text"
+        )
     if options.submission:
         _check_submission(options.submission, options.data)
     if len(broken):
@@ -271,7 +318,7 @@ def _fetch(options: argparse.Namespace) -> None:
 def _enroll(options: argparse.Namespace) -> None:
     from reid.gallery import enroll
 
-    weights = open_weights(options.weights, networks_only=True)
+    weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
     recipe = override(weights.recipe, options.settings, only=ENROLMENT_FIELDS)
     catalogue = read_catalogue(options.data)
     datasets = list(weights.datasets)
@@ -287,7 +334,7 @@ def _enroll(options: argparse.Namespace) -> None:
 def _calibrate(options: argparse.Namespace) -> None:
     from reid.matching import calibrate
 
-    weights = open_weights(options.weights)
+    weights = open_weights(options.weights, remade=(CALIBRATION,))
     recipe = override(weights.recipe, options.settings, only=CALIBRATION_FIELDS)
     calibrations = calibrate(read_catalogue(options.data), weights.folder, list(weights.datasets), recipe)
     seal_weights(weights.folder, recipe, list(weights.datasets), weights.manifest["data"])
@@ -303,9 +350,12 @@ def _predict(options: argparse.Namespace) -> None:
     recipe = override(weights.recipe, options.settings, only=PREDICTION_FIELDS)
     if options.route:
         recipe = replace(recipe, route=options.route)
+    catalogue = read_catalogue(options.data)
+    _refuse_input(options.out, options.data)
+    refuse_unwritable(options.out)
     seconds: dict[str, float] = {}
     with stage("predict", seconds), joined():
-        prediction = predict(read_catalogue(options.data), weights, recipe)
+        prediction = predict(catalogue, weights, recipe)
     if not is_first():
         return
     write_submission(prediction, options.out)
@@ -313,6 +363,13 @@ def _predict(options: argparse.Namespace) -> None:
     _say_times(seconds)
     say(f"wrote {len(prediction.matches)} answers to {options.out}")
     say(f"next: python -m reid check {options.data} --submission {options.out}")
+
+
+def _refuse_input(out: Path, data: Path) -> None:
+    """A submission must not take the place of what it was made from."""
+    for name in ("metadata.csv", "sample_submission.csv", "solution.csv"):
+        if out.resolve() == (data / name).resolve():
+            raise InputError(f"--out {out}: expected the name of a submission, found the data's {name}; choose another")
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -349,6 +406,7 @@ def _report(options: argparse.Namespace) -> None:
     weights = open_weights(options.weights)
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None
+    refuse_unwritable(options.out / "report.html")
     prediction = predict(catalogue, weights, weights.recipe)
     page = write_report(options.out, catalogue, weights, prediction, solution)
     say(f"wrote {page}; open it in a browser")

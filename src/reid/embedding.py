@@ -26,7 +26,7 @@ from reid import InputError
 from reid.files import sha256_of, write_bytes
 from reid.images import PIXELS, View
 from reid.networks import Network, best_device, channels_last, load_network
-from reid.progress import say
+from reid.progress import say, track
 from reid.recipe import Recipe
 from reid.trunks import takes_any_size
 
@@ -85,13 +85,13 @@ class Memory:
         self.saved = len(self.vectors)
 
     def _stored(self) -> dict[str, Tensor]:
-        with suppress(OSError, SafetensorError, ValueError), safe_open(self.path, framework="pt") as opened:
-            if (opened.metadata() or {}).get("key") == self.key and set(opened.keys()) == {"digests", "vectors"}:
-                digests = opened.get_tensor("digests").numpy()
-                return {
-                    row.tobytes().hex(): vector
-                    for row, vector in zip(digests, opened.get_tensor("vectors"), strict=True)
-                }
+        with suppress(OSError, SafetensorError, ValueError, TypeError), safe_open(self.path, framework="pt") as opened:
+            told = opened.metadata() or {}
+            if told.get("key") == self.key and set(opened.keys()) == {"digests", "vectors"}:
+                digests, vectors = opened.get_tensor("digests"), opened.get_tensor("vectors")
+                if told.get("seal") == _seal(digests, vectors):  # the manifest knows nothing of this file
+                    rows = zip(digests.numpy(), vectors, strict=True)
+                    return {row.tobytes().hex(): vector for row, vector in rows}
         return {}
 
     def save(self) -> None:
@@ -101,10 +101,16 @@ class Memory:
             return
         self.vectors = {**self._stored(), **self.vectors}
         digests = torch.tensor([list(bytes.fromhex(digest)) for digest in self.vectors], dtype=torch.uint8)
-        tensors = {"digests": digests, "vectors": torch.stack(list(self.vectors.values()))}
+        vectors = torch.stack(list(self.vectors.values()))
+        told = {"key": self.key, "seal": _seal(digests, vectors)}
         with suppress(InputError):
-            write_bytes(self.path, save(tensors, metadata={"key": self.key}))
+            write_bytes(self.path, save({"digests": digests, "vectors": vectors}, metadata=told))
             self.saved = len(self.vectors)
+
+
+def _seal(digests: Tensor, vectors: Tensor) -> str:
+    """SHA-256 of both, in hex: a flipped bit in a vector would change an answer without a word."""
+    return hashlib.sha256(digests.numpy().tobytes() + vectors.numpy().tobytes()).hexdigest()
 
 
 class Seen(NamedTuple):
@@ -274,7 +280,7 @@ def digests_of(paths: Sequence[Path], views: Sequence[View]) -> list[str]:
     "" for a file that can't be read.
     """
     with ThreadPoolExecutor() as pool:  # hashing releases Python's lock
-        return list(pool.map(_digest, paths, views))
+        return list(track(pool.map(_digest, paths, views), "telling files apart", total=len(paths)))
 
 
 def _digest(path: Path, view: View) -> str:

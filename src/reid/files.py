@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,8 +17,10 @@ from reid import InputError
 __all__ = [
     "as_fields",
     "atomically",
+    "is_file",
     "read_json",
     "read_table",
+    "refuse_unwritable",
     "sha256_of",
     "write_bytes",
     "write_json",
@@ -52,6 +55,24 @@ def atomically(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Refuses a place that could not be written: noticed after the last photograph, hours of work would be lost.
+
+    Raises:
+        InputError: a folder lies there, or its own folder can't be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: expected the name of a file to write, found a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):  # it has no name, so that nothing is left of it
+            pass
+    except OSError as problem:
+        raise InputError(
+            f"{path}: can't be written ({problem.strerror or problem}); choose a folder that can, or free some space"
+        ) from None
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
     with atomically(path) as temporary:
@@ -76,12 +97,27 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: the file is missing, unreadable or no JSON.
     """
+    _refuse_others(path, "a JSON file")
     try:
         return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected a JSON file here, found none") from None
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:  # a million brackets are a recursion
         raise InputError(f"{path}: expected JSON, but it can't be read ({problem})") from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file lies there: a pipe would be waited for, a device read without end."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
+
+
+def _refuse_others(path: Path, wanted: str) -> None:
+    if not is_file(path):
+        found = "none"
+        with suppress(OSError):  # of a name that is too long
+            found = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "none"
+        raise InputError(f"{path}: expected {wanted} here, found {found}")
 
 
 def as_fields(values: dict[str, Any]) -> dict[str, Any]:
@@ -108,10 +144,9 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     Raises:
         InputError: the file is missing or no such CSV; a column is missing or stands twice; a row has other columns.
     """
+    _refuse_others(path, "a CSV file")
     try:
         header, *records = _records(path) or [[]]
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected a CSV file here, found none") from None
     except (OSError, ValueError) as problem:
         raise InputError(f"{path}: expected a CSV file in UTF-8, but it can't be read ({problem})") from None
     missing = [column for column in columns if column not in header]

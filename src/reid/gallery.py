@@ -154,6 +154,14 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
     write_bytes(path, save(tensors))
 
 
+def _check(gallery: Gallery) -> None:
+    known, vectors = gallery.embeddings, gallery.embeddings.vectors
+    if not all(isinstance(word, str) for word in (*known.image_id, *known.orientation, *gallery.identity)):
+        raise ValueError("its rows are no words")
+    if vectors.dtype != torch.float32 or vectors.ndim != 2 or not torch.isfinite(vectors).all():
+        raise ValueError(f"its vectors are {tuple(vectors.shape)} {vectors.dtype}, or not all of them are numbers")
+
+
 def load_gallery(path: Path) -> Gallery:
     """The gallery of a file.
 
@@ -168,9 +176,10 @@ def load_gallery(path: Path) -> Gallery:
         keypoints = keypoints_from(parts) if parts else ()
         known = Embeddings(tuple(rows["image_id"]), vectors, tuple(rows["orientation"]), keypoints)
         gallery = Gallery(known, tuple(rows["identity"]))
+        _check(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `python -m reid enroll` makes it") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, IndexError, OSError) as problem:
+    except (SafetensorError, KeyError, TypeError, ValueError, IndexError, RuntimeError, OSError) as problem:
         raise InputError(
             f"{path}: expected a gallery, but it can't be read ({problem}); run `python -m reid enroll`"
         ) from None

@@ -3,6 +3,8 @@
 Whoever sees a photograph (training, enrolment, prediction) sees the same pixels: `open_photograph` is the only door.
 """
 
+import functools
+import math
 import os
 import struct
 import tempfile
@@ -16,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -68,9 +70,14 @@ FILTERS = {
 
 BROKEN = (
     *(OSError, ValueError, SyntaxError, ArithmeticError, EOFError, struct.error, RuntimeError, LookupError, TypeError),
-    Image.DecompressionBombError,
+    *(Image.DecompressionBombError, MemoryError),
 )
-"""What Pillow's decoders raise on broken files (seen by changing random bytes; RuntimeError is AVIF's and DDS's)."""
+"""What Pillow's decoders raise on broken files (seen by changing random bytes; RuntimeError is AVIF's; MemoryError that
+of a strip 100,000,000 pixels long)."""
+
+KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
+"""What cameras and scanners write. Pillow knows others, and for one of them, EPS, it starts another program that runs
+what the file says, Ghostscript: a photograph may not do that."""
 
 
 class UnreadableError(Exception):
@@ -158,21 +165,30 @@ def _upright(path: Path, view: View) -> Image.Image:
     with _opened(path) as image:
         try:
             image.draft("RGB", (view.least, view.least))
-            upright = _as_rgb(ImageOps.exif_transpose(image)).rotate(view.turn, expand=True)
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = _as_rgb(image)
+            upright = upright.rotate(view.turn, expand=True) if view.turn else upright
         except BROKEN as problem:
-            raise UnreadableError(f"it can't be decoded ({problem})") from None
+            raise UnreadableError(_undecodable(problem)) from None
     return ImageOps.mirror(upright) if view.mirror else upright
+
+
+def _undecodable(problem: BaseException) -> str:
+    return f"it can't be decoded ({str(problem) or type(problem).__name__})"
 
 
 def _squared(image: Image.Image, view: View) -> np.ndarray:
     """(S, S, 3) uint8"""
     if not view.size:
         return np.zeros((0, 0, 3), np.uint8)
-    if view.fit == "squash":
-        return np.asarray(image.resize((view.size, view.size), FILTERS[view.interpolation]))
     scale = view.size / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    small = np.asarray(image.resize((width, height), FILTERS[view.interpolation]))
+    width, height = (max(1, round(side * scale)) if view.fit == "pad" else view.size for side in image.size)
+    try:
+        small = np.asarray(image.resize((width, height), FILTERS[view.interpolation]))
+    except MemoryError as problem:  # a strip of 1 x 100,000,000
+        raise UnreadableError(_undecodable(problem)) from None
+    if view.fit == "squash":
+        return small
     square = np.full((view.size, view.size, 3), GREY, np.uint8)
     top, left = (view.size - height) // 2, (view.size - width) // 2
     square[top : top + height, left : left + width] = small
@@ -183,17 +199,28 @@ def _opened(path: Path) -> Image.Image:
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise UnreadableError("not a file" if path.exists() else "no such file")
-        return Image.open(path)
+        return Image.open(path, formats=_kinds())
+    except UnidentifiedImageError:
+        raise UnreadableError(f"it is no image of a kind that is read here ({', '.join(_kinds())})") from None
     except Image.DecompressionBombError as problem:
         raise UnreadableError(str(problem)) from None
     except BROKEN as problem:
-        raise UnreadableError(f"it is no image ({type(problem).__name__})") from None
+        raise UnreadableError(f"it can't be opened ({getattr(problem, 'strerror', None) or problem})") from None
+
+
+@functools.cache
+def _kinds() -> tuple[str, ...]:
+    """Those of `KINDS` that this Pillow was built with."""
+    Image.init()
+    return tuple(kind for kind in KINDS if kind in Image.OPEN)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     """Eight bits of red, green and blue; transparency is left aside."""
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":  # nobody can tell which number is white; Pillow would make it black
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if image.mode == "P":  # by this way Pillow doesn't warn of a palette with transparency
         image = image.convert("RGBA")
     return image.convert("RGB")
@@ -258,6 +285,9 @@ def photograph_batches(
         recipe: `batch_size`, `workers`.
         what: the work in a few words.
         extractions: how keypoints are found on each; None for not at all.
+
+    Raises:
+        InputError: the system killed a worker.
     """
     loader = DataLoader(
         PhotographFiles(paths, views, extractions or [None] * len(paths)),
@@ -267,7 +297,15 @@ def photograph_batches(
         worker_init_fn=_be_one_of_many,
         pin_memory=torch.cuda.is_available(),
     )
-    yield from track(loader, what)
+    try:
+        yield from track(loader, what)
+    except RuntimeError as problem:
+        if "DataLoader worker" not in str(problem):
+            raise
+        raise InputError(
+            f"{what}: a process that opens photographs was killed, most likely for want of memory. Close other "
+            "programs, or let fewer of them work: --set workers=1 (0 for none beside this one)"
+        ) from None
 
 
 def _be_one_of_many(number: int) -> None:
@@ -308,13 +346,13 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
     file = folder / "photographs.npy"
     views = views_of(catalogue, recipe)
     shape = (len(catalogue), 3, views[0].size, views[0].size)
-    pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     try:
+        pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
         with file.open("r+b") as reserved:  # a mapped file on a full disk would kill the process instead
             os.posix_fallocate(reserved.fileno(), 0, file.stat().st_size)
     except OSError as problem:
         raise InputError(
-            f"{file}: {file.stat().st_size / 1e9:.1f} GB of decoded photographs don't fit there ({problem.strerror}); "
+            f"{file}: {math.prod(shape) / 1e9:.1f} GB of decoded photographs don't fit there ({problem.strerror}); "
             "name a larger disk with the variable TMPDIR"
         ) from None
     problems: list[str] = []
@@ -326,8 +364,18 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder that is gone afterwards, on the fast local disk that $TMPDIR names on a cluster."""
-    return tempfile.TemporaryDirectory(prefix="reid-")
+    """A folder that is gone afterwards, on the fast local disk that $TMPDIR names on a cluster.
+
+    Raises:
+        InputError: there is no place for one.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="reid-", ignore_cleanup_errors=True)
+    except OSError as problem:
+        raise InputError(
+            f"no folder for decoded photographs can be made ({problem.strerror or problem}); name a disk with free "
+            "space with the variable TMPDIR"
+        ) from None
 
 
 class Part(NamedTuple):
@@ -483,11 +531,10 @@ def survey(catalogue: Catalogue) -> pd.DataFrame:
 def _survey_file(path: Path) -> tuple[str, int, int, str]:
     try:
         with _opened(path) as image:
-            image.load()
             width, height = image.size
-            ImageOps.exif_transpose(image, in_place=True)  # a broken EXIF tag stops `open_photograph` too
+        open_photograph(path, 16)  # what passes here passes everywhere: there is one door
         return sha256_of(path), width, height, ""
     except UnreadableError as unreadable:
         return "", 0, 0, str(unreadable)
     except BROKEN as problem:
-        return "", 0, 0, f"it can't be decoded ({problem})"
+        return "", 0, 0, _undecodable(problem)

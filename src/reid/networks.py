@@ -6,6 +6,7 @@ on, because a threshold may only be fitted on others.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,6 +36,10 @@ __all__ = [
     "read_plan",
     "save_network",
 ]
+
+
+LARGEST = 65536
+"""No layer has more units and no photograph more pixels on a side; a recipe may not ask for more either."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +238,34 @@ def read_plan(path: Path) -> NetworkPlan:
         InputError: no such file, or not one that `save_network` wrote.
     """
     with _loading(path), safe_open(path, framework="pt") as opened:
-        return NetworkPlan(**as_fields(json.loads((opened.metadata() or {})["plan"])))
+        plan = NetworkPlan(**as_fields(json.loads((opened.metadata() or {})["plan"])))
+        _check_plan(plan)
+    return plan
+
+
+def _check_plan(plan: NetworkPlan) -> None:
+    """Refuses what no network was ever planned with, before anything is built of it."""
+    if not isinstance(plan.trunk, str) or not timm.is_model(plan.trunk):  # a name on a hub would be asked for there
+        raise ValueError(f"its trunk is {plan.trunk!r}")
+    sizes = (plan.image_size, plan.features, plan.last_stride, plan.hidden_size, plan.embedding_size)
+    if not all(type(size) is int and 0 <= size <= LARGEST for size in sizes) or not plan.image_size:
+        raise ValueError(f"its sizes are {sizes}")
+    colours = (*plan.mean, *plan.std)
+    if not (len(plan.mean) == len(plan.std) == 3 and all(map(math.isfinite, colours)) and min(plan.std) > 0):
+        raise ValueError(f"its colours are {colours}")
+    if not all(isinstance(word, str) for word in (*plan.classes, *plan.trained_on)):
+        raise ValueError("its classes or photographs are no words")
+
+
+def _check_shapes(path: Path, plan: NetworkPlan) -> None:
+    """Compares a file's tensors with what its plan needs, before memory is taken for them: the plan is only words."""
+    with torch.device("meta"):
+        needed = {name: list(tensor.shape) for name, tensor in Network(plan).state_dict().items()}
+    with safe_open(path, framework="pt") as opened:
+        found = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 it is no dict
+    odd = sorted(name for name in needed.keys() | found if needed.get(name) != found.get(name))
+    if odd:
+        raise ValueError(f"{odd[0]}: expected {needed.get(odd[0])}, found {found.get(odd[0])}")
 
 
 def load_network(path: Path) -> Network:
@@ -244,6 +276,7 @@ def load_network(path: Path) -> Network:
     """
     plan = read_plan(path)
     with _loading(path):
+        _check_shapes(path, plan)
         network = Network(plan)
         network.load_state_dict(load_file(path))
     channels_last(network)
@@ -256,7 +289,7 @@ def _loading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(f"{path}: expected a network's weights here, found no file") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as problem:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as problem:
         raise InputError(
             f"{path}: expected a network written by this kit, but it can't be loaded with timm {timm.__version__} "
             f"({first_line(problem)}). Copy the weights folder again, or train again"

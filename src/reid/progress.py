@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from reid.ranks import is_first
 
-__all__ = ["LINE_EVERY", "bar", "say", "stage", "track"]
+__all__ = ["LINE_EVERY", "bar", "printable", "say", "stage", "track"]
 
 Item = TypeVar("Item")
 
@@ -23,7 +23,12 @@ def say(line: str) -> None:
     if not is_first():
         return
     with tqdm.external_write_mode(file=sys.stdout):
-        print(line, flush=True)
+        print(printable(line), flush=True)
+
+
+def printable(text: str) -> str:
+    """The text without what would steer a terminal, such as the escape sequences in a hostile file's name."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:

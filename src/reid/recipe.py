@@ -7,7 +7,7 @@ Adam at 3e-4). `best` is what this kit recommends. `toy` is small enough for a l
 
 import difflib
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from reid import InputError
 from reid.files import as_fields
@@ -543,4 +543,10 @@ def recipe_from_json(values: dict[str, Any]) -> Recipe:
     if set(values) != known:
         odd = ", ".join(sorted(set(values) ^ known))
         raise InputError(f"recipe: another version of this kit wrote it (fields that differ: {odd}); train again")
+    for field, kind in get_type_hints(Recipe).items():
+        expected = (int, float) if kind is float else get_origin(kind) or kind
+        if not isinstance(values[field], (list, tuple) if expected is tuple else expected):
+            raise InputError(
+                f"recipe field {field}: found {values[field]!r}, which training never wrote; it is damaged"
+            )
     return Recipe(**as_fields(values))

@@ -151,7 +151,7 @@ def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identit
         if identity == "":
             faults.append(f"{row}: the identity is empty; expected an individual or {NEW_INDIVIDUAL}")
         elif identity not in allowed:
-            faults.append(f"{row}: no individual of the database is called {identity!r}")
+            faults.append(f"{row}: no individual of the database is called {identity[:99]!r}")
     missing = [image_id for image_id in image_ids if image_id not in seen]
     faults += [f"missing: image_id {image_id} has no row" for image_id in missing]
     if not faults and list(submission["image_id"]) != list(image_ids):

@@ -263,8 +263,7 @@ def draw_world(folder: Path, seed: int = 0) -> None:
         )
     if seed < 0:
         raise InputError(f"--seed: expected 0 or more, found {seed}")
-    if (folder / "metadata.csv").exists():
-        (folder / "metadata.csv").unlink()  # from here on the world is not whole
+    (folder / "metadata.csv").unlink(missing_ok=True)  # from here on the world is not whole
     rng = np.random.default_rng(seed)
     shots = [shot for species in SPECIES for shot in _shots(species, rng)]
     order = rng.permutation(len(shots))

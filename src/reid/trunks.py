@@ -66,7 +66,7 @@ def describe_trunk(name: str, init: Path | None = None) -> Trunk:
         InputError: timm has no such trunk (the nearest names are offered), or the hub has no such repository.
     """
     if init is not None and (told := _metadata(init).get("trunk")):
-        return Trunk(**as_fields(json.loads(told)))
+        return _told(init, told)
     if name.startswith(HUB):
         try:
             known, architecture, _ = load_model_config_from_hf(name.removeprefix(HUB))
@@ -89,6 +89,20 @@ def describe_trunk(name: str, init: Path | None = None) -> Trunk:
     return _described(architecture, asdict(known) if known else {})
 
 
+def _told(init: Path, told: str) -> Trunk:
+    """What a fetched file says of its trunk."""
+    try:
+        trunk = Trunk(**as_fields(json.loads(told)))
+        if timm.is_model(trunk.name) and trunk.image_size > 0 and len(trunk.mean) == len(trunk.std) == 3:
+            return trunk
+        problem = f"found {trunk}"
+    except (ValueError, TypeError, AttributeError, RecursionError) as damage:
+        problem = first_line(damage)
+    raise InputError(
+        f"--init {init}: expected what `python -m reid fetch` writes of a trunk, {problem}; fetch it again"
+    )
+
+
 def _described(architecture: str, known: dict[str, Any]) -> Trunk:
     """From timm's settings of the first weights; where there are none, ImageNet's."""
     return Trunk(
@@ -102,6 +116,8 @@ def _described(architecture: str, known: dict[str, Any]) -> Trunk:
 
 def _metadata(path: Path) -> dict[str, str]:
     """What is written beside the tensors of a safetensors file; nothing where it is no such file."""
+    if not path.is_file():  # a pipe would be waited for
+        return {}
     try:
         with safe_open(path, framework="pt") as opened:
             return opened.metadata() or {}
@@ -116,7 +132,13 @@ def takes_any_size(name: str) -> bool:
 
 
 def make_trunk(name: str, image_size: int, pooling: str, last_stride: int) -> Any:
-    """A trunk with random weights."""
+    """A trunk with random weights.
+
+    Raises:
+        InputError: timm has no such trunk; a name on a hub is none here, nothing is asked of a network.
+    """
+    if not timm.is_model(name):
+        raise InputError(f"trunk: expected a name that timm {timm.__version__} knows, found {name!r}")
     settings: dict[str, Any] = {} if takes_any_size(name) else {"img_size": image_size}
     if pooling == "gem":
         settings["global_pool"] = ""  # the feature map as it is

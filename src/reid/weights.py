@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from reid import InputError, __version__
-from reid.files import read_json, sha256_of, write_json
+from reid.files import is_file, read_json, sha256_of, write_json
 from reid.networks import read_plan
 from reid.recipe import Recipe, recipe_from_json
 
 __all__ = [
     "CALIBRATION",
+    "GALLERY",
     "MANIFEST",
     "RUN_FOLDER",
     "SPECIES",
@@ -31,6 +32,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 SPECIES = "species.safetensors"
 CALIBRATION = "calibration.json"
+GALLERY = ".gallery.safetensors"
+"""How galleries' names end."""
 
 
 def encoder_file(dataset: str) -> str:
@@ -40,7 +43,7 @@ def encoder_file(dataset: str) -> str:
 
 def gallery_file(dataset: str) -> str:
     """The name of a dataset's gallery."""
-    return f"{dataset}.gallery.safetensors"
+    return f"{dataset}{GALLERY}"
 
 
 RUN_FOLDER = "training"
@@ -82,7 +85,7 @@ def seal_weights(folder: Path, recipe: Recipe, datasets: list[str], fingerprint:
     names = _parts(recipe, datasets)
     if "encoder" in recipe.cues and (folder / SPECIES).exists():
         names.append(SPECIES)
-    networks = [name for name in names if name != CALIBRATION and not name.endswith(".gallery.safetensors")]
+    networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY))]
     plans = {name: asdict(read_plan(folder / name)) for name in networks}
     manifest = {
         "format": FORMAT,
@@ -105,12 +108,20 @@ def _parts(recipe: Recipe, datasets: list[str]) -> list[str]:
     return [CALIBRATION, *encoders, *(gallery_file(dataset) for dataset in datasets)]
 
 
-def open_weights(folder: Path, networks_only: bool = False) -> Weights:
+def _or_finish(name: str) -> str:
+    if not name.endswith((CALIBRATION, GALLERY)):
+        return ""
+    verb = "calibrate" if name == CALIBRATION else "enroll"
+    return f"; where `python -m reid {verb}` was interrupted, type it again"
+
+
+def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
     """Reads the manifest and checks every file's hash.
 
     Args:
         folder: a weights folder.
-        networks_only: check only the networks, because the galleries and thresholds are about to be made anew.
+        remade: how the names of files end that are about to be made anew, `GALLERY` or `CALIBRATION`. They are not
+            looked at: a verb that was interrupted between a file and the manifest can be typed again.
 
     Raises:
         InputError: no such folder, another format version, a file that is missing or not the one that was written.
@@ -134,13 +145,15 @@ def open_weights(folder: Path, networks_only: bool = False) -> Weights:
             recipe_from_json(manifest["recipe"]),
             list(manifest["datasets"]),
         )
-    except (KeyError, TypeError, ValueError) as problem:
+        if not all(isinstance(name, str) for name in (*files, *datasets)):
+            raise ValueError("a name is no word")
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{folder / MANIFEST}: it is damaged ({problem!r}); copy the weights folder again") from None
     for name, expected in files.items():
-        if networks_only and (name == CALIBRATION or name.endswith(".gallery.safetensors")):
+        if name.endswith(remade):
             continue
         path = folder / name
-        if Path(name).name != name or not path.is_file():
+        if Path(name).name != name or not is_file(path):
             raise InputError(
                 f"{path}: the manifest lists this file, but it is not there; copy the weights folder again"
             )
@@ -148,7 +161,7 @@ def open_weights(folder: Path, networks_only: bool = False) -> Weights:
         if found != expected:
             raise InputError(
                 f"{path}: expected sha256 {str(expected)[:12]}..., found {found[:12]}...: it is not the file "
-                "that training wrote. Copy the weights folder again"
+                f"that training wrote. Copy the weights folder again{_or_finish(name)}"
             )
     unlisted = [file for file in _parts(recipe, datasets) if file not in files]
     if unlisted:
