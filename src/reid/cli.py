@@ -15,6 +15,7 @@ import pandas as pd
 from reid import InputError, __version__
 from reid.calibration import Calibration, Threshold
 from reid.catalogue import describe, find_faults, read_catalogue, read_rows, wanted_rows
+from reid.files import read_json, write_json
 from reid.progress import say, stage
 from reid.recipe import (
     CALIBRATION_FIELDS,
@@ -26,9 +27,12 @@ from reid.recipe import (
     recipe_named,
 )
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
-from reid.weights import open_weights, seal_weights
+from reid.weights import RUN_FOLDER, open_weights, seal_weights
 
 __all__ = ["main"]
+
+TIMES = "seconds.json"
+"""Beside the training's histories: wall times, for the report."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,6 +118,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_weights(verb)
     verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
     verb.add_argument("--solution", metavar="CSV", type=Path, help="the true answers, where they are known")
+    verb.add_argument(
+        "--against",
+        metavar="NAME=FILE",
+        action="append",
+        default=[],
+        help="another recipe's submission (with --solution), or what `score --json` printed of it (.json), to stand "
+        "beside; may be repeated",
+    )
     verb.set_defaults(run=_report)
     return parser
 
@@ -196,7 +208,7 @@ def _train(options: argparse.Namespace) -> None:
         if options.limit < 1:
             raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
         catalogue = catalogue.limited(options.limit)
-    seconds: dict[str, float] = {}
+    seconds = {} if options.fresh else _times_of(options.out)
     with stage("train", seconds):
         fingerprint = train_networks(catalogue, recipe, options.out, options.init, options.fresh)
     datasets = list(catalogue.database.by_dataset())
@@ -205,6 +217,7 @@ def _train(options: argparse.Namespace) -> None:
     with stage("calibrate", seconds):
         calibrations = calibrate(catalogue, options.out, datasets, recipe)
     seal_weights(options.out, recipe, datasets, fingerprint)
+    write_json(options.out / RUN_FOLDER / TIMES, {name: round(value, 1) for name, value in seconds.items()})
     _say_calibrations(calibrations)
     _say_times(seconds)
     say(f"the weights folder {options.out} is complete")
@@ -294,15 +307,27 @@ def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from reid.report import write_report
+    from reid.report import collect_evidence, read_rival, write_report
     from reid.submission import predict
 
     weights = open_weights(options.weights)
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None
-    prediction = predict(catalogue, weights, weights.recipe)
-    page = write_report(options.out, catalogue, weights, prediction, solution)
+    rivals = [read_rival(name, path, solution) for name, path in map(_named_file, options.against)]
+    seconds = _times_of(options.weights)
+    with stage("predict", seconds):
+        prediction = predict(catalogue, weights, weights.recipe)
+    with stage("evidence", seconds):
+        evidence = collect_evidence(catalogue, weights, prediction, solution)
+    page = write_report(options.out, catalogue, weights, prediction, solution, evidence, rivals, seconds)
     say(f"wrote {page}; open it in a browser")
+
+
+def _named_file(words: str) -> tuple[str, Path]:
+    name, equals, path = words.partition("=")
+    if not (name and equals and path):
+        raise InputError(f"--against {words}: expected NAME=FILE, such as seed=seed.csv")
+    return name, Path(path)
 
 
 def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
@@ -339,6 +364,14 @@ def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
 def _range(threshold: Threshold) -> str:
     low, high = threshold.interval or (float("nan"), float("nan"))
     return f"{threshold.score:.3f} ({low:.2f} to {high:.2f})"
+
+
+def _times_of(weights: Path) -> dict[str, float]:
+    """How long the stages of `train` took, all calls for these weights together; empty where nobody knows."""
+    try:
+        return {str(name): float(value) for name, value in read_json(weights / RUN_FOLDER / TIMES).items()}
+    except (InputError, AttributeError, TypeError, ValueError):
+        return {}
 
 
 def _say_times(seconds: dict[str, float]) -> None:
