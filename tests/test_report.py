@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hand_world import HOSTILE, QUERIES, Page, World, make_world
 
-from reid import NEW_INDIVIDUAL, InputError, cards, report
+from reid import NEW_INDIVIDUAL, InputError, cards, cli, report
 from reid.catalogue import Catalogue
 from reid.report import read_rival, write_report
 from reid.verdicts import VERDICTS
@@ -235,6 +235,12 @@ def test_results_that_cannot_be_compared_are_refused(
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=re.escape(words)):
         read_rival("seed", tmp_path / name, None)
+
+
+@pytest.mark.parametrize("words", ["seed.csv", "seed=", "=seed.csv"])
+def test_a_recipe_to_stand_beside_needs_a_name_and_a_file(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "nowhere", "--weights", "nowhere", "--out", "nowhere", "--against", words]) == 2
+    assert f"error: --against {words}: expected NAME=FILE" in capsys.readouterr().err
 
 
 def test_a_training_shows_its_curves_and_a_damaged_history_costs_only_its_own(

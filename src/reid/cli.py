@@ -310,10 +310,11 @@ def _report(options: argparse.Namespace) -> None:
     from reid.report import collect_evidence, read_rival, write_report
     from reid.submission import predict
 
+    named = [_named_file(words) for words in options.against]
     weights = open_weights(options.weights)
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None
-    rivals = [read_rival(name, path, solution) for name, path in map(_named_file, options.against)]
+    rivals = [read_rival(name, path, solution) for name, path in named]
     seconds = _times_of(options.weights)
     with stage("predict", seconds):
         prediction = predict(catalogue, weights, weights.recipe)

@@ -338,8 +338,8 @@ It says how much the threshold costs; a threshold chosen by it would be tuned on
 
 <section id="matches">
 <h2>Matches</h2>
-<p>{% if cards | length < queries %}<b>{{ cards | length }} of {{ queries }} queries are shown</b>, because the page is
-kept below 10 MB: the worst of every verdict and dataset in turn. {% endif %}
+<p>{% if cards | length < queries %}<b>{{ cards | length }} of {{ queries }} queries are shown</b>, to keep the page
+below 10 MB: the worst of every verdict and dataset in turn. {% endif %}
 The worst come first{% if solved %}: wrong names far below the threshold, known animals far above it; then right
 answers, the least sure first{% else %}: those nearest the threshold, which are the least sure{% endif %}.
 The bar shows the distance, the threshold in its middle.{% if compared %} <b>Choose a neighbour</b> to see the keypoints

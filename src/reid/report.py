@@ -34,8 +34,8 @@ from reid.weights import RUN_FOLDER, Weights, gallery_file
 
 __all__ = ["Rival", "collect_evidence", "read_rival", "write_report"]
 
-MOST = 500
-"""Matches that are looked at closely; with three neighbours each, fewer than 400 fit onto a page."""
+MOST = 400
+"""Matches that are looked at closely; with three neighbours each, about 250 of many different photographs fit."""
 
 LISTED = 50
 """Rows of a list that could be as long as the data."""
