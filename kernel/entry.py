@@ -346,7 +346,7 @@ def _report(
         from reid.report import collect_evidence, write_report
 
         evidence = collect_evidence(catalogue, weights, prediction, None, remember=False)
-        write_report(output, catalogue, weights, prediction, None, evidence, seconds=seconds)
+        write_report(output, catalogue, weights, prediction, None, evidence, (), seconds)
     except Exception as problem:
         traceback.print_exc()
         say(f"warning: no report could be made ({problem}); the submission is complete")
