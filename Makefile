@@ -1,5 +1,6 @@
 # `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, SUBMISSION, MESSAGE, PYTHON; e.g.
 #   make train DATA=photos RECIPE=seed
+# AGAINST="seed=seed.csv baseline=baseline.json" puts other recipes' results beside the report's.
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -10,6 +11,7 @@ RECIPE ?= best
 INIT ?=
 SUBMISSION ?= build/submission.csv
 MESSAGE ?=
+AGAINST ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -61,7 +63,7 @@ predict: $(INSTALLED) ## the submission for DATA's queries
 
 report: $(INSTALLED) ## score, thresholds and matches as a page
 	$(REID) report $(DATA) --weights $(WEIGHTS) --out build/report \
-	  $(if $(wildcard $(DATA)/solution.csv),--solution $(DATA)/solution.csv)
+	  $(if $(wildcard $(DATA)/solution.csv),--solution $(DATA)/solution.csv) $(addprefix --against ,$(AGAINST))
 
 kernel: $(INSTALLED) ## bundle src/reid into one script for Kaggle
 	$(BIN)/python kernel/bundle.py --out build/kernel

@@ -122,7 +122,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     write_submission(prediction, output / "submission.csv")
     explain(prediction)
     with stage("report", seconds):
-        problem = _report(output, catalogue, weights, prediction)
+        problem = _report(output, catalogue, weights, prediction, seconds)
     write_bytes(output / script.name, script.path.read_bytes())
     run = {
         "bundle": script.bundle,
@@ -349,12 +349,16 @@ def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe
 # what it says
 
 
-def _report(output: Path, catalogue: Catalogue, weights: Weights, prediction: Prediction) -> str:
+def _report(
+    output: Path, catalogue: Catalogue, weights: Weights, prediction: Prediction, seconds: dict[str, float]
+) -> str:
     """Writes the report; gives what went wrong. The submission is written by then and is worth more than pictures."""
     try:
-        from reid.report import write_report  # here, because it loads matplotlib: the first photograph comes sooner
+        # here, because it loads matplotlib: the first photograph comes sooner
+        from reid.report import collect_evidence, write_report
 
-        write_report(output, catalogue, weights, prediction, None)
+        evidence = collect_evidence(catalogue, weights, prediction, None, remember=False)
+        write_report(output, catalogue, weights, prediction, None, evidence, (), seconds)
     except Exception as problem:
         traceback.print_exc()
         say(f"warning: no report could be made ({problem}); the submission is complete")

@@ -192,3 +192,9 @@ def test_real_photographs_go_through(reid_mini: Path, tmp_path: Path, capsys: py
     told = json.loads(capsys.readouterr().out)
     assert set(told["datasets"]) == {"Holstein2025", "LionData", "NyalaData"}
     assert 0 < told["overall"] < 1
+
+
+def test_training_leaves_its_times_for_the_report(patterns_weights: Path) -> None:
+    told = json.loads((patterns_weights / "training" / "seconds.json").read_text())
+    assert set(told) == {"train", "enroll", "calibrate"}
+    assert all(value >= 0 for value in told.values())

@@ -26,7 +26,7 @@ from reid.catalogue import (
     read_rows,
     wanted_rows,
 )
-from reid.files import refuse_unwritable
+from reid.files import read_json, refuse_unwritable, write_json
 from reid.progress import printable, say, stage
 from reid.ranks import is_first, joined, rank, world
 from reid.recipe import (
@@ -41,9 +41,12 @@ from reid.recipe import (
 )
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
 from reid.signals import Stop, listening
-from reid.weights import CALIBRATION, GALLERY, open_weights, seal_weights
+from reid.weights import CALIBRATION, GALLERY, RUN_FOLDER, open_weights, seal_weights
 
 __all__ = ["main"]
+
+TIMES = "seconds.json"
+"""Beside the training's histories: wall times, for the report."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -168,6 +171,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_weights(verb)
     verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
     verb.add_argument("--solution", metavar="CSV", type=Path, help="the true answers, where they are known")
+    verb.add_argument(
+        "--against",
+        metavar="NAME=FILE",
+        action="append",
+        default=[],
+        help="another recipe's submission (with --solution), or what `score --json` printed of it (.json), to stand "
+        "beside; may be repeated",
+    )
     return parser
 
 
@@ -274,7 +285,7 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
     save_every = SAVE_EVERY if options.save_every is None else options.save_every
     if not save_every >= 0:
         raise InputError(f"--save-every: expected 0 or more seconds, found {save_every}")
-    seconds: dict[str, float] = {}
+    seconds = {} if options.fresh else _times_of(options.out)
     only = [name for name in (options.only or "").split(",") if name]
     with stage("train", seconds):
         fingerprint = train_networks(
@@ -296,6 +307,7 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
     with stage("calibrate", seconds):
         calibrations = calibrate(catalogue, options.out, datasets, recipe)
     seal_weights(options.out, recipe, datasets, fingerprint)
+    write_json(options.out / RUN_FOLDER / TIMES, {name: round(value, 1) for name, value in seconds.items()})
     _say_calibrations(calibrations)
     _say_times(seconds)
     say(f"the weights folder {options.out} is complete")
@@ -400,16 +412,29 @@ def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from reid.report import write_report
+    from reid.report import collect_evidence, read_rival, write_report
     from reid.submission import predict
 
+    named = [_named_file(words) for words in options.against]
     weights = open_weights(options.weights)
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None
     refuse_unwritable(options.out / "report.html")
-    prediction = predict(catalogue, weights, weights.recipe)
-    page = write_report(options.out, catalogue, weights, prediction, solution)
+    rivals = [read_rival(name, path, solution) for name, path in named]
+    seconds = _times_of(options.weights)
+    with stage("predict", seconds):
+        prediction = predict(catalogue, weights, weights.recipe)
+    with stage("evidence", seconds):
+        evidence = collect_evidence(catalogue, weights, prediction, solution)
+    page = write_report(options.out, catalogue, weights, prediction, solution, evidence, rivals, seconds)
     say(f"wrote {page}; open it in a browser")
+
+
+def _named_file(words: str) -> tuple[str, Path]:
+    name, equals, path = words.partition("=")
+    if not (name and equals and path):
+        raise InputError(f"--against {words}: expected NAME=FILE, such as seed=seed.csv")
+    return name, Path(path)
 
 
 def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
@@ -446,6 +471,14 @@ def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
 def _range(threshold: Threshold) -> str:
     low, high = threshold.interval or (float("nan"), float("nan"))
     return f"{threshold.score:.3f} ({low:.2f} to {high:.2f})"
+
+
+def _times_of(weights: Path) -> dict[str, float]:
+    """How long the stages of `train` took, all calls for these weights together; empty where nobody knows."""
+    try:
+        return {str(name): float(value) for name, value in read_json(weights / RUN_FOLDER / TIMES).items()}
+    except (InputError, AttributeError, TypeError, ValueError):
+        return {}
 
 
 def _say_times(seconds: dict[str, float]) -> None:

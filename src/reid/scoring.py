@@ -7,17 +7,30 @@ notebook (WildlifeDatasets/wildlife-datasets, baselines/AnimalCLEF2025).
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from reid import NEW_INDIVIDUAL, InputError
-from reid.files import read_table
+from reid.files import read_json, read_table
 
-__all__ = ["Score", "check_submission", "overall", "read_solution", "read_submission", "score_submission"]
+__all__ = [
+    "Score",
+    "check_submission",
+    "overall",
+    "read_scores",
+    "read_solution",
+    "read_submission",
+    "resampled",
+    "score_submission",
+]
 
 SUBMISSION_COLUMNS = ("image_id", "identity")
 SOLUTION_COLUMNS = ("image_id", "identity", "new_identity", "dataset", "Usage")
+
+RESAMPLES = 1000
+"""The ends of an interval of nine tenths then differ by about 0.005 between seeds."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,53 @@ def score_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[s
     Raises:
         InputError: a row of the solution has no answer, or more than one.
     """
+    scores = {}
+    for dataset, answered in _answered(submission, solution).items():
+        known, new = answered.known, answered.new
+        scores[dataset] = Score(
+            baks=float(known.mean()) if len(known) else float("nan"),
+            baus=float(new.mean()) if len(new) else float("nan"),
+            images=answered.images,
+        )
+    return scores
+
+
+def resampled(submission: pd.DataFrame, solution: pd.DataFrame, seed: int = 0) -> dict[str, np.ndarray]:
+    """What the score might have been on other individuals of the same kind: the bootstrap (Efron 1979) over
+    individuals, those known and those new apart.
+
+    Two submissions resampled with one solution and one seed meet the same individuals in row i, so that their
+    difference can be taken row by row.
+
+    Returns:
+        By dataset, (RESAMPLES, 3) float: BAKS, BAUS and score; the first two NaN where there was nothing to answer.
+
+    Raises:
+        InputError: as `score_submission`.
+    """
+    rows = {}
+    for number, (dataset, answered) in enumerate(_answered(submission, solution).items()):
+        rng = np.random.default_rng([seed, number])
+        draws = np.full((RESAMPLES, 2), np.nan)
+        for column, shares in enumerate((answered.known, answered.new)):
+            if len(shares):
+                draws[:, column] = shares[rng.integers(len(shares), size=(RESAMPLES, len(shares)))].mean(1)
+        rows[dataset] = np.column_stack([draws, np.nan_to_num(np.sqrt(draws.prod(1)))])
+    return rows
+
+
+class _Answered(NamedTuple):
+    """How one dataset's queries were answered."""
+
+    known: np.ndarray
+    """(K,) float, per known individual the share of its photographs that were named rightly."""
+    new: np.ndarray
+    """(U,) float, per new individual the share of its photographs that were called new."""
+    images: int
+
+
+def _answered(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, _Answered]:
+    """Per dataset, in alphabetical order; see `score_submission`."""
     doubled = submission["image_id"].duplicated().to_numpy()
     if doubled.any():
         place = int(doubled.argmax())
@@ -71,22 +131,41 @@ def score_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[s
     new = solution["identity"].isin(solution.loc[solution["new_identity"], "identity"])
     right = np.where(new, answered == NEW_INDIVIDUAL, answered == solution["identity"])
     rows = solution.assign(new_identity=new, right=right.astype(float))
-    scores = {}
+    found = {}
     for dataset, part in rows.groupby("dataset", sort=True):
         per_individual = part.groupby(["new_identity", "identity"])["right"].mean()
         is_new = per_individual.index.get_level_values("new_identity").to_numpy(bool)
-        known, new = per_individual.to_numpy()[~is_new], per_individual.to_numpy()[is_new]
-        scores[str(dataset)] = Score(
-            baks=float(known.mean()) if len(known) else float("nan"),
-            baus=float(new.mean()) if len(new) else float("nan"),
-            images=len(part),
-        )
-    return scores
+        shares = per_individual.to_numpy(float)
+        found[str(dataset)] = _Answered(shares[~is_new], shares[is_new], len(part))
+    return found
 
 
 def overall(scores: dict[str, Score]) -> float:
     """The mean score over the datasets, which is the leaderboard's figure."""
     return float(np.mean([score.score for score in scores.values()]))
+
+
+def read_scores(path: Path) -> dict[str, Score]:
+    """The scores that `python -m reid score --json` printed into a file; their `images` are 0, for it does not say.
+
+    Raises:
+        InputError: no such file, or not what that verb prints.
+    """
+    content = read_json(path)
+    try:
+        rows = {str(name): [one[kind] for kind in ("baks", "baus")] for name, one in content["datasets"].items()}
+        cells = {name: [float("nan") if value is None else float(value) for value in row] for name, row in rows.items()}
+    except (TypeError, KeyError, AttributeError, ValueError) as problem:
+        raise InputError(
+            f"{path}: expected what `python -m reid score CSV SOLUTION --json` prints, found other JSON ({problem!r})"
+        ) from None
+    outside = [name for name, row in cells.items() if any(not 0 <= value <= 1 for value in row if value == value)]
+    if outside or not cells:
+        where = f"dataset {outside[0]} outside of 0 to 1" if outside else "no dataset"
+        raise InputError(
+            f"{path}: expected BAKS and BAUS per dataset, found {where}; write it again with `score --json`"
+        )
+    return {name: Score(row[0], row[1], images=0) for name, row in cells.items()}
 
 
 def read_submission(path: Path) -> pd.DataFrame:

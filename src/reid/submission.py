@@ -19,7 +19,7 @@ from reid.ranks import collected, share
 from reid.recipe import Recipe
 from reid.weights import Weights, gallery_file
 
-__all__ = ["Prediction", "decide", "drifts_of", "explain", "predict", "write_submission"]
+__all__ = ["Prediction", "decide", "drifts_of", "explain", "has_drifted", "predict", "write_submission"]
 
 DRIFT = 0.1
 """How far live distances may be from the calibrated ones before it is said, beyond what chance explains in so many
@@ -134,6 +134,11 @@ def drifts_of(matches: pd.DataFrame, calibrations: dict[str, Calibration]) -> di
     }
 
 
+def has_drifted(apart: float, queries: int) -> bool:
+    """Whether so many queries' distances are so far apart from the calibrated ones that it must be said."""
+    return queries > 0 and apart > DRIFT + 1.6 / queries**0.5
+
+
 def write_submission(prediction: Prediction, path: Path) -> None:
     """Writes the file to hand in: `image_id,identity`."""
     write_table(path, prediction.submission)
@@ -145,8 +150,7 @@ def explain(prediction: Prediction) -> None:
     for dataset, new in prediction.share_new().items():
         say(f"  {dataset}: {(matches['dataset'] == dataset).sum()} queries, {new:.0%} called new")
     for dataset, apart in prediction.drifts.items():
-        count = int((matches["dataset"] == dataset).sum())
-        if apart > DRIFT + 1.6 / count**0.5:
+        if has_drifted(apart, int((matches["dataset"] == dataset).sum())):
             say(
                 f"  warning: {dataset}: the queries' distances are unlike those that the threshold was fitted on "
                 f"({apart:.2f} of 1 apart): other photographs than the database's? Its expected score may not hold"

@@ -1,0 +1,240 @@
+"""Evidence: what speaks for an answer. A closer look at the queries that a person is shown, and where all photographs
+of a gallery lie to each other.
+
+    queries -> looked at again -> their nearest individuals -> keypoints that both photographs share
+    gallery -> the two directions in which its vectors differ most
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+
+from reid.calibration import Calibration
+from reid.catalogue import Catalogue
+from reid.gallery import Embeddings, Gallery, embeddings_of, load_gallery
+from reid.images import extraction_of, photograph_batches, views_of
+from reid.keypoints import NO_KEYPOINTS, Keypoints, Matching, Verified, focused, strongest, verify
+from reid.looking import look_at, open_eyes
+from reid.matching import compare, load_calibrations
+from reid.recipe import Recipe
+from reid.weights import Weights, gallery_file
+
+__all__ = ["Evidence", "Map", "Neighbour", "gather_evidence", "map_of"]
+
+NEAREST = 3
+"""Individuals shown beside a query, besides the right one."""
+
+DOTS = 600
+"""Photographs on a map: more of them hide each other on a screen, and take 100 bytes each."""
+
+
+class Neighbour(NamedTuple):
+    """An individual beside a query."""
+
+    identity: str
+    photograph: str
+    """The image_id of its photograph that speaks most for it."""
+    mirrored: bool
+    """It is the photograph's mirror image that does."""
+    rank: int
+    """1 for the nearest; 0 for one that the shortlist does not hold."""
+    distance: float
+    """The scorer's doubt; inf at rank 0."""
+    extents: tuple[tuple[float, float], tuple[float, float]]
+    """Width and height of the query and of the photograph, the longer of them 1."""
+    shared: Verified
+    """Keypoints that match."""
+
+
+class Map(NamedTuple):
+    """Photographs of one dataset in the plane: their vectors' first two principal components."""
+
+    image_id: tuple[str, ...]
+    points: np.ndarray
+    """(N, 2) float, from 0 to 1."""
+    identity: tuple[str, ...]
+    """(N,) the individual; "" on queries."""
+    kept: float
+    """The share of the gallery's variance that two directions hold."""
+    photographs: int
+    """In the gallery; there may be more of them than on the map."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a page can show beyond the answers.
+
+    Attributes:
+        neighbours: by the query's image_id, the nearest individuals and the right one where it is in the gallery.
+        maps: by dataset; empty without an encoder.
+        decided: whether keypoints had a say in the answers, or were looked for only to be shown.
+    """
+
+    neighbours: dict[str, tuple[Neighbour, ...]] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)
+    decided: bool = False
+
+
+def gather_evidence(
+    catalogue: Catalogue, weights: Weights, matches: pd.DataFrame, route: str, remember: bool = True
+) -> Evidence:
+    """Looks closely at some queries.
+
+    Args:
+        catalogue: the data folder.
+        weights: what answered.
+        matches: rows of `verdicts.judge`, as many as are to be shown.
+        route: how their encoders were chosen.
+        remember: see `submission.predict`; what was remembered there is not computed again.
+    """
+    recipe, decided = weights.recipe, "local" in weights.recipe.cues
+    readable = matches[matches["problem"] == ""]
+    shown = catalogue.table.set_index("image_id", drop=False).loc[list(readable["image_id"])]
+    queries = Catalogue(catalogue.root, shown.reset_index(drop=True))
+    eyes = open_eyes(weights.folder, weights.datasets, weights.has_species, recipe, remember)
+    looks = look_at(queries, eyes, route, recipe, "looking at the shown queries again")
+    calibrations = load_calibrations(weights)
+    neighbours: dict[str, tuple[Neighbour, ...]] = {}
+    maps = {}
+    routes = np.array([look.route for look in looks], object)
+    for dataset in weights.datasets:
+        own = np.flatnonzero(routes == dataset)
+        gallery = load_gallery(weights.folder / gallery_file(dataset))
+        seen = embeddings_of([looks[place] for place in own], queries.table.iloc[own]) if len(own) else None
+        if "encoder" in recipe.cues:
+            maps[dataset] = map_of(gallery, seen, recipe.seed)
+        if seen is None:
+            continue
+        truth = readable["truth"].to_numpy(str)[own]
+        chosen = _chosen(seen, gallery, truth, calibrations[dataset], recipe)
+        neighbours |= _beside(seen, gallery, chosen, catalogue, calibrations[dataset], recipe)
+    return Evidence(neighbours, maps, decided)
+
+
+class _Chosen(NamedTuple):
+    """An individual beside a query, before their keypoints are looked at."""
+
+    place: int
+    """Of the photograph in the gallery."""
+    rank: int
+    distance: float
+
+
+def _chosen(
+    queries: Embeddings, gallery: Gallery, truth: np.ndarray, calibration: Calibration, recipe: Recipe
+) -> list[list[_Chosen]]:
+    """Per query the nearest individuals, the right one among or behind them."""
+    pairs = compare(queries, gallery, recipe, what="finding their neighbours").scaled(calibration.unit)
+    doubts = calibration.scorer.doubts(pairs)
+    individuals, labels = gallery.individuals, gallery.labels
+    rows = []
+    for number, right in enumerate(truth):
+        own = np.flatnonzero(pairs.query == number)
+        ranked = own[np.argsort(doubts[own], kind="stable")]
+        is_right = individuals[pairs.individual[ranked]] == right
+        rows.append(
+            [
+                _Chosen(int(pairs.photograph[pair]), rank, float(doubts[pair]))
+                for rank, (pair, own_kind) in enumerate(zip(ranked, is_right, strict=True), 1)
+                if rank <= NEAREST or own_kind
+            ]
+        )
+        if not is_right.any() and right in individuals:
+            photographs = np.flatnonzero(individuals[labels] == right)
+            distances = (gallery.embeddings.vectors[photographs] - queries.vectors[number]).norm(dim=1)
+            rows[-1].append(_Chosen(int(photographs[int(distances.argmin())]), 0, float("inf")))
+    return rows
+
+
+def _beside(
+    queries: Embeddings,
+    gallery: Gallery,
+    chosen: list[list[_Chosen]],
+    catalogue: Catalogue,
+    calibration: Calibration,
+    recipe: Recipe,
+) -> dict[str, tuple[Neighbour, ...]]:
+    """The chosen individuals with the keypoints that they share with their queries."""
+    places = sorted({one.place for row in chosen for one in row})
+    known = gallery.embeddings.of(np.array(places, int))
+    numbers = {place: number for number, place in enumerate(places)}
+    asked_points, known_points = _keypoints(queries, known, catalogue, calibration.scorer.kind, recipe)
+    matching = Matching(recipe.match_ratio, recipe.match_model, recipe.match_tolerance)
+    shortlists = [np.array([numbers[one.place] for one in row], int) for row in chosen]
+    verified = verify(asked_points, known_points, shortlists, matching)
+    first = {image_id: place for place, image_id in reversed(list(enumerate(gallery.embeddings.image_id)))}
+    return {
+        image_id: tuple(
+            Neighbour(
+                identity=gallery.identity[one.place],
+                photograph=gallery.embeddings.image_id[one.place],
+                mirrored=first[gallery.embeddings.image_id[one.place]] != one.place,
+                rank=one.rank,
+                distance=one.distance,
+                extents=(points.extent, known_points[numbers[one.place]].extent),
+                shared=shared,
+            )
+            for one, shared in zip(row, found, strict=True)
+        )
+        for image_id, points, row, found in zip(queries.image_id, asked_points, chosen, verified, strict=True)
+    }
+
+
+def _keypoints(
+    queries: Embeddings, known: Embeddings, catalogue: Catalogue, scorer: str, recipe: Recipe
+) -> tuple[list[Keypoints], list[Keypoints]]:
+    """The keypoints that decided; where none did, those that the same settings find."""
+    if "local" not in recipe.cues:
+        found = _extracted(dict.fromkeys((*queries.image_id, *known.image_id)), catalogue, recipe)
+        return [found[image_id] for image_id in queries.image_id], [found[image_id] for image_id in known.image_id]
+
+    def sift(points: Keypoints) -> Keypoints:
+        on_animal = scorer.startswith("focused")
+        return focused(points, recipe.focus) if on_animal else strongest(points, recipe.keypoint_count)
+
+    return [sift(points) for points in queries.keypoints], [sift(points) for points in known.keypoints]
+
+
+def _extracted(image_ids: Mapping[str, None], catalogue: Catalogue, recipe: Recipe) -> dict[str, Keypoints]:
+    """By image_id; none of them where a photograph can't be read or is not in this folder."""
+    alone = replace(recipe, cues=("local",), scorers=("local",))
+    rows = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(list(image_ids))])
+    extractions = [extraction_of(alone)] * len(rows)
+    batches = photograph_batches(rows.paths, views_of(rows, alone), alone, "finding keypoints to show", extractions)
+    found = [points or NO_KEYPOINTS for batch in batches for points in batch.keypoints] if len(rows) else []
+    return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(rows.image_ids, found, strict=True))
+
+
+def map_of(gallery: Gallery, queries: Embeddings | None, seed: int) -> Map:
+    """A dataset's photographs in the plane.
+
+    Args:
+        gallery: N photographs; at most `DOTS` of them are taken, of every individual about the same share.
+        queries: further photographs to be shown among them.
+        seed: of PCA's random numbers.
+    """
+    known = gallery.embeddings
+    vectors = known.vectors.double().numpy()
+    by_individual = np.argsort(gallery.labels, kind="stable")
+    places = by_individual[np.unique(np.linspace(0, len(known) - 1, min(len(known), DOTS)).astype(int))]
+    shown = vectors[places]
+    if queries is not None:
+        shown = np.concatenate([shown, queries.vectors.double().numpy()])
+    differ = len(vectors) > 2 and vectors.shape[1] > 1 and bool(vectors.std(0).any())
+    points, kept = np.zeros((len(shown), 2)), 0.0
+    if differ:
+        plane = PCA(2, random_state=seed).fit(vectors)
+        points, kept = plane.transform(shown), float(plane.explained_variance_ratio_.sum())
+    low, span = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
+    asked = queries.image_id if queries is not None else ()
+    return Map(
+        image_id=(*(known.image_id[place] for place in places), *asked),
+        points=(points - low) / span,
+        identity=(*(gallery.identity[place] for place in places), *[""] * len(asked)),
+        kept=kept,
+        photographs=len(known),
+    )

@@ -1,0 +1,124 @@
+"""A tiny world made by hand: two datasets, seven queries whose verdicts are known; and a reader of its page."""
+
+import re
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from reid.calibration import Calibration, Curve, Threshold
+from reid.catalogue import Catalogue, read_catalogue
+from reid.files import write_json
+from reid.fusion import Scorer
+from reid.gallery import Embeddings, Gallery, save_gallery
+from reid.recipe import RECIPES
+from reid.submission import Prediction, decide
+from reid.weights import CALIBRATION, Weights, gallery_file
+
+HOSTILE = "<script>alert(1)</script>"
+
+QUERIES = [  # image_id, dataset, nearest individual, distance, truth, truth is new, verdict at a threshold of 1
+    ("q0", "Lynx", "a", 0.9, "a", False, "right"),
+    ("q1", "Lynx", "b", 0.8, "a", False, "wrong"),
+    ("q2", "Lynx", "b", 0.2, "a", False, "wrong"),
+    ("q3", "Lynx", "a", 0.5, "z", True, "named"),
+    ("q4", "Lynx", "a", 1.5, "a", False, "missed"),
+    ("q5", "Lynx", "a", 1.1, "y", True, "right"),
+    ("q6", "Newt", HOSTILE, 0.3, HOSTILE, False, "right"),
+]
+
+World = tuple[Catalogue, Weights, Prediction, pd.DataFrame]
+
+
+def make_world(tmp_path: Path) -> World:
+    """A data folder with its weights, its answers and their solution."""
+    rows = [("1", "a", "Lynx"), ("2", "b", "Lynx"), ("3", HOSTILE, "Newt")]
+    table = [(image_id, identity, "database", dataset) for image_id, identity, dataset in rows]
+    table += [(query[0], "", "query", query[1]) for query in QUERIES]
+    metadata = pd.DataFrame(table, columns=["image_id", "identity", "split", "dataset"])
+    metadata = metadata.assign(path=metadata["image_id"] + ".jpg", date="", orientation="", species="")
+    data, folder = tmp_path / "data", tmp_path / "weights"
+    data.mkdir()
+    folder.mkdir()
+    metadata.to_csv(data / "metadata.csv", index=False)
+    rng = np.random.default_rng(0)
+    for path in metadata["path"]:
+        pixels = rng.integers(0, 256, size=(30, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(data / path)
+    catalogue = read_catalogue(data)
+    thresholds = {
+        "Lynx": Threshold("Lynx", 1.0, 0.625, (0.575, 0.675), 0.5, 0.78, 0.4, (0.9, 1.1), 5, 5),
+        "Newt": Threshold("Newt", 1.0, None, None, None, None, None, (1.0, 1.0), 0, 0, "too few newts"),
+    }
+    nothing = Curve([], [], [], [], [])
+    curve = Curve([0.5, 1.0, 1.5], [0.2, 0.5, 0.6], [1.0, 0.78, 0.1], [0.45, 0.625, 0.24], [0.9, 0.4, 0.1])
+    distance = Scorer("distance", {})
+    calibrations = {
+        "Lynx": Calibration(thresholds["Lynx"], distance, 1.0, {"distance": 0.625, "mean": 0.5}, curve, [0.4], [1.2]),
+        "Newt": Calibration(thresholds["Newt"], distance, 1.0, {}, nothing, [], []),
+    }
+    write_json(folder / CALIBRATION, {name: asdict(one) for name, one in calibrations.items()})
+    for name, part in catalogue.database.by_dataset().items():
+        embeddings = Embeddings(tuple(part.image_ids), torch.zeros(len(part), 2))
+        save_gallery(folder / gallery_file(name), Gallery(embeddings, tuple(part.identities)))
+    manifest = {
+        "reid": "0",
+        "torch": "1",
+        "timm": "2",
+        "data": catalogue.database.fingerprint,
+        "files": {"f": "abc123"},
+    }
+    weights = Weights(folder, RECIPES["toy"], ("Lynx", "Newt"), manifest)
+    photograph = {identity: image_id for image_id, identity, _ in rows}
+    matches = pd.DataFrame(
+        [
+            {"image_id": image_id, "column": dataset, "species": dataset, "dataset": dataset, "problem": "",
+             "identity": identity, "distance": distance, "photograph": photograph[identity], "runner_up": "",
+             "runner_up_distance": np.inf}
+            for image_id, dataset, identity, distance, *_ in QUERIES
+        ]
+    )  # fmt: skip
+    solution = pd.DataFrame(
+        [(query[0], query[4], query[5], query[1], "Private") for query in QUERIES],
+        columns=["image_id", "identity", "new_identity", "dataset", "Usage"],
+    )
+    return catalogue, weights, Prediction(decide(matches, calibrations), "column", {}), solution
+
+
+class Page(HTMLParser):
+    """What stands in a page: its tags with their attributes, the open tags at its end, the text of each match."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.cards: list[str] = []
+        self.folder = path.parent
+        self.text = path.read_text("utf-8")
+        self.feed(self.text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "input", "img", "br"):
+            self.open.append(tag)
+        if tag == "article":
+            self.cards.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "article" in self.open:
+            self.cards[-1] += data
+
+    def shown(self) -> list[str]:
+        """The queries' image_ids, in the page's order."""
+        return [re.findall(r"photo (\w+)", card)[0] for card in self.cards]

@@ -1,0 +1,172 @@
+"""The page in a real browser: what a click chooses is shown, nothing is loaded, nothing is wrong on a phone.
+
+It needs Chromium (`apt-get install chromium`); playwright, which drives it, is installed with the tests.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hand_world import make_world
+
+from reid.catalogue import read_catalogue
+from reid.report import collect_evidence, write_report
+from reid.scoring import read_solution
+from reid.submission import predict
+from reid.verdicts import VERDICTS, judge
+from reid.weights import open_weights
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is not installed")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
+    with sync_api.sync_playwright() as playwright:
+        # a container's root has no sandbox to go into
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def report(
+    patterns_original: Path, patterns_weights_original: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, int]]:
+    """A page with everything on it, and how many of its queries have each verdict."""
+    folder = tmp_path_factory.mktemp("browser")
+    weights = open_weights(Path(shutil.copytree(patterns_weights_original, folder / "weights")))
+    catalogue, solution = read_catalogue(patterns_original), read_solution(patterns_original / "solution.csv")
+    prediction = predict(catalogue, weights, weights.recipe)
+    evidence = collect_evidence(catalogue, weights, prediction, solution)
+    page = write_report(folder / "report", catalogue, weights, prediction, solution, evidence)
+    counts = judge(prediction.matches, solution)["verdict"].value_counts()
+    return page, {str(key): int(count) for key, count in counts.items()}
+
+
+class Watched:
+    """A page in a window, and what it asked for and complained of."""
+
+    def __init__(self, browser, path: Path, width: int = 1200, scheme: str = "light") -> None:
+        self.tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.asked: list[str] = []
+        self.faults: list[str] = []
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("console", lambda message: self.faults.append(message.text))
+        self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.tab.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
+        self.tab.goto(path.as_uri())
+
+    def visible(self, selector: str) -> int:
+        return sum(one.is_visible() for one in self.tab.locator(selector).all())
+
+    def style(self, selector: str, name: str, pseudo: str = "") -> str:
+        script = "([selector, name, pseudo]) => getComputedStyle(document.querySelector(selector), pseudo)[name]"
+        return self.tab.evaluate(script, [selector, name, pseudo])
+
+
+@pytest.fixture
+def watched(browser, report: tuple[Path, dict[str, int]]) -> Iterator[Watched]:
+    """It must have been quiet when the test is over."""
+    page = Watched(browser, report[0])
+    yield page
+    assert page.faults == []
+    assert {url for url in page.asked if not url.startswith("data:image/jpeg;base64,")} == {report[0].as_uri()}
+    page.tab.close()
+
+
+def test_filters_show_the_matches_of_their_verdict_and_dataset(
+    watched: Watched, report: tuple[Path, dict[str, int]]
+) -> None:
+    counts = report[1]
+    assert watched.visible(".card") == sum(counts.values())
+    for key, count in counts.items():
+        watched.tab.locator(f"label[for=v-{key}]").click()
+        assert watched.visible(".card") == count == watched.visible(f".card.v-{key}")
+        assert VERDICTS[key] in watched.tab.locator(f".card.v-{key}").first.inner_text()
+    watched.tab.locator("label[for=d-0]").click()
+    of_both = watched.tab.locator(f".card.v-{key}.d-0").count()
+    assert watched.visible(".card") == of_both
+    assert watched.visible(".nothing") == (of_both == 0)
+    watched.tab.locator("label[for=v-all]").click()
+    watched.tab.locator("label[for=d-all]").click()
+    assert watched.visible(".card") == sum(counts.values())
+
+
+def test_a_chosen_neighbour_shows_the_keypoints_that_it_shares(watched: Watched) -> None:
+    card = watched.tab.locator(".card", has=watched.tab.locator(".near")).first
+    assert watched.visible(".pair") == 0
+    for number in (0, 1):
+        card.locator(f".near.n{number}").click()
+        assert watched.visible(".pair") == 1
+        assert card.locator(f".pair.n{number}").is_visible()
+    assert "keypoints match" in card.locator(".pair.n1").inner_text()
+    card.locator(".pair.n1 .hide").click()
+    assert watched.visible(".pair") == 0
+
+
+def test_lines_end_on_the_photographs(watched: Watched) -> None:
+    """Both ends of every line lie in the square of their photograph, as the browser draws it."""
+    script = """() => [...document.querySelectorAll('.pair path')].map(path => path.getAttribute('d'))
+        .flatMap(d => [...d.matchAll(/M(\\d+) (\\d+)L(\\d+) (\\d+)/g)].map(found => found.slice(1).map(Number)))"""
+    lines = watched.tab.evaluate(script)
+    assert lines
+    for x, y, u, v in lines:
+        assert 0 <= x <= 1000 <= u - 41 <= 2000, (x, y, u, v)
+        assert 0 <= y <= 1000, (x, y, u, v)
+        assert 0 <= v <= 1000, (x, y, u, v)
+
+
+def test_a_dot_of_the_map_says_who_it_is_when_it_is_pointed_at(watched: Watched) -> None:
+    dot = watched.tab.locator(".dots i.p").first
+    selector = ".dots i.p"
+    assert watched.style(selector, "content", "::after") == "none"
+    dot.hover(force=True)
+    words = dot.get_attribute("data-t")
+    assert words
+    assert words.split("\n")[0] in watched.style(selector, "content", "::after")
+    assert watched.style(selector, "backgroundImage", "::before").startswith('url("data:image/jpeg')
+
+
+def test_every_thumbnail_is_a_picture(watched: Watched) -> None:
+    script = """async () => {
+        const uris = new Set([...document.querySelectorAll('.photo')].map(one =>
+            getComputedStyle(one).backgroundImage.slice(5, -2)));
+        const widths = [];
+        for (const uri of uris) {
+            const image = new Image();
+            image.src = uri;
+            await image.decode();
+            widths.push(Math.max(image.naturalWidth, image.naturalHeight));
+        }
+        return widths;
+    }"""
+    assert set(watched.tab.evaluate(script)) == {160}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 360])
+def test_nothing_is_wider_than_the_window_and_dark_is_dark(
+    browser, report: tuple[Path, dict[str, int]], width: int, scheme: str
+) -> None:
+    page = Watched(browser, report[0], width, scheme)
+    page.tab.locator(".near").first.click()
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+    channels = [float(one) for one in page.style("body", "backgroundColor")[4:-1].split(",")]
+    assert (sum(channels) / 3 > 128) == (scheme == "light")
+    assert page.faults == []
+    page.tab.close()
+
+
+def test_what_an_identity_says_is_not_run(browser, tmp_path: Path) -> None:
+    catalogue, weights, prediction, solution = make_world(tmp_path)
+    path = write_report(tmp_path / "out", catalogue, weights, prediction, solution)
+    page = Watched(browser, path)
+    assert "<script>alert(1)</script>" in page.tab.locator(".card").last.text_content()
+    assert page.faults == []
+    assert page.tab.locator("script").count() == 0
+    page.tab.close()

@@ -1,0 +1,56 @@
+"""Charts: every number stands on them, in the page's colours, and nothing else."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from reid.calibration import Sweep, Threshold
+from reid.charts import PAINT, Bars, Contest, date_chart, history_chart, kinds_chart, score_chart, threshold_chart
+
+
+def test_a_bars_length_is_its_value_and_its_number_stands_beside_it() -> None:
+    ours = Bars("this one", {"overall": 0.5, "Lynx": 0.25}, {"Lynx": (0.1, 0.4)})
+    other = Bars("other", {"Lynx": 0.75, "Newt": float("nan")}, {})
+    svg = score_chart([ours, other])
+    for words in ("0.500", "0.250", "0.750", "overall", "Lynx", "Newt", "\u2014"):
+        assert f">{words}<" in svg, words
+    bars = re.findall(
+        r'd="M ([\d.]+) [\d.]+ \nL ([\d.]+) [\d.]+ \nL [^"]*" clip-path="[^"]*" style="fill: (var\(--\w+\))', svg
+    )
+    lengths = [(round(float(right) - float(left), 3), colour) for left, right, colour in bars]
+    whole = lengths[0][0] / 0.5  # overall comes first
+    assert [(round(length / whole, 3), colour) for length, colour in lengths[:3]] == [
+        (0.5, "var(--score)"),
+        (0.25, "var(--score)"),
+        (0.75, "var(--other0)"),
+    ]
+
+
+def contest(name: str) -> Contest:
+    distances = np.array([0.2, 0.4, 0.6])
+    curves = Sweep(distances, np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.5, 0.0]), np.array([1.0, 0.5, 0.2]))
+    return Contest(name, (distances, distances, distances, distances), curves, np.array([0, 0.5, 0]), (0.4, 0.5))
+
+
+def test_charts_hold_the_pages_colours_no_date_and_ids_of_their_own() -> None:
+    threshold = Threshold("Lynx", 0.4, 0.5, (0.4, 0.6), 0.5, 0.5, 0.4, (0.3, 0.5), 5, 5)
+    bars = Bars("score", {"$\\frac<b>$": 0.5}, {})  # a dataset may have any name
+    history = pd.DataFrame({"epoch": [1.0, 2.0], "loss": [1.0, 0.5], "accuracy": [np.nan, 1.0], "score": [np.nan] * 2})
+    svgs = [
+        kinds_chart(bars, bars, bars),
+        threshold_chart(contest("live-Lynx"), threshold, (0.1, 0.7), "words"),
+        threshold_chart(contest("asked-Lynx"), threshold, (0.1, 0.7), "words"),
+        date_chart("Lynx", ["2020-01-01", "2021-06-30"], []),
+        date_chart("Newt", ["2020-01-01"], ["2020-01-01"]),
+        history_chart("0", history),
+    ]
+    ids = [one for svg in svgs for one in re.findall(r'\bid="([^"]*)"', svg)]
+    assert len(ids) == len(set(ids))
+    for svg in svgs:
+        assert svg.startswith("<svg ")
+        assert not any(stand_in in svg for stand_in in PAINT)
+        assert not re.search(r"<(script|style|image|metadata)|http://(?!www.w3.org)", svg)
+        assert 'role="img"' in svg
+    assert "$\\frac&lt;b&gt;$" in svgs[0]
+    assert "threshold" not in svgs[0]

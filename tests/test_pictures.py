@@ -1,0 +1,57 @@
+"""Thumbnails and contact sheets."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from hand_world import make_world
+from PIL import Image
+
+from reid import pictures
+from reid.catalogue import Catalogue
+from reid.pictures import Thumbnails, contact_sheet, match_rows, upright, world_rows
+from reid.recipe import RECIPES
+from reid.verdicts import judge
+
+
+def test_a_photograph_keeps_its_proportions_and_is_turned_upright(tmp_path: Path) -> None:
+    tag = Image.Exif()
+    tag[274] = 6  # lies on its side
+    Image.new("RGB", (400, 200), "red").save(tmp_path / "lying.jpg", exif=tag)
+    Image.new("RGB", (400, 200), "red").save(tmp_path / "flat.jpg")
+    assert upright(tmp_path / "lying.jpg", 100).size == (50, 100)
+    assert upright(tmp_path / "flat.jpg", 100).size == (100, 50)
+    assert upright(tmp_path / "flat.jpg", 100, turn=90).size == (50, 100)
+
+
+def test_thumbnails_are_turned_as_the_networks_see_them(tmp_path: Path) -> None:
+    catalogue, *_ = make_world(tmp_path)
+    lying = Catalogue(catalogue.root, catalogue.table.assign(orientation="right"))
+    turned = Thumbnails.of(lying, replace(RECIPES["toy"], upright=("Lynx",)))
+    assert {turned.turns["1"], turned.turns["3"]} == {-90, 0}
+    assert turned.of_photograph("1").uri != Thumbnails.of(lying, RECIPES["toy"]).of_photograph("1").uri
+
+
+def test_a_thumbnail_is_made_once_and_forgotten_when_asked(tmp_path: Path) -> None:
+    catalogue, *_ = make_world(tmp_path)
+    thumbnails = Thumbnails.of(catalogue, RECIPES["toy"])
+    first = thumbnails.of_photograph("1")
+    catalogue.paths[0].unlink()
+    assert thumbnails.of_photograph("1") is first
+    thumbnails.forget("1")
+    assert thumbnails.of_photograph("1").problem == "no such file"
+
+
+def test_contact_sheets_have_a_row_per_dataset(tmp_path: Path) -> None:
+    catalogue, _, prediction, solution = make_world(tmp_path)
+    rows = match_rows(catalogue, judge(prediction.matches, solution))
+    assert [row.title for row in rows] == ["Lynx", "Newt"]
+    assert {picture[2] for group in rows[0].pictures for picture in group} == {"wrong", "named", "missed", "right", ""}
+    assert [row.title for row in world_rows(catalogue)] == ["Lynx", "Newt"]
+    assert [len(row.pictures) for row in world_rows(catalogue)] == [2, 1]
+    contact_sheet(tmp_path / "sheet.jpg", world_rows(catalogue))
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
+        assert sheet.format == "JPEG"
+        left, top = pictures.GAP, pictures.GAP + pictures.TITLE
+        cell = sheet.convert("L").crop((left, top, left + pictures.CELL, top + pictures.CELL))
+        assert np.asarray(cell).std() > 10  # a photograph, not a blank field
