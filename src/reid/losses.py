@@ -98,13 +98,11 @@ def batch_hard_triplet(
     same = labels[:, None] == labels[None, :]
     pairs = positive_pairs(labels) if pairs is None else pairs
     has_triplet = pairs.any(1) & (~same).any(1)  # (B,)
-    anchors = has_triplet.nonzero().flatten()  # (A,)
-    if not len(anchors):
-        nothing = embeddings.new_zeros(0)
-        return embeddings.sum() * 0.0, Mined(nothing, nothing)
-    chosen = (place[anchors] for place in _mine(embeddings.detach(), pairs, same, easy_positive))
-    positive, negative = (_row_distances(embeddings[anchors], embeddings[place]) for place in chosen)  # (A,)
+    chosen = _mine(embeddings.detach(), pairs, same, easy_positive)
+    positive, negative = (_row_distances(embeddings, embeddings[place])[has_triplet] for place in chosen)  # (A,)
     mined = Mined(positive.detach(), negative.detach())
+    if not has_triplet.any():
+        return embeddings.sum() * 0.0, mined
     gap = positive - negative
     losses = functional.softplus(soft_scale * gap) if margin is None else functional.relu(gap + margin)
     return losses.mean(), mined

@@ -72,7 +72,8 @@ def nearest(
     held = max(1, (budget or BUDGET[device.type]) // precision.itemsize)  # distances
     parts = -(-len(queries) // max(1, math.isqrt(held)))  # of equal size: a small rest would cost a pass of its own
     tall = max(1, -(-len(queries) // max(1, parts)))
-    long = min(len(gallery), max(1, held // tall))
+    long = max(1, held // tall)
+    long = min(len(gallery), long - long % CHUNK if long > CHUNK else long)
     buffer = torch.empty(tall * long, dtype=precision, device=device)  # once: memory from the kernel costs its clearing
     halves = torch.cat([part.float().pow(2).sum(1) for part in torch.split(gallery, long)]).to(device) / 2  # (N,)
     for start in range(0, len(queries), tall):
@@ -87,9 +88,7 @@ def nearest(
             torch.addmm(-halves[left : left + len(part)].to(precision), block.to(precision), part.T, out=found)
             if hidden is not None:
                 _hide(found, hidden, query_owner[rows], gallery_owner[left : left + len(part)])
-            values, places = _largest(found, min(wide, len(part)))
-            closeness, order = torch.cat([closeness, values], 1).topk(wide)
-            place = torch.cat([place, places + left], 1).gather(1, order)
+            _merge(found, closeness, place, left)
         yield _exact(rows, block, gallery, closeness, place, min(count, wide))
 
 
@@ -112,17 +111,28 @@ def _hide(found: Tensor, hidden: Tensor, query_owner: Tensor, gallery_owner: Ten
         part.index_fill_(1, columns.to(found.device), -torch.inf)
 
 
-def _largest(found: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` largest of every row and where they are: the row's chunks with the largest maxima hold them."""
-    rows, columns = found.shape
-    chunks = columns // CHUNK
-    if chunks <= count:
-        values, places = found.topk(count)
-        return values, places
-    body = found[:, : chunks * CHUNK].view(rows, chunks, CHUNK)
-    leading = body.amax(2).topk(count).indices  # (q, count)
-    inside = body.gather(1, leading[:, :, None].expand(-1, -1, CHUNK)).flatten(1)
-    where = (leading[:, :, None] * CHUNK + torch.arange(CHUNK, device=found.device)).flatten(1)
-    tail = torch.arange(chunks * CHUNK, columns, device=found.device).expand(rows, -1)
-    values, places = torch.cat([inside, found[:, chunks * CHUNK :]], 1).topk(count)
-    return values, torch.cat([where, tail], 1).gather(1, places)
+def _merge(found: Tensor, closeness: Tensor, place: Tensor, left: int) -> None:
+    """Puts what a block of the gallery has into what was found before it.
+
+    The columns with the largest maxima of a row's chunks hold its largest values, and most rows of a late block have
+    nothing to add.
+
+    Args:
+        found: (q, b), the block's.
+        closeness: (q, C), the largest so far, the largest first; changed in place.
+        place: (q, C) int64, where they are; likewise.
+        left: the gallery row of the block's first column.
+    """
+    wide, chunks = closeness.shape[1], found.shape[1] // CHUNK
+    chunks = chunks if chunks > wide else 0  # of few columns all are looked at
+    body, tail = found[:, : chunks * CHUNK].unflatten(1, (chunks, CHUNK)), found[:, chunks * CHUNK :]
+    peaks = body.amax(2)  # (q, chunks)
+    best = torch.cat([peaks, tail], 1).amax(1)
+    rows = (best > closeness[:, -1]).nonzero().flatten()
+    leading = peaks[rows].topk(min(wide, chunks)).indices  # (r, C)
+    inside = body[rows[:, None], leading].flatten(1)  # (r, C x CHUNK)
+    inside_place = (leading[:, :, None] * CHUNK + torch.arange(CHUNK, device=found.device)).flatten(1) + left
+    tail_place = torch.arange(chunks * CHUNK, found.shape[1], device=found.device).expand(len(rows), -1) + left
+    values, order = torch.cat([closeness[rows], inside, tail[rows]], 1).topk(wide)
+    place[rows] = torch.cat([place[rows], inside_place, tail_place], 1).gather(1, order)
+    closeness[rows] = values
