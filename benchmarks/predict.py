@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import timm
 import torch
@@ -91,7 +92,7 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
         slower = {"reid, 2 networks, float32": partial(predict, catalogue, weights, exact, remember=False)}
     embedders = [load_embedder(folder, name, fast, remember=False) for name in (SPECIES, encoder_file("Species0"))]
     paths = catalogue.query.paths
-    resident = torch.stack([torch.from_numpy(open_photograph(path, SIZE)).permute(2, 0, 1) for path in paths[:64]])
+    resident = torch.from_numpy(np.stack([open_photograph(path, SIZE) for path in paths[:64]])).permute(0, 3, 1, 2)
     gallery = torch.randn(2 * GALLERY, 2048)
     return Contest(
         size=queries,

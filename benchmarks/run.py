@@ -62,14 +62,13 @@ def main() -> None:
         parser.error(f"expected cases of {', '.join(CASES)}; found {', '.join(sorted(unknown))}")
     asked.out.mkdir(parents=True, exist_ok=True)
     for name in asked.names or CASES:
-        rows = run_case(name, CASES[name], Options(asked.quick, asked.seconds, asked.photos), asked.out)
-        if asked.publish and len(rows):
-            publish(name, CASES[name], rows)
+        run_case(name, CASES[name], Options(asked.quick, asked.seconds, asked.photos), asked.out, asked.publish)
 
 
-def run_case(name: str, case: Case, options: Options, out: Path) -> pd.DataFrame:
+def run_case(name: str, case: Case, options: Options, out: Path, published: bool) -> None:
     """Prints each contest's table as soon as it is measured; what is measured so far always lies in `out`."""
-    print(f"\n## {name}\n{machine()}", flush=True)
+    where = machine()
+    print(f"\n## {name}\n{where}", flush=True)
     measured: list[pd.DataFrame] = []
     try:
         for rows in table(case.contests(options), options.seconds):
@@ -78,12 +77,13 @@ def run_case(name: str, case: Case, options: Options, out: Path) -> pd.DataFrame
             everything = pd.concat(measured)
             everything.to_csv(out / f"{name}.csv", index=False)
             plot(everything, name, case.across, out / f"{name}.svg")
+            if published:
+                publish(name, case, everything, where)
     except NotHereError as reason:
         print(f"skipped: {reason}", file=sys.stderr)
-    return pd.concat(measured) if measured else pd.DataFrame()
 
 
-def publish(name: str, case: Case, rows: pd.DataFrame) -> None:
+def publish(name: str, case: Case, rows: pd.DataFrame, where: str) -> None:
     """Puts a case's tables between its marks in the README, and its plot beside it."""
     page, (first, last) = HERE / "README.md", (f"<!-- {name} -->", f"<!-- end of {name} -->")
     head, found, rest = page.read_text("utf-8").partition(first)
@@ -93,7 +93,7 @@ def publish(name: str, case: Case, rows: pd.DataFrame) -> None:
     (HERE / "plots").mkdir(exist_ok=True)
     plot(rows, name, case.across, HERE / "plots" / f"{name}.svg")
     tables = [show(own) for _, own in rows.groupby("label", sort=False)]
-    body = "\n\n".join([machine(), *tables, f"![{name}: seconds of a call against the size](plots/{name}.svg)"])
+    body = "\n\n".join([where, *tables, f"![{name}: seconds of a call against the size](plots/{name}.svg)"])
     page.write_text(f"{head}{first}\n{body}\n{last}{tail}", "utf-8")
 
 
