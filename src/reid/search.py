@@ -125,7 +125,7 @@ def _merge(found: Tensor, closeness: Tensor, place: Tensor, left: int) -> None:
     """
     wide, chunks = closeness.shape[1], found.shape[1] // CHUNK
     chunks = chunks if chunks > wide else 0  # of few columns all are looked at
-    body, tail = found[:, : chunks * CHUNK].unflatten(1, (chunks, CHUNK)), found[:, chunks * CHUNK :]
+    body, tail = found[:, : chunks * CHUNK].view(len(found), chunks, CHUNK), found[:, chunks * CHUNK :]
     peaks = body.amax(2)  # (q, chunks)
     best = torch.cat([peaks, tail], 1).amax(1)
     rows = (best > closeness[:, -1]).nonzero().flatten()
