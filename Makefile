@@ -50,6 +50,10 @@ smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate
 test: $(INSTALLED) ## all tests
 	$(BIN)/pytest
 
+bench: $(INSTALLED) ## measure the kit against its peers; tables and plots into build/bench
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/run.py
+
 lint: $(INSTALLED) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -92,5 +96,5 @@ submit: $(INSTALLED) ## check a submission and hand it in
 clean: ## remove what make made, but not the weights
 	rm -rf build .venv
 
-.PHONY: help install smoke test lint train predict report \
+.PHONY: help install smoke test bench lint train predict report \
   kernel data push-weights push-kernel kernel-status kernel-output submit clean

@@ -6,8 +6,10 @@ work and the callables that do it. `run.py` lists the cases.
 
 import ctypes
 import gc
+import math
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +28,10 @@ __all__ = ["Contest", "NotHereError", "Options", "machine", "measure", "plot", "
 
 ROUNDS = 3, 50
 """Every peer gets at least so many timed calls, and at most so many: three have a median."""
+
+
+CHEAP = 1.0
+"""Seconds of work of a call that may be called once more."""
 
 
 class NotHereError(Exception):
@@ -83,26 +89,34 @@ def machine() -> str:
 
 
 def measure(contest: Contest, seconds: float) -> list[dict[str, object]]:
-    """Calls every peer once to warm it up and see its memory, then all of them in turns: A B C A B C ...
+    """Calls every peer once to warm it up and see its memory, a cheap one once more for its memory, because the first
+    call also takes what libraries take once; then all of them in turns: A B C A B C ...
 
     Returns:
         A row per peer: size, label, peer, calls; median_s, min_s, max_s, seconds of a call; per_second, items by the
         median; ratio, the median over the rounds of its time to the reference's time of the same round, so that a
-        neighbour on the machine who slows a round down slows both; peak_mb, memory at its highest above what was held
-        before the warm-up call, in MB; note.
+        neighbour on the machine who slows a round down slows both; cpu_s, the median of the seconds that processors
+        worked for it, its worker processes' too, which neighbours hardly change, and cpu_ratio of them; peak_mb, memory
+        at its highest above what was held before the warm-up call, in MB; note.
     """
     results, peaks = {}, {}
     for name, call in contest.peers.items():
+        worked = _work()
         results[name], peaks[name] = _peak_memory(call, contest.on_gpu)
+        if _work() - worked < CHEAP:
+            peaks[name] = _peak_memory(call, contest.on_gpu)[1]
     notes = contest.notes(results)
     del results
     times: dict[str, list[float]] = {name: [] for name in contest.peers}
+    works: dict[str, list[float]] = {name: [] for name in contest.peers}
     started, (fewest, most) = time.monotonic(), ROUNDS
     for done in range(most):
         if done >= fewest and time.monotonic() - started > seconds:
             break
         for name, call in contest.peers.items():
-            times[name].append(_seconds(call))
+            seconds_of_call, work = _seconds(call)
+            times[name].append(seconds_of_call)
+            works[name].append(work)
     return [
         {
             "size": contest.size,
@@ -113,12 +127,19 @@ def measure(contest: Contest, seconds: float) -> list[dict[str, object]]:
             "min_s": min(own),
             "max_s": max(own),
             "per_second": contest.items / statistics.median(own),
-            "ratio": statistics.median(a / b for a, b in zip(own, times[contest.reference], strict=True)),
+            "ratio": _ratio(own, times[contest.reference]),
+            "cpu_s": statistics.median(works[name]),
+            "cpu_ratio": _ratio(works[name], works[contest.reference]),
             "peak_mb": peaks[name] / 1e6,
             "note": notes.get(name, ""),
         }
         for name, own in times.items()
     ]
+
+
+def _ratio(own: list[float], reference: list[float]) -> float:
+    """The median over the rounds; NaN where the clock ticks too slowly to see the reference work."""
+    return statistics.median(a / b if b else math.nan for a, b in zip(own, reference, strict=True))
 
 
 def table(contests: Iterator[Contest], seconds: float) -> Iterator[pd.DataFrame]:
@@ -130,39 +151,49 @@ def table(contests: Iterator[Contest], seconds: float) -> Iterator[pd.DataFrame]
 def show(rows: pd.DataFrame) -> str:
     """The rows of one contest for a terminal or a page, as a Markdown table."""
     lines = [
-        f"| {rows['label'].iloc[0]} | median | min | max | ratio | per second | peak MB | calls | |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| {rows['label'].iloc[0]} | median | min | max | ratio | CPU | CPU ratio | per second | peak MB | calls | |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows.itertuples():
         times = " | ".join(_duration(value) for value in (row.median_s, row.min_s, row.max_s))
         lines.append(
-            f"| {row.peer} | {times} | {row.ratio:.2f} | {row.per_second:,.4g} | {row.peak_mb:,.0f} | {row.calls} "
-            f"| {row.note} |"
+            f"| {row.peer} | {times} | {row.ratio:.2f} | {_duration(row.cpu_s)} | {row.cpu_ratio:.2f} "
+            f"| {row.per_second:,.4g} | {row.peak_mb:,.0f} | {row.calls} | {row.note} |"
         )
     return "\n".join(lines)
 
 
 def plot(rows: pd.DataFrame, title: str, across: str, path: Path) -> None:
-    """Draws seconds of a call against the size, both logarithmic, with bars from the fastest to the slowest call."""
+    """Draws seconds of a call against the size, both logarithmic, with bars from the fastest to the slowest call;
+    dotted, the seconds that processors worked for it."""
+    plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "reid"}  # small files; the same rows give the same bytes
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     for peer, own in rows.groupby("peer", sort=False):
         bars = [own["median_s"] - own["min_s"], own["max_s"] - own["median_s"]]
-        axes.errorbar(own["size"], own["median_s"], yerr=bars, marker="o", markersize=4, capsize=3, label=peer)
-    axes.set(xscale="log", yscale="log", xlabel=across, ylabel="seconds of a call", title=title)
+        drawn = axes.errorbar(own["size"], own["median_s"], yerr=bars, marker="o", markersize=4, capsize=3, label=peer)
+        axes.plot(own["size"], own["cpu_s"], linestyle=":", color=drawn[0].get_color())
+    axes.set(xscale="log", yscale="log", xlabel=across, ylabel="seconds of a call; dotted: of work", title=title)
     axes.grid(which="both", alpha=0.2)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 
-def _seconds(call: Callable[[], Any]) -> float:
+def _seconds(call: Callable[[], Any]) -> tuple[float, float]:
+    """How long a call takes, and how long processors work for it."""
     _wait()
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), _work()
     kept = call()  # what it returns is freed after the clock has stopped
     _wait()
-    seconds = time.perf_counter() - started
+    seconds, work = time.perf_counter() - started, _work() - worked
     del kept
-    return seconds
+    return seconds, work
+
+
+def _work() -> float:
+    """Seconds that processors worked for this process, and for those that it started and that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def _wait() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from reid.images import (
     PhotographStore,
     UnreadableError,
     View,
+    _ahead,
     augment,
     open_photograph,
     photograph_batches,
@@ -433,3 +435,20 @@ def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert (first.shape, first.dtype) == ((2, 3, 32, 32), torch.uint8)
+
+
+def test_items_are_made_one_ahead_in_order_and_a_failure_is_told() -> None:
+    made: list[int] = []
+
+    def make() -> Iterator[int]:
+        for number in range(4):
+            made.append(number)
+            yield number
+        raise UnreadableError("the disk is gone")
+
+    seen = []
+    with pytest.raises(UnreadableError, match="the disk is gone"):
+        for item in _ahead(make()):
+            seen.append(item)
+            assert len(made) <= item + 2  # at most the next one is in memory beside it
+    assert seen == made == [0, 1, 2, 3]

@@ -72,13 +72,13 @@ def test_fewer_are_found_where_there_are_fewer() -> None:
 
 def test_distances_are_never_held_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
-    largest = search._largest
+    merge = search._merge
 
-    def watched(closeness: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def watched(closeness: Tensor, *rest: object) -> None:
         held.append(closeness.numel() * closeness.element_size())
-        return largest(closeness, count)
+        merge(closeness, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(search, "_largest", watched)
+    monkeypatch.setattr(search, "_merge", watched)
     found(some_vectors(0, 600), some_vectors(1, 1800), 5, budget=100_000)
     assert sum(held) == 600 * 1800 * 4  # each distance once
     assert max(held) <= 100_000

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -48,6 +48,8 @@ __all__ = [
     "training_batches",
     "views_of",
 ]
+
+Item = TypeVar("Item")
 
 PIXELS = "draft 2, resized, turned, padded with 128"
 """What `open_photograph` does, in words that change when its pixels do: vectors that were kept of others are stale.
@@ -489,14 +491,32 @@ def training_batches(
     """This rank's share of the augmented photographs, (b, 3, S, S) uint8, and the places of all, (B,) int64, on the
     device.
 
-    The photographs are decoded already, so one process is fast enough: the augmentation is the device's work.
+    The photographs are decoded already, so one process is fast enough: the augmentation is the device's work. While it
+    works on a batch, the next is read from the file.
     """
+    for batch, part, read in _ahead(_read_batches(store, sampler, device)):
+        photographs, places = (some.to(device, non_blocking=True) for some in (read, torch.from_numpy(batch.places)))
+        yield augment(photographs, recipe, np.random.default_rng(batch.seed), part), places
+
+
+def _read_batches(
+    store: PhotographStore, sampler: Iterable[Batch], device: torch.device
+) -> Iterator[tuple[Batch, Part, Tensor]]:
+    """This rank's photographs out of the store, (b, 3, S, S) uint8, in memory that a GPU copies from by itself."""
     pixels = store.pixels()
     for batch in sampler:
         part = Part(len(batch.places), share(len(batch.places)))
-        photographs = torch.from_numpy(pixels[batch.places[part.own]]).to(device)
-        augmented = augment(photographs, recipe, np.random.default_rng(batch.seed), part)
-        yield augmented, torch.from_numpy(batch.places).to(device)
+        read = torch.from_numpy(pixels[batch.places[part.own]])
+        yield batch, part, read.pin_memory() if device.type == "cuda" else read
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made by another thread while the one before it is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = thread.submit(next, items, None)
+            yield item
 
 
 def thumbnails(paths: Sequence[Path]) -> np.ndarray:

@@ -48,6 +48,11 @@ class Eyes:
     def embedders(self) -> list[Embedder]:
         return [*self.encoders.values(), *([self.classifier] if self.classifier else [])]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are; the processor where there is none."""
+        return next((embedder.device for embedder in self.embedders), torch.device("cpu"))
+
 
 class Look(NamedTuple):
     """What was seen on one photograph."""
@@ -139,6 +144,7 @@ def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what:
     )
     for pixels, keypoints, problems in batches:
         places = [next(waiting) for _ in problems]
+        pixels = pixels.to(eyes.device, non_blocking=True)  # once, for the classifier and the encoders
         logits = eyes.classifier.embed(pixels) if eyes.classifier else torch.zeros(len(pixels), 1)
         species = [_class_of(row, eyes) for row in logits]
         routes = route_queries(route, column[places], species, eyes.datasets)

@@ -95,21 +95,40 @@ def batch_hard_triplet(
     Returns:
         The mean loss (a scalar that can be differentiated; 0 when no anchor has a triplet) and what was mined.
     """
-    distances = pairwise_distances(embeddings, embeddings)  # (B, B)
     same = labels[:, None] == labels[None, :]
     pairs = positive_pairs(labels) if pairs is None else pairs
     has_triplet = pairs.any(1) & (~same).any(1)  # (B,)
-    if easy_positive:
-        positive = distances.masked_fill(~pairs, torch.inf).amin(1)[has_triplet]  # (A,)
-    else:
-        positive = distances.masked_fill(~pairs, -torch.inf).amax(1)[has_triplet]  # (A,)
-    negative = distances.masked_fill(same, torch.inf).amin(1)[has_triplet]  # (A,)
+    chosen = _mine(embeddings.detach(), pairs, same, easy_positive)
+    positive, negative = (_row_distances(embeddings, embeddings[place])[has_triplet] for place in chosen)  # (A,)
     mined = Mined(positive.detach(), negative.detach())
     if not has_triplet.any():
         return embeddings.sum() * 0.0, mined
     gap = positive - negative
     losses = functional.softplus(soft_scale * gap) if margin is None else functional.relu(gap + margin)
     return losses.mean(), mined
+
+
+@torch.no_grad()
+def _mine(embeddings: Tensor, pairs: Tensor, same: Tensor, easy_positive: bool) -> tuple[Tensor, Tensor]:
+    """The place of each row's positive and negative, (B,) each; any place for a row without.
+
+    Choosing is left out of the graph: only the distances of what was chosen have a gradient, so that going backward
+    costs B x D and no matrix of B x B is kept for it.
+    """
+    # |x - y|^2 = |x|^2 + 2 (|y|^2 / 2 - xy), and |x|^2 is the same for all that a row is compared with
+    apart = torch.addmm(embeddings.pow(2).sum(1) / 2, embeddings, embeddings.T, alpha=-1)  # (B, B)
+    if easy_positive:
+        positive = torch.where(pairs, apart, torch.inf).argmin(1)
+    else:
+        positive = torch.where(pairs, apart, -torch.inf).argmax(1)
+    return positive, apart.masked_fill_(same, torch.inf).argmin(1)
+
+
+def _row_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distances (N,) between the rows of two (N, D); the gradient of a zero distance is zero."""
+    squared = (x - y).pow(2).sum(1)
+    is_zero = squared == 0
+    return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, squared).sqrt())
 
 
 class ClassificationLoss(nn.Module):
