@@ -62,6 +62,8 @@ def listening() -> Iterator[Stop]:
     before = {number: signal.signal(number, stop._hear) for number in ASKING}
     try:
         yield stop
+    except Stopped:
+        raise
     except Exception:  # worker processes that heard the signal first die of it, which is no fault
         stop.heed()
         raise
