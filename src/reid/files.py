@@ -69,7 +69,7 @@ def refuse_unwritable(path: Path) -> None:
             pass
     except OSError as problem:
         raise InputError(
-            f"{path}: can't be written ({problem.strerror or problem}); choose a folder that can, or free some space"
+            f"{path}: could not be written ({problem.strerror or problem}); choose another folder, or free some space"
         ) from None
 
 

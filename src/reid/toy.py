@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from reid import NEW_INDIVIDUAL, InputError
 from reid.catalogue import COLUMNS
-from reid.files import atomically, write_table
+from reid.files import atomically, refuse_unwritable, write_table
 from reid.progress import track
 
 __all__ = ["SPECIES", "Species", "draw_photograph", "draw_world"]
@@ -263,6 +263,7 @@ def draw_world(folder: Path, seed: int = 0) -> None:
         )
     if seed < 0:
         raise InputError(f"--seed: expected 0 or more, found {seed}")
+    refuse_unwritable(folder / "metadata.csv")
     (folder / "metadata.csv").unlink(missing_ok=True)  # from here on the world is not whole
     rng = np.random.default_rng(seed)
     shots = [shot for species in SPECIES for shot in _shots(species, rng)]
