@@ -119,7 +119,7 @@ def test_sides_and_numbers_of_photographs_are_told(queries: Embeddings, gallery:
     told = {key: (f["photographs"], f["same side"], f["other side"]) for key, (_, f) in rows.items()}
     assert told[0, 0] == (2, 1, 0)  # left beside left and right
     assert told[2, 0] == (2, 0, 0)  # the query's side is not known
-    assert told[3, 1] == (2, 0, 1)  # right beside left and unknown
+    assert told[3, 1] == (2, 0, 0)  # the side of the nearest photograph is not known
     assert told[4, 2] == (1, 0, 1)
 
 
@@ -143,7 +143,8 @@ def test_what_is_hidden_is_as_good_as_absent(recipe: Recipe, queries: Embeddings
     rest = Gallery(gallery.embeddings.of(left), tuple(gallery.identity[place] for place in left))
     shown, absent = as_rows(compare(queries, gallery, recipe, hidden)), as_rows(compare(queries, rest, recipe))
     for features in [*(row[1] for row in shown.values()), *(row[1] for row in absent.values())]:
-        features.pop("cohort", None)  # what is usual for an individual is told by the whole gallery
+        for told_by_the_whole_gallery in ("cohort", "photographs"):
+            features.pop(told_by_the_whole_gallery, None)
     assert shown == {key: (int(left[photograph]), features) for key, (photograph, features) in absent.items()}
 
 

@@ -41,8 +41,9 @@ class Pairs:
             photograph), "local" (LNBNN) and "inliers" (of the best verified photograph), and "focused" and
             "focused_inliers", the same two of the keypoints on the animal, as far as the recipe asks for them;
             "cohort" (the distance in standard deviations of what is usual for this individual, so that one with
-            hundreds of photographs is not near to everybody); "photographs" (how many of the individual there are to
-            compare with); "same side" and "other side" (1 where both orientations are known and agree, or differ).
+            hundreds of photographs is not near to everybody); "photographs" (how many of the individual the
+            gallery has); "same side" and "other side" (1 where the orientations of the query and of `photograph` are
+            known and agree, or differ).
     """
 
     query: np.ndarray

@@ -187,7 +187,7 @@ def compare(
         rows = np.arange(start, min(start + BLOCK, len(queries)))
         block, unseen = queries.of(rows), None if hidden is None else hidden[rows]
         shortlist = _shortlist(block, shelf, unseen, recipe)
-        parts.append(_pairs(shortlist, block, shelf, unseen, recipe).numbered_from(start))
+        parts.append(_pairs(shortlist, block, shelf, recipe).numbered_from(start))
     return Pairs.joined(parts)
 
 
@@ -356,7 +356,7 @@ def _verified(
     return inliers
 
 
-def _pairs(shortlist: Shortlist, block: Embeddings, shelf: Shelf, hidden: np.ndarray | None, recipe: Recipe) -> Pairs:
+def _pairs(shortlist: Shortlist, block: Embeddings, shelf: Shelf, recipe: Recipe) -> Pairs:
     """The shortlist's photographs by individual: the best of each speaks for it."""
     label = shelf.labels[shortlist.place]
     distance = np.zeros(len(label)) if shortlist.distance is None else shortlist.distance
@@ -366,12 +366,13 @@ def _pairs(shortlist: Shortlist, block: Embeddings, shelf: Shelf, hidden: np.nda
     starts = np.flatnonzero(np.diff(query * len(shelf.starts) + label, prepend=-1))
     pair_query, individual = query[starts], label[starts]
     asked, known = (np.array(some.orientation or [""] * len(some)) for some in (block, shelf.gallery))
-    agree = np.logical_or.reduceat((known[place] != "") & (known[place] == asked[query]), starts)
-    shown = np.logical_or.reduceat((known[place] != "") & (asked[query] != ""), starts)
+    sides = known[place[starts]], asked[pair_query]
+    told = (sides[0] != "") & (sides[1] != "")
     features = {
-        "photographs": _visible(shelf, hidden, pair_query, individual),
-        "same side": agree.astype(float),
-        "other side": (shown & ~agree).astype(float),
+        # all of them, also those that are hidden from a pseudo-query: else few of them would tell the right individual
+        "photographs": np.bincount(shelf.labels)[individual].astype(float),
+        "same side": (told & (sides[0] == sides[1])).astype(float),
+        "other side": (told & (sides[0] != sides[1])).astype(float),
     }
     if shortlist.distance is not None:
         features["distance"] = np.minimum.reduceat(distance[order].astype(float), starts)
@@ -387,12 +388,3 @@ def _pairs(shortlist: Shortlist, block: Embeddings, shelf: Shelf, hidden: np.nda
         inliers = "inliers" if cue == "local" else f"{cue}_inliers"
         features[inliers] = np.maximum.reduceat(shortlist.inliers[cue][order], starts)
     return Pairs(pair_query, individual, place[starts], features)
-
-
-def _visible(shelf: Shelf, hidden: np.ndarray | None, query: np.ndarray, individual: np.ndarray) -> np.ndarray:
-    """(P,) float64, how many photographs of the pair's individual the query may be compared with."""
-    if hidden is None:
-        counts = np.bincount(shelf.labels)[individual]
-    else:
-        counts = shelf.per_individual(~hidden, np.add)[query, individual]
-    return np.asarray(counts, float)
