@@ -9,6 +9,7 @@ from test_keypoints import texture, warped
 from test_submission import calibrated
 
 from reid import matching
+from reid.calibration import fit_calibrations
 from reid.fusion import Pairs, Scorer
 from reid.gallery import Embeddings, Gallery
 from reid.keypoints import NO_KEYPOINTS, Extraction, Keypoints, Matching, extract, lnbnn, stack, verify
@@ -223,3 +224,19 @@ def test_the_database_asks_itself_once_as_known_and_once_as_new(recipe: Recipe, 
     assert np.array_equal(own, questions.right)
     if "encoder" in recipe.cues:
         assert (questions.pairs.features["distance"] > 0).all()  # nobody meets itself
+
+
+def test_no_scorer_expects_anything_of_cues_without_sense() -> None:
+    """Random vectors of individuals with one to six photographs: what else is told of a pair must not give it away."""
+    rng = np.random.default_rng(0)
+    names = np.repeat([f"animal {number:02d}" for number in range(60)], np.resize([1, 2, 3, 6], 60))
+    sides = tuple(rng.choice(["left", "right"], len(names)))
+    vectors = torch.from_numpy(rng.normal(size=(len(names), 16)).astype(np.float32))
+    known = Embeddings(tuple(map(str, range(len(names)))), vectors, sides, (NO_KEYPOINTS,) * len(names))
+    recipe = replace(BOTH, scorers=("distance", "logistic", "boosted"), shortlist=50, calibration_splits=10)
+    everyone = np.ones(len(names), bool)
+    asked = choose_asked(names, np.full(len(names), ""), np.arange(len(names)), HeldOut(everyone, ~everyone), recipe)
+    questions = ask(Gallery(known, tuple(names)), asked, "x", recipe)
+    calibrated = fit_calibrations({"x": questions.in_units()}, recipe)["x"]
+    assert set(calibrated.contenders) == {"distance", "logistic", "boosted"}
+    assert max(calibrated.contenders.values()) < 0.2
