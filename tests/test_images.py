@@ -3,8 +3,11 @@
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -161,6 +164,22 @@ def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path, workers
         assert len(expected)
         assert np.array_equal(keypoints.points, expected.points)
         assert np.array_equal(keypoints.descriptors, expected.descriptors)
+
+
+def open_after_threads(path: Path, recipe: Recipe) -> None:
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)  # starts OpenCV's threads
+    (opened,) = photograph_batches([path], [View(16)], recipe, "testing", [Extraction(size=32)])
+    assert opened.problems == [""]
+
+
+def test_workers_open_photographs_after_opencv_has_had_threads(patterns: Path, tiny_recipe: Recipe) -> None:
+    path = next((patterns / "images").rglob("*.jpg"))
+    process = get_context("fork").Process(target=open_after_threads, args=(path, replace(tiny_recipe, workers=1)))
+    process.start()
+    process.join(60)
+    process.kill()
+    assert process.exitcode == 0
 
 
 def test_without_a_network_no_pixels_are_made(tmp_path: Path) -> None:

@@ -291,12 +291,14 @@ def photograph_batches(
     Raises:
         InputError: the system killed a worker.
     """
+    # Each worker keeps to one core: torch sees to its own threads, OpenCV is told here, not in the workers, which would
+    # wait for ever for threads that a fork does not copy.
+    cv2.setNumThreads(1)
     loader = DataLoader(
         PhotographFiles(paths, views, extractions or [None] * len(paths)),
         batch_size=recipe.batch_size,
         num_workers=min(_workers(recipe), -(-len(paths) // recipe.batch_size)),
         collate_fn=_together,
-        worker_init_fn=_be_one_of_many,
         pin_memory=torch.cuda.is_available(),
     )
     try:
@@ -308,11 +310,6 @@ def photograph_batches(
             f"{what}: a process that opens photographs was killed, most likely for want of memory. Close other "
             "programs, or let fewer of them work: --set workers=1 (0 for none beside this one)"
         ) from None
-
-
-def _be_one_of_many(number: int) -> None:
-    """A worker process keeps to one core: torch sees to its own threads, OpenCV must be told."""
-    cv2.setNumThreads(1)
 
 
 def _workers(recipe: Recipe) -> int:
