@@ -63,7 +63,8 @@ def test_only_what_the_encoder_has_not_learned_is_asked_and_only_strangers_play_
     assert sorted(asked.places) == [0, 1, 2, 3, 7, 11, 12, 13]
     assert set(LABELS[asked.places[asked.new]]) == {"a", "d"}
     assert asked.known.all()
-    assert asked.notes == ()
+    assert len(asked.notes) == 1
+    assert "8 of 8 known pseudo-queries have no date" in asked.notes[0]
 
 
 def test_nobody_meets_itself() -> None:
@@ -96,6 +97,7 @@ def test_a_query_meets_earlier_days_only() -> None:
         assert (hidden & (LABELS[place] != LABELS)).sum() <= len(LABELS) / 2
     assert (DAYS[asked.places] >= "2020-01-02").all()  # a query of the first day would meet nobody
     assert asked.known.any()
+    assert asked.notes == ()
 
 
 def test_with_other_days_only_its_own_individuals_day_is_hidden_and_with_any_day_nothing() -> None:

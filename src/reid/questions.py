@@ -128,13 +128,19 @@ def choose_asked(
         most = recipe.pseudo_photographs or int(rng.choice(sizes))
         kept[row, rng.permutation(visible)[most:]] = True
     same_day = (own & ~kept & (days[places][:, None] == days) & (days != "")).any(1)
-    notes: tuple[str, ...] = ()
+    undated = known & (days[places] == "")
+    notes = []
     if same_day.any():
-        notes = (
+        notes.append(
             f"{same_day.sum()} of {known.sum()} known pseudo-queries meet a photograph of the same individual and day: "
-            "the expected score is too high",
+            "the expected score is too high"
         )
-    return Asked(places, known, held_out.individuals[places], kept, notes)
+    if undated.any():
+        notes.append(
+            f"{undated.sum()} of {known.sum()} known pseudo-queries have no date: where photographs of one sighting "
+            "vouch for each other, the expected score is too high"
+        )
+    return Asked(places, known, held_out.individuals[places], kept, tuple(notes))
 
 
 def _spread(candidates: np.ndarray, labels: np.ndarray, duplicates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
