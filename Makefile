@@ -47,8 +47,11 @@ smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate
 	  $(SMOKE)/times
 	@echo "submission: $(SMOKE)/submission.csv   report: $(SMOKE)/report/report.html"
 
+# A process per core, each with one thread: threads of several processes on one core wait for each other. The folder's
+# name is short, because a socket's, which worker processes make in it, may have 107 characters.
 test: $(INSTALLED) ## all tests
-	$(BIN)/pytest
+	@folder=$$(mktemp -d /tmp/XXXXXX) && OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --basetemp=$$folder/t; \
+	  status=$$?; rm -rf $$folder; exit $$status
 
 bench: $(INSTALLED) ## measure the kit against its peers; tables and plots into build/bench
 	$(BIN)/pip install --quiet --editable '.[bench]'
