@@ -117,6 +117,19 @@ def test_where_everybody_was_there_on_one_day_only_the_leak_is_said() -> None:
     assert "8 of 8 known pseudo-queries meet a photograph of the same individual and day" in asked.notes[0]
 
 
+def test_without_dates_a_query_meets_its_own_side_of_its_individual_only() -> None:
+    sides = np.array(["left", "right", "left", ""] * 3 + ["left", "right"])
+    asked = choose_asked(LABELS, NO_DAYS, ALONE, HELD, RECIPE, sides)
+    for place, hidden in zip(asked.places, asked.hidden, strict=True):
+        other = (LABELS[place] == LABELS) & (sides != sides[place]) & (sides != "") & (sides[place] != "")
+        assert np.array_equal(hidden, other | (place == ALONE))
+    assert not asked.known[np.isin(LABELS[asked.places], ["d"])].any()
+    dated = choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE, sides)
+    assert np.array_equal(dated.hidden, choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE).hidden)
+    leaking = choose_asked(LABELS, NO_DAYS, ALONE, HELD, override(RECIPE, ["pseudo_dates=any"]), sides)
+    assert (leaking.hidden.sum(1) == 1).all()
+
+
 def test_a_known_query_meets_as_many_photographs_as_a_random_individual_has() -> None:
     labels = np.array(["many"] * 40 + [f"single {number}" for number in range(39)])
     held = held_out(labels, ["many"], [])

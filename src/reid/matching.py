@@ -99,10 +99,11 @@ def questions_of(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recip
     rows = catalogue.database.table.set_index("image_id").reindex(galleries[0].embeddings.image_id).fillna("")
     photographs = Catalogue(catalogue.root, rows.reset_index())
     days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
+    sides = rows["orientation"].to_numpy(str)
     share = replace(recipe, pseudo_queries=-(-recipe.pseudo_queries // len(folders)))
     parts = []
     for own, gallery in zip(held_out, galleries, strict=True):
-        asked = choose_asked(np.array(gallery.identity), days, duplicates, own, share)
+        asked = choose_asked(np.array(gallery.identity), days, duplicates, own, share, sides)
         parts.append(ask(gallery, asked, dataset, recipe).in_units())
     return join_questions(parts)
 

@@ -92,7 +92,12 @@ class Asked(NamedTuple):
 
 
 def choose_asked(
-    labels: np.ndarray, days: np.ndarray, duplicates: np.ndarray, held_out: HeldOut, recipe: Recipe
+    labels: np.ndarray,
+    days: np.ndarray,
+    duplicates: np.ndarray,
+    held_out: HeldOut,
+    recipe: Recipe,
+    sides: np.ndarray | None = None,
 ) -> Asked:
     """Chooses pseudo-queries and what each of them may be compared with, so that nothing gives the answer away.
 
@@ -100,6 +105,8 @@ def choose_asked(
     - Live queries are later than the database: with `pseudo_dates` "earlier" a query meets only photographs of earlier
       days (and is not asked if more than half of the database is hidden by that), with "other" nothing of its own
       individual's same day; "any" is the leaking way, to measure what it would claim.
+    - Without dates, but for "any", a query meets its individual's photographs of its own side only, where sides are
+      known: two flanks have no markings in common, and what makes them alike is that they were seen at one sighting.
     - As known, a query meets as many photographs of its individual as a random individual of the database has, or at
       most `pseudo_photographs`: live queries ask for individuals with a single photograph too.
 
@@ -109,6 +116,7 @@ def choose_asked(
         duplicates: (N,) int64, the group of near-duplicates that a photograph belongs to.
         held_out: what the encoder did not learn from; everything where there is no encoder.
         recipe: `pseudo_queries`, `pseudo_dates`, `pseudo_photographs`, `seed`.
+        sides: (N,) str, orientations, "" where not known; None where nobody knows any.
     """
     rng = np.random.default_rng([recipe.seed, 2])
     candidates = _spread(np.flatnonzero(held_out.individuals | held_out.photographs), labels, duplicates, rng)
@@ -116,6 +124,8 @@ def choose_asked(
         recipe.pseudo_dates
     ]:
         hidden = _hidden(candidates, labels, days, duplicates, dates)
+        if sides is not None and dates != "any":
+            hidden |= _other_side(candidates, labels, days, sides)
         enough = (hidden & (labels[candidates][:, None] != labels)).sum(1) <= len(labels) / 2
         places, kept = candidates[enough][: recipe.pseudo_queries], hidden[enough][: recipe.pseudo_queries]
         own = labels[places][:, None] == labels  # (A, N)
@@ -163,6 +173,14 @@ def _hidden(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, duplicates:
     if dates in ("earlier", "other"):
         hidden |= dated & (days == days[asked][:, None]) & (labels == labels[asked][:, None])
     return hidden
+
+
+def _other_side(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """(A, N) bool, photographs without a date of each asked one's individual from another side."""
+    undated = (days[asked] == "")[:, None] | (days == "")
+    told = (sides[asked] != "")[:, None] & (sides != "")
+    other: np.ndarray = undated & told & (labels[asked][:, None] == labels) & (sides[asked][:, None] != sides)
+    return other
 
 
 def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
