@@ -423,6 +423,22 @@ def test_bundle_and_package_agree_on_real_photographs(
     rehearse(bundle.write_bundle(tmp_path / "kernel"), reid_mini, weights, submission)
 
 
+EVERY_CUE = ["cues=encoder,local", "scorers=distance,local,focused,mean,logistic,boosted", "folds=2", "pooling=gem"]
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["encoder and keypoints", "keypoints alone"])
+def test_bundle_and_package_agree_on_every_cue(
+    alone: bool, patterns: Path, tiny_settings: list[str], tmp_path: Path
+) -> None:
+    chosen = ["calibration_splits=5", "workers=0"] if alone else EVERY_CUE
+    recipe = ["--recipe", "local"] if alone else tiny_settings
+    words = [*recipe, *(word for setting in chosen for word in ("--set", setting))]
+    weights, submission = tmp_path / "weights", tmp_path / "submission.csv"
+    assert cli.main(["train", str(patterns), "--out", str(weights), *words]) == 0
+    assert cli.main(["predict", str(patterns), "--weights", str(weights), "--out", str(submission)]) == 0
+    rehearse(bundle.write_bundle(tmp_path / "kernel"), patterns, weights, submission)
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "words"),
     [
