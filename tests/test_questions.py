@@ -7,7 +7,7 @@ import pandas as pd
 
 from reid.catalogue import COLUMNS, Catalogue
 from reid.fusion import Pairs
-from reid.questions import HeldOut, Questions, choose_asked, hold_out, near_duplicates
+from reid.questions import HeldOut, Note, Questions, choose_asked, hold_out, join_questions, near_duplicates
 from reid.recipe import RECIPES, override
 
 RECIPE = override(RECIPES["toy"], ["pseudo_photographs=100"])
@@ -64,7 +64,7 @@ def test_only_what_the_encoder_has_not_learned_is_asked_and_only_strangers_play_
     assert set(LABELS[asked.places[asked.new]]) == {"a", "d"}
     assert asked.known.all()
     assert len(asked.notes) == 1
-    assert "8 of 8 known pseudo-queries have no date" in asked.notes[0]
+    assert "8 of 8 known pseudo-queries have no date" in str(asked.notes[0])
 
 
 def test_nobody_meets_itself() -> None:
@@ -107,14 +107,14 @@ def test_with_other_days_only_its_own_individuals_day_is_hidden_and_with_any_day
         assert np.array_equal(hidden, expected)
     any_day = choose_asked(LABELS, DAYS, ALONE, HELD, override(RECIPE, ["pseudo_dates=any"]))
     assert (any_day.hidden.sum(1) == 1).all()
-    assert "meet a photograph of the same individual and day" in any_day.notes[0]
+    assert "meet a photograph of the same individual and day" in str(any_day.notes[0])
 
 
 def test_where_everybody_was_there_on_one_day_only_the_leak_is_said() -> None:
     days = np.array([f"2020-01-{1 + 'abcd'.index(label):02d}" for label in LABELS])
     asked = choose_asked(LABELS, days, ALONE, HELD, RECIPE)
     assert asked.known.any()
-    assert "8 of 8 known pseudo-queries meet a photograph of the same individual and day" in asked.notes[0]
+    assert "8 of 8 known pseudo-queries meet a photograph of the same individual and day" in str(asked.notes[0])
 
 
 def test_without_dates_a_query_meets_its_own_side_of_its_individual_only() -> None:
@@ -183,3 +183,15 @@ def test_the_answer_is_the_least_doubtful_individual() -> None:
     assert answered.distance.tolist() == [0.2, np.inf, 0.7]
     assert answered.right.tolist() == [True, False, False]
     assert answered.of(answered.new).individual.tolist() == ["z"]
+
+
+def test_what_is_said_of_several_encoders_questions_is_summed() -> None:
+    def of(*notes: Note) -> Questions:
+        empty = Pairs(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), {})
+        return Questions(np.zeros(0, str), np.zeros(0, bool), empty, np.zeros(0, bool), notes)
+
+    joined = join_questions([of(Note(1, 8, "have no date"), Note(2, 8, "meet")), of(), of(Note(3, 4, "have no date"))])
+    assert [str(note) for note in joined.notes] == [
+        "4 of 12 known pseudo-queries have no date",
+        "2 of 8 known pseudo-queries meet",
+    ]

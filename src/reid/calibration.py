@@ -170,7 +170,7 @@ def _individuals(questions: Questions, new: bool) -> int:
 
 def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe) -> Calibration:
     """The calibration of a dataset, learned from `source`: its own questions or those of all datasets."""
-    notes = list(own.notes)
+    notes = [str(note) for note in own.notes]
     if source is not own:
         notes.append(
             f"{_individuals(own, new=False)} known and {_individuals(own, new=True)} new individuals can be asked for, "

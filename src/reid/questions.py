@@ -76,6 +76,18 @@ def hold_out(catalogue: Catalogue, recipe: Recipe, fold: int = 0) -> HeldOut:
     return HeldOut(individuals=whole, photographs=single & ~whole)
 
 
+class Note(NamedTuple):
+    """What a person must know of some known pseudo-queries."""
+
+    some: int
+    of: int
+    """How many known pseudo-queries there are."""
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.some} of {self.of} known pseudo-queries {self.words}"
+
+
 class Asked(NamedTuple):
     """Database photographs that are asked for as if they were queries."""
 
@@ -87,7 +99,7 @@ class Asked(NamedTuple):
     """(A,) bool: it can be asked for as new, because the encoder has never seen its individual."""
     hidden: np.ndarray
     """(A, N) bool: the database photographs that it may not be compared with, in either role."""
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     """What a person must know about the choice."""
 
 
@@ -139,17 +151,14 @@ def choose_asked(
         kept[row, rng.permutation(visible)[most:]] = True
     same_day = (own & ~kept & (days[places][:, None] == days) & (days != "")).any(1)
     undated = known & (days[places] == "")
-    notes = []
-    if same_day.any():
-        notes.append(
-            f"{same_day.sum()} of {known.sum()} known pseudo-queries meet a photograph of the same individual and day: "
-            "the expected score is too high"
-        )
-    if undated.any():
-        notes.append(
-            f"{undated.sum()} of {known.sum()} known pseudo-queries have no date: where photographs of one sighting "
-            "vouch for each other, the expected score is too high"
-        )
+    said = (
+        (same_day, "meet a photograph of the same individual and day: the expected score is too high"),
+        (
+            undated,
+            "have no date: where photographs of one sighting vouch for each other, the expected score is too high",
+        ),
+    )
+    notes = [Note(int(those.sum()), int(known.sum()), words) for those, words in said if those.any()]
     return Asked(places, known, held_out.individuals[places], kept, tuple(notes))
 
 
@@ -236,7 +245,7 @@ class Questions:
     new: np.ndarray
     pairs: Pairs
     right: np.ndarray
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     unit: float = 1.0
 
     def in_units(self) -> "Questions":
@@ -267,6 +276,12 @@ def join_questions(parts: Sequence[Questions]) -> Questions:
         new=np.concatenate([part.new for part in parts]),
         pairs=Pairs.joined([part.pairs.numbered_from(int(first)) for part, first in zip(parts, asked, strict=False)]),
         right=np.concatenate([part.right for part in parts]),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        notes=_summed([note for part in parts for note in part.notes]),
         unit=parts[0].unit,
     )
+
+
+def _summed(notes: Sequence[Note]) -> tuple[Note, ...]:
+    """One of each kind."""
+    kinds = {words: [note for note in notes if note.words == words] for words in dict.fromkeys(n.words for n in notes)}
+    return tuple(Note(sum(n.some for n in own), sum(n.of for n in own), words) for words, own in kinds.items())
