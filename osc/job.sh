@@ -15,15 +15,18 @@ scratch=${TMPDIR:-/tmp}/reid-$SLURM_JOB_ID # on the node's own disk; weights and
 each_node() { if ((SLURM_NNODES > 1)); then srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 "$@"; else "$@"; fi; }
 
 asked=
-trap 'asked=yes; echo "$(date): asked to end"; kill -TERM "${work:-}" 2>/dev/null || true' USR1 TERM
+ask() { # srun that is told to end kills its tasks at once, so they are told past it
+  if [ "${starter:-}" = srun ]; then scancel --signal=TERM "$SLURM_JOB_ID"; else kill -TERM "${work:-}"; fi 2>/dev/null || true
+}
+trap 'asked=yes; echo "$(date): asked to end"; ask' USR1 TERM
 
 train() {
   each_node sh -c "rm -rf '$scratch' && mkdir -p '$scratch' && tar -xf '$DATA_TAR' -C '$scratch'"
   # shellcheck disable=SC2086 # SETTINGS holds several words
   "$@" train "$scratch" --out "$RUN/weights" --recipe "$RECIPE" ${INIT:+--init "$INIT"} $SETTINGS ${ONLY:+--only "$ONLY"} &
-  work=$!
+  work=$! starter=$1
   local status=0
-  [ -z "$asked" ] || kill -TERM "$work"
+  [ -z "$asked" ] || ask
   while kill -0 "$work" 2>/dev/null; do # a signal wakes `wait` before its time
     status=0
     wait "$work" || status=$?

@@ -67,7 +67,8 @@ say "$(sbatch --version) is up"
 printf '#!/bin/sh\nexec "%s" "$@"\n' "$python" > "$base/bin/python"
 printf '#!/bin/sh\nexec "%s" -m torch.distributed.run "$@"\n' "$python" > "$base/bin/torchrun"
 chmod +x "$base"/bin/*
-export SBATCH_ACCOUNT=toy SPACE=$base PYTHON_ENVIRONMENT=$base MODULES= INIT= RECIPE=toy TMPDIR=$base PYTHONPATH=$PWD/src
+export SBATCH_ACCOUNT=toy SBATCH_OUTPUT=$base/slurm-%j.out
+export SPACE=$base PYTHON_ENVIRONMENT=$base MODULES= INIT= RECIPE=toy TMPDIR=$base PYTHONPATH=$PWD/src
 export DATA_TAR=$base/data.tar NETWORKS="species LynxID2025 SalamanderID2025 SeaTurtleID2022" OMP_NUM_THREADS=1
 export SETTINGS="--save-every 2 --set epochs=40 --set validate_every=20 --set workers=0"
 "$python" -m reid toy "$base/data" > /dev/null
@@ -141,6 +142,7 @@ job=$(submit --nodes=1 --gpus-per-node=2 osc/ranks.sbatch)
 log=$RUN/logs/reid-ranks-$job.log
 until_said "$log" "LynxID2025: epoch 20"
 scancel --batch --signal=USR1 "$job"
+until_said "$log" "stopped by SIGTERM"
 at_once "$job"
 until_said "$log" "start number 1"
 until_state "$job" 600 "COMPLETED" && whole "$RUN"
