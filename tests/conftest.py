@@ -118,3 +118,12 @@ def reid_mini() -> Path:
     if not (SHARED / "reid-mini").is_dir():
         pytest.skip("the folder ../shared/reid-mini with real photographs is not beside this checkout")
     return SHARED / "reid-mini"
+
+
+@pytest.fixture(scope="session")
+def large_photographs() -> list[Path]:
+    """40 JPEGs of 700 to 1,900 pixels on the shorter side."""
+    photographs = sorted((SHARED / "photos-large").glob("*.jpg"))
+    if not photographs:
+        pytest.skip("the folder ../shared/photos-large with full-size photographs is not beside this checkout")
+    return photographs

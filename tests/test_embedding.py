@@ -98,7 +98,7 @@ def test_the_fast_way_gives_the_exact_vectors(precision: str, least: float, toy_
         network = load_network(toy_weights / encoder_file(dataset))
         size = network.plan.image_size
         full = [
-            np.asarray(ImageOps.exif_transpose(Image.open(path)).resize((size, size), Image.Resampling.BICUBIC))
+            np.asarray(ImageOps.exif_transpose(Image.open(path).resize((size, size), Image.Resampling.BICUBIC)))
             for path in part.paths
         ]
         exact = exactly(network, torch.from_numpy(np.stack(full)).permute(0, 3, 1, 2))

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -51,12 +51,26 @@ __all__ = [
 
 Item = TypeVar("Item")
 
-PIXELS = "draft 2, resized, turned, padded with 128"
+PIXELS = "draft 2, resized from edge to edge, turned, padded with 128"
 """What `open_photograph` does, in words that change when its pixels do: vectors that were kept of others are stale.
 What it is asked for stands in a `View`."""
 
 GREY = 128
 """What stands where a photograph has no pixels: near the mean of every trunk's normalisation."""
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By the tag Orientation of EXIF 2.32."""
+
+QUARTERS = {90: Image.Transpose.ROTATE_90, -90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180}
+"""By degrees against the clock."""
 
 TURNS = {"right": -90, "left": 90, "bottom": 180}
 """Degrees against the clock that bring a photograph of that orientation upright. So the competition's salamanders are
@@ -69,6 +83,9 @@ FILTERS = {
     "nearest": Image.Resampling.NEAREST,
 }
 """By timm's words."""
+
+LONGEST_TMPDIR = 75
+"""Bytes. A socket's address has 107, of which Python's multiprocessing adds 32; beyond, workers wait for ever."""
 
 BROKEN = (
     *(OSError, ValueError, SyntaxError, ArithmeticError, EOFError, struct.error, RuntimeError, LookupError, TypeError),
@@ -159,39 +176,60 @@ def open_photograph(path: Path, view: View | int) -> np.ndarray:
         UnreadableError: the file is missing, no image, cut short or too large.
     """
     view = View(view) if isinstance(view, int) else view
-    return _squared(_upright(path, view), view)
+    return _squared(_decoded(path, view), view)
 
 
-def _upright(path: Path, view: View) -> Image.Image:
-    """The photograph in its own shape, decoded no larger than its view needs it."""
+class Decoded(NamedTuple):
+    """A photograph out of its file, no larger than its view needs it, and as it lies there."""
+
+    image: Image.Image
+    """RGB."""
+    extent: tuple[float, float]
+    """Width and height of the photograph in it: the last column and row of a JPEG that is decoded at a smaller scale
+    reach up to a pixel beyond its edge."""
+    turns: list[Image.Transpose]
+    """What brings it upright, one after the other."""
+
+    def upright(self, image: Image.Image) -> Image.Image:
+        """The photograph, or what was made of it, as its view wants it."""
+        return functools.reduce(Image.Image.transpose, self.turns, image)
+
+
+def _decoded(path: Path, view: View) -> Decoded:
     with _opened(path) as image:
         try:
-            image.draft("RGB", (view.least, view.least))
-            ImageOps.exif_transpose(image, in_place=True)
-            upright = _as_rgb(image)
-            upright = upright.rotate(view.turn, expand=True) if view.turn else upright
+            drafted = image.draft("RGB", (view.least, view.least))
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+            rgb = _as_rgb(image)
         except BROKEN as problem:
             raise UnreadableError(_undecodable(problem)) from None
-    return ImageOps.mirror(upright) if view.mirror else upright
+    turns = [
+        *([UPRIGHT[orientation]] if orientation in UPRIGHT else []),
+        *([QUARTERS[view.turn]] if view.turn else []),
+        *([Image.Transpose.FLIP_LEFT_RIGHT] if view.mirror else []),
+    ]
+    return Decoded(rgb, drafted[1][2:] if drafted else rgb.size, turns)
 
 
 def _undecodable(problem: BaseException) -> str:
     return f"it can't be decoded ({str(problem) or type(problem).__name__})"
 
 
-def _squared(image: Image.Image, view: View) -> np.ndarray:
+def _squared(decoded: Decoded, view: View) -> np.ndarray:
     """(S, S, 3) uint8"""
     if not view.size:
         return np.zeros((0, 0, 3), np.uint8)
-    scale = view.size / max(image.size)
-    width, height = (max(1, round(side * scale)) if view.fit == "pad" else view.size for side in image.size)
+    scale = view.size / max(decoded.extent)
+    width, height = (max(1, round(side * scale)) if view.fit == "pad" else view.size for side in decoded.extent)
     try:
-        small = np.asarray(image.resize((width, height), FILTERS[view.interpolation]))
+        resized = decoded.image.resize((width, height), FILTERS[view.interpolation], box=(0, 0, *decoded.extent))
+        small = np.asarray(decoded.upright(resized))
     except MemoryError as problem:  # a strip of 1 x 100,000,000
         raise UnreadableError(_undecodable(problem)) from None
     if view.fit == "squash":
         return small
     square = np.full((view.size, view.size, 3), GREY, np.uint8)
+    height, width = small.shape[:2]
     top, left = (view.size - height) // 2, (view.size - width) // 2
     square[top : top + height, left : left + width] = small
     return square
@@ -253,10 +291,10 @@ class PhotographFiles(Dataset[Opened]):
     def __getitem__(self, index: int) -> Opened:
         view, extraction, keypoints, problem = self.views[index], self.extractions[index], None, ""
         try:
-            upright = _upright(self.paths[index], view)
-            pixels = _squared(upright, view)
+            decoded = _decoded(self.paths[index], view)
+            pixels = _squared(decoded, view)
             if extraction:
-                keypoints = extract(np.asarray(upright), extraction)
+                keypoints = extract(np.asarray(decoded.upright(decoded.image)), extraction)
         except UnreadableError as unreadable:
             pixels, problem = np.full((view.size, view.size, 3), GREY, np.uint8), str(unreadable)
         return Opened(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None], [keypoints], [problem])
@@ -289,15 +327,22 @@ def photograph_batches(
         extractions: how keypoints are found on each; None for not at all.
 
     Raises:
-        InputError: the system killed a worker.
+        InputError: the system killed a worker; or its folder for temporary files has too long a name.
     """
     # Each worker keeps to one core: torch sees to its own threads, OpenCV is told here, not in the workers, which would
     # wait for ever for threads that a fork does not copy.
     cv2.setNumThreads(1)
+    workers = min(_workers(recipe), -(-len(paths) // recipe.batch_size))
+    temporary = tempfile.gettempdir()
+    if workers and len(os.fsencode(temporary)) > LONGEST_TMPDIR:
+        raise InputError(
+            f"TMPDIR: expected a path of at most {LONGEST_TMPDIR} bytes, so that the processes that open photographs "
+            f"can put their sockets there, found {temporary}; name a shorter one, or --set workers=0"
+        )
     loader = DataLoader(
         PhotographFiles(paths, views, extractions or [None] * len(paths)),
         batch_size=recipe.batch_size,
-        num_workers=min(_workers(recipe), -(-len(paths) // recipe.batch_size)),
+        num_workers=workers,
         collate_fn=_together,
         pin_memory=torch.cuda.is_available(),
     )
