@@ -1,0 +1,71 @@
+"""What the fast way costs in fidelity: features of full-size photographs, fast and exactly.
+
+    python benchmarks/fidelity.py ../shared/photos-large --init build/lite0.safetensors
+
+The fast way is the kit's: JPEGs scaled while they are decoded, batch norms folded, the device's precision. The exact
+one decodes every pixel with Pillow, resizes once, and runs the network as it was built, in float32.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from harness import machine
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from reid.embedding import Embedder
+from reid.images import open_photograph
+from reid.networks import build_network, plan_network
+from reid.progress import say, track
+from reid.recipe import RECIPES
+from reid.trunks import describe_trunk
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Prints a line per precision."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", metavar="FOLDER", type=Path)
+    parser.add_argument("--init", type=Path, required=True, help="the trunk's first weights")
+    parser.add_argument("--trunk", default="tf_efficientnet_lite0")
+    parser.add_argument("--size", type=int, default=224, help="pixels on a side; 224")
+    asked = parser.parse_args()
+    say(machine())
+    paths = sorted(asked.photographs.rglob("*.jpg"))
+    plan = plan_network(describe_trunk(asked.trunk, asked.init), asked.size)
+    network = build_network(plan, 0, asked.init).eval()
+    exact = torch.cat([network(squares([path], asked.size, in_full)) for path in track(paths, "exactly")])
+    small = squares(paths, asked.size, open_photograph)
+    for precision in ("float32", "bfloat16"):
+        recipe = replace(RECIPES["seed"], precision=precision, batch_size=8)
+        print(f"{precision}: {compare(Embedder(network, recipe).embed(small), exact)}")
+
+
+def squares(paths: list[Path], size: int, opener) -> Tensor:  # type: ignore[no-untyped-def]
+    """(N, 3, S, S) uint8"""
+    return torch.from_numpy(np.stack([opener(path, size) for path in paths])).permute(0, 3, 1, 2)
+
+
+def in_full(path: Path, size: int) -> np.ndarray:
+    """(S, S, 3) uint8, decoded at its full size."""
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        return np.asarray(upright.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def compare(fast: Tensor, exact: Tensor) -> str:
+    """How alike they are, and whether they agree on who is whose nearest."""
+    alike = nn.functional.cosine_similarity(fast, exact)
+    nearest = [torch.cdist(own, own).fill_diagonal_(torch.inf).argmin(1) for own in (fast, exact)]
+    same = int((nearest[0] == nearest[1]).sum())
+    return (
+        f"cosine {alike.min():.5f} at least, {alike.median():.5f} in the median; "
+        f"{same} of {len(exact)} keep their nearest photograph"
+    )
+
+
+if __name__ == "__main__":
+    main()
