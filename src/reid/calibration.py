@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reid.fusion import Scorer, cross_fitted, fit_scorer, scorers_for
+from reid.progress import track
 from reid.questions import PseudoQueries, Questions, join_questions
 from reid.recipe import Recipe
 
@@ -183,7 +184,7 @@ def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe) -> Cal
     weight, group = _pair_weights(source), source.individual[source.pairs.query]
     answers = {
         kind: source.answered(cross_fitted(kind, source.pairs, source.right, weight, group, recipe.seed))
-        for kind in kinds
+        for kind in track(kinds, f"weighing the scorers of {dataset}")
     }
     outcomes = {kind: [_outcome(answers[kind], split) for split in splits] for kind in kinds}
     scores = {kind: np.array([outcome.score for outcome in own_outcomes]) for kind, own_outcomes in outcomes.items()}
