@@ -267,13 +267,13 @@ def worker_killed(house: House) -> Row:
     verb = Verb("predict", (*VERBS[4].words, "--set", "workers=2", "--set", "batch_size=4"), ("weights/cache",))
 
     def slowly() -> None:
-        opened = images._upright
+        opened = images._decoded
 
         def open_slowly(path: Path, view: images.View) -> object:
             time.sleep(0.3)
             return opened(path, view)
 
-        images._upright = open_slowly  # type: ignore[assignment]
+        images._decoded = open_slowly  # type: ignore[assignment]
 
     before = fingerprints(room)
     process = run(verb, room, slowly)

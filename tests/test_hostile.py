@@ -81,7 +81,7 @@ def test_numbers_without_a_white_are_no_photograph(tmp_path: Path) -> None:
 def test_a_photograph_that_takes_too_much_memory_is_unreadable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: str
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise MemoryError  # as for a strip of 1 x 100,000,000 pixels, which takes 20 s to open
 
     picture().save(tmp_path / "x.png")
@@ -94,12 +94,12 @@ def test_a_photograph_that_takes_too_much_memory_is_unreadable(
 def test_a_worker_that_is_killed_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = os.getpid()
 
-    def die(path: Path, view: View) -> Image.Image:
+    def die(path: Path, view: View) -> images.Decoded:
         if os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
-        return picture()
+        return images.Decoded(picture(), picture().size, [])
 
-    monkeypatch.setattr(images, "_upright", die)
+    monkeypatch.setattr(images, "_decoded", die)
     recipe = override(RECIPES["toy"], ["batch_size=2", "workers=1"])
     with pytest.raises(InputError, match=r"testing: a process that opens photographs was killed.*--set workers=1"):
         list(photograph_batches([tmp_path / "x"] * 4, [View(8)] * 4, recipe, "testing"))
