@@ -7,6 +7,7 @@ one decodes every pixel with Pillow, resizes once, and runs the network as it wa
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def main() -> None:
         print(f"{precision}: {compare(Embedder(network, recipe).embed(small), exact)}")
 
 
-def squares(paths: list[Path], size: int, opener) -> Tensor:  # type: ignore[no-untyped-def]
+def squares(paths: list[Path], size: int, opener: Callable[[Path, int], np.ndarray]) -> Tensor:
     """(N, 3, S, S) uint8"""
     return torch.from_numpy(np.stack([opener(path, size) for path in paths])).permute(0, 3, 1, 2)
 
