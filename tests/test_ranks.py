@@ -156,15 +156,24 @@ def test_two_ranks_that_are_killed_or_asked_to_end_come_to_the_same_weights(
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def train_apart(data: Path, recipes: list[Recipe], folder: Path) -> None:
-    train(data, recipes[ranks.rank()], folder, {})
+def train_apart(data: list[Path], recipes: list[Recipe], folder: Path) -> None:
+    train(data[ranks.rank()], recipes[ranks.rank()], folder, {})
 
 
 def test_ranks_with_other_recipes_are_refused(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
     recipes = [tiny_recipe, override(tiny_recipe, ["epochs=5"])]
-    assert end(spread(train_apart, (patterns, recipes, tmp_path / "w"), 2)) == [2, 2]
+    assert end(spread(train_apart, ([patterns] * 2, recipes, tmp_path / "w"), 2)) == [2, 2]
     told = (tmp_path / "w.0.log").read_text()
     assert re.search(r"error: rank 1 on host .* is called otherwise than rank 0 .*epochs was 4, is 5", told)
+    assert not (tmp_path / "w" / "training").exists()
+
+
+def test_ranks_that_see_other_data_are_refused(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(patterns, tmp_path / "other"))
+    rows = (other / "metadata.csv").read_text().splitlines(keepends=True)
+    (other / "metadata.csv").write_text("".join(row for row in rows if row != rows[1]))
+    assert end(spread(train_apart, ([patterns, other], [tiny_recipe] * 2, tmp_path / "w"), 2)) == [2, 2]
+    assert "error: rank 1 on host" in (tmp_path / "w.0.log").read_text()
     assert not (tmp_path / "w" / "training").exists()
 
 
