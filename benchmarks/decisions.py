@@ -1,27 +1,31 @@
 """What each part of the decision earns on real photographs: the cues, their fusion, the threshold, honest questions.
 
-    python -m reid train DATA --out build/light --recipe light --init build/lite0.safetensors \
+    python -m reid train DATA --out build/light-0 --recipe light --init build/lite0.safetensors \
         --set trunk=tf_efficientnet_lite0 --set image_size=128
-    python benchmarks/decisions.py DATA build/light
+    python benchmarks/decisions.py DATA build/light-0 build/light-1 build/light-2
 
-DATA is a folder with `solution.csv`. The live queries are matched once by every cue of the recipe, the database is
-asked once; then every scorer is tried alone, and the recipe's own choice among all of them. Three scores are given: at
-the thresholds that were fitted on the database, at those that would have been best in hindsight, and what calibration
-expected. The second table asks the database in other ways, one of them wrong, to see what each would have claimed.
+DATA is a folder with `solution.csv`; the weights differ in their seed. The live queries are matched once by every cue
+of the recipe, the database is asked once; then every scorer is tried alone, the recipe's own choice among all of them,
+and other rules for that choice and for the threshold. Three scores are given: at the thresholds that were fitted on the
+database, at those that would have been best in hindsight, and what calibration expected. The last table asks the
+database in other ways, two of them wrong, to see what each would have claimed. Over several seeds: means, with 95 %
+intervals.
 """
 
 import argparse
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from harness import machine
+from harness import interval, machine
 
 from reid.calibration import Calibration, fit_calibrations, sweep
 from reid.catalogue import Catalogue, read_catalogue
+from reid.fusion import scorers_for
 from reid.gallery import Gallery, embeddings_of, load_gallery
 from reid.images import thumbnails
 from reid.looking import look_at, open_eyes
@@ -32,37 +36,72 @@ from reid.recipe import Recipe
 from reid.scoring import read_solution
 from reid.weights import Weights, gallery_file, open_weights
 
-CHOSEN = "chosen by calibration"
+CHOSEN = "**chosen by calibration**"
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Prints all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", type=Path)
-    parser.add_argument("weights", metavar="WEIGHTS", type=Path)
+    parser.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="+")
     asked = parser.parse_args()
     say(machine())
-    catalogue, weights = read_catalogue(asked.data), open_weights(asked.weights)
+    catalogue = read_catalogue(asked.data)
+    seeds = [tables_of(catalogue, open_weights(folder)) for folder in asked.weights]
+    for title in seeds[0]:
+        print(f"\n{table(title, [seed[title] for seed in seeds])}")
+
+
+def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]:
+    """What the weights of one seed say: by the table's title its rows, one for each way of deciding and dataset."""
     recipe, galleries = weights.recipe, galleries_of(weights)
     live = live_questions(catalogue, weights, galleries)
     honest = {name: questions_of(catalogue, weights.folder, name, recipe) for name in galleries}
-    alone = {kind: replace(recipe, scorers=(kind,)) for kind in recipe.scorers}
-    rows = [row(kind, fit_calibrations(honest, one), live) for kind, one in alone.items()]
-    print(table([*rows, row(CHOSEN, fit_calibrations(honest, recipe), live)]))
-    print()
-    ways = {"as the recipe asks": honest}
+    kinds = scorers_for(recipe.scorers, tuple(next(iter(honest.values())).pairs.features))
+    alone = {kind: fit_calibrations(honest, replace(recipe, scorers=(kind,))) for kind in kinds}
+    chosen = fit_calibrations(honest, recipe)
+    highest = {name: alone[max(one.contenders, key=one.contenders.__getitem__)][name] for name, one in chosen.items()}
+    rules = {
+        CHOSEN: chosen,
+        "the scorer with the highest expected score": highest,
+        "one scorer and threshold for all datasets": fit_calibrations(honest, recipe, few=10**9),
+        "the threshold where the mean curve is highest": with_thresholds(chosen, lambda curve: curve.score.argmax()),
+        "the threshold that calls as many new as there are": with_thresholds(
+            chosen, lambda curve: np.abs(curve.share_new - recipe.new_share).argmin()
+        ),
+        "the threshold where BAKS and BAUS are equal": with_thresholds(
+            chosen, lambda curve: np.abs(curve.baks - curve.baus).argmin()
+        ),
+    }
+    asked = {way: fit_calibrations(own, recipe) for way, own in other_ways(catalogue, weights, honest)}
+    return {
+        "scorer": rows_of({**alone, CHOSEN: chosen}, live),
+        "rule": rows_of(rules, live),
+        "the database is asked": rows_of(asked, live),
+    }
+
+
+def other_ways(
+    catalogue: Catalogue, weights: Weights, honest: dict[str, Questions]
+) -> Iterator[tuple[str, dict[str, Questions]]]:
+    """Designs of pseudo-queries, and the questions that each of them asks."""
+    recipe = weights.recipe
+
+    def asked(**changes: Any) -> dict[str, Questions]:
+        own = replace(recipe, **changes)
+        return {name: questions_of(catalogue, weights.folder, name, own) for name in honest}
+
+    yield "as the recipe asks", honest
     if recipe.folds > 1:
-        single = replace(recipe, folds=1)
-        ways["one encoder, asked for what it did not see"] = {
-            name: questions_of(catalogue, weights.folder, name, single) for name in galleries
-        }
-    ways["one encoder, asked for what it learned (wrong)"] = {
-        name: learned_questions(catalogue, gallery, name, recipe) for name, gallery in galleries.items()
-    }
-    ways["any day's photographs may answer (wrong)"] = {
-        name: questions_of(catalogue, weights.folder, name, replace(recipe, pseudo_dates="any")) for name in galleries
-    }
-    print(table([row(way, fit_calibrations(questions, recipe), live) for way, questions in ways.items()]))
+        yield "with one encoder, for what it did not see", asked(folds=1)
+    yield "for individuals with all their photographs", asked(pseudo_photographs=10_000)
+    yield "for individuals with one photograph", asked(pseudo_photographs=1)
+    if "encoder" in recipe.cues:
+        yield (
+            "with one encoder, for what it learned (wrong)",
+            {name: learned_questions(catalogue, one, name, recipe) for name, one in galleries_of(weights).items()},
+        )
+    yield "and any photographs may answer (wrong)", asked(pseudo_dates="any")
 
 
 def galleries_of(weights: Weights) -> dict[str, Gallery]:
@@ -101,40 +140,57 @@ def learned_questions(catalogue: Catalogue, gallery: Gallery, name: str, recipe:
     return ask(gallery, asked, name, recipe).in_units()
 
 
-def row(name: str, calibrations: Mapping[str, Calibration], live: Mapping[str, Questions]) -> pd.DataFrame:
-    """Per dataset what a way of deciding wins."""
-    rows = []
-    for dataset, calibration in calibrations.items():
-        questions = live[dataset]
-        doubts = calibration.scorer.doubts(questions.pairs.scaled(calibration.unit))
-        steps = sweep(questions.answered(doubts))
-        at = steps.at(np.array([calibration.threshold.value]))
-        rows.append(
-            {
-                "name": name,
-                "dataset": dataset,
-                "fitted": math.sqrt(at.baks[0] * at.baus[0]),
-                "hindsight": float(np.sqrt(steps.baks * steps.baus).max()),
-                "expected": calibration.threshold.score,
-                "scorer": calibration.scorer.kind,
-            }
+def with_thresholds(
+    calibrations: Mapping[str, Calibration], place: Callable[[pd.DataFrame], int]
+) -> dict[str, Calibration]:
+    """The same scorers with thresholds from another place of the expected curves, (T,) columns each."""
+    changed = dict(calibrations)
+    for name, one in calibrations.items():
+        value = (
+            one.curve.threshold[place(pd.DataFrame(asdict(one.curve)))] if one.curve.threshold else one.threshold.value
         )
+        changed[name] = replace(one, threshold=replace(one.threshold, value=value, score=math.nan))
+    return changed
+
+
+def rows_of(ways: Mapping[str, Mapping[str, Calibration]], live: Mapping[str, Questions]) -> pd.DataFrame:
+    """Per way and dataset what it wins among the live queries."""
+    rows = []
+    for name, calibrations in ways.items():
+        for dataset, calibration in calibrations.items():
+            questions = live[dataset]
+            doubts = calibration.scorer.doubts(questions.pairs.scaled(calibration.unit))
+            steps = sweep(questions.answered(doubts))
+            at = steps.at(np.array([calibration.threshold.value]))
+            rows.append(
+                {
+                    "name": name,
+                    "dataset": dataset,
+                    "fitted": math.sqrt(at.baks[0] * at.baus[0]),
+                    "hindsight": float(np.sqrt(steps.baks * steps.baus).max()),
+                    "expected": calibration.threshold.score,
+                    "scorer": calibration.scorer.kind,
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def table(rows: list[pd.DataFrame]) -> str:
-    """A Markdown table, a line per name."""
-    all_rows = pd.concat(rows)
-    datasets = sorted(set(all_rows["dataset"]))
+def table(title: str, seeds: list[pd.DataFrame]) -> str:
+    """A Markdown table, a line per way: per dataset means over seeds, then the means over datasets with intervals."""
+    rows = pd.concat([own.assign(seed=seed) for seed, own in enumerate(seeds)])
+    datasets = sorted(set(rows["dataset"]))
     lines = [
-        f"| | {' | '.join(datasets)} | fitted | in hindsight | expected |",
+        f"| {title} | {' | '.join(datasets)} | fitted | in hindsight | expected |",
         "|---" * (len(datasets) + 4) + "|",
     ]
-    for name, own in all_rows.groupby("name", sort=False):
-        by = own.set_index("dataset")
-        chose = {one: f" ({by.loc[one, 'scorer']})" if by.loc[one, "scorer"] != name else "" for one in datasets}
-        cells = [f"{by.loc[one, 'fitted']:.3f} / {by.loc[one, 'hindsight']:.3f}{chose[one]}" for one in datasets]
-        means = [f"{own[which].astype(float).mean():.3f}" for which in ("fitted", "hindsight", "expected")]
+    for name, own in rows.groupby("name", sort=False):
+        cells = []
+        for _, by in own.groupby("dataset"):
+            kinds = [kind for kind in by["scorer"].unique() if kind != name]
+            chose = f" ({', '.join(kinds)})" if kinds else ""
+            cells.append(f"{by['fitted'].mean():.3f} / {by['hindsight'].mean():.3f}{chose}")
+        by_seed = own.assign(expected=own["expected"].astype(float)).groupby("seed")
+        means = [interval(by_seed[which].mean()) for which in ("fitted", "hindsight", "expected")]
         lines.append(f"| {name} | {' | '.join([*cells, *means])} |")
     return "\n".join(lines)
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from harness import machine
+from harness import interval, machine
 from torch import Tensor
 
 from reid.calibration import Calibration, sweep
@@ -273,17 +273,6 @@ def answer(
         individual=truth["identity"].to_numpy(str),
         new=truth["new_identity"].to_numpy(bool),
     )
-
-
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-"""Student's t for a two-sided interval of 95 % over so many seeds."""
-
-
-def interval(values: pd.Series) -> str:
-    """Mean and 95 % interval over seeds."""
-    if len(values) < 2:
-        return f"{values.mean():.3f}"
-    return f"{values.mean():.3f} ± {T95[min(10, len(values))] * values.std(ddof=1) / math.sqrt(len(values)):.3f}"
 
 
 def table(rows: pd.DataFrame, names: list[str]) -> str:

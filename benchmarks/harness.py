@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-__all__ = ["Contest", "NotHereError", "Options", "machine", "measure", "plot", "show", "table"]
+__all__ = ["Contest", "NotHereError", "Options", "interval", "machine", "measure", "plot", "show", "table"]
 
 ROUNDS = 3, 50
 """Every peer gets at least so many timed calls, and at most so many: three have a median."""
@@ -74,6 +74,17 @@ class Contest:
     items: int = 1
     notes: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda results: {}
     on_gpu: bool = False
+
+
+T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+"""Student's t for a two-sided interval of 95 % over so many seeds."""
+
+
+def interval(values: pd.Series) -> str:
+    """Mean and 95 % interval over seeds."""
+    if len(values) < 2:
+        return f"{values.mean():.3f}"
+    return f"{values.mean():.3f} ± {T95[min(10, len(values))] * values.std(ddof=1) / math.sqrt(len(values)):.3f}"
 
 
 def machine() -> str:

@@ -144,18 +144,19 @@ class Calibration:
     new: list[float]
 
 
-def fit_calibrations(questions: Mapping[str, Questions], recipe: Recipe) -> dict[str, Calibration]:
+def fit_calibrations(questions: Mapping[str, Questions], recipe: Recipe, few: int = FEW) -> dict[str, Calibration]:
     """Chooses scorer and threshold of every dataset by its own pseudo-queries, or by all datasets' where it has few.
 
     Args:
         questions: by dataset, in their units.
         recipe: `scorers`, `new_share`, `calibration_splits`, `seed`.
+        few: a dataset with fewer known or fewer new individuals takes those of all datasets.
     """
     everything = _pooled(questions)
     fitted = {}
     for dataset, own in questions.items():
-        few = min(_individuals(own, new=False), _individuals(own, new=True)) < FEW
-        fitted[dataset] = _fit(dataset, own, everything if few and len(questions) > 1 else own, recipe)
+        enough = min(_individuals(own, new=False), _individuals(own, new=True)) >= few
+        fitted[dataset] = _fit(dataset, own, own if enough or len(questions) == 1 else everything, recipe)
     return fitted
 
 
