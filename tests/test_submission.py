@@ -1,14 +1,20 @@
-"""Routes and decisions, row by row, against their definitions."""
+"""Routes and decisions, row by row, against their definitions; and matches that are remembered, never stale."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from reid import NEW_INDIVIDUAL
+from reid import NEW_INDIVIDUAL, cli, submission
 from reid.calibration import Calibration, Curve, Threshold
+from reid.catalogue import read_catalogue
 from reid.fusion import Scorer
 from reid.looking import route_queries
-from reid.submission import decide
+from reid.submission import decide, predict
+from reid.weights import open_weights
 
 DATASETS = ("lynx", "turtle")
 
@@ -44,3 +50,71 @@ def test_a_query_is_named_only_below_its_own_datasets_threshold_and_when_it_coul
     decided = decide(matches, {"lynx": calibrated("lynx", 0.5), "turtle": calibrated("turtle", 0.7)})
     assert list(decided["answer"]) == ["a", NEW_INDIVIDUAL, "c", NEW_INDIVIDUAL, NEW_INDIVIDUAL]
     assert list(decided["threshold"]) == [0.5, 0.5, 0.7, 0.7, 0.7]
+
+
+# what is remembered
+
+
+@pytest.fixture
+def asked(
+    patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], tuple[int, pd.DataFrame]]:
+    """Predicts, and says how many datasets had to be matched for it."""
+    matched: list[str] = []
+
+    def counting(queries: object, gallery: object, dataset: str, *rest: object) -> pd.DataFrame:
+        matched.append(dataset)
+        return original(queries, gallery, dataset, *rest)
+
+    original = submission.match
+    monkeypatch.setattr(submission, "match", counting)
+
+    def ask() -> tuple[int, pd.DataFrame]:
+        matched.clear()
+        weights = open_weights(patterns_weights)
+        matches = predict(read_catalogue(patterns), weights, weights.recipe).matches
+        return len(matched), matches
+
+    return ask
+
+
+def test_what_was_matched_is_remembered_to_the_bit(asked: Callable[[], tuple[int, pd.DataFrame]]) -> None:
+    count, first = asked()
+    assert count == first["dataset"].nunique() > 0
+    count, again = asked()
+    assert count == 0
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
+
+
+def test_another_threshold_gallery_photograph_or_recipe_is_matched_anew(
+    asked: Callable[[], tuple[int, pd.DataFrame]], patterns: Path, patterns_weights: Path
+) -> None:
+    everything, _ = asked()
+    words = [str(patterns), "--weights", str(patterns_weights)]
+    assert cli.main(["calibrate", *words, "--set", "calibration_splits=3"]) == 0
+    assert asked()[0] == everything
+    known = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    gone = known.index[known["split"] == "database"][0]
+    known.drop(index=gone).to_csv(patterns / "metadata.csv", index=False)
+    assert cli.main(["enroll", *words]) == 0
+    assert asked()[0] >= 1
+    query, other = known.index[known["split"] == "query"][:2]
+    (patterns / known["path"][query]).write_bytes((patterns / known["path"][other]).read_bytes())
+    assert asked()[0] == 1
+    assert asked()[0] == 0
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"key": 1}', "swap"])
+def test_damaged_matches_are_no_matches(
+    damage: str, asked: Callable[[], tuple[int, pd.DataFrame]], patterns_weights: Path
+) -> None:
+    everything, first = asked()
+    files = sorted((patterns_weights / "cache").glob("*.matches.json"))
+    assert len(files) == everything
+    for file in files:
+        stored = json.loads(file.read_text())
+        stored["columns"]["identity"] = stored["columns"]["identity"][::-1]
+        file.write_text(json.dumps(stored) if damage == "swap" else damage)
+    count, again = asked()
+    assert count == everything
+    pd.testing.assert_frame_equal(first, again, check_exact=True)

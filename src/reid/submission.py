@@ -1,23 +1,31 @@
 """The main path: every query photograph is routed, matched, decided on, and written into the submission."""
 
+import hashlib
+import json
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
+import torch
 
 from reid import NEW_INDIVIDUAL, InputError
 from reid.calibration import Calibration, drift
 from reid.catalogue import Catalogue, wanted_rows
-from reid.files import write_table
-from reid.gallery import embeddings_of, load_gallery
+from reid.embedding import CACHE_FOLDER
+from reid.files import read_json, write_json, write_table
+from reid.gallery import Embeddings, embeddings_of, load_gallery
+from reid.keypoints import tensors_of
 from reid.looking import Look, look_at, open_eyes
 from reid.matching import load_calibrations, match
+from reid.networks import best_device
 from reid.progress import say
-from reid.ranks import collected, share
+from reid.ranks import collected, share, world
 from reid.recipe import Recipe
-from reid.weights import Weights, gallery_file
+from reid.weights import CALIBRATION, Weights, gallery_file
 
 __all__ = ["Prediction", "decide", "drifts_of", "explain", "has_drifted", "predict", "write_submission"]
 
@@ -63,7 +71,7 @@ def predict(catalogue: Catalogue, weights: Weights, recipe: Recipe, remember: bo
         catalogue: the query rows are asked for; database rows are not looked at, the galleries stand for them.
         weights: networks, galleries, scorers and thresholds.
         recipe: `route`, `precision`, `batch_size`, `workers`; what the networks look like is in their own files.
-        remember: keep what is seen beside the weights, so that the same photograph costs nothing the next time.
+        remember: keep what is seen and matched beside the weights, so that the same costs nothing the next time.
 
     Raises:
         InputError: no query rows, or a row that the route can't send anywhere.
@@ -79,7 +87,7 @@ def predict(catalogue: Catalogue, weights: Weights, recipe: Recipe, remember: bo
         dataset=[look.route for look in looks],
         problem=[look.problem for look in looks],
     )
-    matches = _match(table, looks, weights, calibrations, recipe)
+    matches = _match(table, looks, weights, calibrations, recipe, remember)
     return Prediction(decide(matches, calibrations), recipe.route, drifts_of(matches, calibrations))
 
 
@@ -102,7 +110,12 @@ def _check_route(queries: Catalogue, weights: Weights, route: str) -> None:
 
 
 def _match(
-    table: pd.DataFrame, looks: list[Look], weights: Weights, calibrations: dict[str, Calibration], recipe: Recipe
+    table: pd.DataFrame,
+    looks: list[Look],
+    weights: Weights,
+    calibrations: dict[str, Calibration],
+    recipe: Recipe,
+    remember: bool,
 ) -> pd.DataFrame:
     """Adds each query's nearest individual and the runner-up; each rank matches its share."""
     places = table["dataset"].to_numpy(str)
@@ -110,12 +123,60 @@ def _match(
     for dataset in sorted(set(places)):
         own = np.flatnonzero(places == dataset)
         own = own[share(len(own))]
-        rows, gallery = table.iloc[own], load_gallery(weights.folder / gallery_file(dataset))
         if len(own):
-            queries = embeddings_of([looks[place] for place in own], rows)
-            parts.append(match(queries, gallery, dataset, calibrations[dataset], recipe))
+            queries = embeddings_of([looks[place] for place in own], table.iloc[own])
+            parts.append(_matched(queries, dataset, weights, calibrations[dataset], recipe, remember and world() == 1))
     found = pd.concat([part for some in collected(parts) for part in some]).drop(columns="dataset")
     return table.drop(columns="orientation").merge(found, on="image_id", how="left", validate="one_to_one")
+
+
+def _matched(
+    queries: Embeddings, dataset: str, weights: Weights, calibration: Calibration, recipe: Recipe, remember: bool
+) -> pd.DataFrame:
+    """See `matching.match`; what it said of the very same before is not computed again: with keypoints that would take
+    minutes, and `report` asks what `predict` has asked.
+
+    As with everything remembered, a file that is missing, damaged or about something else is as good as none.
+    """
+    path = weights.folder / CACHE_FOLDER / f"{dataset}.matches.json"
+    key = _key(queries, dataset, weights, recipe) if remember else ""
+    if remember:
+        with suppress(InputError, KeyError, TypeError, ValueError):
+            stored = read_json(path)
+            if stored["key"] == key and stored["seal"] == _seal(stored["columns"]):
+                return pd.DataFrame({name: _unwritten(name, cells) for name, cells in stored["columns"].items()})
+    matches = match(queries, load_gallery(weights.folder / gallery_file(dataset)), dataset, calibration, recipe)
+    if remember:
+        columns = {str(name): [str(cell) for cell in matches[name].tolist()] for name in matches}
+        with suppress(InputError):  # a folder that can't be written
+            write_json(path, {"key": key, "seal": _seal(columns), "columns": columns})
+    return matches
+
+
+def _unwritten(name: str, cells: list[str]) -> list[str] | list[float]:
+    """A column as it was: Python writes a float with as many digits as tell it from all others."""
+    return [float(cell) for cell in cells] if name.endswith("distance") else cells
+
+
+def _key(queries: Embeddings, dataset: str, weights: Weights, recipe: Recipe) -> str:
+    """SHA-256 of everything that shapes the matches, in hex."""
+    made_with = {
+        "gallery": weights.manifest["files"][gallery_file(dataset)],
+        "calibration": weights.manifest["files"][CALIBRATION],
+        "recipe": asdict(recipe),
+        "device": best_device().type,
+        "versions": [torch.__version__, np.__version__, cv2.__version__],
+        "queries": [queries.image_id, queries.orientation],
+    }
+    told = hashlib.sha256(json.dumps(made_with).encode())
+    for values in (queries.vectors.numpy(), *tensors_of(queries.keypoints).values()):
+        told.update(values.tobytes())
+    return told.hexdigest()
+
+
+def _seal(columns: dict[str, list[str]]) -> str:
+    """SHA-256 in hex: the manifest knows nothing of this file."""
+    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
 
 
 def decide(matches: pd.DataFrame, calibrations: dict[str, Calibration]) -> pd.DataFrame:
