@@ -1,6 +1,8 @@
 """Queries beside a gallery: the pairs against slow twins, the same alone and in company, and nothing hidden is seen."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -240,3 +242,31 @@ def test_no_scorer_expects_anything_of_cues_without_sense() -> None:
     calibrated = fit_calibrations({"x": questions.in_units()}, recipe)["x"]
     assert set(calibrated.contenders) == {"distance", "logistic", "boosted"}
     assert max(calibrated.contenders.values()) < 0.2
+
+
+def test_every_individual_is_asked_for_by_one_encoder_that_has_not_learned_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = np.array(list("aabbccddeef"))  # d to f were enrolled after the training
+    image_ids = np.array([str(place) for place in range(len(labels))])
+    learned = {"0": ["2", "3", "4", "5"], "1": ["0", "1", "4"], "2": ["0", "1", "2"]}
+    plans = {fold: SimpleNamespace(plan=SimpleNamespace(trained_on=own)) for fold, own in learned.items()}
+    monkeypatch.setattr(matching, "load_network", lambda path: plans[str(path)])
+    held = matching._held_out([Path(fold) for fold in learned], labels, image_ids, ENCODER)
+    asked = np.array([one.individuals for one in held])  # (folds, N)
+    assert (asked.sum(0) == 1).all()
+    assert [int(fold) for fold in asked.argmax(0)] == [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2]
+    for fold, one in enumerate(held):
+        assert not set(image_ids[one.individuals | one.photographs]) & set(learned[str(fold)])
+
+
+def test_datasets_without_a_keypoint_have_the_same_features_as_others(gallery: Gallery) -> None:
+    told = tuple(
+        replace(one, weights=np.linspace(0, 1, len(one), dtype=np.float32)) for one in gallery.embeddings.keypoints
+    )
+    known = Gallery(replace(gallery.embeddings, keypoints=told), gallery.identity)
+    flat = Gallery(replace(gallery.embeddings, keypoints=(NO_KEYPOINTS,) * 5), gallery.identity)
+    features = [compare(one.embeddings, one, BOTH).features for one in (known, flat)]
+    assert list(features[0]) == list(features[1])
+    assert not features[1]["focused"].any()
+    assert not features[1]["focused_inliers"].any()

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from reid import questions
 from reid.catalogue import COLUMNS, Catalogue
 from reid.fusion import Pairs
 from reid.questions import HeldOut, Note, Questions, choose_asked, hold_out, join_questions, near_duplicates
@@ -158,6 +160,21 @@ def test_the_same_seed_asks_the_same() -> None:
     one, again = (choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE) for _ in range(2))
     assert np.array_equal(one.places, again.places)
     assert np.array_equal(one.hidden, again.hidden)
+
+
+@pytest.mark.parametrize(("most", "dates"), [(2, "earlier"), (7, "other"), (100, "earlier"), (100, "any")])
+def test_candidates_in_small_blocks_give_the_same_questions(
+    most: int, dates: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = override(RECIPE, [f"pseudo_queries={most}", f"pseudo_dates={dates}"])
+    days = np.array([f"2020-01-0{1 + place % 3}" for place in range(len(LABELS))])
+    everything = held_out(LABELS, list("abcd"), [])
+    at_once = choose_asked(LABELS, days, ALONE, everything, recipe)
+    monkeypatch.setattr(questions, "BLOCK", 3)
+    in_blocks = choose_asked(LABELS, days, ALONE, everything, recipe)
+    assert 0 < len(at_once.places) <= most
+    for one, other in zip(at_once, in_blocks, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_near_duplicates_are_grouped_through_each_other() -> None:

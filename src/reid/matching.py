@@ -94,34 +94,43 @@ def questions_of(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recip
     """
     folders = [fold_folder(folder, fold) for fold in range(recipe.folds)]
     folders = [own for own in folders if (own / gallery_file(dataset)).exists()]
-    galleries = [load_gallery(own / gallery_file(dataset)) for own in folders]
-    held_out = _held_out([own / encoder_file(dataset) for own in folders], galleries, recipe)
-    rows = catalogue.database.table.set_index("image_id").reindex(galleries[0].embeddings.image_id).fillna("")
-    photographs = Catalogue(catalogue.root, rows.reset_index())
+    known = load_gallery(folders[0] / gallery_file(dataset))
+    labels, image_ids = np.array(known.identity), np.array(known.embeddings.image_id)
+    del known  # a gallery with keypoints may take a gigabyte: one at a time
+    held_out = _held_out([own / encoder_file(dataset) for own in folders], labels, image_ids, recipe)
+    rows = catalogue.database.table.set_index("image_id").reindex(image_ids).fillna("")
+    photographs = Catalogue(catalogue.root, rows.reset_index(names="image_id"))
     days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
     sides = rows["orientation"].to_numpy(str)
     share = replace(recipe, pseudo_queries=-(-recipe.pseudo_queries // len(folders)))
     parts = []
-    for own, gallery in zip(held_out, galleries, strict=True):
-        asked = choose_asked(np.array(gallery.identity), days, duplicates, own, share, sides)
-        parts.append(ask(gallery, asked, dataset, recipe).in_units())
+    for folder_of_fold, unseen in zip(folders, held_out, strict=True):
+        asked = choose_asked(labels, days, duplicates, unseen, share, sides)
+        parts.append(ask(load_gallery(folder_of_fold / gallery_file(dataset)), asked, dataset, recipe).in_units())
     return join_questions(parts)
 
 
-def _held_out(encoders: list[Path], galleries: list[Gallery], recipe: Recipe) -> list[HeldOut]:
-    """What each fold's encoder has not learned from and is to be asked for, over all folds each photograph once."""
-    labels, image_ids = np.array(galleries[0].identity), np.array(galleries[0].embeddings.image_id)
+def _held_out(encoders: list[Path], labels: np.ndarray, image_ids: np.ndarray, recipe: Recipe) -> list[HeldOut]:
+    """What each fold's encoder has not learned from and is to be asked for, over all folds each photograph once.
+
+    Args:
+        encoders: a file for each fold.
+        labels, image_ids: (N,) str, of the gallery.
+        recipe: `cues`.
+    """
     original = ~pd.Series(image_ids).duplicated().to_numpy()  # a mirror image is not asked for
     if "encoder" not in recipe.cues:
         return [HeldOut(individuals=original, photographs=np.zeros(len(labels), bool))]
     learned = [np.isin(image_ids, load_network(encoder).plan.trained_on) for encoder in encoders]
-    unseen = [~np.isin(labels, labels[own]) for own in learned]
+    unseen = np.stack([~np.isin(labels, labels[own]) for own in learned])  # (folds, N)
     # where an individual is held out as a whole it is asked for as such; its single photographs in the fold after
-    fold_of = np.argmax(unseen, axis=0) + 1
+    turn = np.argmax(unseen, axis=0)
+    strangers = unseen.all(0)  # enrolled after the training; they take turns
+    turn[strangers] = np.unique(labels, return_inverse=True)[1][strangers] % len(encoders)
     return [
         HeldOut(
-            individuals=unseen[fold] & original,
-            photographs=~unseen[fold] & ~learned[fold] & original & (fold_of % len(encoders) == fold),
+            individuals=unseen[fold] & original & (turn == fold),
+            photographs=~unseen[fold] & ~learned[fold] & original & ((turn + 1) % len(encoders) == fold),
         )
         for fold in range(len(encoders))
     ]
@@ -222,7 +231,8 @@ class Shelf:
         order = np.argsort(labels, kind="stable")
         starts = np.searchsorted(labels[order], np.arange(len(gallery.individuals)))
         cues = _sights(known, recipe) if "local" in recipe.cues else {}
-        if not any((keypoints.weights < 1).any() for keypoints in known.keypoints):
+        weights = [keypoints.weights for keypoints in known.keypoints if len(keypoints)]
+        if weights and not any((own < 1).any() for own in weights):
             cues.pop("focused", None)
         searched = "encoder" not in recipe.cues or len(known) <= recipe.whole_gallery
         whole = {cue: _stacked(cue, own, recipe) for cue, own in cues.items()} if searched else {}

@@ -30,6 +30,9 @@ DATES = ("earlier", "other", "any")
 """Whose photographs a pseudo-query may meet by their date, the strictest first; a database in which nobody has a
 photograph of an earlier day falls back to the next."""
 
+BLOCK = 256
+"""Candidates looked at together."""
+
 DUPLICATE = 0.95
 """Correlation of 16 x 16 thumbnails from which on two photographs are one. Among 260,000 pairs of photographs of three
 species, none of them duplicates, the highest is 0.90."""
@@ -132,14 +135,8 @@ def choose_asked(
     """
     rng = np.random.default_rng([recipe.seed, 2])
     candidates = _spread(np.flatnonzero(held_out.individuals | held_out.photographs), labels, duplicates, rng)
-    for dates in {"earlier": ("earlier", "other", "any"), "other": ("other", "any"), "any": ("any",)}[
-        recipe.pseudo_dates
-    ]:
-        hidden = _hidden(candidates, labels, days, duplicates, dates)
-        if sides is not None and dates != "any":
-            hidden |= _other_side(candidates, labels, days, sides)
-        enough = (hidden & (labels[candidates][:, None] != labels)).sum(1) <= len(labels) / 2
-        places, kept = candidates[enough][: recipe.pseudo_queries], hidden[enough][: recipe.pseudo_queries]
+    for dates in DATES[DATES.index(recipe.pseudo_dates) :]:
+        places, kept = _answerable(candidates, labels, days, duplicates, sides, dates, recipe.pseudo_queries)
         own = labels[places][:, None] == labels  # (A, N)
         known = (own & ~kept).any(1)
         if known.any():
@@ -171,6 +168,31 @@ def _spread(candidates: np.ndarray, labels: np.ndarray, duplicates: np.ndarray, 
     for place, label in enumerate(labels[shuffled].tolist()):
         turn[place] = seen[label] = seen.get(label, -1) + 1
     return shuffled[np.argsort(turn, kind="stable")]
+
+
+def _answerable(
+    candidates: np.ndarray,
+    labels: np.ndarray,
+    days: np.ndarray,
+    duplicates: np.ndarray,
+    sides: np.ndarray | None,
+    dates: str,
+    most: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first of the candidates that meet half of the others' photographs or more, (A,), and what is hidden from
+    each, (A, N) bool. Looked for in blocks: candidates may be as many as the database has photographs."""
+    places, kept = [np.zeros(0, np.int64)], [np.zeros((0, len(labels)), bool)]
+    for start in range(0, len(candidates), BLOCK):
+        some = candidates[start : start + BLOCK]
+        hidden = _hidden(some, labels, days, duplicates, dates)
+        if sides is not None and dates != "any":
+            hidden |= _other_side(some, labels, days, sides)
+        enough = (hidden & (labels[some][:, None] != labels)).sum(1) <= len(labels) / 2
+        places.append(some[enough])
+        kept.append(hidden[enough])
+        if sum(map(len, places)) >= most:
+            break
+    return np.concatenate(places)[:most], np.concatenate(kept)[:most]
 
 
 def _hidden(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, duplicates: np.ndarray, dates: str) -> np.ndarray:
