@@ -60,7 +60,10 @@ def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]
     kinds = scorers_for(recipe.scorers, tuple(next(iter(honest.values())).pairs.features))
     alone = {kind: fit_calibrations(honest, replace(recipe, scorers=(kind,))) for kind in kinds}
     chosen = fit_calibrations(honest, recipe)
-    highest = {name: alone[max(one.contenders, key=one.contenders.__getitem__)][name] for name, one in chosen.items()}
+    highest = {
+        name: alone[max(one.contenders, key=one.contenders.__getitem__, default=one.scorer.kind)][name]
+        for name, one in chosen.items()
+    }
     rules = {
         CHOSEN: chosen,
         "the scorer with the highest expected score": highest,
@@ -136,7 +139,8 @@ def learned_questions(catalogue: Catalogue, gallery: Gallery, name: str, recipe:
     everything = HeldOut(np.ones(len(known), bool), np.zeros(len(known), bool))
     photographs = Catalogue(catalogue.root, rows.reset_index())
     duplicates = near_duplicates(thumbnails(photographs.paths))
-    asked = choose_asked(np.array(gallery.identity), rows["day"].to_numpy(str), duplicates, everything, recipe)
+    days, sides = (rows[column].to_numpy(str) for column in ("day", "orientation"))
+    asked = choose_asked(np.array(gallery.identity), days, duplicates, everything, recipe, sides)
     return ask(gallery, asked, name, recipe).in_units()
 
 

@@ -12,8 +12,8 @@ the one at the fitted thresholds, and the one at the thresholds that would have 
 embedding from the threshold.
 
 A row of `encoders.csv` is written as soon as it is measured; a run that was stopped goes on with what is missing, and
-measures anew what has other settings now. The trunk is EfficientNet-Lite0 from ImageNet, at 128 pixels unless the row
-says otherwise, so that a processor can do it.
+measures anew what has other settings, data or first weights now. The trunk is EfficientNet-Lite0 from ImageNet, at 128
+pixels unless the row says otherwise, so that a processor can do it.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from torch import Tensor
 
 from reid.calibration import Calibration, sweep
 from reid.catalogue import Catalogue, read_catalogue
+from reid.files import sha256_of, write_table
 from reid.gallery import Embeddings, Gallery, enroll, load_gallery, save_gallery
 from reid.images import store_photographs
 from reid.inputs import Features
@@ -129,26 +130,27 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     names = asked.names or list(VARIANTS)
     file = asked.out / "encoders.csv"
+    material = f"{sha256_of(asked.data / 'metadata.csv')} from {sha256_of(asked.init)}"
     say(machine())
     for seed in range(asked.seeds):  # a table that was stopped early has all variants at fewer seeds
         for name in names:
-            recipe, settings = recipe_of(name, seed)
+            recipe = recipe_of(name, seed)
+            settings = f"{recipe!r} on {material}"
             measured = read(file)
             done = (measured["variant"] == name) & (measured["seed"] == seed) & (measured["settings"] == settings)
             if done.any():
                 continue
             kept = measured[(measured["variant"] != name) | (measured["seed"] != seed)]
             rows = measure(asked.data, recipe, asked.init).assign(variant=name, seed=seed, settings=settings)
-            pd.concat([kept, rows]).to_csv(file, index=False)
+            write_table(file, pd.concat([kept, rows]))
             say(f"{name}, seed {seed}: {rows['fitted'].mean():.3f} fitted, {rows['hindsight'].mean():.3f} in hindsight")
     print(table(read(file), names))
 
 
-def recipe_of(name: str, seed: int) -> tuple[Recipe, str]:
-    """A variant's recipe, and what tells it from its older selves."""
+def recipe_of(name: str, seed: int) -> Recipe:
+    """A variant's recipe."""
     base, changes = VARIANTS[name]
-    recipe = override(RECIPES[base], [*SIZED, *changes, f"seed={seed}"])
-    return recipe, repr(recipe)
+    return override(RECIPES[base], [*SIZED, *changes, f"seed={seed}"])
 
 
 def read(file: Path) -> pd.DataFrame:

@@ -17,15 +17,13 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
+from competition import COMPETITION
 from harness import machine
 
 from reid.images import View, extraction_of, photograph_batches
 from reid.keypoints import Keypoints, Matching, lnbnn, stack, strongest, verify
 from reid.progress import say
 from reid.recipe import RECIPES, override
-
-COMPETITION = {"LynxID2025": (2957, 946), "SalamanderID2025": (1388, 689), "SeaTurtleID2022": (8729, 500)}
-"""Gallery photographs and queries by dataset."""
 
 Item = TypeVar("Item")
 
@@ -62,7 +60,7 @@ def main() -> None:
     searching = typical(asked[:10], lambda one: lnbnn(stack([one]), whole, k=recipe.neighbours))
     checking = typical(asked, lambda one: verify([one], gallery, shortlist, matching)) / recipe.verified
     query = SIGHTS * (voting + recipe.verified * checking)
-    photographs, queries = (sum(counts) for counts in zip(*COMPETITION.values(), strict=True))
+    photographs, _, queries = (sum(counts) for counts in zip(*COMPETITION.values(), strict=True))
     print(f"measured on one core, medians over {len(paths)} photographs:")
     print(f"  open a photograph and find its keypoints   {opening * 1e3:7.1f} ms")
     print(f"  votes of a query in a shortlist of {recipe.shortlist:<6}  {voting * 1e3:7.1f} ms")
@@ -74,7 +72,7 @@ def main() -> None:
         f"  recipe best: ({photographs + queries:,} photographs x {opening:.3f} s + {queries:,} queries x "
         f"{query:.3f} s) / {CORES} = {minutes:.0f} min"
     )
-    alone = sum(asking * known / 1000 * searching for known, asking in COMPETITION.values())
+    alone = sum(asking * known / 1000 * searching for known, _, asking in COMPETITION.values())
     alone += queries * recipe.verified * checking
     print(
         "  recipe local, which has no encoder to make a shortlist: "
@@ -82,7 +80,7 @@ def main() -> None:
     )
     held = sum(one.descriptors.nbytes + one.points.nbytes + one.weights.nbytes for one in keypoints) / len(keypoints)
     held *= min(1.0, SIGHTS * recipe.keypoint_count / recipe.keypoint_candidates)
-    largest = max(known for known, _ in COMPETITION.values())
+    largest = max(known for known, _, _ in COMPETITION.values())
     print(f"  the largest gallery's keypoints hold at most {largest * held / 1e9:.1f} GB")
 
 

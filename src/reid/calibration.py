@@ -156,7 +156,7 @@ def fit_calibrations(questions: Mapping[str, Questions], recipe: Recipe, few: in
     fitted = {}
     for dataset, own in questions.items():
         enough = min(_individuals(own, new=False), _individuals(own, new=True)) >= few
-        fitted[dataset] = _fit(dataset, own, own if enough or len(questions) == 1 else everything, recipe)
+        fitted[dataset] = _fit(dataset, own, own if enough or len(questions) == 1 else everything, recipe, few)
     return fitted
 
 
@@ -170,13 +170,13 @@ def _individuals(questions: Questions, new: bool) -> int:
     return len(np.unique(questions.individual[questions.new == new]))
 
 
-def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe) -> Calibration:
+def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe, few: int) -> Calibration:
     """The calibration of a dataset, learned from `source`: its own questions or those of all datasets."""
     notes = [str(note) for note in own.notes]
     if source is not own:
         notes.append(
             f"{_individuals(own, new=False)} known and {_individuals(own, new=True)} new individuals can be asked for, "
-            f"fewer than {FEW}: scorer and threshold are those of all datasets together"
+            f"fewer than {few}: scorer and threshold are those of all datasets together"
         )
     kinds = scorers_for(recipe.scorers, tuple(own.pairs.features))
     splits = list(_splits(source, recipe))
