@@ -70,7 +70,8 @@ def nearest(
     query_owner = torch.arange(len(queries)) if query_owner is None else query_owner
     gallery_owner = torch.arange(len(gallery)) if gallery_owner is None else gallery_owner
     held = max(1, (budget or BUDGET[device.type]) // precision.itemsize)  # distances
-    parts = -(-len(queries) // max(1, math.isqrt(held)))  # of equal size: a small rest would cost a pass of its own
+    most = max(1, math.isqrt(held) // 2)  # blocks four times as long as tall: fewer of them are merged
+    parts = -(-len(queries) // most)  # of equal size: a small rest would cost a pass of its own
     tall = max(1, -(-len(queries) // max(1, parts)))
     long = max(1, held // tall)
     long = min(len(gallery), long - long % CHUNK if long > CHUNK else long)
@@ -114,8 +115,8 @@ def _hide(found: Tensor, hidden: Tensor, query_owner: Tensor, gallery_owner: Ten
 def _merge(found: Tensor, closeness: Tensor, place: Tensor, left: int) -> None:
     """Puts what a block of the gallery has into what was found before it.
 
-    The columns with the largest maxima of a row's chunks hold its largest values, and most rows of a late block have
-    nothing to add.
+    Only chunks whose maximum is above the smallest of what was found so far have something to add; in a late block
+    most rows have none, and the others a few.
 
     Args:
         found: (q, b), the block's.
@@ -129,8 +130,11 @@ def _merge(found: Tensor, closeness: Tensor, place: Tensor, left: int) -> None:
     peaks = body.amax(2)  # (q, chunks)
     best = torch.cat([peaks, tail], 1).amax(1)
     rows = (best > closeness[:, -1]).nonzero().flatten()
-    leading = peaks[rows].topk(min(wide, chunks)).indices  # (r, C)
-    inside = body[rows[:, None], leading].flatten(1)  # (r, C x CHUNK)
+    if not len(rows):
+        return
+    few = int((peaks[rows] > closeness[rows, -1:]).sum(1).max()) if chunks else 0
+    leading = peaks[rows].topk(min(wide, few)).indices  # (r, c)
+    inside = body[rows[:, None], leading].flatten(1)  # (r, c x CHUNK)
     inside_place = (leading[:, :, None] * CHUNK + torch.arange(CHUNK, device=found.device)).flatten(1) + left
     tail_place = torch.arange(chunks * CHUNK, found.shape[1], device=found.device).expand(len(rows), -1) + left
     values, order = torch.cat([closeness[rows], inside, tail[rows]], 1).topk(wide)
