@@ -132,6 +132,8 @@ def _unpack_beside(archive: Path, part: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             _refuse_unsafe(archive, opened, shutil.disk_usage(part.parent).free)
+            if all(entry.is_dir() for entry in opened.infolist()):
+                raise zipfile.BadZipFile("it holds no file")
             for entry in track(opened.infolist(), f"unpacking {archive.name}"):
                 opened.extract(entry, part)  # checks its CRC
     except DAMAGED as problem:
@@ -531,9 +533,22 @@ def main(arguments: list[str] | None = None) -> int:
                 rehearse(options.script, place.data, place.weights, options.submission)
                 print(f"{options.script} ran as on Kaggle; its submission is {options.submission or 'without fault'}")
     except (InputError, BundleError) as problem:
-        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
-        return 2
+        return _refuse(str(problem))
+    except (
+        OSError
+    ) as problem:  # the machine's fault: a full disk, a folder that may not be written, a file in its place
+        where = " -> ".join(str(name) for name in (problem.filename, problem.filename2) if name) or options.verb
+        return _refuse(
+            f"{where}: expected files and folders that can be read and written, but the machine refused "
+            f"({problem.strerror or problem}). Free some space, mend that place or name another (`--help` shows how), "
+            "then run this again"
+        )
     return 0
+
+
+def _refuse(problem: str) -> int:
+    print("error:", " ".join(problem.split()), file=sys.stderr)  # one line, whatever a cell held
+    return 2
 
 
 LIMITS = {"push-weights": 1800.0, "kernel-status": 13 * 3600.0, "submit": 600.0}

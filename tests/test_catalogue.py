@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from reid import InputError
-from reid.catalogue import COLUMNS, Catalogue, find_faults, read_catalogue, read_rows
+from reid.catalogue import (
+    COLUMNS,
+    Catalogue,
+    find_faults,
+    find_unread_dates,
+    read_catalogue,
+    read_rows,
+)
 
 HEADER = ",".join(COLUMNS)
 GOOD = "1,leo,a.jpg,2020-05-01,left,lion,database,Lions"
@@ -156,8 +163,19 @@ def test_an_empty_selection_is_a_catalogue_too(tmp_path: Path) -> None:
         ("2012-05-06 23:59:59", "2012-05-06"),
         ("2012-05-06T23:30:00-08:00", "2012-05-06"),  # the day where the photograph was taken
         ("20120506", "2012-05-06"),
+        ("2012:05:06 23:59:59", "2012-05-06"),  # EXIF 2.32, DateTimeOriginal
+        ("2012:05:06", "2012-05-06"),
+        ("2012-5-6", "2012-05-06"),
+        ("2012-5-16 9:30", "2012-05-16"),
+        ("2012-11-6", "2012-11-06"),
+        ("2012-5", "2012-05-01"),
+        ("0000:00:00 00:00:00", ""),  # a camera whose clock was never set
+        ("2012-05:06", ""),
+        ("2012-5-067", ""),
+        ("2012-13-6", ""),
         ("2012-02-30", ""),
         ("06/05/2012", ""),
+        ("06.05.2012", ""),
         ("2012-05-067", ""),
         ("now", ""),
         ("unknown", ""),
@@ -167,6 +185,24 @@ def test_a_date_gives_the_day_that_it_writes(tmp_path: Path, date: str, day: str
     other = GOOD.replace("1,leo", "2,mia").replace("2020-05-01", "2020-05-01T00:00:00+02:00")
     catalogue = read_catalogue(write(tmp_path, GOOD.replace("2020-05-01", date), other))
     assert list(catalogue.table["day"]) == [day, "2020-05-01"]
+
+
+def test_dates_that_cannot_be_read_are_told_once_per_dataset_and_are_no_fault(tmp_path: Path) -> None:
+    rows = [GOOD, "2,leo,b.jpg,03.05.2020,,,database,Lions", "3,mia,c.jpg,5/3/2020,,,database,Lions"]
+    rows += ["4,ann,d.jpg,2020,,,database,Bears", "5,bob,e.jpg,,,,database,Bears", "6,eve,f.jpg,May,,,database,Cats"]
+    rows += [f"{place},eve,{place}.jpg, ,,,database,Cats" for place in range(7, 13)]
+    why = "Mend them: nothing keeps photographs of one day from vouching for each other"
+    catalogue = read_catalogue(write(tmp_path, *rows))  # which refuses faults
+    assert find_unread_dates(catalogue) == [
+        f"Cats: 7 of 7 dates can't be read (row 7, 8, 9, 10, 11, ...): expected YYYY-MM-DD, found 'May'. {why}",
+        f"Lions: 2 of 3 dates can't be read (row 3, 4): expected YYYY-MM-DD, found '03.05.2020'. {why}",
+    ]
+
+
+def test_the_dates_of_real_photographs_are_all_read(reid_mini: Path) -> None:
+    catalogue = read_catalogue(reid_mini)
+    assert (catalogue.table["day"] == catalogue.table["date"]).all()
+    assert find_unread_dates(catalogue) == []
 
 
 def test_a_dataset_cannot_take_the_name_of_anothers_gallery(tmp_path: Path) -> None:

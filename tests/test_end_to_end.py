@@ -2,6 +2,7 @@
 real photographs where they are there."""
 
 import json
+import pkgutil
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,9 @@ from PIL import Image, ImageOps
 
 from reid import NEW_INDIVIDUAL, cli
 from reid.catalogue import read_catalogue
+from reid.embedding import CACHE_FOLDER
 from reid.gallery import load_gallery
+from reid.recipe import WORK_FIELDS, Recipe
 from reid.scoring import overall, read_solution, read_submission, score_submission
 from reid.submission import predict
 from reid.weights import open_weights
@@ -116,6 +119,56 @@ def test_enroll_and_calibrate_again_leave_a_whole_folder_with_the_new_individual
     assert run("calibrate", patterns, "--weights", patterns_weights, "--set", "calibration_splits=7") == 0
     assert "Dots_renamed" in load_gallery(patterns_weights / "Dots.gallery.safetensors").identity
     assert open_weights(patterns_weights).recipe.calibration_splits == 7
+
+
+@pytest.mark.parametrize(("verb", "room"), [("enroll", "gallery"), ("calibrate", "matching")])
+def test_how_the_machine_works_may_be_chosen_and_is_not_kept(
+    verb: str, room: str, patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = {"device": "auto", "precision": "bfloat16", "batch_size": 5, "workers": 1}
+    before = open_weights(patterns_weights).recipe
+    assert work.keys() == set(WORK_FIELDS)
+    used: list[Recipe] = []
+    does = pkgutil.resolve_name(f"reid.{room}.{verb}")
+    monkeypatch.setattr(f"reid.{room}.{verb}", lambda *given: used.append(given[-1]) or does(*given))
+    settings = [word for field, value in work.items() for word in ("--set", f"{field}={value}")]
+    assert run(verb, patterns, "--weights", patterns_weights, *settings) == 0
+    assert used == [replace(before, **work)]
+    assert open_weights(patterns_weights).recipe == before
+    assert run(verb, patterns, "--weights", patterns_weights, "--set", "route=column") == 2
+
+
+def test_the_report_shows_what_predict_answered_when_told_its_route_and_settings(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, edit_rows: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_rows(lambda table: table.assign(dataset=table["dataset"].mask(table["split"] == "query", "Checks")))
+    openers = [f"reid.{room}.photograph_batches" for room in ("looking", "evidence")]
+    writer = "reid.report.write_report"
+    calls: dict[str, list[tuple]] = {name: [] for name in (*openers, writer)}
+    for name, made in calls.items():
+        does = pkgutil.resolve_name(name)
+        monkeypatch.setattr(name, lambda *given, does=does, made=made: made.append(given) or does(*given))
+    same = [patterns, "--weights", patterns_weights, "--set", "batch_size=5", "--set", "workers=1"]
+    answers = {}
+    for route in ("classifier", "column"):
+        csv, folder = tmp_path / f"{route}.csv", tmp_path / route
+        assert run("predict", *same, "--route", route, "--out", csv) == 0
+        shutil.rmtree(patterns_weights / CACHE_FOLDER)  # so that the report has to look itself
+        for made in calls.values():
+            made.clear()
+        solution = ["--solution", patterns / "solution.csv"]
+        assert run("report", *same, "--route", route, "--out", folder, *solution) == 0
+        answers[route] = read_submission(csv)
+        (written,) = calls[writer]
+        assert written[3].submission.equals(answers[route])
+        assert all(calls[name] for name in openers)
+        opened = [given[2] for name in openers for given in calls[name]]
+        assert {(recipe.batch_size, recipe.workers) for recipe in opened} == {(5, 1)}
+        page = (folder / "report.html").read_text("utf-8")
+        assert f"route <b>{route}</b>" in page
+        assert f"<b>{score(csv, patterns):.3f}</b><span>score, the mean" in page
+    assert not answers["classifier"].equals(answers["column"])
+    assert run("report", *same, "--set", "image_size=64", "--out", tmp_path / "refused") == 2
 
 
 def test_a_mirrored_gallery_finds_a_query_that_is_a_mirror_image(

@@ -4,6 +4,7 @@ The whole way is gone with `make`, as a person types it. After that each verb ru
 folder of its own and no way to the network; these processes are forked from one that has loaded what all of them need.
 """
 
+import errno
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from reid.files import sha256_of
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "kernel"))
 
+import courier  # noqa: E402
 from rehearsal import kit  # noqa: E402
 
 COURIER = ROOT / "kernel" / "courier.py"
@@ -773,6 +776,8 @@ def test_rules_that_are_not_accepted_are_named(new_data: Callable[[bytes], int],
         (_scrambled(zipped({"metadata.csv": bytes(range(256)) * 99}, zipfile.ZIP_DEFLATED)), "it is damaged (Error -3"),
         (zipped({"../metadata.csv": b"rows"}), "expected files inside the folder, found '../metadata.csv'"),
         (zipped({"/tmp/metadata.csv": b"rows"}), "expected files inside the folder, found '/tmp/metadata.csv'"),
+        (zipped({}), "it is damaged (it holds no file); it was removed, run this again"),
+        (zipped({"images/": b""}), "it is damaged (it holds no file); it was removed, run this again"),
         (zipped({"readme.txt": b"words"}), "expected metadata.csv in what Kaggle sent, found readme.txt"),
     ],
 )
@@ -789,6 +794,47 @@ def test_a_file_that_cannot_be_written_is_no_fault_of_the_network(new_data: Call
     (desk.build / "animal-clef-2025.zip").mkdir(parents=True)
     assert new_data(zipped({"metadata.csv": b"rows"})) == 2
     assert "animal-clef-2025.zip can't be written (Is a directory). Free some space" in desk.error
+
+
+@pytest.mark.parametrize(
+    ("verb", "place"),
+    [
+        ("data", "build"),
+        ("data", "data"),
+        ("push-weights", "build"),
+        ("push-weights", "build/upload-weights"),
+        ("push-kernel", "build/upload-kernel"),
+    ],
+)
+def test_a_file_where_a_folder_is_needed_is_one_line(verb: str, place: str, desk: Desk) -> None:
+    if verb == "data":
+        desk.data, desk.kaggle.archive = desk.folder / "data", zipped({"metadata.csv": b"rows"})
+    (desk.folder / place).parent.mkdir(parents=True)
+    (desk.folder / place).write_text("words")
+    assert desk.type(verb) == 2
+    assert desk.error.startswith(f"error: {desk.folder / place}")
+    assert "expected files and folders that can be read and written, but the machine refused (" in desk.error
+    assert "Free some space, mend that place or name another (`--help` shows how), then run this again" in desk.error
+    assert (desk.folder / place).read_text() == "words"
+
+
+def test_a_disk_that_is_full_while_staging_is_one_line(
+    patterns_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(number: int) -> Callable[[Path, Path], None]:
+        def fail(source: Path, target: Path) -> None:
+            raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+        return fail
+
+    monkeypatch.setattr(courier, "log_in", lambda: SimpleNamespace(config_values={"username": OWNER}))
+    monkeypatch.setattr("os.link", fails(errno.EXDEV))  # another disk, so that it is copied
+    monkeypatch.setattr("shutil.copy", fails(errno.ENOSPC))
+    assert courier.main(["push-weights", f"--weights={patterns_weights}", f"--build={tmp_path / 'build'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    source, target = patterns_weights / "manifest.json", tmp_path / "build" / "upload-weights" / "manifest.json"
+    assert line.startswith(f"error: {source} -> {target}: expected files and folders that can be read and written")
+    assert "the machine refused (No space left on device). Free some space" in line
 
 
 def test_files_of_the_user_are_not_overwritten(new_data: Callable[[bytes], int], desk: Desk) -> None:

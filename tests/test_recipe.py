@@ -47,6 +47,11 @@ def test_overrides_have_their_fields_types() -> None:
         ("scales=one", "--set scales: expected a number, found 'one'"),
         ("triplet_weight=0", "with neither loss there is nothing to learn; set triplet_weight=1 or"),
         ("individuals_per_batch=1", "recipe field individuals_per_batch: expected 2 to 4096, found 1"),
+        (
+            "cues=local",
+            "expected one that the cues local can feed (focused ones also need pooling=gem), found distance",
+        ),
+        ("scorers=focused,focused_inliers", "expected one that the cues encoder can feed"),
         ("route=guess", "recipe field route: expected classifier or column or auto, found 'guess'"),
         ("augmentations=flip,blur", "expected some of flip, rotation, jitter, crop, affine, found 'blur'"),
     ],
@@ -55,6 +60,12 @@ def test_a_wrong_setting_is_told_in_words(setting: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
         override(RECIPES["seed"], [setting])
     assert words in str(caught.value)
+
+
+def test_keypoints_on_the_animal_need_an_encoder_that_tells_where_it_looks() -> None:
+    with pytest.raises(InputError, match="need pooling=gem"):
+        override(RECIPES["light"], ["scorers=focused", "pooling=trunk"])
+    assert override(RECIPES["light"], ["scorers=focused"]).scorers == ("focused",)
 
 
 def test_a_recipe_comes_back_from_json() -> None:

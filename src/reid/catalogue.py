@@ -24,6 +24,7 @@ __all__ = [
     "describe",
     "find_faults",
     "find_formulas",
+    "find_unread_dates",
     "read_catalogue",
     "read_rows",
     "wanted_rows",
@@ -40,6 +41,9 @@ NAME = re.compile(r"(?:[^\x00-\x1f\x7f]|\t|\r?\n){0,200}")
 would be lost in an array of words, a lone carriage return break a row, and one cell of a megabyte be a gigabyte in an
 array of a thousand."""
 
+WRITTEN = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
+"""Year, month and day with hyphens or with the colons of EXIF 2.32, whose month and day may have one digit."""
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -48,7 +52,7 @@ class Catalogue:
     Attributes:
         root: the data folder; `path` cells are relative to it.
         table: one row per photograph, every cell a `str`. The columns `COLUMNS`, `day` (the date as YYYY-MM-DD, empty
-            where there is none) and whatever else the file has. The index is the row's place in `metadata.csv`.
+            where none can be read) and whatever else the file has. The index is the row's place in `metadata.csv`.
     """
 
     root: Path
@@ -149,13 +153,24 @@ def read_rows(folder: Path) -> Catalogue:
     table = read_table(folder / "metadata.csv", COLUMNS)
     if table.empty:
         raise InputError(f"{folder / 'metadata.csv'}: expected one row per photograph, found none below the header")
-    # the day as it is written, whatever the clock and the time zone; without this pandas takes "now" for a date
-    dates = table["date"].str.extract(r"^(\d{4}(?:-?\d\d){0,2})(?:[T ].*)?$", expand=False)
-    days = pd.to_datetime(dates, errors="coerce", format="ISO8601")
-    table["day"] = days.dt.strftime("%Y-%m-%d").fillna("").astype(object)
+    table["day"] = _days(table["date"])
     # a query's identity is what is asked for: where a file gives it away, nothing downstream may see it
     table.loc[table["split"] == "query", "identity"] = ""
     return Catalogue(root=folder, table=table)
+
+
+def _days(dates: pd.Series) -> pd.Series:
+    """The days as they are written, whatever the clock and the time zone, as YYYY-MM-DD; "" where none can be read."""
+    padded = dates.str.replace(WRITTEN, _padded, regex=True)
+    # without this pandas takes "now" for a date
+    written = padded.str.extract(r"^(\d{4}(?:-?\d\d){0,2})(?:[T ].*)?$", expand=False)
+    days = pd.to_datetime(written, errors="coerce", format="ISO8601")
+    return days.dt.strftime("%Y-%m-%d").fillna("").astype(object)
+
+
+def _padded(written: re.Match[str]) -> str:
+    """2020:5:3 -> 2020-05-03"""
+    return "-".join(part.zfill(2) for part in written.group(1, 3, 4) if part)
 
 
 def find_faults(catalogue: Catalogue) -> list[str]:
@@ -238,6 +253,22 @@ def find_formulas(catalogue: Catalogue) -> list[str]:
     """
     cells = pd.unique(pd.concat([catalogue.table["image_id"], catalogue.table["identity"]]))
     return [cell for cell in cells if re.match(r"[=@\t]|[+-](?![\d.]+$)", cell)]
+
+
+def find_unread_dates(catalogue: Catalogue) -> list[str]:
+    """The dates that can't be read, in a sentence per dataset; no faults, for such photographs count as undated."""
+    sentences = []
+    for dataset, part in catalogue.by_dataset().items():
+        dates = part.table["date"][part.table["date"] != ""]
+        unread = dates[part.table["day"][dates.index] == ""]
+        if len(unread):
+            rows = ", ".join(str(place + 2) for place in unread.index[:5]) + ", ..." * (len(unread) > 5)
+            sentences.append(
+                f"{dataset}: {len(unread)} of {len(dates)} dates can't be read (row {rows}): expected YYYY-MM-DD, "
+                f"found {str(unread.iloc[0])[:99]!r}. Mend them: nothing keeps photographs of one day from vouching "
+                "for each other"
+            )
+    return sentences
 
 
 def describe(catalogue: Catalogue, survey: pd.DataFrame) -> pd.DataFrame:

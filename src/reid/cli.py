@@ -22,6 +22,7 @@ from reid.catalogue import (
     describe,
     find_faults,
     find_formulas,
+    find_unread_dates,
     read_catalogue,
     read_rows,
     wanted_rows,
@@ -35,13 +36,14 @@ from reid.recipe import (
     ENROLMENT_FIELDS,
     PREDICTION_FIELDS,
     RECIPES,
+    WORK_FIELDS,
     Recipe,
     override,
     recipe_named,
 )
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
 from reid.signals import Stop, listening
-from reid.weights import CALIBRATION, GALLERY, RUN_FOLDER, open_weights, seal_weights
+from reid.weights import CALIBRATION, GALLERY, RUN_FOLDER, Weights, open_weights, seal_weights
 
 __all__ = ["main"]
 
@@ -138,24 +140,25 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("trunk", metavar="TRUNK", help="timm's name, or hf-hub:OWNER/NAME")
     verb.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
 
+    alone = f"; {', '.join(WORK_FIELDS)} for this run alone"
     does = "embed the database photographs into the galleries again, e.g. with new individuals, without training"
     verb = _add_verb(verbs, "enroll", _enroll, does, "enroll photographs --weights weights")
     _add_data(verb)
     _add_weights(verb)
-    _add_settings(verb)
+    _add_settings(verb, alone)
 
     does = "fit the thresholds again, without training"
     verb = _add_verb(verbs, "calibrate", _calibrate, does, "calibrate photographs --weights weights")
     _add_data(verb)
     _add_weights(verb)
-    _add_settings(verb)
+    _add_settings(verb, alone)
 
     does = "write the submission for the query photographs"
     verb = _add_verb(verbs, "predict", _predict, does, "predict photographs --weights weights --out submission.csv")
     _add_data(verb)
     _add_weights(verb)
     verb.add_argument("--out", metavar="CSV", type=Path, required=True, help="the submission to write")
-    verb.add_argument("--route", choices=CHOICES["route"], help="who chooses the encoder (default: the recipe's)")
+    _add_route(verb)
     _add_settings(verb)
 
     does = "score a submission as the organisers do"
@@ -179,6 +182,9 @@ def _parser() -> argparse.ArgumentParser:
         help="another recipe's submission (with --solution), or what `score --json` printed of it (.json), to stand "
         "beside; may be repeated",
     )
+    same = "; as in the call of predict, else the page may show other answers than its submission"
+    _add_route(verb, same)
+    _add_settings(verb, same)
     return parser
 
 
@@ -198,9 +204,20 @@ def _add_weights(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--weights", metavar="WEIGHTS", type=Path, required=True, help="the folder that train made")
 
 
-def _add_settings(verb: argparse.ArgumentParser) -> None:
+def _add_route(verb: argparse.ArgumentParser, more: str = "") -> None:
     verb.add_argument(
-        "--set", metavar="FIELD=VALUE", dest="settings", action="append", default=[], help="set a field of the recipe"
+        "--route", choices=CHOICES["route"], help=f"who chooses the encoder (default: the recipe's){more}"
+    )
+
+
+def _add_settings(verb: argparse.ArgumentParser, more: str = "") -> None:
+    verb.add_argument(
+        "--set",
+        metavar="FIELD=VALUE",
+        dest="settings",
+        action="append",
+        default=[],
+        help=f"set a field of the recipe{more}",
     )
 
 
@@ -228,6 +245,7 @@ def _check(options: argparse.Namespace) -> None:
     table = describe(catalogue, files)
     say(table.to_string(index=False))
     say("largest: photographs of the commonest individual; duplicates: query files whose bytes are in the database too")
+    _warn_of_dates(catalogue)
     if formulas := find_formulas(catalogue):
         say(
             f"warning: a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as "
@@ -287,6 +305,7 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
         raise InputError(f"--save-every: expected 0 or more seconds, found {save_every}")
     seconds = {} if options.fresh else _times_of(options.out)
     only = [name for name in (options.only or "").split(",") if name]
+    _warn_of_dates(catalogue)
     with stage("train", seconds):
         fingerprint = train_networks(
             catalogue, recipe, options.out, options.init, options.fresh, only, stop, save_every
@@ -331,25 +350,38 @@ def _enroll(options: argparse.Namespace) -> None:
     from reid.gallery import enroll
 
     weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
-    recipe = override(weights.recipe, options.settings, only=ENROLMENT_FIELDS)
+    recipe = override(weights.recipe, options.settings, only=(*ENROLMENT_FIELDS, *WORK_FIELDS))
     catalogue = read_catalogue(options.data)
     datasets = list(weights.datasets)
     with joined():
         enroll(catalogue, weights.folder, datasets, recipe)
     if not is_first():
         return
-    seal_weights(weights.folder, recipe, datasets, catalogue.database.fingerprint)
+    seal_weights(weights.folder, _kept(recipe, weights), datasets, catalogue.database.fingerprint)
     say(f"enrolled {len(catalogue.database)} photographs of {options.data} into the galleries of {options.weights}")
     say(f"next: python -m reid calibrate {options.data} --weights {options.weights}")
+
+
+def _warn_of_dates(catalogue: Catalogue) -> None:
+    """A date that can't be read protects no pseudo-query."""
+    for words in find_unread_dates(catalogue.database):
+        say(f"warning: {catalogue.root / 'metadata.csv'}: {words}")
+
+
+def _kept(recipe: Recipe, weights: Weights) -> Recipe:
+    """What the manifest keeps of a run's recipe: how this machine does the work says nothing of the next one."""
+    return replace(recipe, **{field: getattr(weights.recipe, field) for field in WORK_FIELDS})
 
 
 def _calibrate(options: argparse.Namespace) -> None:
     from reid.matching import calibrate
 
     weights = open_weights(options.weights, remade=(CALIBRATION,))
-    recipe = override(weights.recipe, options.settings, only=CALIBRATION_FIELDS)
-    calibrations = calibrate(read_catalogue(options.data), weights.folder, list(weights.datasets), recipe)
-    seal_weights(weights.folder, recipe, list(weights.datasets), weights.manifest["data"])
+    recipe = override(weights.recipe, options.settings, only=(*CALIBRATION_FIELDS, *WORK_FIELDS))
+    catalogue = read_catalogue(options.data)
+    _warn_of_dates(catalogue)
+    calibrations = calibrate(catalogue, weights.folder, list(weights.datasets), recipe)
+    seal_weights(weights.folder, _kept(recipe, weights), list(weights.datasets), weights.manifest["data"])
     _say_calibrations(calibrations)
     say(f"wrote the thresholds into {options.weights}")
     say(f"next: python -m reid predict {options.data} --weights {options.weights} --out submission.csv")
@@ -359,9 +391,7 @@ def _predict(options: argparse.Namespace) -> None:
     from reid.submission import explain, predict, write_submission
 
     weights = open_weights(options.weights)
-    recipe = override(weights.recipe, options.settings, only=PREDICTION_FIELDS)
-    if options.route:
-        recipe = replace(recipe, route=options.route)
+    recipe = _recipe_of_answers(options, weights)
     catalogue = read_catalogue(options.data)
     _refuse_input(options.out, options.data)
     refuse_unwritable(options.out)
@@ -375,6 +405,12 @@ def _predict(options: argparse.Namespace) -> None:
     _say_times(seconds)
     say(f"wrote {len(prediction.matches)} answers to {options.out}")
     say(f"next: python -m reid check {options.data} --submission {options.out}")
+
+
+def _recipe_of_answers(options: argparse.Namespace, weights: Weights) -> Recipe:
+    """The weights' recipe with what `predict` and `report` may choose."""
+    recipe = override(weights.recipe, options.settings, only=PREDICTION_FIELDS)
+    return replace(recipe, route=options.route or recipe.route)
 
 
 def _refuse_input(out: Path, data: Path) -> None:
@@ -417,15 +453,16 @@ def _report(options: argparse.Namespace) -> None:
 
     named = [_named_file(words) for words in options.against]
     weights = open_weights(options.weights)
+    recipe = _recipe_of_answers(options, weights)
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None
     refuse_unwritable(options.out / "report.html")
     rivals = [read_rival(name, path, solution) for name, path in named]
     seconds = _times_of(options.weights)
     with stage("predict", seconds):
-        prediction = predict(catalogue, weights, weights.recipe)
+        prediction = predict(catalogue, weights, recipe)
     with stage("evidence", seconds):
-        evidence = collect_evidence(catalogue, weights, prediction, solution)
+        evidence = collect_evidence(catalogue, replace(weights, recipe=recipe), prediction, solution)
     page = write_report(options.out, catalogue, weights, prediction, solution, evidence, rivals, seconds)
     say(f"wrote {page}; open it in a browser")
 

@@ -19,6 +19,7 @@ __all__ = [
     "PREDICTION_FIELDS",
     "RECIPES",
     "SMALLEST",
+    "WORK_FIELDS",
     "Recipe",
     "override",
     "recipe_from_json",
@@ -52,7 +53,10 @@ WORDS = {
 """Fields that hold some of these words."""
 
 
-PREDICTION_FIELDS = ("route", "device", "precision", "batch_size", "workers")
+WORK_FIELDS = ("device", "precision", "batch_size", "workers")
+"""How a machine does the work: whoever runs a verb may choose it for that run."""
+
+PREDICTION_FIELDS = ("route", *WORK_FIELDS)
 """What may still be chosen when the networks are trained."""
 
 ENROLMENT_FIELDS = (
@@ -314,13 +318,14 @@ class Recipe:
         if not self.cues:
             raise InputError("recipe field cues: expected encoder, local or both, found none")
         local = {"local", "inliers", "mean", "logistic", "boosted"}
-        both = {"focused", "focused_inliers"} if "encoder" in self.cues else set()
+        attends = "encoder" in self.cues and self.pooling == "gem"  # see NetworkPlan.attends
+        both = {"focused", "focused_inliers"} if attends else set()
         able = {"distance"} & set(self.scorers) if "encoder" in self.cues else set()
         able |= (local | both) & set(self.scorers) if "local" in self.cues else set()
         if not able:
             raise InputError(
-                f"recipe field scorers: expected one that the cues {', '.join(self.cues)} can feed, found "
-                f"{', '.join(self.scorers) or 'none'}"
+                f"recipe field scorers: expected one that the cues {', '.join(self.cues)} can feed (focused ones also "
+                f"need pooling=gem), found {', '.join(self.scorers) or 'none'}"
             )
         for field, (lowest, highest) in LIMITS.items():
             if not lowest <= getattr(self, field) <= highest:  # also catches NaN

@@ -163,7 +163,7 @@ def _key(queries: Embeddings, dataset: str, weights: Weights, recipe: Recipe) ->
     made_with = {
         "gallery": weights.manifest["files"][gallery_file(dataset)],
         "calibration": weights.manifest["files"][CALIBRATION],
-        "recipe": asdict(recipe),
+        "recipe": {field: value for field, value in asdict(recipe).items() if field not in ("batch_size", "workers")},
         "device": best_device().type,
         "versions": [torch.__version__, np.__version__, cv2.__version__],
         "queries": [queries.image_id, queries.orientation],
