@@ -29,8 +29,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 
 install: $(INSTALLED) ## make .venv with everything in it
 
-# How long a stage took goes into a list that the smoke run prints at its end.
-timed = start=$$(date +%s%N); $(2) && echo "$(1) $$start $$(date +%s%N)" >> $(SMOKE)/times
+# How long a stage took goes into a list that the smoke run prints at its end, in whole seconds: macOS has no others.
+timed = start=$$(date +%s); $(2) && echo "$(1) $$start $$(date +%s)" >> $(SMOKE)/times
 
 smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate, predict, score, report, rehearse Kaggle
 	@rm -rf $(SMOKE) && mkdir -p $(SMOKE)
@@ -43,7 +43,7 @@ smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate
 	@$(call timed,score,$(REID) score $(SMOKE)/submission.csv $(SMOKE)/data/solution.csv)
 	@$(call timed,kernel,$(BIN)/python kernel/bundle.py --out build/kernel && $(COURIER) rehearse \
 	  --data $(SMOKE)/data --weights $(SMOKE)/weights --submission $(SMOKE)/submission.csv)
-	@awk '{s = ($$3 - $$2) / 1e9; sum += s; printf "%-8s %6.1f s\n", $$1, s} END {printf "%-8s %6.1f s\n", "total", sum}' \
+	@awk '{s = $$3 - $$2; sum += s; printf "%-8s %6d s\n", $$1, s} END {printf "%-8s %6d s\n", "total", sum}' \
 	  $(SMOKE)/times
 	@echo "submission: $(SMOKE)/submission.csv   report: $(SMOKE)/report/report.html"
 

@@ -1,11 +1,13 @@
 """Evidence: what is shown beside a query is what answered it, and what is drawn lies on the photographs."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from reid import cli
 from reid.catalogue import Catalogue, read_catalogue
@@ -75,6 +77,26 @@ def test_shared_keypoints_lie_on_both_photographs(answered: Answered) -> None:
             assert (one.shared.pairs >= 0).all()
             assert (one.shared.pairs <= np.array(one.extents)).all()
     assert drawn
+
+
+def test_a_mirror_images_keypoints_lie_where_the_page_shows_them(patterns: Path, patterns_weights: Path) -> None:
+    catalogue = read_catalogue(patterns)
+    known, asked = catalogue.database.of("Dots"), catalogue.query.of("Dots")
+    for query, photograph in zip(asked.paths, known.paths, strict=False):
+        with Image.open(photograph) as image:
+            ImageOps.mirror(image).save(query, format="PNG")  # loses nothing; the ending does not matter
+    for verb, *settings in (["enroll", "--set", "mirrored=Dots"], ["calibrate"]):
+        assert cli.main([verb, str(patterns), "--weights", str(patterns_weights), *settings]) == 0
+    weights = open_weights(patterns_weights)
+    matches = predict(catalogue, weights, replace(weights.recipe, route="column")).matches
+    judged = judge(matches[matches["dataset"] == "Dots"], None)
+    neighbours = gather_evidence(catalogue, weights, judged, "column").neighbours
+    for query, photograph in zip(asked.image_ids, known.image_ids, strict=False):
+        first = neighbours[query][0]
+        assert (first.photograph, first.mirrored) == (photograph, True)
+        assert len(first.shared.pairs) > 20
+        assert first.shared.pairs[:, 0] == pytest.approx(first.shared.pairs[:, 1], abs=1e-3)
+    assert any(not one.mirrored and len(one.shared.pairs) for own in neighbours.values() for one in own)
 
 
 def test_a_map_shows_the_two_directions_in_which_a_gallery_differs_most() -> None:

@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,6 +134,24 @@ def test_names_like_formulas_stay_as_they_are_and_are_told(
     assert cli.main(["check", str(patterns)]) == 0
     assert "a spreadsheet runs names such as \"=cmd|' /C calc'!A1\" (1 name) as formulas" in capsys.readouterr().out
     assert find_formulas(read_catalogue(patterns)) == [formula]
+
+
+def test_dates_that_cannot_be_read_are_told_where_they_would_have_protected(
+    patterns: Path, patterns_weights: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    edit_rows(lambda table: table.assign(date="3 May"))
+    words = [str(patterns), "--weights", str(patterns_weights)]
+    for verb in (
+        ["check", str(patterns)],
+        ["calibrate", *words],
+        ["predict", *words, "--out", str(tmp_path / "s.csv")],
+    ):
+        assert cli.main(verb) == 0
+        assert ("dates can't be read" in capsys.readouterr().out) == (verb[0] != "predict")
+
+
+def test_a_formula_is_written_as_it_is(tmp_path: Path) -> None:
+    formula = "=cmd|' /C calc'!A1"
     matches = pd.DataFrame({"image_id": ["1"], "answer": [formula]})
     write_submission(Prediction(matches, "auto", {}), tmp_path / "s.csv")
     assert read_table(tmp_path / "s.csv", ("identity",))["identity"].tolist() == [formula]
@@ -269,3 +289,30 @@ def test_a_terminal_that_has_seen_enough_and_ctrl_c_are_no_tracebacks(
         monkeypatch.setattr(cli, "read_submission", stop)
         assert cli.main(["score", "s.csv", "solution.csv"]) == status
         assert words in capfd.readouterr().err
+
+
+# other systems
+
+
+def test_stages_are_timed_by_a_clock_that_tells_whole_seconds_only(tmp_path: Path) -> None:
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "installed").touch()
+    (bin_folder / "python").write_text("#!/bin/sh\n")
+    # macOS's date: of +%s%N it prints the seconds and an N; every call is 7 seconds later
+    clock = 'n=$(($(cat "$0.n" 2>/dev/null || echo 1700000000) + 7)); echo $n >"$0.n"; echo "$n${1#+%s}" | tr -d %'
+    (bin_folder / "date").write_text(f"#!/bin/sh\n{clock}\n")
+    for program in ("python", "date"):
+        (bin_folder / program).chmod(0o755)
+    words = [f"BIN={bin_folder}", f"INSTALLED={bin_folder}/installed", f"SMOKE={tmp_path}/smoke"]
+    done = subprocess.run(
+        ["make", "-s", "-o", f"{bin_folder}/installed", "smoke", *words],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    times = re.findall(r"^(\w+) +([\d.]+) s$", done.stdout, re.MULTILINE)
+    stages = ("draw", "check", "train", "predict", "report", "score", "kernel")
+    assert times == [*((stage, "7") for stage in stages), ("total", "49")]

@@ -21,6 +21,8 @@ from reid.images import (
     UnreadableError,
     View,
     _ahead,
+    _reserve,
+    _workers,
     augment,
     open_photograph,
     photograph_batches,
@@ -462,7 +464,12 @@ def test_rotation_turns_by_at_most_twenty_degrees_about_the_centre() -> None:
     assert (turned[:, 32, 32] > 100).all()
 
 
-def test_decoded_photographs_are_kept_as_they_were_opened_and_broken_ones_are_noted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", [None, "posix_fallocate"])  # neither macOS nor Windows has it
+def test_decoded_photographs_are_kept_as_they_were_opened_and_broken_ones_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    if missing:
+        monkeypatch.delattr(os, missing, raising=False)
     rows = ["image_id,identity,path,date,orientation,species,split,dataset"]
     for number in range(5):
         scene(50 + number, 40).save(tmp_path / f"{number}.jpg")
@@ -478,6 +485,52 @@ def test_decoded_photographs_are_kept_as_they_were_opened_and_broken_ones_are_no
         for pixels, place in zip([*batch, *rest], [4, 0, 2], strict=True):
             assert (pixels.numpy().transpose(1, 2, 0) == open_photograph(catalogue.paths[place], 16)).all()
     assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize("missing", [None, "posix_fallocate"])
+def test_a_file_takes_its_place_on_the_disk_before_it_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    if missing:
+        monkeypatch.delattr(os, missing, raising=False)
+    file = tmp_path / "x.npy"
+    mapped = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(3, 1_000_001))
+    before = file.read_bytes()
+    assert file.stat().st_blocks * 512 < len(before)
+    _reserve(file, mapped.offset)
+    assert file.stat().st_blocks * 512 >= len(before)
+    mapped[2, -1] = 7
+    mapped.flush()
+    assert file.read_bytes() == before[:-1] + b"\x07"
+
+
+@pytest.mark.parametrize("missing", [None, "posix_fallocate"])
+def test_decoding_onto_a_disk_that_is_really_full_is_told(
+    patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    if missing:
+        monkeypatch.delattr(os, missing, raising=False)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=64k tmpfs {disk} 2>/dev/null") != 0:
+        pytest.skip("only root can mount a disk of 64 kB, and not on every machine")
+    recipe = override(RECIPES["toy"], ["workers=0", "image_size=32"])
+    try:
+        with pytest.raises(InputError, match=r"don't fit there \(No space left on device\); name a larger disk"):
+            store_photographs(read_rows(patterns), recipe, disk)
+    finally:
+        os.system(f"umount {disk}")
+
+
+def test_photographs_are_opened_on_systems_that_do_not_tell_which_cores_are_free(
+    patterns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # neither macOS nor Windows has it
+    catalogue = read_rows(patterns)
+    assert (survey(catalogue)["problem"] == "").all()
+    assert thumbnails(catalogue.paths).shape == (len(catalogue), 256)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert _workers(override(RECIPES["toy"], ["workers=-1"])) == 4
 
 
 def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:

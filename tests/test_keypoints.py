@@ -1,10 +1,12 @@
 """Local features against slow twins, warped photographs whose answer is known, and a cache that must never be stale."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 import torch
 from torch.nn import functional
@@ -16,6 +18,7 @@ from reid.keypoints import (
     KeypointCache,
     Keypoints,
     Matching,
+    cores,
     extract,
     focused,
     keypoints_from,
@@ -210,7 +213,7 @@ def test_what_was_found_is_remembered(tmp_path: Path) -> None:
     assert a_cache(tmp_path).recall(OTHER) is None
 
 
-def test_another_setting_or_way_to_open_or_extractor_remembers_nothing_of_this_one(
+def test_another_setting_or_way_to_open_or_library_or_extractor_remembers_nothing_of_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_cache(tmp_path).remember(ONE, extract(texture(1), SMALL))
@@ -223,6 +226,11 @@ def test_another_setting_or_way_to_open_or_extractor_remembers_nothing_of_this_o
         (SMALL, "v2"),
     ]:
         assert a_cache(tmp_path, extraction, opened_as).recall(ONE) is None, (extraction, opened_as)
+    for library in (cv2, PIL):
+        with monkeypatch.context() as changed:
+            changed.setattr(library, "__version__", "0")
+            assert a_cache(tmp_path).recall(ONE) is None, library
+    assert a_cache(tmp_path).recall(ONE) is not None
     monkeypatch.setattr(keypoints, "EXTRACTOR", "RootSIFT of the future")
     assert a_cache(tmp_path).recall(ONE) is None
 
@@ -425,6 +433,18 @@ def test_verification_is_the_same_again_and_in_any_company() -> None:
             assert np.array_equal(one.inlier, other.inlier)
     (single,) = verify(queries[1:], gallery, np.array([[0]]), Matching(ratio=0.95))
     assert np.array_equal(single[0].inlier, first[1][2].inlier)
+
+
+def test_cores_are_counted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = extract(texture(1), SMALL), extract(warped(texture(1)), SMALL)
+    before = verify([one], [other], [np.array([0])], Matching())[0][0]
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # neither macOS nor Windows has it
+    assert cores() == os.cpu_count()
+    after = verify([one], [other], [np.array([0])], Matching())[0][0]
+    assert before.inliers == after.inliers > 0
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1
 
 
 def test_nothing_to_verify_has_no_inliers() -> None:

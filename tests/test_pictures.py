@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hand_world import make_world
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from reid import pictures
 from reid.catalogue import Catalogue
+from reid.images import UnreadableError, open_photograph
 from reid.pictures import Thumbnails, contact_sheet, match_rows, upright, world_rows
 from reid.recipe import RECIPES
 from reid.verdicts import judge
@@ -22,6 +24,35 @@ def test_a_photograph_keeps_its_proportions_and_is_turned_upright(tmp_path: Path
     assert upright(tmp_path / "lying.jpg", 100).size == (50, 100)
     assert upright(tmp_path / "flat.jpg", 100).size == (100, 50)
     assert upright(tmp_path / "flat.jpg", 100, turn=90).size == (50, 100)
+
+
+@pytest.mark.parametrize(("kind", "value"), [(TiffTags.ASCII, "6"), (TiffTags.UNDEFINED, b"\x06")])
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+def test_a_tag_that_is_no_number_turns_nothing(tmp_path: Path, ending: str, kind: int, value: str | bytes) -> None:
+    tags, path = TiffImagePlugin.ImageFileDirectory_v2(), tmp_path / f"odd.{ending}"
+    tags.tagtype[274], tags[274] = kind, value
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + tags.tobytes(8)  # a TIFF's header: little-endian, the tags from byte 8 on
+    Image.new("RGB", (400, 200), "red").save(path, **({"tiffinfo": tags} if ending == "tif" else {"exif": exif}))
+    with Image.open(path) as stored:
+        assert stored.getexif()[274] == value
+    assert open_photograph(path, 8).shape == (8, 8, 3)
+    assert upright(path, 100).size == (100, 50)
+
+
+def test_a_picture_comes_through_the_door_of_all_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "x.jpg")
+    open_any, asked = Image.open, []
+
+    def spy(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
+        asked.append(formats)
+        return open_any(path, formats=formats)
+
+    monkeypatch.setattr(Image, "open", spy)
+    assert upright(tmp_path / "x.jpg", 10).size == (10, 5)
+    assert asked
+    assert all(formats and "EPS" not in formats for formats in asked)
+    with pytest.raises(UnreadableError, match="no such file"):
+        upright(tmp_path / "y.jpg", 10)
 
 
 def test_thumbnails_are_turned_as_the_networks_see_them(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ of a gallery lie to each other.
     gallery -> the two directions in which its vectors differ most
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -162,17 +162,18 @@ def _beside(
     places = sorted({one.place for row in chosen for one in row})
     known = gallery.embeddings.of(np.array(places, int))
     numbers = {place: number for number, place in enumerate(places)}
-    asked_points, known_points = _keypoints(queries, known, catalogue, calibration.scorer.kind, recipe)
+    first = {image_id: place for place, image_id in reversed(list(enumerate(gallery.embeddings.image_id)))}
+    mirrored = [first[image_id] != place for image_id, place in zip(known.image_id, places, strict=True)]
+    asked_points, known_points = _keypoints(queries, known, mirrored, catalogue, calibration.scorer.kind, recipe)
     matching = Matching(recipe.match_ratio, recipe.match_model, recipe.match_tolerance)
     shortlists = [np.array([numbers[one.place] for one in row], int) for row in chosen]
     verified = verify(asked_points, known_points, shortlists, matching)
-    first = {image_id: place for place, image_id in reversed(list(enumerate(gallery.embeddings.image_id)))}
     return {
         image_id: tuple(
             Neighbour(
                 identity=gallery.identity[one.place],
                 photograph=gallery.embeddings.image_id[one.place],
-                mirrored=first[gallery.embeddings.image_id[one.place]] != one.place,
+                mirrored=mirrored[numbers[one.place]],
                 rank=one.rank,
                 distance=one.distance,
                 extents=(points.extent, known_points[numbers[one.place]].extent),
@@ -185,12 +186,19 @@ def _beside(
 
 
 def _keypoints(
-    queries: Embeddings, known: Embeddings, catalogue: Catalogue, scorer: str, recipe: Recipe
+    queries: Embeddings, known: Embeddings, mirrored: Sequence[bool], catalogue: Catalogue, scorer: str, recipe: Recipe
 ) -> tuple[list[Keypoints], list[Keypoints]]:
-    """The keypoints that decided; where none did, those that the same settings find."""
+    """The keypoints that decided; where none did, those that the same settings find. Of the known photographs some are
+    `mirrored`."""
     if "local" not in recipe.cues:
-        found = _extracted(dict.fromkeys((*queries.image_id, *known.image_id)), catalogue, recipe)
-        return [found[image_id] for image_id in queries.image_id], [found[image_id] for image_id in known.image_id]
+        looked_at = list(zip(known.image_id, mirrored, strict=True))
+        as_is = [image_id for image_id, is_mirrored in looked_at if not is_mirrored]
+        found = {
+            False: _extracted([*queries.image_id, *as_is], catalogue, recipe),
+            True: _extracted([image_id for image_id, is_mirrored in looked_at if is_mirrored], catalogue, recipe, True),
+        }
+        asked_points = [found[False][image_id] for image_id in queries.image_id]
+        return asked_points, [found[is_mirrored][image_id] for image_id, is_mirrored in looked_at]
 
     def sift(points: Keypoints) -> Keypoints:
         on_animal = scorer.startswith("focused")
@@ -199,12 +207,14 @@ def _keypoints(
     return [sift(points) for points in queries.keypoints], [sift(points) for points in known.keypoints]
 
 
-def _extracted(image_ids: Mapping[str, None], catalogue: Catalogue, recipe: Recipe) -> dict[str, Keypoints]:
+def _extracted(
+    image_ids: Sequence[str], catalogue: Catalogue, recipe: Recipe, mirror: bool = False
+) -> dict[str, Keypoints]:
     """By image_id; none of them where a photograph can't be read or is not in this folder."""
     alone = replace(recipe, cues=("local",), scorers=("local",))
-    rows = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(list(image_ids))])
-    extractions = [extraction_of(alone)] * len(rows)
-    batches = photograph_batches(rows.paths, views_of(rows, alone), alone, "finding keypoints to show", extractions)
+    rows = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(image_ids)])
+    extractions, views = [extraction_of(alone)] * len(rows), views_of(rows, alone, mirror)
+    batches = photograph_batches(rows.paths, views, alone, "finding keypoints to show", extractions)
     found = [points or NO_KEYPOINTS for batch in batches for points in batch.keypoints] if len(rows) else []
     return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(rows.image_ids, found, strict=True))
 

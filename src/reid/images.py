@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from reid import InputError
 from reid.catalogue import Catalogue
 from reid.files import sha256_of
-from reid.keypoints import Extraction, Keypoints, extract
+from reid.keypoints import Extraction, Keypoints, cores, extract
 from reid.progress import track
 from reid.ranks import share
 from reid.recipe import AUGMENTATIONS, Recipe
@@ -46,6 +46,7 @@ __all__ = [
     "survey",
     "thumbnails",
     "training_batches",
+    "upright_size",
     "views_of",
 ]
 
@@ -69,6 +70,9 @@ UPRIGHT = {
 }
 """By the tag Orientation of EXIF 2.32."""
 
+SIDEWAYS = (5, 6, 7, 8)
+"""Those of them that exchange width and height."""
+
 QUARTERS = {90: Image.Transpose.ROTATE_90, -90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180}
 """By degrees against the clock."""
 
@@ -86,6 +90,9 @@ FILTERS = {
 
 LONGEST_TMPDIR = 75
 """Bytes. A socket's address has 107, of which Python's multiprocessing adds 32; beyond, workers wait for ever."""
+
+ZEROS = 2**20
+"""Bytes that are written at a time where a file's place on the disk can't be taken otherwise."""
 
 BROKEN = (
     *(OSError, ValueError, SyntaxError, ArithmeticError, EOFError, struct.error, RuntimeError, LookupError, TypeError),
@@ -179,6 +186,20 @@ def open_photograph(path: Path, view: View | int) -> np.ndarray:
     return _squared(_decoded(path, view), view)
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels of a photograph that its EXIF tag has turned upright.
+
+    Raises:
+        UnreadableError: as `open_photograph`.
+    """
+    with _opened(path) as image:
+        try:
+            width, height = image.size
+            return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
+        except BROKEN as problem:
+            raise UnreadableError(_undecodable(problem)) from None
+
+
 class Decoded(NamedTuple):
     """A photograph out of its file, no larger than its view needs it, and as it lies there."""
 
@@ -199,7 +220,7 @@ def _decoded(path: Path, view: View) -> Decoded:
     with _opened(path) as image:
         try:
             drafted = image.draft("RGB", (view.least, view.least))
-            orientation = image.getexif().get(ExifTags.Base.Orientation)
+            orientation = _orientation(image)
             rgb = _as_rgb(image)
         except BROKEN as problem:
             raise UnreadableError(_undecodable(problem)) from None
@@ -209,6 +230,11 @@ def _decoded(path: Path, view: View) -> Decoded:
         *([Image.Transpose.FLIP_LEFT_RIGHT] if view.mirror else []),
     ]
     return Decoded(rgb, drafted[1][2:] if drafted else rgb.size, turns)
+
+
+def _orientation(image: Image.Image) -> Any:
+    """Of its EXIF tag: one of `UPRIGHT`, or whatever else stands there, words or bytes among it."""
+    return image.getexif().get(ExifTags.Base.Orientation)
 
 
 def _undecodable(problem: BaseException) -> str:
@@ -358,7 +384,7 @@ def photograph_batches(
 
 
 def _workers(recipe: Recipe) -> int:
-    return recipe.workers if recipe.workers >= 0 else min(7, max(1, len(os.sched_getaffinity(0)) - 1))
+    return recipe.workers if recipe.workers >= 0 else min(7, max(1, cores() - 1))
 
 
 @dataclass(frozen=True)
@@ -392,8 +418,7 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
     shape = (len(catalogue), 3, views[0].size, views[0].size)
     try:
         pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-        with file.open("r+b") as reserved:  # a mapped file on a full disk would kill the process instead
-            os.posix_fallocate(reserved.fileno(), 0, file.stat().st_size)
+        _reserve(file, pixels.offset)
     except OSError as problem:
         raise InputError(
             f"{file}: {math.prod(shape) / 1e9:.1f} GB of decoded photographs don't fit there ({problem.strerror}); "
@@ -405,6 +430,26 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
         problems += opened.problems
     pixels.flush()
     return PhotographStore(file, tuple(problems))
+
+
+def _reserve(file: Path, start: int) -> None:
+    """Takes a file's place on the disk: a mapped file on a full disk would kill the process instead.
+
+    Args:
+        file: as long as it will be.
+        start: from which byte on it is zeros.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    end = file.stat().st_size
+    with file.open("r+b") as reserved:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(reserved.fileno(), 0, end)
+            return
+        reserved.seek(start)  # macOS and Windows: what is written takes its place
+        for place in range(start, end, ZEROS):
+            reserved.write(bytes(min(ZEROS, end - place)))
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
@@ -564,7 +609,7 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
 def thumbnails(paths: Sequence[Path]) -> np.ndarray:
     """What tells near-duplicates: (N, 256) float32, 16 x 16 grey values of mean 0 and length 1; all zeros for a
     photograph that can't be read or is flat."""
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(max_workers=cores()) as pool:
         return np.stack(list(track(pool.map(_thumbnail, paths), "looking for near-duplicates", total=len(paths))))
 
 
@@ -584,7 +629,7 @@ def survey(catalogue: Catalogue) -> pd.DataFrame:
         One row per photograph, in order: image_id, sha256 of the file ("" when it can't be read), width and height in
         pixels (0 when unknown), and problem ("" when it can be opened).
     """
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:  # decoding releases Python's lock
+    with ThreadPoolExecutor(max_workers=cores()) as pool:  # decoding releases Python's lock
         looked = track(pool.map(_survey_file, catalogue.paths), "opening photographs", total=len(catalogue))
         rows = [(image_id, *row) for image_id, row in zip(catalogue.image_ids, looked, strict=True)]
     return pd.DataFrame(rows, columns=["image_id", "sha256", "width", "height", "problem"])

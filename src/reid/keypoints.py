@@ -21,6 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -38,6 +39,7 @@ __all__ = [
     "Keypoints",
     "Matching",
     "Verified",
+    "cores",
     "extract",
     "focused",
     "keypoints_from",
@@ -203,8 +205,8 @@ class KeypointCache:
     """Keypoints by the SHA-256 of the photograph's file, kept on disk between runs.
 
     It holds a file per photograph and settings. Its name and its seal are hashes over the photograph's bytes, the
-    settings, the extractor, OpenCV's version and what the pixels went through before; a file that is damaged or
-    another's is as good as none.
+    settings, the extractor, OpenCV's and Pillow's versions and what the pixels went through before; a file that is
+    damaged or another's is as good as none.
 
     Attributes:
         folder: where; it need not be there yet. If it can't be written, nothing is remembered.
@@ -218,7 +220,13 @@ class KeypointCache:
             extraction: the settings.
             opened_as: words that change when the pixels that `extract` is given do.
         """
-        made_with = {"extractor": EXTRACTOR, **asdict(extraction), "opened_as": opened_as, "opencv": cv2.__version__}
+        made_with = {
+            "extractor": EXTRACTOR,
+            **asdict(extraction),
+            "opened_as": opened_as,
+            "opencv": cv2.__version__,
+            "pillow": PIL.__version__,
+        }
         self.folder, self.key = folder, json.dumps(made_with)
 
     def recall(self, digest: str) -> Keypoints | None:
@@ -489,10 +497,17 @@ def verify(
         for candidate, matches in zip(candidates, _match(query, candidates, matching.ratio, device), strict=True):
             ends = query.points[matches[:, 0], :2], candidate.points[matches[:, 1], :2]
             compared.append(np.stack(ends, 1))  # (n, 2, 2)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # OpenCV lets Python's lock go while it fits
+    with ThreadPoolExecutor(cores()) as pool:  # OpenCV lets Python's lock go while it fits
         fitted = pool.map(partial(_fit, matching), compared)
         found = iter([Verified(pairs, inlier) for pairs, inlier in zip(compared, fitted, strict=True)])
     return [[next(found) for _ in row] for row in shortlist]
+
+
+def cores() -> int:
+    """How many cores this process may use; where the system doesn't tell, how many there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _match(

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reid.catalogue import Catalogue
 from reid.files import atomically
-from reid.images import UnreadableError, open_photograph, views_of
+from reid.images import UnreadableError, open_photograph, upright_size, views_of
 from reid.recipe import Recipe
 from reid.verdicts import VERDICTS
 
@@ -93,10 +93,7 @@ def upright(path: Path, longer: int, turn: int = 0) -> Image.Image:
         UnreadableError: it can't be opened.
     """
     squashed = Image.fromarray(open_photograph(path, 2 * longer))
-    with Image.open(path) as image:
-        width, height = image.size
-        if image.getexif().get(274, 1) >= 5:  # EXIF 2.32, Orientation: 5 to 8 lie on their side
-            width, height = height, width
+    width, height = upright_size(path)
     scale = longer / max(width, height)
     small = squashed.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
     return small.rotate(turn, expand=True)
