@@ -9,7 +9,8 @@ of the recipe, the database is asked once; then every scorer is tried alone, the
 and other rules for that choice and for the threshold. Three scores are given: at the thresholds that were fitted on the
 database, at those that would have been best in hindsight, and what calibration expected. The last table asks the
 database in other ways, two of them wrong, to see what each would have claimed. Over several seeds: means, with 95 %
-intervals.
+intervals. What was measured of a weights folder is kept beside it as `FOLDER.decisions.csv`, and measured anew when its
+manifest is another.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from harness import interval, machine
 
 from reid.calibration import Calibration, fit_calibrations, sweep
 from reid.catalogue import Catalogue, read_catalogue
+from reid.files import sha256_of, write_table
 from reid.fusion import scorers_for
 from reid.gallery import Gallery, embeddings_of, load_gallery
 from reid.images import thumbnails
@@ -34,7 +36,7 @@ from reid.progress import say
 from reid.questions import HeldOut, Questions, choose_asked, near_duplicates
 from reid.recipe import Recipe
 from reid.scoring import read_solution
-from reid.weights import Weights, gallery_file, open_weights
+from reid.weights import MANIFEST, Weights, gallery_file, open_weights
 
 CHOSEN = "**chosen by calibration**"
 
@@ -47,9 +49,23 @@ def main() -> None:
     asked = parser.parse_args()
     say(machine())
     catalogue = read_catalogue(asked.data)
-    seeds = [tables_of(catalogue, open_weights(folder)) for folder in asked.weights]
-    for title in seeds[0]:
-        print(f"\n{table(title, [seed[title] for seed in seeds])}")
+    rows = pd.concat([measured(catalogue, folder).assign(seed=str(folder)) for folder in asked.weights])
+    for title, own in rows.groupby("table", sort=False):
+        print(f"\n{table(str(title), own)}")
+
+
+def measured(catalogue: Catalogue, folder: Path) -> pd.DataFrame:
+    """The rows of all tables that the weights of one seed give, from their file where it has them."""
+    weights = open_weights(folder)
+    file, manifest = folder.with_name(f"{folder.name}.decisions.csv"), sha256_of(folder / MANIFEST)
+    if file.exists():
+        rows = pd.read_csv(file)
+        if (rows["manifest"] == manifest).all():
+            return rows
+    tables = tables_of(catalogue, weights)
+    rows = pd.concat([rows.assign(table=title, manifest=manifest) for title, rows in tables.items()])
+    write_table(file, rows)
+    return rows
 
 
 def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]:
@@ -179,9 +195,8 @@ def rows_of(ways: Mapping[str, Mapping[str, Calibration]], live: Mapping[str, Qu
     return pd.DataFrame(rows)
 
 
-def table(title: str, seeds: list[pd.DataFrame]) -> str:
+def table(title: str, rows: pd.DataFrame) -> str:
     """A Markdown table, a line per way: per dataset means over seeds, then the means over datasets with intervals."""
-    rows = pd.concat([own.assign(seed=seed) for seed, own in enumerate(seeds)])
     datasets = sorted(set(rows["dataset"]))
     lines = [
         f"| {title} | {' | '.join(datasets)} | fitted | in hindsight | expected |",

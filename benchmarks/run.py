@@ -21,6 +21,7 @@ import mining
 import pandas as pd
 import predict
 import search
+import training
 from harness import Contest, NotHereError, Options, machine, plot, show, table
 
 
@@ -42,6 +43,7 @@ HERE = Path(__file__).parent
 CASES = {
     "predict": Case(predict.contests, "query photographs"),
     "search": Case(search.contests, "photographs in the gallery"),
+    "training": Case(training.contests, "parameters"),
     "losses": Case(losses.contests, "photographs in the batch"),
     "mining": Case(mining.contests, "photographs in the batch"),
     "decode": Case(decode.contests, "pixels on a side"),

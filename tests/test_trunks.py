@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from reid import InputError
 from reid.networks import Network, build_network, plan_network
-from reid.trunks import describe_trunk, make_trunk
+from reid.recipe import RECIPES, override
+from reid.training import settle
+from reid.trunks import count_features, describe_trunk, make_trunk
 
 TRUNK = "test_resnet"  # timm's smallest
 PLAN = plan_network(TRUNK, 64, embedding_size=8)
@@ -89,6 +91,26 @@ def test_the_features_are_counted_without_computing_them(name: str) -> None:
 
 
 # first weights
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("resnet50", ""),
+        ("swin_large_patch4_window12_384", "--set image_size=0 --set pooling=trunk"),  # MegaDescriptor-L-384
+        ("efficientnetv2_rw_m", "--set trunk=efficientnetv2_rw_m --set image_size=440"),
+        (
+            "vit_base_patch14_dinov2.lvd142m",
+            "--set trunk=vit_base_patch14_dinov2.lvd142m --set image_size=224 --set pooling=trunk",
+        ),
+    ],
+)
+def test_the_readmes_trunks_can_do_what_it_sets(name: str, settings: str) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8").replace("\\\n", "")
+    assert " ".join(settings.split()) in " ".join(readme.split())
+    trunk = describe_trunk(name)
+    recipe = settle(override(RECIPES["light"], settings.replace("--set", "").split()), trunk)
+    assert count_features(trunk, recipe.image_size, recipe.pooling, recipe.last_stride) > 700
 
 
 def test_first_weights_come_from_a_file_and_a_classifier_head_in_it_is_left_aside(tmp_path: Path) -> None:

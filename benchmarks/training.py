@@ -1,0 +1,74 @@
+"""Does the input keep up? A training step fed as `reid train` feeds it, against the same step on resident tensors.
+
+Photographs lie decoded in the training's cache; batches of P 16 x K 4 are read, augmented and handed over while the
+network learns from the batch before. The limit is the same network learning from one batch that is on the device
+already. Beside them: drawing batches and nothing else, which says how fast a device may become before it has to wait.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from harness import Contest, NotHereError, Options
+from predict import write_world
+
+from reid.catalogue import read_catalogue
+from reid.images import store_photographs
+from reid.learner import Learner
+from reid.networks import best_device
+from reid.objective import Labels
+from reid.recipe import RECIPES, override
+from reid.training import settle
+from reid.trunks import describe_trunk
+from reid.work import Run, Work, encoder_work
+
+DATASET = "Species0"
+
+
+def contests(options: Options) -> Iterator[Contest]:
+    """One trunk after the other, at 224 pixels."""
+    files = sorted(options.photographs.glob("*.jp*g"))
+    if not files:
+        raise NotHereError(f"expected JPEGs in {options.photographs}, found none; name a folder with --photos")
+    with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
+        write_world(Path(scratch) / "data", files, queries=0)
+        database = read_catalogue(Path(scratch) / "data").database
+        for trunk in ("resnet18",) if options.quick else ("resnet18", "resnet50"):
+            known = describe_trunk(trunk)
+            recipe = settle(override(RECIPES["seed"], [f"trunk={trunk}"]), known)
+            store = store_photographs(database, replace(recipe), Path(scratch))
+            readable = np.ones(len(database), bool)
+            run = Run(database, store, readable, recipe, known, "none", Path(scratch), record={})
+            yield contest(encoder_work(f"{DATASET}.safetensors", [DATASET], run), run)
+
+
+def contest(work: Work, run: Run) -> Contest:
+    """An epoch of the sampler, fed and resident."""
+    device = best_device()
+    learner = Learner.start(work.start().to(device), work.objective, run.recipe, steps=1_000_000)
+    learner.train()
+    labels = Labels(*(each.to(device) for each in work.labels))
+    draw = partial(work.inputs.draw, work.sampler, device)
+    resident = list(draw())
+
+    def learn_from(batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        for inputs, places in batches:
+            learner.learn(inputs, labels.at(places))
+
+    photographs = sum(len(places) for _, places in resident)
+    return Contest(
+        size=sum(parameter.numel() for parameter in learner.network.parameters()),
+        label=f"{photographs} photographs through {run.recipe.trunk} at {run.recipe.image_size}, on the {device}",
+        peers={
+            "reid: read, augmented, learned": lambda: learn_from(draw()),
+            "limit: learned from resident tensors": lambda: learn_from(iter(resident)),
+            "inputs alone: read, augmented": lambda: sum(1 for _ in draw()),
+        },
+        reference="limit: learned from resident tensors",
+        items=photographs,
+        on_gpu=device.type == "cuda",
+    )
