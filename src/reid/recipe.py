@@ -429,7 +429,7 @@ STRONG: dict[str, Any] = {
     "stop_accuracy": 2.0,
     "route": "auto",
 }
-"""What won its place among the encoders (benchmarks/README.md)."""
+"""What won its place among the encoders, or has it from others' measurements (benchmarks/README.md)."""
 
 EVERY_CUE: dict[str, Any] = {
     "folds": 5,
