@@ -7,8 +7,8 @@ A data folder is made with as many photographs, individuals and queries as the c
 photographs of a folder: parts of them, blown up again, turned by a mark of which side is up, and with other bytes at
 the end of every file, so that nothing is remembered of another. Who is on them is meaningless, and so is the score; how
 long it takes and what it holds is not. Encoders are small and their weights random (EfficientNet-Lite0 at 128 pixels,
-one epoch): opening, keypoints, matching, verification, calibration and the page are those of the real thing, forward
-passes and training are not.
+one fold, one epoch): opening, keypoints, matching, verification, calibration and the page are those of the real thing,
+forward passes and training are not.
 
 A stage is a verb of `python -m reid`; memory is that of all its processes together, each shared page counted once.
 """
@@ -38,7 +38,7 @@ PARTS = 10
 
 SMALL = [
     *("trunk=tf_efficientnet_lite0", "init=none", "image_size=128", "epochs=1", "feature_views=0", "species_epochs=0"),
-    "precision=float32",
+    *("folds=1", "precision=float32"),
 ]
 """Encoders that cost next to nothing."""
 

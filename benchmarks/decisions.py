@@ -209,8 +209,11 @@ def table(title: str, rows: pd.DataFrame) -> str:
             chose = f" ({', '.join(kinds)})" if kinds else ""
             cells.append(f"{by['fitted'].mean():.3f} / {by['hindsight'].mean():.3f}{chose}")
         by_seed = own.assign(expected=own["expected"].astype(float)).groupby("seed")
-        means = [interval(by_seed[which].mean()) for which in ("fitted", "hindsight", "expected")]
-        lines.append(f"| {name} | {' | '.join([*cells, *means])} |")
+        means = [by_seed[which].mean() for which in ("fitted", "hindsight", "expected")]
+        cells += [
+            interval(values) if values.notna().all() else "" for values in means
+        ]  # another threshold expects none
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
