@@ -54,6 +54,23 @@ def test_a_line_break_in_a_cell_does_not_break_the_line(tmp_path: Path, capsys: 
     assert "two lines" in fails(capsys, "check", tmp_path)
 
 
+def test_another_recipe_in_the_folder_of_a_run_changes_nothing_and_the_same_may_be_typed_again(
+    patterns: Path, patterns_weights: Path, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = ["--recipe", "local", *("--set", "scorers=local", "--set", "calibration_splits=3", "--set", "workers=0")]
+    before = contents(patterns_weights)
+    told = fails(capsys, "train", patterns, "--out", patterns_weights, *local)
+    assert "it holds a run with other settings" in told
+    assert {path: path.read_bytes() for path in before if path.suffix != ".lock"}.items() <= before.items()
+    words = ["train", str(patterns), "--out", str(tmp_path / "w"), *local]
+    assert cli.main(words) == 0
+    before = contents(tmp_path / "w")
+    assert "it holds a run with other settings" in fails(capsys, *words[:4], *tiny_settings)
+    assert cli.main(words) == 0
+    after = contents(tmp_path / "w")
+    assert {path for path in before if before[path] != after[path]} <= {tmp_path / "w" / "training" / "seconds.json"}
+
+
 @pytest.mark.parametrize("verb", ["predict", "calibrate"])
 def test_what_training_decided_cannot_be_set_later(
     verb: str, patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -235,6 +252,7 @@ def test_training_onto_a_really_full_disk_is_told(
         (["toy", "new", "--seed", "-1"], "--seed: expected 0 or more, found -1"),
         (["train", "data", "--out", "file", "--recipe", "toy"], "could not be written"),
         (["train", "data", "--out", "new", "--set", "epochs"], "--set epochs: expected FIELD=VALUE, found no '='"),
+        (["train", "data", "--out", "new", "--recipe", "local", "--only", "D"], "--only D: expected a recipe with net"),
         (["train", "mice", "--out", "new"], "dataset Mice has 14 query rows and no database row to learn from"),
         (["enroll", "data", "--weights", "nowhere"], "manifest.json: expected the manifest of a weights folder"),
         (["calibrate", "data", "--weights", "data"], "found a folder without one (was training finished?)"),

@@ -1,17 +1,19 @@
 """Training from the first photograph to the weights folder: same seed same weights, resume, refusals."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from processes import end, start
 from safetensors.torch import load_file
 
 from reid import InputError, training, work
-from reid.catalogue import read_catalogue
+from reid.catalogue import Catalogue, read_catalogue
+from reid.checkpoints import locked
 from reid.networks import load_network
 from reid.recipe import Recipe, override
 from reid.training import missing_networks, settle, train_networks
@@ -269,6 +271,78 @@ def test_a_soup_is_the_mean_of_encoders_that_saw_other_batches(
     assert load_network(tmp_path / "w" / "Dots.safetensors").plan.trained_on
 
 
+def test_fresh_trains_the_shared_encoder_anew(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    recipe, catalogue = override(tiny_recipe, ["shared=true", "epochs=1"]), read_catalogue(patterns)
+    train_networks(catalogue, override(recipe, ["seed=1"]), tmp_path / "w")
+    train_networks(catalogue, recipe, tmp_path / "w", fresh=True)
+    train_networks(catalogue, recipe, tmp_path / "straight")
+    assert same_weights(tmp_path / "straight" / "Dots.safetensors", tmp_path / "w" / "Dots.safetensors")
+
+
+def killed(catalogue: Catalogue, recipe: Recipe, folder: Path, only: Sequence[str], epochs: int) -> None:
+    """Trains and ends without a word after so many epochs, a checkpoint behind every step."""
+    train_epoch, left = training._train_epoch, [None] * epochs
+
+    def dies(*words) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        train_epoch(*words)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "_train_epoch", dies)
+        train_networks(catalogue, recipe, folder, only=only, save_every=0)
+
+
+@pytest.mark.parametrize(("epochs", "soup"), [(1, 3), (3, 3), (1, 1), (3, 2)])
+def test_a_soup_that_was_killed_starts_over_with_fresh(
+    epochs: int, soup: int, patterns: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A soup of three, killed in the first or in the second member, and the soup that takes its place."""
+    catalogue, recipe = read_catalogue(patterns), override(tiny_recipe, ["epochs=2", f"soup={soup}"])
+    killed(catalogue, override(recipe, ["soup=3"]), tmp_path / "w", ["Dots"], epochs)
+    left = sorted((tmp_path / "w" / "training").iterdir())
+    assert f"Dots.{1 + epochs // 2}.checkpoint.pt" in [path.name for path in left]
+    if soup != 3:
+        with pytest.raises(InputError, match=r"recipe field soup was 3, is .* or start over with --fresh and without"):
+            train_networks(catalogue, recipe, tmp_path / "w", only=["Dots"])
+        assert sorted((tmp_path / "w" / "training").iterdir()) == left
+    for folder in ("w", "straight"):
+        train_networks(catalogue, recipe, tmp_path / folder, only=["Dots"], fresh=True)
+        written = {path.name for path in (tmp_path / folder / "training").iterdir()}
+        assert {name for name in written if "checkpoint" in name} == set()
+        assert len({name for name in written if name.endswith(".history.csv")}) == soup
+    assert "going on" not in capsys.readouterr().out
+    assert same_weights(tmp_path / "straight" / "Dots.safetensors", tmp_path / "w" / "Dots.safetensors")
+
+
+@pytest.mark.parametrize("soup", [1, 2])
+@pytest.mark.parametrize(("stays", "goes"), [("Dots", "Dots.1"), ("Dots.1", "Dots"), ("species", "Dots")])
+def test_fresh_spares_a_dataset_whose_name_begins_alike(
+    soup: int,
+    stays: str,
+    goes: str,
+    patterns: Path,
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+    edit_rows: Callable,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Dots.1 is a dataset, and a member of the soup of Dots."""
+    edit_rows(lambda table: table.assign(dataset=table["dataset"].replace("Checks", "Dots.1")))
+    catalogue = read_catalogue(patterns)
+    recipe = override(tiny_recipe, [f"soup={soup}", f"epochs={4 // soup}", "species_epochs=4"])
+    killed(catalogue, recipe, tmp_path / "w", [stays], epochs=3)  # of four; in the second member of a soup
+    left = {path: path.read_bytes() for path in (tmp_path / "w").rglob("*") if path.is_file()}
+    assert any("checkpoint" in path.name for path in left)
+    killed(catalogue, recipe, tmp_path / "w", [goes], epochs=3)
+    train_networks(catalogue, recipe, tmp_path / "w", only=[goes], fresh=True)
+    assert "going on" not in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in left} == left
+    train_networks(catalogue, recipe, tmp_path / "w", only=[stays])
+    assert "going on" in capsys.readouterr().out
+
+
 def test_the_best_epoch_is_kept_by_the_open_set_score(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,3 +421,55 @@ def test_a_recipe_that_asks_for_a_gpu_is_refused_without_one(
     with pytest.raises(InputError, match=r"device: expected a GPU with CUDA, found none .*--set device=auto"):
         train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
     assert not (tmp_path / "w").exists()
+
+
+# a recipe that trains no network
+
+
+LOCAL = ["cues=local", "scorers=local"]
+
+
+def test_a_folder_belongs_to_one_run_though_it_trains_no_network(
+    patterns: Path, patterns_weights: Path, tiny_recipe: Recipe, edit_rows: Callable
+) -> None:
+    """What `enroll` and `calibrate` would write over."""
+    catalogue, local = read_catalogue(patterns), override(tiny_recipe, LOCAL)
+    before = {path: path.read_bytes() for path in patterns_weights.rglob("*.*") if path.suffix != ".lock"}
+    with pytest.raises(InputError, match=r"it holds a run with other settings \(recipe field cues was .*--fresh"):
+        train_networks(catalogue, local, patterns_weights)
+    assert {path: path.read_bytes() for path in before} == before
+    train_networks(catalogue, local, patterns_weights, fresh=True)
+    assert {path.name for path in patterns_weights.rglob("*.*") if "Dots" in path.name} == {"Dots.lock"}
+    assert not any((patterns_weights / name).exists() for name in ("manifest.json", "calibration.json"))
+    (patterns_weights / "Dots.gallery.safetensors").write_bytes(b"as enroll leaves it")
+    assert train_networks(catalogue, local, patterns_weights) == catalogue.database.fingerprint
+    with pytest.raises(InputError, match=r"it holds a run with other settings \(recipe field cues was .*--fresh"):
+        train_networks(catalogue, tiny_recipe, patterns_weights)
+    edit_rows(lambda table: table[table["image_id"] != "0"])
+    with pytest.raises(InputError, match="the data has changed"):
+        train_networks(read_catalogue(patterns), local, patterns_weights)
+
+
+def test_a_run_without_networks_is_kept_out_by_a_lock_too(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    with locked(tmp_path / "w" / "training", ["Dots"]):
+        assert end(start(patterns, override(tiny_recipe, LOCAL), tmp_path / "w")) == [2]
+    assert "another run is training Dots here" in (tmp_path / "w.0.log").read_text()
+    assert [path.name for path in (tmp_path / "w" / "training").glob("*.json")] == []
+
+
+def test_networks_that_a_recipe_does_not_train_cannot_be_chosen(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    for name in ("Dots", "nonsense"):
+        with pytest.raises(InputError, match=rf"--only {name}: expected a recipe with networks .*Leave --only out"):
+            train_networks(read_catalogue(patterns), override(tiny_recipe, LOCAL), tmp_path / "w", only=[name])
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_fresh_start_without_networks_that_fails_leaves_the_old_weights_whole(
+    patterns: Path, patterns_weights: Path, tiny_recipe: Recipe
+) -> None:
+    shutil.rmtree(patterns / "images" / "Dots" / "database")
+    with pytest.raises(InputError, match="dataset Dots: none of its photographs can be read"):
+        train_networks(read_catalogue(patterns), override(tiny_recipe, LOCAL), patterns_weights, fresh=True)
+    assert open_weights(patterns_weights).datasets == ("Checks", "Dots")

@@ -6,12 +6,12 @@ A network's file in the weights folder appears when it is trained to its end; un
 
 import json
 import os
+import re
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
-from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from reid.checkpoints import SAVE_EVERY, Checkpoint, differences, locked
 from reid.embedding import CACHE_FOLDER
 from reid.files import read_json, sha256_of, write_json
 from reid.history import Curves, History, Pace
-from reid.images import PhotographStore, scratch_folder, store_photographs
+from reid.images import PhotographStore, UnreadableError, open_photograph, scratch_folder, store_photographs
 from reid.learner import Learner
 from reid.networks import Network, best_device, load_network, plan_network, save_network
 from reid.objective import Labels
@@ -44,6 +44,9 @@ RUN = "run.json"
 SHARED = "all datasets"
 """The encoder that learns from all of them. Its file stays in the run folder; each dataset's is made from it. Because
 of its space, no dataset can have this name."""
+
+LEFT = re.compile(r"(.+?)\.(?:checkpoint(?:\.new|\.previous)?\.pt|history\.csv|safetensors)")
+"""What a training leaves in `training/`, and under which name it ran: a network's, or that of a soup's member."""
 
 
 def settle(recipe: Recipe, trunk: Trunk) -> Recipe:
@@ -85,14 +88,13 @@ def train_networks(
 
     Raises:
         InputError: photographs that can't be read, a dataset without database rows, a folder that another run uses, a
-            trunk that is unknown or can't do what the recipe wants.
+            trunk that is unknown or can't do what the recipe wants, `only` where the recipe trains no network.
         Stopped: `stop` asked; the state is saved.
     """
     database = catalogue.database
     _check_datasets(catalogue)
     if "encoder" not in recipe.cues:
-        say("no network to train: the recipe matches keypoints alone")
-        return database.fingerprint
+        return _train_nothing(database, recipe, folder, init, fresh, only)
     _check_device(recipe)
     trunk = describe_trunk(recipe.trunk, init)
     recipe = settle(recipe, trunk)
@@ -104,7 +106,7 @@ def train_networks(
         raise InputError("--fresh --only: the other encoders hang on the shared one too; start over with all of them")
     _refuse_other_ranks(record)
     with locked(folder / RUN_FOLDER, _locks(files, recipe) if is_first() else []):
-        _refuse_another_run(folder, others if fresh else network_files(database), record)
+        _refuse_another_run(folder, others if fresh else network_files(database), record, only)
         if not fresh and not first_says(missing_networks(folder, files, recipe)):
             say(f"every network is trained already in {folder}; --fresh starts over")
             return str(record["data"])
@@ -118,13 +120,41 @@ def train_networks(
                 check_individuals(dataset, run)
             if is_first():
                 if fresh:  # not earlier: a run that can't start must not cost the weights of the last one
-                    _forget(folder, files if others else [*files, f"{SHARED}.safetensors"])
+                    _forget(folder, files, others, recipe)
                 write_json(folder / RUN_FOLDER / RUN, record)
                 (folder / MANIFEST).unlink(missing_ok=True)  # from here on the folder is not whole
             wait()
             for fold in range(recipe.folds):
                 for file in files:
                     _train(file, replace(run, fold=fold, folder=fold_folder(folder, fold)))
+    return str(record["data"])
+
+
+def _train_nothing(
+    database: Catalogue, recipe: Recipe, folder: Path, init: Path | None, fresh: bool, only: Sequence[str]
+) -> str:
+    """Takes the folder for a run that matches keypoints alone: no other run's galleries may be overwritten by its own.
+
+    Returns:
+        The fingerprint of the data.
+    """
+    if only:
+        raise InputError(
+            f"--only {only[0]}: expected a recipe with networks to train, found one that matches keypoints alone "
+            f"(cues={','.join(recipe.cues)}). Leave --only out, or choose another recipe"
+        )
+    record, files = _record(database, recipe, init), network_files(database)
+    _refuse_other_ranks(record)
+    with locked(folder / RUN_FOLDER, _locks(files, recipe) if is_first() else []):
+        _refuse_another_run(folder, [] if fresh else files, record)
+        _refuse_unreadable(database)
+        wait()  # until all ranks have looked
+        if is_first():
+            if fresh:
+                _forget(folder, files, [], recipe)
+            write_json(folder / RUN_FOLDER / RUN, record)
+        wait()
+    say("no network to train: the recipe matches keypoints alone")
     return str(record["data"])
 
 
@@ -221,17 +251,52 @@ def _check_datasets(catalogue: Catalogue) -> None:
         )
 
 
-def _forget(folder: Path, files: Sequence[str]) -> None:
-    """Removes what runs wrote of these networks, the manifest first, and nothing else; locks stay, they are held."""
-    gone = [folder / MANIFEST, folder / CALIBRATION]
-    for own in (folder, *folder.glob(f"{RUN_FOLDER}/fold-*")):
-        for name in map(_name_of, files):
-            gone += [own / f"{name}.safetensors", own / gallery_file(name)]
-            for pattern in ("checkpoint*.pt", "history.csv", "[0-9]*.safetensors"):
-                gone += own.glob(f"{RUN_FOLDER}/{escape(name)}.{pattern}")
+def _forget(folder: Path, files: Sequence[str], others: Sequence[str], recipe: Recipe) -> None:
+    """Removes what runs wrote of these networks, the manifest first, and nothing else; locks stay, they are held.
+
+    Args:
+        folder: the weights folder.
+        files: the networks.
+        others: those that stay, of the same recipe. A dataset may be called as a member of another's soup is.
+        recipe: how all of them are trained.
+    """
+    names = [*map(_name_of, files), *([] if others else [SHARED])]
+    kept = {name for file in others for name in _trained_as(file, recipe)}
+    gone = [folder / MANIFEST, folder / CALIBRATION, *_made(folder, names)]
+    gone += [path for name, path in _left(folder, names) if name not in kept]
     for path in gone:
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)
+
+
+def _folds(folder: Path) -> list[Path]:
+    """Where the networks of all folds that there are lie."""
+    return [folder, *folder.glob(f"{RUN_FOLDER}/fold-*")]
+
+
+def _made(folder: Path, names: Collection[str]) -> list[Path]:
+    """These networks and their galleries in all folds, whether they are there or not."""
+    return [own / file for own in _folds(folder) for name in names for file in (encoder_file(name), gallery_file(name))]
+
+
+def _left(folder: Path, names: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """What runs left of these networks in `training/`: under which name it was trained, and the file.
+
+    Members of a soup are NAME.1, NAME.2 and so on, however many they were; so may another dataset be called.
+    """
+    for own in _folds(folder):
+        for path in own.glob(f"{RUN_FOLDER}/*"):
+            if match := LEFT.fullmatch(path.name):
+                soup, _, member = match[1].rpartition(".")
+                if match[1] in names or (soup in names and member.isdecimal()):
+                    yield match[1], path
+
+
+def _trained_as(file: str, recipe: Recipe) -> list[str]:
+    """The names under which a network is trained: its own, or those of the members of its soup."""
+    if file == SPECIES or recipe.soup == 1:
+        return [_name_of(file)]
+    return [f"{_name_of(file)}.{member + 1}" for member in range(recipe.soup)]
 
 
 def _record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str, Any]:
@@ -245,28 +310,34 @@ def _record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str,
     }
 
 
-def _refuse_another_run(folder: Path, files: list[str], record: dict[str, Any]) -> None:
-    """A folder with these networks or checkpoints of them can only be gone on with by the run that made them."""
+def _refuse_another_run(folder: Path, files: list[str], record: dict[str, Any], only: Sequence[str] = ()) -> None:
+    """A folder with these networks, checkpoints or galleries of them can only be gone on with by the run that made
+    them."""
     path = folder / RUN_FOLDER / RUN
-    names = [escape(_name_of(file)) for file in files]
-    patterns = [
-        f"{name}.{rest}" for name in [SHARED] * bool(files) + names for rest in ("checkpoint*.pt", "*safetensors")
-    ]
-    if not any((folder / file).exists() for file in files) and not any(map(any, map(path.parent.rglob, patterns))):
+    if not files or not _holds(folder, files):
         return
+    over = "--fresh and without --only" if only else "--fresh"  # what helps whichever networks are another run's
     if not path.exists():
         raise InputError(
             f"{folder}: expected an empty folder or an unfinished run, found weights from elsewhere; "
-            "choose another folder, or replace them with --fresh"
+            f"choose another folder, or replace them with {over}"
         )
     before = read_json(path)
     if not (isinstance(before, dict) and isinstance(before.get("recipe"), dict) and {"data", "init"} <= set(before)):
-        raise InputError(f"{path}: it is damaged, so that the run can't be gone on with; start over with --fresh")
+        raise InputError(f"{path}: it is damaged, so that the run can't be gone on with; start over with {over}")
     if found := differences(before, record):
         raise InputError(
             f"{folder}: it holds a run with other settings ({'; '.join(found[:3])}). Go on with the same ones, "
-            "choose another folder, or start over with --fresh"
+            f"choose another folder, or start over with {over}"
         )
+
+
+def _holds(folder: Path, files: list[str]) -> bool:
+    """Whether a folder is whole, or has these networks, checkpoints or galleries of them; histories are no loss."""
+    names = [SHARED, *map(_name_of, files)]
+    there = [folder / MANIFEST, *_made(folder, names)]
+    there += [path for _, path in _left(folder, names) if path.suffix != ".csv"]
+    return any(path.exists() for path in there)
 
 
 def _readable(database: Catalogue, store: PhotographStore, recipe: Recipe) -> np.ndarray:
@@ -286,10 +357,27 @@ def _readable(database: Catalogue, store: PhotographStore, recipe: Recipe) -> np
     readable = np.array([not problem for problem in store.problems])
     for dataset in database.by_dataset():
         if not readable[database.table["dataset"] == dataset].any():
-            raise InputError(
-                f"{database.root / 'metadata.csv'}: dataset {dataset}: none of its photographs can be read"
-            )
+            raise _none_readable(database, dataset)
     return readable
+
+
+def _refuse_unreadable(database: Catalogue) -> None:
+    """Every dataset needs a photograph that can be read; the first one is enough to know."""
+    for dataset, own in database.by_dataset().items():
+        if not any(map(_opens, own.paths)):
+            raise _none_readable(database, dataset)
+
+
+def _opens(path: Path) -> bool:
+    try:
+        open_photograph(path, 16)  # as `check` does: what passes here passes everywhere
+        return True
+    except UnreadableError:
+        return False
+
+
+def _none_readable(database: Catalogue, dataset: str) -> InputError:
+    return InputError(f"{database.root / 'metadata.csv'}: dataset {dataset}: none of its photographs can be read")
 
 
 def train_encoder(file: str, run: Run) -> None:
@@ -314,12 +402,10 @@ def _fit_soup(file: str, datasets: list[str], run: Run, shared: Path | None = No
     Their heads start from the same weights: only what began at one point can be averaged (Wortsman et al. 2022, arXiv
     2203.05482).
     """
-    soup = run.recipe.soup
-    if soup == 1:
+    if run.recipe.soup == 1:
         _fit(encoder_work(file, datasets, run, shared), run)
         return
-    name = Path(file).name.removesuffix(".safetensors")
-    members = [f"{RUN_FOLDER}/{name}.{member + 1}.safetensors" for member in range(soup)]
+    members = [f"{RUN_FOLDER}/{name}.safetensors" for name in _trained_as(file, run.recipe)]
     for member, own in enumerate(members):
         if not first_says((run.folder / own).exists()):
             _fit(encoder_work(own, datasets, run, shared, member), run)
@@ -329,7 +415,7 @@ def _fit_soup(file: str, datasets: list[str], run: Run, shared: Path | None = No
         if tensor.is_floating_point():
             tensor.copy_(torch.stack([state[key] for state in states]).mean(0))
     _save(run.folder / file, network)
-    say(f"{name}: the mean of {soup} encoders")
+    say(f"{_name_of(file)}: the mean of {len(members)} encoders")
 
 
 def _save(path: Path, network: Network) -> None:
