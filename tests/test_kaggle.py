@@ -800,9 +800,6 @@ def test_a_file_that_cannot_be_written_is_no_fault_of_the_network(new_data: Call
     ("verb", "place"),
     [
         ("data", "build"),
-        ("data", "data"),
-        ("push-weights", "build"),
-        ("push-weights", "build/upload-weights"),
         ("push-kernel", "build/upload-kernel"),
     ],
 )

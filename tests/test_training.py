@@ -294,7 +294,7 @@ def killed(catalogue: Catalogue, recipe: Recipe, folder: Path, only: Sequence[st
         train_networks(catalogue, recipe, folder, only=only, save_every=0)
 
 
-@pytest.mark.parametrize(("epochs", "soup"), [(1, 3), (3, 3), (1, 1), (3, 2)])
+@pytest.mark.parametrize(("epochs", "soup"), [(3, 3), (1, 1)])
 def test_a_soup_that_was_killed_starts_over_with_fresh(
     epochs: int, soup: int, patterns: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,8 +316,9 @@ def test_a_soup_that_was_killed_starts_over_with_fresh(
     assert same_weights(tmp_path / "straight" / "Dots.safetensors", tmp_path / "w" / "Dots.safetensors")
 
 
-@pytest.mark.parametrize("soup", [1, 2])
-@pytest.mark.parametrize(("stays", "goes"), [("Dots", "Dots.1"), ("Dots.1", "Dots"), ("species", "Dots")])
+@pytest.mark.parametrize(
+    ("soup", "stays", "goes"), [(2, "Dots", "Dots.1"), (2, "Dots.1", "Dots"), (1, "species", "Dots")]
+)
 def test_fresh_spares_a_dataset_whose_name_begins_alike(
     soup: int,
     stays: str,
