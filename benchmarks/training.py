@@ -7,7 +7,6 @@ already. Beside them: drawing batches and nothing else, which says how fast a de
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def contests(options: Options) -> Iterator[Contest]:
         for trunk in ("resnet18",) if options.quick else ("resnet18", "resnet50"):
             known = describe_trunk(trunk)
             recipe = settle(override(RECIPES["seed"], [f"trunk={trunk}"]), known)
-            store = store_photographs(database, replace(recipe), Path(scratch))
+            store = store_photographs(database, recipe, Path(scratch))
             readable = np.ones(len(database), bool)
             run = Run(database, store, readable, recipe, known, "none", Path(scratch), record={})
             yield contest(encoder_work(f"{DATASET}.safetensors", [DATASET], run), run)

@@ -534,9 +534,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{options.script} ran as on Kaggle; its submission is {options.submission or 'without fault'}")
     except (InputError, BundleError) as problem:
         return _refuse(str(problem))
-    except (
-        OSError
-    ) as problem:  # the machine's fault: a full disk, a folder that may not be written, a file in its place
+    except OSError as problem:  # the machine's: a full disk, a folder that may not be written, a file in its place
         where = " -> ".join(str(name) for name in (problem.filename, problem.filename2) if name) or options.verb
         return _refuse(
             f"{where}: expected files and folders that can be read and written, but the machine refused "

@@ -2,10 +2,8 @@
 
 import multiprocessing
 import os
-import re
 import signal
 import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -289,30 +287,3 @@ def test_a_terminal_that_has_seen_enough_and_ctrl_c_are_no_tracebacks(
         monkeypatch.setattr(cli, "read_submission", stop)
         assert cli.main(["score", "s.csv", "solution.csv"]) == status
         assert words in capfd.readouterr().err
-
-
-# other systems
-
-
-def test_stages_are_timed_by_a_clock_that_tells_whole_seconds_only(tmp_path: Path) -> None:
-    bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    (bin_folder / "installed").touch()
-    (bin_folder / "python").write_text("#!/bin/sh\n")
-    # macOS's date: of +%s%N it prints the seconds and an N; every call is 7 seconds later
-    clock = 'n=$(($(cat "$0.n" 2>/dev/null || echo 1700000000) + 7)); echo $n >"$0.n"; echo "$n${1#+%s}" | tr -d %'
-    (bin_folder / "date").write_text(f"#!/bin/sh\n{clock}\n")
-    for program in ("python", "date"):
-        (bin_folder / program).chmod(0o755)
-    words = [f"BIN={bin_folder}", f"INSTALLED={bin_folder}/installed", f"SMOKE={tmp_path}/smoke"]
-    done = subprocess.run(
-        ["make", "-s", "-o", f"{bin_folder}/installed", "smoke", *words],
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    times = re.findall(r"^(\w+) +([\d.]+) s$", done.stdout, re.MULTILINE)
-    stages = ("draw", "check", "train", "predict", "report", "score", "kernel")
-    assert times == [*((stage, "7") for stage in stages), ("total", "49")]

@@ -18,7 +18,6 @@ from reid.keypoints import (
     KeypointCache,
     Keypoints,
     Matching,
-    cores,
     extract,
     focused,
     keypoints_from,
@@ -30,6 +29,7 @@ from reid.keypoints import (
     verify,
     weigh,
 )
+from reid.ranks import cores
 
 SMALL = Extraction(size=160, count=150, upright=False)
 TURNED = np.array([[0.9, 0.25, -8.0], [-0.2, 0.95, 22.0]])

@@ -2,19 +2,24 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from reid import NEW_INDIVIDUAL, cli, submission
 from reid.calibration import Calibration, Curve, Threshold
 from reid.catalogue import read_catalogue
 from reid.fusion import Scorer
+from reid.gallery import Embeddings
+from reid.keypoints import Keypoints
 from reid.looking import route_queries
+from reid.recipe import RECIPES, Recipe
 from reid.submission import decide, predict
-from reid.weights import open_weights
+from reid.weights import Weights, open_weights
 
 DATASETS = ("lynx", "turtle")
 
@@ -102,6 +107,37 @@ def test_another_threshold_gallery_photograph_or_recipe_is_matched_anew(
     (patterns / known["path"][query]).write_bytes((patterns / known["path"][other]).read_bytes())
     assert asked()[0] == 1
     assert asked()[0] == 0
+
+
+def test_everything_that_shapes_a_match_is_in_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    keypoints = Keypoints(
+        np.ones((1, 4), np.float32), np.ones((1, 128), np.float16), (1.0, 0.5), np.ones(1, np.float32)
+    )
+    queries = Embeddings(("q",), torch.ones(1, 2), ("left",), (keypoints,))
+    files = {"lynx.gallery.safetensors": "a", "calibration.json": "b"}
+    recipe = RECIPES["light"]
+
+    def key(queries: Embeddings = queries, recipe: Recipe = recipe, **changed: str) -> str:
+        return submission._key(queries, "lynx", Weights(Path(), recipe, ("lynx",), {"files": files | changed}), recipe)
+
+    keys = [
+        key(),
+        key(**{"lynx.gallery.safetensors": "b"}),
+        key(**{"calibration.json": "a"}),
+        key(recipe=replace(recipe, verified=1)),
+        key(replace(queries, image_id=("p",))),
+        key(replace(queries, orientation=("",))),
+        key(replace(queries, vectors=torch.zeros(1, 2))),
+        *(
+            key(replace(queries, keypoints=(replace(keypoints, **{name: np.zeros_like(getattr(keypoints, name))}),)))
+            for name in ("points", "descriptors", "weights")
+        ),
+        key(replace(queries, keypoints=(replace(keypoints, extent=(0.5, 1.0)),))),
+    ]
+    monkeypatch.setattr(submission, "MATCHER", submission.MATCHER + 1)
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+    assert key(recipe=replace(recipe, workers=1, batch_size=1)) == key()
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"key": 1}', "swap"])

@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 from reid import InputError
 from reid.catalogue import Catalogue
 from reid.files import sha256_of
-from reid.keypoints import Extraction, Keypoints, cores, extract
+from reid.keypoints import Extraction, Keypoints, extract
 from reid.progress import track
-from reid.ranks import share
+from reid.ranks import cores, share
 from reid.recipe import AUGMENTATIONS, Recipe
 from reid.sampler import Batch
 

@@ -11,7 +11,6 @@ inner product.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from reid import InputError
 from reid.files import write_bytes
+from reid.ranks import cores
 from reid.search import nearest
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "Keypoints",
     "Matching",
     "Verified",
-    "cores",
     "extract",
     "focused",
     "keypoints_from",
@@ -501,13 +500,6 @@ def verify(
         fitted = pool.map(partial(_fit, matching), compared)
         found = iter([Verified(pairs, inlier) for pairs, inlier in zip(compared, fitted, strict=True)])
     return [[next(found) for _ in row] for row in shortlist]
-
-
-def cores() -> int:
-    """How many cores this process may use; where the system doesn't tell, how many there are."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _match(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds, and a refused call answers without it
 __all__ = [
     "any_rank",
     "collected",
+    "cores",
     "first_says",
     "gathered",
     "is_first",
@@ -40,6 +41,13 @@ Value = TypeVar("Value")
 
 PATIENCE = timedelta(hours=2)
 """How long a rank waits for the others: one of them decodes all photographs. One that dies is noticed by torchrun."""
+
+
+def cores() -> int:
+    """How many cores this process may use; where the system doesn't tell, how many there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def world() -> int:

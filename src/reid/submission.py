@@ -29,6 +29,10 @@ from reid.weights import CALIBRATION, Weights, gallery_file
 
 __all__ = ["Prediction", "decide", "drifts_of", "explain", "has_drifted", "predict", "write_submission"]
 
+MATCHER = 1
+"""Raise it whenever the same photographs, gallery and calibration give other matches than before: those that are
+remembered are stale then."""
+
 DRIFT = 0.1
 """How far live distances may be from the calibrated ones before it is said, beyond what chance explains in so many
 queries (the Kolmogorov-Smirnov distance of N values exceeds 1.6 / sqrt(N) in one of a hundred cases)."""
@@ -161,6 +165,7 @@ def _unwritten(name: str, cells: list[str]) -> list[str] | list[float]:
 def _key(queries: Embeddings, dataset: str, weights: Weights, recipe: Recipe) -> str:
     """SHA-256 of everything that shapes the matches, in hex."""
     made_with = {
+        "matcher": MATCHER,
         "gallery": weights.manifest["files"][gallery_file(dataset)],
         "calibration": weights.manifest["files"][CALIBRATION],
         "recipe": {field: value for field, value in asdict(recipe).items() if field not in ("batch_size", "workers")},
