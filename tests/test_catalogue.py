@@ -199,6 +199,12 @@ def test_dates_that_cannot_be_read_are_told_once_per_dataset_and_are_no_fault(tm
     ]
 
 
+def test_the_dates_of_the_toy_world_are_all_read(toy_world: Path) -> None:
+    table = read_catalogue(toy_world).table
+    assert (table["day"] == table["date"]).all()
+    assert table["day"].any()
+
+
 def test_the_dates_of_real_photographs_are_all_read(reid_mini: Path) -> None:
     catalogue = read_catalogue(reid_mini)
     assert (catalogue.table["day"] == catalogue.table["date"]).all()

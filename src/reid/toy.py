@@ -302,7 +302,7 @@ def _take(
         orientation, picture = _lying(rng, picture)
     if species.word == "turtle":
         date = (
-            f"{2012 + shot.photograph // 2}-07-{1 + shot.number:02d}"
+            f"{2012 + shot.photograph // 2}-07-{1 + shot.number % 31:02d}"
             if database
             else f"2023-08-{1 + shot.number % 28:02d}"
         )
