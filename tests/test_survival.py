@@ -49,13 +49,16 @@ def test_a_run_that_is_killed_ten_times_comes_to_the_same_weights(
     patterns_original: Path, recipe: Recipe, undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:
     folder, took = undisturbed
+    rng = np.random.default_rng()
+    moments: list[float] = []  # others every time; a failure names them
     killed = 0
-    moments = np.random.default_rng().uniform(0, took / 2, KILLS)  # other ones every time; a failure names them
     while killed < KILLS:
-        (status,) = end(start(patterns_original, recipe, tmp_path / "w"), moments[killed])
-        if status == 0:  # done already: the rest of the kills befalls another run
+        moments.append(rng.uniform(0, took / 2))
+        (status,) = end(start(patterns_original, recipe, tmp_path / "w"), moments[-1])
+        if status == 0:  # done already: the rest of the kills befalls another run, and comes earlier
             assert same_networks(folder, tmp_path / "w"), moments
-            (tmp_path / "w").rename(tmp_path / f"done before kill {killed}")
+            (tmp_path / "w").rename(tmp_path / f"done before kill {len(moments)}")
+            took /= 2
         else:
             assert status == -signal.SIGKILL
             killed += 1
