@@ -1,11 +1,11 @@
 """What comes from outside may be hostile: it runs nothing, reaches nothing beyond its folder, is refused in words."""
 
-import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import torch
 from doors import network_bytes, plan, plan_bytes
 from PIL import Image
 
-from reid import InputError, cli, images
+from reid import InputError, cli
 from reid.catalogue import find_formulas, read_catalogue
 from reid.embedding import Memory
 from reid.files import read_json, read_table, refuse_unwritable
@@ -90,19 +90,23 @@ def test_a_photograph_that_takes_too_much_memory_is_unreadable(
         open_photograph(tmp_path / "x.png", View(8, fit))
 
 
-@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="a spawned worker would not meet the trap")
-def test_a_worker_that_is_killed_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parent = os.getpid()
+class DeadlyViews(list[View]):
+    """Views that kill any process but the one that made them."""
 
-    def die(path: Path, view: View) -> images.Decoded:
-        if os.getpid() != parent:
+    def __init__(self, views: Iterable[View]) -> None:
+        super().__init__(views)
+        self.owner = os.getpid()
+
+    def __getitem__(self, place: Any) -> Any:
+        if os.getpid() != self.owner:
             os.kill(os.getpid(), signal.SIGKILL)
-        return images.Decoded(picture(), picture().size, [])
+        return super().__getitem__(place)
 
-    monkeypatch.setattr(images, "_decoded", die)
+
+def test_a_worker_that_is_killed_is_told_with_what_to_do(tmp_path: Path) -> None:
     recipe = override(RECIPES["toy"], ["batch_size=2", "workers=1"])
     with pytest.raises(InputError, match=r"testing: a process that opens photographs was killed.*--set workers=1"):
-        list(photograph_batches([tmp_path / "x"] * 4, [View(8)] * 4, recipe, "testing"))
+        list(photograph_batches([tmp_path / "x"] * 4, DeadlyViews([View(8)] * 4), recipe, "testing"))
 
 
 def test_no_place_for_decoded_photographs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

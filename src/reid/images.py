@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -355,9 +357,6 @@ def photograph_batches(
     Raises:
         InputError: the system killed a worker; or its folder for temporary files has too long a name.
     """
-    # Each worker keeps to one core: torch sees to its own threads, OpenCV is told here, not in the workers, which would
-    # wait for ever for threads that a fork does not copy.
-    cv2.setNumThreads(1)
     workers = min(_workers(recipe), -(-len(paths) // recipe.batch_size))
     temporary = tempfile.gettempdir()
     if workers and len(os.fsencode(temporary)) > LONGEST_TMPDIR:
@@ -369,6 +368,8 @@ def photograph_batches(
         PhotographFiles(paths, views, extractions or [None] * len(paths)),
         batch_size=recipe.batch_size,
         num_workers=workers,
+        multiprocessing_context=_fresh_processes() if workers else None,
+        worker_init_fn=_keep_to_one_core,
         collate_fn=_together,
         pin_memory=torch.cuda.is_available(),
     )
@@ -381,6 +382,21 @@ def photograph_batches(
             f"{what}: a process that opens photographs was killed, most likely for want of memory. Close other "
             "programs, or let fewer of them work: --set workers=1 (0 for none beside this one)"
         ) from None
+
+
+def _fresh_processes() -> ForkServerContext:
+    """Workers are copies of a server that has loaded the rooms and done nothing else.
+
+    Copies of this process would not do: a lock that another thread holds in the moment of the fork (OpenCV's, say,
+    while a thread that used it ends) stays locked in the copy, which waits for it for ever.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["reid.images"])
+    return context
+
+
+def _keep_to_one_core(_: int) -> None:
+    cv2.setNumThreads(1)  # torch sees to its own threads
 
 
 def _workers(recipe: Recipe) -> int:
