@@ -14,7 +14,9 @@ A stage is a verb of `python -m reid`; memory is that of all its processes toget
 """
 
 import argparse
+import ctypes
 import io
+import os
 import resource
 import subprocess
 import sys
@@ -36,6 +38,9 @@ COMPETITION = {"LynxID2025": (2957, 77, 946), "SalamanderID2025": (1388, 587, 68
 PARTS = 10
 """Of each photograph."""
 
+BE_REAPER = 36
+"""PR_SET_CHILD_SUBREAPER of prctl(2): what a stage leaves behind becomes a child of this process, to be waited for."""
+
 SMALL = [
     *("trunk=tf_efficientnet_lite0", "init=none", "image_size=128", "epochs=1", "feature_views=0", "species_epochs=0"),
     *("folds=1", "precision=float32"),
@@ -52,6 +57,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="light", help="light")
     asked = parser.parse_args()
     say(machine())
+    ctypes.CDLL(None).prctl(BE_REAPER, 1)
     data, weights = asked.out / "data", asked.out / "weights"
     write_world(data, sorted(asked.photographs.rglob("*.jpg")), asked.share)
     settings = [word for setting in SMALL for word in ("--set", setting)]
@@ -145,7 +151,10 @@ def measured(command: list[str], log: Path) -> tuple[float, float, float]:
 
 
 def worked() -> float:
-    """Seconds of processors for all processes that have ended."""
+    """Seconds of processors for all processes that have ended, those that a stage left behind among them."""
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return ended.ru_utime + ended.ru_stime
 

@@ -534,7 +534,8 @@ def test_photographs_are_opened_on_systems_that_do_not_tell_which_cores_are_free
     assert (survey(catalogue)["problem"] == "").all()
     assert thumbnails(catalogue.paths).shape == (len(catalogue), 256)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    assert _workers(override(RECIPES["toy"], ["workers=-1"])) == 4
+    recipe = override(RECIPES["toy"], ["workers=-1"])
+    assert (_workers(recipe, for_network=True), _workers(recipe, for_network=False)) == (4, 5)
 
 
 def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:

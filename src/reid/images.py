@@ -357,7 +357,8 @@ def photograph_batches(
     Raises:
         InputError: the system killed a worker; or its folder for temporary files has too long a name.
     """
-    workers = min(_workers(recipe), -(-len(paths) // recipe.batch_size))
+    for_network = any(view.size for view in views)
+    workers = min(_workers(recipe, for_network), -(-len(paths) // recipe.batch_size))
     temporary = tempfile.gettempdir()
     if workers and len(os.fsencode(temporary)) > LONGEST_TMPDIR:
         raise InputError(
@@ -399,8 +400,9 @@ def _keep_to_one_core(_: int) -> None:
     cv2.setNumThreads(1)  # torch sees to its own threads
 
 
-def _workers(recipe: Recipe) -> int:
-    return recipe.workers if recipe.workers >= 0 else min(7, max(1, cores() - 1))
+def _workers(recipe: Recipe, for_network: bool) -> int:
+    """How many processes open photographs: a core is left to a network that waits for them."""
+    return recipe.workers if recipe.workers >= 0 else min(7, max(1, cores() - for_network))
 
 
 @dataclass(frozen=True)
