@@ -26,8 +26,9 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import safetensors.torch
 import torch
 from conftest import TINY, draw_patterns
+from PIL import Image
 
-from reid import cli, files, gallery, images, matching, report, submission, toy, training
+from reid import cli, files, gallery, matching, report, submission, toy, training
 
 WARM = (safetensors.torch, torch, gallery, matching, report, submission, toy, training)
 
@@ -265,28 +266,27 @@ def worker_killed(house: House) -> Row:
     row = Row("worker killed", "predict")
     room = house.room()
     verb = Verb("predict", (*VERBS[4].words, "--set", "workers=2", "--set", "batch_size=4"), ("weights/cache",))
-
-    def slowly() -> None:
-        opened = images._decoded
-
-        def open_slowly(path: Path, view: images.View) -> object:
-            time.sleep(0.3)
-            return opened(path, view)
-
-        images._decoded = open_slowly  # type: ignore[assignment]
-
+    queries = sorted((room / "data" / "images").glob("*/query/*"))
+    Image.new("RGB", (9000, 9000)).save(queries[0], "PNG")  # takes a second to open
+    for query in queries[1:]:
+        shutil.copy(queries[0], query)
     before = fingerprints(room)
-    process = run(verb, room, slowly)
-    while not (workers := Path(f"/proc/{process}/task/{process}/children").read_text().split()):
+    process = run(verb, room)
+    while not (workers := [worker for server in children(process) for worker in children(server)]):
         time.sleep(0.05)
-    time.sleep(0.3)
-    os.kill(int(workers[-1]), signal.SIGKILL)
+    time.sleep(1)
+    os.kill(workers[-1], signal.SIGKILL)
     row.times, status = 1, ended(process)
     if status != 2 or "a process that opens photographs was killed" not in told(room):
         row.lost.append(f"status {status}: {told(room)[-200:]}")
     row.lost += [name for name in before if name not in fingerprints(room) and name not in _given_up(verb)]
     row.again = int(ended(run(verb, room)) == 0)
     return row
+
+
+def children(process: int) -> list[int]:
+    """The processes that one started and that live: a server, and the workers that it makes."""
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def photograph_gone(house: House) -> Row:
