@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -221,6 +223,21 @@ def test_workers_are_no_copies_of_this_process_and_keep_to_one_core(
     recipe = replace(tiny_recipe, workers=1)
     (opened,) = photograph_batches([path], OneCoreViews([View(16)]), recipe, "testing", [Extraction(size=32)])
     assert opened.problems == [""]
+
+
+def test_workers_need_nothing_of_the_program_that_runs(patterns: Path) -> None:
+    """It may come from a pipe, and do its work without asking whether it is the main program."""
+    program = f"""
+from pathlib import Path
+from reid.images import View, photograph_batches
+from reid.recipe import RECIPES, override
+
+paths = sorted(Path({str(patterns)!r}).rglob("*.jpg"))[:2]
+recipe = override(RECIPES["toy"], ["workers=1"])
+print([opened.problems for opened in photograph_batches(paths, [View(8)] * 2, recipe, "testing")])
+"""
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=False)
+    assert done.stdout == "[['', '']]\n", done.stderr
 
 
 def test_without_a_network_no_pixels_are_made(tmp_path: Path) -> None:

@@ -7,13 +7,16 @@ import functools
 import math
 import os
 import struct
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
@@ -375,7 +378,9 @@ def photograph_batches(
         pin_memory=torch.cuda.is_available(),
     )
     try:
-        yield from track(loader, what)
+        with _no_program():
+            batches = iter(loader)
+        yield from track(batches, what, total=len(loader))
     except RuntimeError as problem:
         if "DataLoader worker" not in str(problem):
             raise
@@ -394,6 +399,17 @@ def _fresh_processes() -> ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["reid.images"])
     return context
+
+
+@contextmanager
+def _no_program() -> Iterator[None]:
+    """Inside, processes are started that don't load the running program, as they would (`multiprocessing.spawn`): they
+    need nothing of it, and it may come from a pipe, or lack `if __name__ == "__main__"`."""
+    program, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def _keep_to_one_core(_: int) -> None:
