@@ -7,10 +7,11 @@
 DATA is a folder with `solution.csv`; the weights differ in their seed. The live queries are matched once by every cue
 of the recipe, the database is asked once; then every scorer is tried alone, the recipe's own choice among all of them,
 and other rules for that choice and for the threshold. Three scores are given: at the thresholds that were fitted on the
-database, at those that would have been best in hindsight, and what calibration expected. The last table asks the
-database in other ways, two of them wrong, to see what each would have claimed. Over several seeds: means, with 95 %
-intervals. What was measured of a weights folder is kept beside it as `FOLDER.decisions.csv`, and measured anew when its
-manifest is another.
+database, at those that would have been best in hindsight, and what calibration expected. One table asks the database in
+other ways, two of them wrong, to see what each would have claimed. The last weighs rules for the scorer without the
+answers: everything is fitted on two thirds of the database's individuals and tried on the others. Over several seeds:
+means, with 95 % intervals. What was measured of a weights folder is kept beside it as `FOLDER.decisions.csv`, and
+measured anew when its manifest is another.
 """
 
 import argparse
@@ -32,13 +33,19 @@ from reid.gallery import Gallery, embeddings_of, load_gallery
 from reid.images import thumbnails
 from reid.looking import look_at, open_eyes
 from reid.matching import ask, compare, questions_of
-from reid.progress import say
+from reid.progress import say, track
 from reid.questions import HeldOut, Questions, choose_asked, near_duplicates
 from reid.recipe import Recipe
 from reid.scoring import read_solution
 from reid.weights import MANIFEST, Weights, gallery_file, open_weights
 
 CHOSEN = "**chosen by calibration**"
+
+THIRDS = 6
+"""How often the database's individuals are divided."""
+
+MANY = "one or another"
+"""A scorer for each division."""
 
 
 def main() -> None:
@@ -97,6 +104,7 @@ def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]
         "scorer": rows_of({**alone, CHOSEN: chosen}, live),
         "rule": rows_of(rules, live),
         "the database is asked": rows_of(asked, live),
+        "within the database": divided(honest, recipe),
     }
 
 
@@ -121,6 +129,39 @@ def other_ways(
             {name: learned_questions(catalogue, one, name, recipe) for name, one in galleries_of(weights).items()},
         )
     yield "and any photographs may answer (wrong)", asked(pseudo_dates="any")
+
+
+def divided(honest: Mapping[str, Questions], recipe: Recipe) -> pd.DataFrame:
+    """Rules for the scorer, fitted on two thirds of a dataset's individuals, and what they win of the others."""
+    kinds = scorers_for(recipe.scorers, tuple(next(iter(honest.values())).pairs.features))
+    rng, rows = np.random.default_rng(recipe.seed), []
+    for name, questions in track(list(honest.items()) * THIRDS, "weighing rules within the database"):
+        known = np.unique(questions.individual[~questions.new])
+        others = np.setdiff1d(questions.individual, known)
+        own = np.concatenate([rng.permutation(some)[: round(len(some) * 2 / 3)] for some in (known, others)])
+        two_thirds = of_individuals(questions, np.isin(questions.individual, own))
+        rest = of_individuals(questions, ~np.isin(questions.individual, own))
+        fitted = {kind: fit_calibrations({name: two_thirds}, replace(recipe, scorers=(kind,)))[name] for kind in kinds}
+        expected = {kind: one.threshold.score or 0.0 for kind, one in fitted.items()}
+        chosen = {CHOSEN: fit_calibrations({name: two_thirds}, recipe)[name].scorer.kind}
+        for behind in (0.0, 0.01, 0.03, 0.1):
+            rule = f"the simplest that is expected to win at most {behind:.2f} less than the best"
+            chosen[rule] = next(kind for kind in kinds if expected[kind] >= max(expected.values()) - behind)
+        tried = {rule: {name: fitted[kind]} for rule, kind in chosen.items()}
+        rows.append(rows_of(tried, {name: rest}).assign(scorer=MANY, hindsight=math.nan))
+    together = pd.concat(rows).groupby(["name", "dataset", "scorer"], sort=False, dropna=False)
+    return together.mean().reset_index()
+
+
+def of_individuals(questions: Questions, chosen: np.ndarray) -> Questions:
+    """The queries that a mask chooses."""
+    rows = chosen[questions.pairs.query]
+    pairs = questions.pairs.of(rows)
+    pairs = replace(pairs, query=(chosen.cumsum() - 1)[pairs.query])
+    return replace(
+        questions, individual=questions.individual[chosen], new=questions.new[chosen], pairs=pairs,
+        right=questions.right[rows],
+    )  # fmt: skip
 
 
 def galleries_of(weights: Weights) -> dict[str, Gallery]:
@@ -205,9 +246,10 @@ def table(title: str, rows: pd.DataFrame) -> str:
     for name, own in rows.groupby("name", sort=False):
         cells = []
         for _, by in own.groupby("dataset"):
-            kinds = [kind for kind in by["scorer"].unique() if kind != name]
+            kinds = [kind for kind in by["scorer"].unique() if kind not in (name, MANY)]
             chose = f" ({', '.join(kinds)})" if kinds else ""
-            cells.append(f"{by['fitted'].mean():.3f} / {by['hindsight'].mean():.3f}{chose}")
+            best = f" / {by['hindsight'].mean():.3f}" if by["hindsight"].notna().all() else ""
+            cells.append(f"{by['fitted'].mean():.3f}{best}{chose}")
         by_seed = own.assign(expected=own["expected"].astype(float)).groupby("seed")
         means = [by_seed[which].mean() for which in ("fitted", "hindsight", "expected")]
         cells += [

@@ -18,13 +18,15 @@ from reid.recipe import Recipe
 __all__ = ["Calibration", "Curve", "Sweep", "Threshold", "calibration_from", "drift", "fit_calibrations", "sweep"]
 
 PLATEAU = 0.005
-"""Thresholds whose mean score is within half a point of the best are taken as equal: far less than splits differ."""
+"""Thresholds and scorers whose mean score is within half a point of the best are taken as equal: far less than splits
+differ."""
 
 FEW = 8
 """With fewer known or fewer new individuals a dataset's own contests say less of it than those of all datasets."""
 
 SLACK = 0.5
-"""A simpler scorer is taken if it is behind by less than so many standard deviations of the difference over splits."""
+"""Of FEW individuals a simpler scorer is taken if it is behind by less than so many standard deviations of the
+difference over splits: among so few, trees find sense in anything. It fades with the square of their number."""
 
 
 class Sweep(NamedTuple):
@@ -189,7 +191,7 @@ def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe, few: i
     }
     outcomes = {kind: [_outcome(answers[kind], split) for split in splits] for kind in kinds}
     scores = {kind: np.array([outcome.score for outcome in own_outcomes]) for kind, own_outcomes in outcomes.items()}
-    kind = _choose(scores)
+    kind = _choose(scores, min(_individuals(source, new=False), _individuals(source, new=True)))
     scorer = fit_scorer(kind, source.pairs, source.right, weight, recipe.seed)
     edges, curves = _mean_curves([sweep(answers[kind], split.times) for split in splits])
     low, high = _plateau(edges, curves.score)
@@ -268,13 +270,14 @@ def _outcome(queries: PseudoQueries, split: Split) -> Outcome:
     return Outcome(float(np.sqrt(won.baks[0] * won.baus[0])), *(float(curve[0]) for curve in won[1:]))
 
 
-def _choose(scores: Mapping[str, np.ndarray]) -> str:
-    """The simplest scorer that is as good as the best, to within what splits differ by."""
+def _choose(scores: Mapping[str, np.ndarray], individuals: int) -> str:
+    """The simplest scorer that is as good as the best, to within what luck may do among so many individuals."""
+    slack = SLACK * min(1.0, FEW / max(1, individuals)) ** 2
     best = max(scores, key=lambda kind: _mean_of(scores[kind]))
     for kind in scores:
         behind = scores[best] - scores[kind]
         behind = behind[~np.isnan(behind)]
-        if not len(behind) or behind.mean() <= max(PLATEAU, SLACK * behind.std()):
+        if not len(behind) or behind.mean() <= max(PLATEAU, slack * behind.std()):
             return kind
     return best
 

@@ -309,7 +309,7 @@ the plateau is as good, to within half a point, on the database's own photograph
 {% endfor %}</tr>
 {% endfor %}
 </table></div><p class="muted">The expected score of each at its own best threshold, cross-fitted; the simplest that is
-as good as the best, to within what splits differ by, was taken.</p></details>
+as good as the best, to within what luck may do among so many individuals, was taken.</p></details>
 {% endif %}
 {% if solved %}
 <p class="muted">Best in hindsight: what the best threshold would have scored on the queries that reached this encoder.
