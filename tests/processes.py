@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from reid.recipe import Recipe
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["reid.training", "reid.gallery"])
+if multiprocessing.parent_process() is None:
+    forkserver.ensure_running()  # before `reid.workers` wants another one
 
 
 def start(data: Path, recipe: Recipe, folder: Path, world: int = 1, **rest: Any) -> list[ForkServerProcess]:

@@ -147,7 +147,9 @@ def test_the_report_shows_what_predict_answered_when_told_its_route_and_settings
     calls: dict[str, list[tuple]] = {name: [] for name in (*openers, writer)}
     for name, made in calls.items():
         does = pkgutil.resolve_name(name)
-        monkeypatch.setattr(name, lambda *given, does=does, made=made: made.append(given) or does(*given))
+        monkeypatch.setattr(
+            name, lambda *given, does=does, made=made, **named: made.append(given) or does(*given, **named)
+        )
     same = [patterns, "--weights", patterns_weights, "--set", "batch_size=5", "--set", "workers=1"]
     answers = {}
     for route in ("classifier", "column"):

@@ -2,15 +2,9 @@
 
 import os
 import struct
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -24,7 +18,6 @@ from reid.images import (
     View,
     _ahead,
     _reserve,
-    _workers,
     augment,
     open_photograph,
     photograph_batches,
@@ -38,6 +31,7 @@ from reid.images import (
 from reid.keypoints import Extraction, extract
 from reid.recipe import AUGMENTATIONS, RECIPES, Recipe, override
 from reid.sampler import Batch
+from reid.workers import count_workers
 
 
 def scene(width: int = 90, height: int = 60) -> Image.Image:
@@ -186,58 +180,6 @@ def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path, workers
         assert len(expected)
         assert np.array_equal(keypoints.points, expected.points)
         assert np.array_equal(keypoints.descriptors, expected.descriptors)
-
-
-def test_a_temporary_folder_too_deep_for_sockets_is_refused_and_the_longest_works(
-    tmp_path: Path, patterns: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = read_rows(patterns).paths[:2]
-    with tempfile.TemporaryDirectory(prefix="/tmp/") as short:
-        for length, works in ((75, True), (76, False)):
-            deep = Path(short) / ("x" * (length - len(short) - 1))
-            deep.mkdir()
-            monkeypatch.setattr(tempfile, "tempdir", str(deep))
-            opening = photograph_batches(paths, [View(8)] * 2, replace(tiny_recipe, workers=1), "test")
-            if works:
-                assert sum(len(opened.pixels) for opened in opening) == 2
-            else:
-                with pytest.raises(InputError, match="TMPDIR: expected a path of at most 75 bytes"):
-                    next(opening)
-
-
-class OneCoreViews(list[View]):
-    """Views that are only shown to a process whose OpenCV keeps to one thread."""
-
-    def __getitem__(self, place: Any) -> Any:
-        assert cv2.getNumThreads() == 1
-        return super().__getitem__(place)
-
-
-def test_workers_are_no_copies_of_this_process_and_keep_to_one_core(
-    patterns: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A copy would wait for ever for a lock that another thread held when it was made."""
-    path = next((patterns / "images").rglob("*.jpg"))
-    cv2.setNumThreads(4)
-    monkeypatch.setattr(images, "_decoded", None)  # a copy would have this too
-    recipe = replace(tiny_recipe, workers=1)
-    (opened,) = photograph_batches([path], OneCoreViews([View(16)]), recipe, "testing", [Extraction(size=32)])
-    assert opened.problems == [""]
-
-
-def test_workers_need_nothing_of_the_program_that_runs(patterns: Path) -> None:
-    """It may come from a pipe, and do its work without asking whether it is the main program."""
-    program = f"""
-from pathlib import Path
-from reid.images import View, photograph_batches
-from reid.recipe import RECIPES, override
-
-paths = sorted(Path({str(patterns)!r}).rglob("*.jpg"))[:2]
-recipe = override(RECIPES["toy"], ["workers=1"])
-print([opened.problems for opened in photograph_batches(paths, [View(8)] * 2, recipe, "testing")])
-"""
-    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=False)
-    assert done.stdout == "[['', '']]\n", done.stderr
 
 
 def test_without_a_network_no_pixels_are_made(tmp_path: Path) -> None:
@@ -552,7 +494,7 @@ def test_photographs_are_opened_on_systems_that_do_not_tell_which_cores_are_free
     assert thumbnails(catalogue.paths).shape == (len(catalogue), 256)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     recipe = override(RECIPES["toy"], ["workers=-1"])
-    assert (_workers(recipe, for_network=True), _workers(recipe, for_network=False)) == (4, 5)
+    assert [count_workers(recipe, 9, alone) for alone in (False, True)] == [4, 5]
 
 
 def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:

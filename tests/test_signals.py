@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from reid import Stopped
-from reid.signals import Stop, listening
+from reid.signals import listening
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -33,9 +33,3 @@ def test_what_a_worker_dies_of_counts_as_the_signal() -> None:
         raise RuntimeError("DataLoader worker is killed by signal: Terminated")
     with pytest.raises(RuntimeError), listening():
         raise RuntimeError("a fault of its own")
-
-
-def test_a_forked_worker_leaves_the_signal_to_its_parent() -> None:
-    stop = Stop(_process=os.getpid() + 1)
-    stop._hear(signal.SIGTERM, None)
-    assert not stop.asked

@@ -144,7 +144,7 @@ def _lock(path: Path) -> Iterator[None]:
         ) from None
     with file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process; a forked worker does not have it
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
         except (BlockingIOError, PermissionError):
             raise InputError(
                 f"{path.parent.parent}: another run is training {path.stem} here ({_holder(path)}). Wait for its end, "

@@ -214,7 +214,7 @@ def _extracted(
     alone = replace(recipe, cues=("local",), scorers=("local",))
     rows = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(image_ids)])
     extractions, views = [extraction_of(alone)] * len(rows), views_of(rows, alone, mirror)
-    batches = photograph_batches(rows.paths, views, alone, "finding keypoints to show", extractions)
+    batches = photograph_batches(rows.paths, views, alone, "finding keypoints to show", extractions, alone=True)
     found = [points or NO_KEYPOINTS for batch in batches for points in batch.keypoints] if len(rows) else []
     return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(rows.image_ids, found, strict=True))
 

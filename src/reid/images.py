@@ -7,19 +7,13 @@ import functools
 import math
 import os
 import struct
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -36,6 +30,7 @@ from reid.progress import track
 from reid.ranks import cores, share
 from reid.recipe import AUGMENTATIONS, Recipe
 from reid.sampler import Batch
+from reid.workers import begin, clean_processes, count_workers, is_death, starting
 
 __all__ = [
     "PIXELS",
@@ -92,9 +87,6 @@ FILTERS = {
     "nearest": Image.Resampling.NEAREST,
 }
 """By timm's words."""
-
-LONGEST_TMPDIR = 75
-"""Bytes. A socket's address has 107, of which Python's multiprocessing adds 32; beyond, workers wait for ever."""
 
 ZEROS = 2**20
 """Bytes that are written at a time where a file's place on the disk can't be taken otherwise."""
@@ -345,6 +337,7 @@ def photograph_batches(
     recipe: Recipe,
     what: str,
     extractions: Sequence[Extraction | None] | None = None,
+    alone: bool = False,
 ) -> Iterator[Opened]:
     """Batches of photographs from their files, in order, opened in worker processes.
 
@@ -356,69 +349,32 @@ def photograph_batches(
         recipe: `batch_size`, `workers`.
         what: the work in a few words.
         extractions: how keypoints are found on each; None for not at all.
+        alone: nothing else works meanwhile; see `count_workers`.
 
     Raises:
-        InputError: the system killed a worker; or its folder for temporary files has too long a name.
+        InputError: the system killed a worker; or see `count_workers`.
     """
-    for_network = any(view.size for view in views)
-    workers = min(_workers(recipe, for_network), -(-len(paths) // recipe.batch_size))
-    temporary = tempfile.gettempdir()
-    if workers and len(os.fsencode(temporary)) > LONGEST_TMPDIR:
-        raise InputError(
-            f"TMPDIR: expected a path of at most {LONGEST_TMPDIR} bytes, so that the processes that open photographs "
-            f"can put their sockets there, found {temporary}; name a shorter one, or --set workers=0"
-        )
+    workers = count_workers(recipe, -(-len(paths) // recipe.batch_size), alone)
     loader = DataLoader(
         PhotographFiles(paths, views, extractions or [None] * len(paths)),
         batch_size=recipe.batch_size,
         num_workers=workers,
-        multiprocessing_context=_fresh_processes() if workers else None,
-        worker_init_fn=_keep_to_one_core,
+        multiprocessing_context=clean_processes() if workers else None,
+        worker_init_fn=begin,
         collate_fn=_together,
         pin_memory=torch.cuda.is_available(),
     )
     try:
-        with _no_program():
+        with starting():
             batches = iter(loader)
         yield from track(batches, what, total=len(loader))
     except RuntimeError as problem:
-        if "DataLoader worker" not in str(problem):
+        if not is_death(problem):
             raise
         raise InputError(
-            f"{what}: a process that opens photographs was killed, most likely for want of memory. Close other "
-            "programs, or let fewer of them work: --set workers=1 (0 for none beside this one)"
+            f"{what}: a process that opens photographs was killed, most likely for want of memory (if not, it says why "
+            "above). Close other programs, or let fewer of them work: --set workers=1 (0 for none beside this one)"
         ) from None
-
-
-def _fresh_processes() -> ForkServerContext:
-    """Workers are copies of a server that has loaded the rooms and done nothing else.
-
-    Copies of this process would not do: a lock that another thread holds in the moment of the fork (OpenCV's, say,
-    while a thread that used it ends) stays locked in the copy, which waits for it for ever.
-    """
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["reid.images"])
-    return context
-
-
-@contextmanager
-def _no_program() -> Iterator[None]:
-    """Inside, processes are started that don't load the running program, as they would (`multiprocessing.spawn`): they
-    need nothing of it, and it may come from a pipe, or lack `if __name__ == "__main__"`."""
-    program, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = program
-
-
-def _keep_to_one_core(_: int) -> None:
-    cv2.setNumThreads(1)  # torch sees to its own threads
-
-
-def _workers(recipe: Recipe, for_network: bool) -> int:
-    """How many processes open photographs: a core is left to a network that waits for them."""
-    return recipe.workers if recipe.workers >= 0 else min(7, max(1, cores() - for_network))
 
 
 @dataclass(frozen=True)
@@ -459,7 +415,7 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
             "name a larger disk with the variable TMPDIR"
         ) from None
     problems: list[str] = []
-    for opened in photograph_batches(catalogue.paths, views, recipe, "decoding photographs"):
+    for opened in photograph_batches(catalogue.paths, views, recipe, "decoding photographs", alone=True):
         pixels[len(problems) : len(problems) + len(opened.pixels)] = opened.pixels.numpy()
         problems += opened.problems
     pixels.flush()

@@ -198,7 +198,8 @@ class Recipe:
             other GPUs, "float32" elsewhere; the weights themselves are float32 in any case.
         skip_unreadable: train without the photographs that can't be read, instead of refusing.
         batch_size: photographs in a batch of embedding.
-        workers: processes that decode; -1 for one less than there are cores (as many without a network), 7 at most.
+        workers: processes that decode; -1 for as many as there are cores, less one for a network that works beside
+            them, 7 at most.
     """
 
     name: str = "seed"

@@ -1,10 +1,9 @@
 """Signals that ask a run to end: SIGTERM, before a machine is taken away, and SIGUSR1, before a job's time is over."""
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 
 from reid import Stopped
@@ -25,7 +24,6 @@ class Stop:
 
     asked: str = ""
     is_held: bool = False
-    _process: int = field(default_factory=os.getpid)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -48,8 +46,6 @@ class Stop:
             raise Stopped(f"stopped by {self.asked}")
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker process has inherited this; its parent looks after it
-            return
         self.asked = signal.Signals(number).name
         if not self.is_held:
             self.heed()
