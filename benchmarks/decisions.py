@@ -11,7 +11,7 @@ database, at those that would have been best in hindsight, and what calibration 
 other ways, two of them wrong, to see what each would have claimed. The last weighs rules for the scorer without the
 answers: everything is fitted on two thirds of the database's individuals and tried on the others. Over several seeds:
 means, with 95 % intervals. What was measured of a weights folder is kept beside it as `FOLDER.decisions.csv`, and
-measured anew when its manifest is another.
+measured anew when its manifest or what decides is another.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from reid.recipe import Recipe
 from reid.scoring import read_solution
 from reid.weights import MANIFEST, Weights, gallery_file, open_weights
 
+ROOMS = Path(__file__).parents[1] / "src" / "reid"
 CHOSEN = "**chosen by calibration**"
 
 THIRDS = 6
@@ -64,15 +65,21 @@ def main() -> None:
 def measured(catalogue: Catalogue, folder: Path) -> pd.DataFrame:
     """The rows of all tables that the weights of one seed give, from their file where it has them."""
     weights = open_weights(folder)
-    file, manifest = folder.with_name(f"{folder.name}.decisions.csv"), sha256_of(folder / MANIFEST)
+    file, made_with = folder.with_name(f"{folder.name}.decisions.csv"), state(folder)
     if file.exists():
         rows = pd.read_csv(file)
-        if (rows["manifest"] == manifest).all():
+        if (rows["made_with"] == made_with).all():
             return rows
     tables = tables_of(catalogue, weights)
-    rows = pd.concat([rows.assign(table=title, manifest=manifest) for title, rows in tables.items()])
+    rows = pd.concat([rows.assign(table=title, made_with=made_with) for title, rows in tables.items()])
     write_table(file, rows)
     return rows
+
+
+def state(folder: Path) -> str:
+    """A hash of everything that rows depend on: the weights, and the rooms that ask, match and decide."""
+    rooms = [ROOMS / f"{room}.py" for room in ("calibration", "fusion", "keypoints", "matching", "questions")]
+    return ",".join(sha256_of(file)[:12] for file in (folder / MANIFEST, Path(__file__), *rooms))
 
 
 def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]:
@@ -148,7 +155,8 @@ def divided(honest: Mapping[str, Questions], recipe: Recipe) -> pd.DataFrame:
             rule = f"the simplest that is expected to win at most {behind:.2f} less than the best"
             chosen[rule] = next(kind for kind in kinds if expected[kind] >= max(expected.values()) - behind)
         tried = {rule: {name: fitted[kind]} for rule, kind in chosen.items()}
-        rows.append(rows_of(tried, {name: rest}).assign(scorer=MANY, hindsight=math.nan))
+        in_lengths = replace(rest, pairs=rest.pairs.scaled(1 / rest.unit), unit=1.0)  # as live queries are
+        rows.append(rows_of(tried, {name: in_lengths}).assign(scorer=MANY, hindsight=math.nan))
     together = pd.concat(rows).groupby(["name", "dataset", "scorer"], sort=False, dropna=False)
     return together.mean().reset_index()
 

@@ -273,6 +273,9 @@ def worker_killed(house: House) -> Row:
     before = fingerprints(room)
     process = run(verb, room)
     while not (workers := [worker for server in children(process) for worker in children(server)]):
+        if os.waitpid(process, os.WNOHANG)[0]:
+            row.lost.append(f"it ended before it had workers: {told(room)[-200:]}")
+            return row
         time.sleep(0.05)
     time.sleep(1)
     os.kill(workers[-1], signal.SIGKILL)
@@ -286,7 +289,9 @@ def worker_killed(house: House) -> Row:
 
 def children(process: int) -> list[int]:
     """The processes that one started and that live: a server, and the workers that it makes."""
-    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    with suppress(OSError):  # it may end at any moment
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return []
 
 
 def photograph_gone(house: House) -> Row:

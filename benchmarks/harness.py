@@ -210,7 +210,11 @@ def _work() -> float:
 
 def _children() -> list[str]:
     """The processes that this one started and that live, one of them the server that its workers are copies of."""
-    return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread may end at any moment
+            found += (task / "children").read_text().split()
+    return found
 
 
 def _work_of(process: str) -> float:

@@ -180,6 +180,14 @@ def test_with_few_labels_the_simple_scorer_wins_by_itself() -> None:
     assert not any(one.scorer.kind == "boosted" for one in chosen)
 
 
+def test_the_fewer_individuals_the_further_the_best_must_be_ahead() -> None:
+    luck = np.array([0.1, -0.1] * 20)
+    scores = {"distance": np.full(40, 0.5), "logistic": 0.53 + luck, "boosted": 0.534 + luck}
+    assert [calibration._choose(scores, count) for count in (3, 8, 40)] == ["distance", "distance", "logistic"]
+    clearly = {"distance": np.full(40, 0.5), "logistic": 0.56 + luck, "boosted": 0.7 + luck}
+    assert [calibration._choose(clearly, count) for count in (8, 40)] == ["boosted", "boosted"]
+
+
 def test_a_dataset_with_few_individuals_takes_the_decision_of_all_in_its_own_units() -> None:
     many, few = contest(apart=3), contest(individuals=3, seed=1, apart=3)
     in_feet = replace(few, pairs=few.pairs.scaled(0.1))  # ten times as long distances

@@ -26,7 +26,8 @@ FEW = 8
 
 SLACK = 0.5
 """Of FEW individuals a simpler scorer is taken if it is behind by less than so many standard deviations of the
-difference over splits: among so few, trees find sense in anything. It fades with the square of their number."""
+difference over splits: among so few, what is flexible finds sense in anything. It fades with the square of their
+number; from about 25 on PLATEAU alone decides. Where the questions are those of all datasets, so are the individuals."""
 
 
 class Sweep(NamedTuple):
