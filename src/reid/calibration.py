@@ -27,7 +27,7 @@ FEW = 8
 SLACK = 0.5
 """Of FEW individuals a simpler scorer is taken if it is behind by less than so many standard deviations of the
 difference over splits: among so few, what is flexible finds sense in anything. It fades with the square of their
-number; from about 25 on PLATEAU alone decides. Where the questions are those of all datasets, so are the individuals."""
+number; from about 25 on PLATEAU alone decides. Where all datasets' questions are asked, all their individuals count."""
 
 
 class Sweep(NamedTuple):
