@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, to be killed. They are forked from a server that has imported everything."""
+"""Trainings in processes of their own, to be killed. They are forked from a server that has loaded what takes long."""
 
 import multiprocessing
 import os
@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,6 @@ from reid.catalogue import read_catalogue
 from reid.recipe import Recipe
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["reid.training", "reid.gallery"])
-if multiprocessing.parent_process() is None:
-    forkserver.ensure_running()  # before `reid.workers` wants another one
 
 
 def start(data: Path, recipe: Recipe, folder: Path, world: int = 1, **rest: Any) -> list[ForkServerProcess]:
@@ -36,6 +32,7 @@ def spread(task: Callable[..., None], arguments: tuple[Any, ...], world: int = 1
         {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
         for rank in range(world)
     ]
+    SERVER.set_forkserver_preload(["reid.training", "reid.gallery"])  # if `reid.workers` has not started it before
     processes = [SERVER.Process(target=_run, args=(task, arguments, one)) for one in own]
     for process in processes:
         process.start()
