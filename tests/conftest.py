@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,14 @@ TINY = [
     *("epochs=4", "validate_every=2", "stop_accuracy=2", "species_epochs=2", "calibration_splits=5", "workers=0"),
 ]
 """Settings of a training that takes a second or two: the report's network and loss, very small."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server() -> None:
+    """The process that trainings (`processes.py`) and workers are copies of has loaded everything, for it is started
+    before the first worker wants one that has less."""
+    forkserver.set_forkserver_preload(["reid.training", "reid.gallery"])
+    forkserver.ensure_running()
 
 
 @pytest.fixture(scope="session")

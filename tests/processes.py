@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, to be killed. They are forked from a server that has loaded what takes long."""
+"""Trainings in processes of their own, to be killed. They are forked from the server that `conftest.py` starts."""
 
 import multiprocessing
 import os
@@ -32,7 +32,6 @@ def spread(task: Callable[..., None], arguments: tuple[Any, ...], world: int = 1
         {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
         for rank in range(world)
     ]
-    SERVER.set_forkserver_preload(["reid.training", "reid.gallery"])  # if `reid.workers` has not started it before
     processes = [SERVER.Process(target=_run, args=(task, arguments, one)) for one in own]
     for process in processes:
         process.start()

@@ -31,7 +31,7 @@ def undisturbed(
 ) -> tuple[Path, float]:
     """A run's folder, and how many seconds it took."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert end(start(patterns_original, recipe, folder / "first")) == [0]  # the server runs now
+    assert end(start(patterns_original, recipe, folder / "first")) == [0]  # the server has imported everything now
     started = time.monotonic()
     assert end(start(patterns_original, recipe, folder / "weights")) == [0]
     return folder / "weights", time.monotonic() - started
