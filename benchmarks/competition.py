@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from harness import machine
+from harness import children, machine
 from PIL import Image
 
 from reid.progress import say, track
@@ -166,9 +166,7 @@ def held(process: int) -> float:
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += float(line.split()[1]) * 1024
-        for task in Path(f"/proc/{process}/task").iterdir():
-            total += sum(held(int(child)) for child in (task / "children").read_text().split())
-    return total
+    return total + sum(map(held, children(process)))
 
 
 if __name__ == "__main__":

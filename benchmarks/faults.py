@@ -26,6 +26,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import safetensors.torch
 import torch
 from conftest import TINY, draw_patterns
+from harness import children
 from PIL import Image
 
 from reid import cli, files, gallery, matching, report, submission, toy, training
@@ -285,13 +286,6 @@ def worker_killed(house: House) -> Row:
     row.lost += [name for name in before if name not in fingerprints(room) and name not in _given_up(verb)]
     row.again = int(ended(run(verb, room)) == 0)
     return row
-
-
-def children(process: int) -> list[int]:
-    """The processes that one started and that live: a server, and the workers that it makes."""
-    with suppress(OSError):  # it may end at any moment
-        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    return []
 
 
 def photograph_gone(house: House) -> Row:

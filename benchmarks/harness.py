@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-__all__ = ["Contest", "NotHereError", "Options", "interval", "machine", "measure", "plot", "show", "table"]
+__all__ = ["Contest", "NotHereError", "Options", "children", "interval", "machine", "measure", "plot", "show", "table"]
 
 ROUNDS = 3, 50
 """Every peer gets at least so many timed calls, and at most so many: three have a median."""
@@ -205,19 +205,19 @@ def _seconds(call: Callable[[], Any]) -> tuple[float, float]:
 def _work() -> float:
     """Seconds that processors worked for this process and for those that it started."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + ended.ru_utime + ended.ru_stime + sum(map(_work_of, _children()))
+    return time.process_time() + ended.ru_utime + ended.ru_stime + sum(map(_work_of, children(os.getpid())))
 
 
-def _children() -> list[str]:
-    """The processes that this one started and that live, one of them the server that its workers are copies of."""
+def children(process: int) -> list[int]:
+    """The processes that one started and that live, one of them the server that its workers are copies of."""
     found = []
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(OSError):  # a thread may end at any moment
-            found += (task / "children").read_text().split()
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):  # the process, or one of its threads, may end at any moment
+            found += [int(child) for child in file.read_text().split()]
     return found
 
 
-def _work_of(process: str) -> float:
+def _work_of(process: int) -> float:
     """Seconds that processors worked for a living process and for those that it started and that have ended."""
     with suppress(OSError):  # it may end at any moment
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

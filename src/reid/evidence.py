@@ -211,10 +211,10 @@ def _extracted(
     image_ids: Sequence[str], catalogue: Catalogue, recipe: Recipe, mirror: bool = False
 ) -> dict[str, Keypoints]:
     """By image_id; none of them where a photograph can't be read or is not in this folder."""
-    alone = replace(recipe, cues=("local",), scorers=("local",))
+    keypoints = replace(recipe, cues=("local",), scorers=("local",))
     rows = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(image_ids)])
-    extractions, views = [extraction_of(alone)] * len(rows), views_of(rows, alone, mirror)
-    batches = photograph_batches(rows.paths, views, alone, "finding keypoints to show", extractions, alone=True)
+    extractions, views = [extraction_of(keypoints)] * len(rows), views_of(rows, keypoints, mirror)
+    batches = photograph_batches(rows.paths, views, keypoints, "finding keypoints to show", extractions, alone=True)
     found = [points or NO_KEYPOINTS for batch in batches for points in batch.keypoints] if len(rows) else []
     return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(rows.image_ids, found, strict=True))
 

@@ -27,7 +27,7 @@ from reid.recipe import Recipe
 __all__ = ["begin", "clean_processes", "count_workers", "is_death", "starting"]
 
 MOST = 7
-"""So many feed a GPU; more wait for each other."""
+"""However many cores there are, unless the recipe names more."""
 
 LONGEST_TMPDIR = 75
 """Bytes. A socket's address has 107, of which Python's multiprocessing adds 32; beyond, workers wait for ever."""
