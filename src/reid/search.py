@@ -70,13 +70,14 @@ def nearest(
     query_owner = torch.arange(len(queries)) if query_owner is None else query_owner
     gallery_owner = torch.arange(len(gallery)) if gallery_owner is None else gallery_owner
     held = max(1, (budget or BUDGET[device.type]) // precision.itemsize)  # distances
-    most = max(1, math.isqrt(held) // 2)  # blocks four times as long as tall: fewer of them are merged
+    most = max(1, math.isqrt(held // 2))  # blocks twice as long as tall: longer ones multiply slower
     parts = -(-len(queries) // most)  # of equal size: a small rest would cost a pass of its own
     tall = max(1, -(-len(queries) // max(1, parts)))
     long = max(1, held // tall)
     long = min(len(gallery), long - long % CHUNK if long > CHUNK else long)
     buffer = torch.empty(tall * long, dtype=precision, device=device)  # once: memory from the kernel costs its clearing
-    halves = torch.cat([part.float().pow(2).sum(1) for part in torch.split(gallery, long)]).to(device) / 2  # (N,)
+    lengths = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float32) for part in torch.split(gallery, long)]
+    halves = torch.cat(lengths).square().to(device) / 2  # (N,); squares of whole blocks would leave the cache
     for start in range(0, len(queries), tall):
         rows = slice(start, min(start + tall, len(queries)))
         block = queries[rows].to(device)
