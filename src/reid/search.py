@@ -76,7 +76,7 @@ def nearest(
     long = max(1, held // tall)
     long = min(len(gallery), long - long % CHUNK if long > CHUNK else long)
     buffer = torch.empty(tall * long, dtype=precision, device=device)  # once: memory from the kernel costs its clearing
-    lengths = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float32) for part in torch.split(gallery, long)]
+    lengths = [torch.linalg.vector_norm(part.float(), dim=1) for part in torch.split(gallery, long)]
     halves = torch.cat(lengths).square().to(device) / 2  # (N,); squares of whole blocks would leave the cache
     for start in range(0, len(queries), tall):
         rows = slice(start, min(start + tall, len(queries)))
