@@ -107,6 +107,24 @@ def test_the_fast_way_gives_the_exact_vectors(precision: str, least: float, toy_
         assert cosines(fast, exact).min() > least, dataset
 
 
+@pytest.mark.parametrize(("threads", "each"), [(1, 1), (2, 1), (9, 3)])
+def test_parts_of_a_batch_share_no_core(threads: int, each: int) -> None:
+    """Five photographs, two at a time: up to three parts run beside each other, and leave torch's threads as before."""
+    before = torch.get_num_threads()
+    network, seen = encoder(), set()
+    embedder = Embedder(network, replace(FLOAT32, batch_size=2))
+    embedder.fast.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    torch.set_num_threads(threads)
+    try:
+        vectors = embedder.embed(PHOTOGRAPHS)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {each}
+    assert torch.allclose(vectors, exactly(network, PHOTOGRAPHS), atol=1e-5)
+    assert not vectors.requires_grad
+
+
 def test_a_vector_does_not_depend_on_the_photographs_beside_it() -> None:
     embedder = Embedder(encoder(), Recipe(image_size=64, batch_size=3))
     together = embedder.embed(PHOTOGRAPHS)

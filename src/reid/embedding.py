@@ -170,12 +170,11 @@ class Embedder:
         """
         return self.see(photographs).vectors
 
-    @torch.inference_mode()
     def see(self, photographs: Tensor) -> Seen:
         """The network's outputs and, where keypoints are to be weighed by it, where it looks."""
         while True:
             try:
-                parts = [self._forward(part) for part in torch.split(photographs, self.at_a_time)]
+                parts = self._forwards(torch.split(photographs, self.at_a_time))
                 return Seen(*(torch.cat(some).cpu() for some in zip(*parts, strict=True)))
             except torch.OutOfMemoryError:
                 if self.at_a_time == 1:
@@ -184,6 +183,23 @@ class Embedder:
                 torch.cuda.empty_cache()
                 say(f"warning: the GPU's memory is too small; going on with {self.at_a_time} photographs at a time")
 
+    def _forwards(self, parts: Sequence[Tensor]) -> list[Seen]:
+        """Each part's outputs.
+
+        On a processor each part has a thread of its own. Threads that share a part wait for each other in every layer,
+        and as soon as one of them has to wait for a worker that decodes, so do all.
+        """
+        threads = torch.get_num_threads()
+        pooled = min(threads, len(parts))
+        if self.device.type != "cpu" or pooled == 1:
+            return [self._forward(part) for part in parts]
+        try:
+            with ThreadPoolExecutor(pooled, initializer=torch.set_num_threads, initargs=(threads // pooled,)) as pool:
+                return list(pool.map(self._forward, parts))
+        finally:
+            torch.set_num_threads(threads)  # what the pool's set is also the default of all threads to come
+
+    @torch.inference_mode()  # here, because a thread has its own
     def _forward(self, part: Tensor) -> Seen:
         rows = len(part)
         if rows < self.at_a_time:
