@@ -9,7 +9,7 @@ import pytest
 from reid import questions
 from reid.catalogue import COLUMNS, Catalogue
 from reid.fusion import Pairs
-from reid.questions import HeldOut, Note, Questions, choose_asked, hold_out, join_questions, near_duplicates
+from reid.questions import Asked, HeldOut, Note, Questions, choose_asked, hold_out, join_questions, near_duplicates
 from reid.recipe import RECIPES, override
 
 RECIPE = override(RECIPES["toy"], ["pseudo_photographs=100"])
@@ -130,6 +130,22 @@ def test_without_dates_a_query_meets_its_own_side_of_its_individual_only() -> No
     assert np.array_equal(dated.hidden, choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE).hidden)
     leaking = choose_asked(LABELS, NO_DAYS, ALONE, HELD, override(RECIPE, ["pseudo_dates=any"]), sides)
     assert (leaking.hidden.sum(1) == 1).all()
+
+
+def test_other_sides_answer_where_hardly_anybody_has_two_photographs_of_a_side() -> None:
+    labels = np.repeat([f"lion {number}" for number in range(9)], 2)
+    everybody = held_out(labels, list(labels), [])
+
+    def ask_with(pairs_of_a_side: int, lions: int = 9) -> Asked:
+        sides = np.array(["left", "left"] * pairs_of_a_side + ["left", "right"] * (9 - pairs_of_a_side))[: 2 * lions]
+        some = HeldOut(*(mask[: 2 * lions] for mask in everybody))
+        return choose_asked(labels[: 2 * lions], np.full(2 * lions, ""), np.arange(2 * lions), some, RECIPE, sides)
+
+    assert ask_with(8).known.sum() == 16
+    few = ask_with(7)
+    assert few.known.all()
+    assert "4 of 18 known pseudo-queries meet another side of theirs: fewer than 8 individuals" in str(few.notes[1])
+    assert ask_with(3, lions=7).known.sum() == 6  # too few, whatever may answer
 
 
 def test_a_known_query_meets_as_many_photographs_as_a_random_individual_has() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from reid.fusion import Scorer, cross_fitted, fit_scorer, scorers_for
 from reid.progress import track
-from reid.questions import PseudoQueries, Questions, join_questions
+from reid.questions import FEW, PseudoQueries, Questions, join_questions
 from reid.recipe import Recipe
 
 __all__ = ["Calibration", "Curve", "Sweep", "Threshold", "calibration_from", "drift", "fit_calibrations", "sweep"]
@@ -20,9 +20,6 @@ __all__ = ["Calibration", "Curve", "Sweep", "Threshold", "calibration_from", "dr
 PLATEAU = 0.005
 """Thresholds and scorers whose mean score is within half a point of the best are taken as equal: far less than splits
 differ."""
-
-FEW = 8
-"""With fewer known or fewer new individuals a dataset's own contests say less of it than those of all datasets."""
 
 SLACK = 0.5
 """Of FEW individuals a simpler scorer is taken if it is behind by less than so many standard deviations of the

@@ -16,6 +16,7 @@ from reid.fusion import Pairs, best_pairs
 from reid.recipe import Recipe
 
 __all__ = [
+    "FEW",
     "Asked",
     "HeldOut",
     "PseudoQueries",
@@ -29,6 +30,9 @@ __all__ = [
 DATES = ("earlier", "other", "any")
 """Whose photographs a pseudo-query may meet by their date, the strictest first; a database in which nobody has a
 photograph of an earlier day falls back to the next."""
+
+FEW = 8
+"""With fewer known or fewer new individuals a dataset's own contests say less of it than those of all datasets."""
 
 BLOCK = 256
 """Candidates looked at together."""
@@ -122,6 +126,7 @@ def choose_asked(
       individual's same day; "any" is the leaking way, to measure what it would claim.
     - Without dates, but for "any", a query meets its individual's photographs of its own side only, where sides are
       known: two flanks have no markings in common, and what makes them alike is that they were seen at one sighting.
+      Not so where this would leave fewer than FEW individuals to be known, and more can be.
     - As known, a query meets as many photographs of its individual as a random individual of the database has, or at
       most `pseudo_photographs`: live queries ask for individuals with a single photograph too.
 
@@ -135,8 +140,11 @@ def choose_asked(
     """
     rng = np.random.default_rng([recipe.seed, 2])
     candidates = _spread(np.flatnonzero(held_out.individuals | held_out.photographs), labels, duplicates, rng)
+    own_side = _has_sides_enough(labels, days, duplicates, sides, recipe.pseudo_dates)
     for dates in DATES[DATES.index(recipe.pseudo_dates) :]:
-        places, kept = _answerable(candidates, labels, days, duplicates, sides, dates, recipe.pseudo_queries)
+        places, kept = _answerable(
+            candidates, labels, days, duplicates, sides if own_side else None, dates, recipe.pseudo_queries
+        )
         own = labels[places][:, None] == labels  # (A, N)
         known = (own & ~kept).any(1)
         if known.any():
@@ -148,12 +156,16 @@ def choose_asked(
         kept[row, rng.permutation(visible)[most:]] = True
     same_day = (own & ~kept & (days[places][:, None] == days) & (days != "")).any(1)
     undated = known & (days[places] == "")
+    across = np.zeros(len(places), bool)
+    if sides is not None and not own_side:
+        across = (~kept & _other_side(places, labels, days, sides)).any(1)
     said = (
         (same_day, "meet a photograph of the same individual and day: the expected score is too high"),
         (
             undated,
             "have no date: where photographs of one sighting vouch for each other, the expected score is too high",
         ),
+        (across, f"meet another side of theirs: fewer than {FEW} individuals have two photographs of a side"),
     )
     notes = [Note(int(those.sum()), int(known.sum()), words) for those, words in said if those.any()]
     return Asked(places, known, held_out.individuals[places], kept, tuple(notes))
@@ -168,6 +180,24 @@ def _spread(candidates: np.ndarray, labels: np.ndarray, duplicates: np.ndarray, 
     for place, label in enumerate(labels[shuffled].tolist()):
         turn[place] = seen[label] = seen.get(label, -1) + 1
     return shuffled[np.argsort(turn, kind="stable")]
+
+
+def _has_sides_enough(
+    labels: np.ndarray, days: np.ndarray, duplicates: np.ndarray, sides: np.ndarray | None, dates: str
+) -> bool:
+    """Whether FEW individuals can be known if photographs of their own side alone may answer, or no more could else."""
+    if sides is None:
+        return False
+    by_side = by_any = 0
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        every, told = np.arange(len(own)), (labels[own], days[own])
+        hidden = _hidden(every, *told, duplicates[own], dates)
+        by_any += not hidden.all()
+        by_side += not (hidden | _other_side(every, *told, sides[own])).all()
+        if by_side >= FEW:
+            return True
+    return by_any < FEW
 
 
 def _answerable(
