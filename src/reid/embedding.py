@@ -187,11 +187,12 @@ class Embedder:
         """Each part's outputs.
 
         On a processor each part has a thread of its own. Threads that share a part wait for each other in every layer,
-        and as soon as one of them has to wait for a worker that decodes, so do all.
+        and as soon as one of them has to wait for a worker that decodes, so do all. Not so in float32, where ResNet-50
+        gains beside constant decoding (4.1 to 3.1 s for 64 photographs) less than it loses alone (1.5 to 2.1 s).
         """
         threads = torch.get_num_threads()
         pooled = min(threads, len(parts))
-        if self.device.type != "cpu" or pooled == 1:
+        if self.device.type != "cpu" or self.precision == torch.float32 or pooled == 1:
             return [self._forward(part) for part in parts]
         try:
             with ThreadPoolExecutor(pooled, initializer=torch.set_num_threads, initargs=(threads // pooled,)) as pool:
