@@ -146,7 +146,7 @@ def test_a_decompression_bomb_that_hides_its_size_is_unreadable(
         open_photograph(tmp_path / "x.icns", 32)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 2, -1])
 def test_batches_keep_the_order_and_stand_in_for_broken_files(tmp_path: Path, workers: int) -> None:
     paths = []
     for number in range(5):
@@ -161,7 +161,7 @@ def test_batches_keep_the_order_and_stand_in_for_broken_files(tmp_path: Path, wo
     assert [bool(problem) for problem in problems] == [False, False, True, False, False]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 2, -1])
 def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path, workers: int) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for number, path in enumerate(paths):
@@ -180,6 +180,27 @@ def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path, workers
         assert len(expected)
         assert np.array_equal(keypoints.points, expected.points)
         assert np.array_equal(keypoints.descriptors, expected.descriptors)
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_only_beside_a_gpu_processes_open_photographs_unasked(
+    gpu: bool, patterns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def none(_: Recipe, batches: int, alone: bool) -> int:
+        asked.append(batches)
+        return 0
+
+    monkeypatch.setattr(images, "count_workers", none)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    paths = sorted((patterns / "images").rglob("*.jpg"))[:3]
+    recipe = override(RECIPES["toy"], ["batch_size=2", "workers=-1"])
+    batches = photograph_batches(paths, [View(16)] * 3, recipe, "testing")
+    if gpu:  # there is none to pin memory for
+        monkeypatch.setattr(images, "DataLoader", lambda *_, **__: [])
+    assert [len(batch.problems) for batch in batches] == ([] if gpu else [2, 1])
+    assert asked == ([2] if gpu else [])
 
 
 def test_without_a_network_no_pixels_are_made(tmp_path: Path) -> None:

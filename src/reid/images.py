@@ -339,9 +339,11 @@ def photograph_batches(
     extractions: Sequence[Extraction | None] | None = None,
     alone: bool = False,
 ) -> Iterator[Opened]:
-    """Batches of photographs from their files, in order, opened in worker processes.
+    """Batches of photographs from their files, in order.
 
-    Each file is decoded once, for the networks and for the keypoints.
+    Each file is decoded once, for the networks and for the keypoints. Worker processes open them while a GPU works.
+    Without one they would only take turns with the network on the same cores: unless the recipe names workers, this
+    process opens a batch on all cores, hands it over, and goes on when it is asked for the next.
 
     Args:
         paths: the files.
@@ -354,9 +356,14 @@ def photograph_batches(
     Raises:
         InputError: the system killed a worker; or see `count_workers`.
     """
-    workers = count_workers(recipe, -(-len(paths) // recipe.batch_size), alone)
+    files = PhotographFiles(paths, views, extractions or [None] * len(paths))
+    count = -(-len(files) // recipe.batch_size)
+    if recipe.workers < 0 and not torch.cuda.is_available():
+        yield from track(_by_threads(files, recipe.batch_size), what, total=count)
+        return
+    workers = count_workers(recipe, count, alone)
     loader = DataLoader(
-        PhotographFiles(paths, views, extractions or [None] * len(paths)),
+        files,
         batch_size=recipe.batch_size,
         num_workers=workers,
         multiprocessing_context=clean_processes() if workers else None,
@@ -367,7 +374,7 @@ def photograph_batches(
     try:
         with starting():
             batches = iter(loader)
-        yield from track(batches, what, total=len(loader))
+        yield from track(batches, what, total=count)
     except RuntimeError as problem:
         if not is_death(problem):
             raise
@@ -375,6 +382,14 @@ def photograph_batches(
             f"{what}: a process that opens photographs was killed, most likely for want of memory (if not, it says why "
             "above). Close other programs, or let fewer of them work: --set workers=1 (0 for none beside this one)"
         ) from None
+
+
+def _by_threads(files: PhotographFiles, batch_size: int) -> Iterator[Opened]:
+    """Decoding and OpenCV release Python's lock."""
+    with ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(files), batch_size):
+            rows = range(start, min(start + batch_size, len(files)))
+            yield _together(list(pool.map(files.__getitem__, rows)))
 
 
 @dataclass(frozen=True)
