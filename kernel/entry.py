@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -310,8 +310,6 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
     parts = divide(wanted_rows(catalogue), len(devices), recipe.batch_size)
     if len(parts) == 1:
         return predict(catalogue, weights, recipe, remember=False)
-    if recipe.workers < 0:  # the cores are shared too
-        recipe = replace(recipe, workers=max(1, len(os.sched_getaffinity(0)) // len(parts)))
     # spawn: CUDA can't be used in a process forked from one that used it
     with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]

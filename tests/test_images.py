@@ -1,14 +1,18 @@
 """One door for pixels: every kind of file gives upright RGB bytes or a reason, and augmentation does what it says."""
 
+import itertools
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps, features
+from torch import Tensor
 
 from reid import InputError, images
 from reid.catalogue import describe, read_rows
@@ -29,9 +33,9 @@ from reid.images import (
     views_of,
 )
 from reid.keypoints import Extraction, extract
+from reid.ranks import cores
 from reid.recipe import AUGMENTATIONS, RECIPES, Recipe, override
 from reid.sampler import Batch
-from reid.workers import count_workers
 
 
 def scene(width: int = 90, height: int = 60) -> Image.Image:
@@ -182,25 +186,38 @@ def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path, workers
         assert np.array_equal(keypoints.descriptors, expected.descriptors)
 
 
-@pytest.mark.parametrize("gpu", [False, True])
-def test_only_beside_a_gpu_processes_open_photographs_unasked(
-    gpu: bool, patterns: Path, monkeypatch: pytest.MonkeyPatch
+def test_beside_a_gpu_the_next_batch_is_opened_while_one_is_in_use(
+    patterns: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-
-    def none(_: Recipe, batches: int, alone: bool) -> int:
-        asked.append(batches)
-        return 0
-
-    monkeypatch.setattr(images, "count_workers", none)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    paths = sorted((patterns / "images").rglob("*.jpg"))[:3]
+    paths = sorted((patterns / "images").rglob("*.jpg"))[:5]
     recipe = override(RECIPES["toy"], ["batch_size=2", "workers=-1"])
-    batches = photograph_batches(paths, [View(16)] * 3, recipe, "testing")
-    if gpu:  # there is none to pin memory for
-        monkeypatch.setattr(images, "DataLoader", lambda *_, **__: [])
-    assert [len(batch.problems) for batch in batches] == ([] if gpu else [2, 1])
-    assert asked == ([2] if gpu else [])
+    expected = torch.cat([batch.pixels for batch in photograph_batches(paths, [View(16)] * 5, recipe, "testing")])
+    decoded, third, count = images._decoded, threading.Event(), itertools.count(1)
+
+    def opening(*some: Any) -> Any:
+        if next(count) >= 3:
+            third.set()
+        return decoded(*some)
+
+    monkeypatch.setattr(images, "_decoded", opening)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda pixels: pixels)  # there is no GPU to pin it for
+    batches = photograph_batches(paths, [View(16)] * 5, recipe, "testing")
+    first = next(batches)
+    assert third.wait(60)
+    assert torch.equal(torch.cat([first.pixels, *(batch.pixels for batch in batches)]), expected)
+
+
+def test_without_a_gpu_no_batch_is_opened_before_it_is_asked_for(
+    patterns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor's cores it would only be in the network's way."""
+    paths = sorted((patterns / "images").rglob("*.jpg"))[:5]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(images, "_ahead", None)
+    recipe = override(RECIPES["toy"], ["batch_size=2", "workers=-1"])
+    batches = photograph_batches(paths, [View(16)] * 5, recipe, "testing")
+    assert [len(batch.problems) for batch in batches] == [2, 2, 1]
 
 
 def test_without_a_network_no_pixels_are_made(tmp_path: Path) -> None:
@@ -514,8 +531,7 @@ def test_photographs_are_opened_on_systems_that_do_not_tell_which_cores_are_free
     assert (survey(catalogue)["problem"] == "").all()
     assert thumbnails(catalogue.paths).shape == (len(catalogue), 256)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    recipe = override(RECIPES["toy"], ["workers=-1"])
-    assert [count_workers(recipe, 9, alone) for alone in (False, True)] == [4, 5]
+    assert cores() == 5
 
 
 def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:

@@ -337,13 +337,12 @@ def photograph_batches(
     recipe: Recipe,
     what: str,
     extractions: Sequence[Extraction | None] | None = None,
-    alone: bool = False,
 ) -> Iterator[Opened]:
     """Batches of photographs from their files, in order.
 
-    Each file is decoded once, for the networks and for the keypoints. Worker processes open them while a GPU works.
-    Without one they would only take turns with the network on the same cores: unless the recipe names workers, this
-    process opens a batch on all cores, hands it over, and goes on when it is asked for the next.
+    Each file is decoded once, for the networks and for the keypoints. Unless the recipe names worker processes, threads
+    of this one open a batch on all cores: beside a GPU while that works on the batch before; without one, where they
+    would only take turns with the network, when the next is asked for.
 
     Args:
         paths: the files.
@@ -351,17 +350,19 @@ def photograph_batches(
         recipe: `batch_size`, `workers`.
         what: the work in a few words.
         extractions: how keypoints are found on each; None for not at all.
-        alone: nothing else works meanwhile; see `count_workers`.
 
     Raises:
         InputError: the system killed a worker; or see `count_workers`.
     """
     files = PhotographFiles(paths, views, extractions or [None] * len(paths))
     count = -(-len(files) // recipe.batch_size)
-    if recipe.workers < 0 and not torch.cuda.is_available():
-        yield from track(_by_threads(files, recipe.batch_size), what, total=count)
+    if recipe.workers < 0:
+        opened = _by_threads(files, recipe.batch_size)
+        if torch.cuda.is_available():
+            opened = _ahead(each._replace(pixels=each.pixels.pin_memory()) for each in opened)
+        yield from track(opened, what, total=count)
         return
-    workers = count_workers(recipe, count, alone)
+    workers = count_workers(recipe, count)
     loader = DataLoader(
         files,
         batch_size=recipe.batch_size,
@@ -430,7 +431,7 @@ def store_photographs(catalogue: Catalogue, recipe: Recipe, folder: Path) -> Pho
             "name a larger disk with the variable TMPDIR"
         ) from None
     problems: list[str] = []
-    for opened in photograph_batches(catalogue.paths, views, recipe, "decoding photographs", alone=True):
+    for opened in photograph_batches(catalogue.paths, views, recipe, "decoding photographs"):
         pixels[len(problems) : len(problems) + len(opened.pixels)] = opened.pixels.numpy()
         problems += opened.problems
     pixels.flush()

@@ -141,7 +141,6 @@ def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what:
         recipe,
         what,
         [None if _keypoints_of(digests[place], eyes) else eyes.extraction for place in asked],
-        alone=not eyes.embedders,
     )
     for pixels, keypoints, problems in batches:
         places = [next(waiting) for _ in problems]

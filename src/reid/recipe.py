@@ -198,8 +198,8 @@ class Recipe:
             other GPUs, "float32" elsewhere; the weights themselves are float32 in any case.
         skip_unreadable: train without the photographs that can't be read, instead of refusing.
         batch_size: photographs in a batch of embedding.
-        workers: processes that open photographs; -1 without a GPU for none, but a thread on each core, and beside a GPU
-            for as many as there are cores, less one for the network, 7 at most; 0 for none and no threads.
+        workers: processes that open photographs; -1 for none, but threads of this one on all cores; 0 for none and no
+            threads.
     """
 
     name: str = "seed"

@@ -1,4 +1,4 @@
-"""The processes that open photographs: how many, started clean, and ended with the one that asked for them.
+"""The processes that open photographs, where a recipe names some: started clean, and ended with the one that asked.
 
 A worker is a copy of a server that has loaded `reid.images` and done nothing else. A copy of the asking process would
 not do: a lock that another thread holds in the moment of the fork (OpenCV's, say, while a thread that used it ends)
@@ -21,13 +21,9 @@ from types import ModuleType
 import cv2
 
 from reid import InputError
-from reid.ranks import cores
 from reid.recipe import Recipe
 
 __all__ = ["begin", "clean_processes", "count_workers", "is_death", "starting"]
-
-MOST = 7
-"""However many cores there are, unless the recipe names more."""
 
 LONGEST_TMPDIR = 75
 """Bytes. A socket's address has 107, of which Python's multiprocessing adds 32; beyond, workers wait for ever."""
@@ -36,19 +32,17 @@ DEATH = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed by signa
 """How torch tells that a worker is gone."""
 
 
-def count_workers(recipe: Recipe, batches: int, alone: bool) -> int:
+def count_workers(recipe: Recipe, batches: int) -> int:
     """How many processes open photographs; 0 for none beside the asking one.
 
     Args:
-        recipe: `workers`.
+        recipe: `workers`, 0 or more.
         batches: how many there are to open.
-        alone: the asking process only waits for them. Otherwise it keeps a core for its network.
 
     Raises:
         InputError: the folder for temporary files has too long a name for their sockets.
     """
-    wanted = recipe.workers if recipe.workers >= 0 else min(MOST, max(1, cores() - (not alone)))
-    count = min(wanted, batches)
+    count = min(recipe.workers, batches)
     temporary = tempfile.gettempdir()
     if count and len(os.fsencode(temporary)) > LONGEST_TMPDIR:
         raise InputError(
