@@ -40,6 +40,9 @@ from reid.submission import predict
 from reid.weights import SPECIES, encoder_file, open_weights
 
 SIZE = 224
+SIZES = (100, 400, 2_135)
+"""Queries; the last are the competition's."""
+
 STARTERS_LARGEST = 400
 """Queries up to which the starter is asked as well: its minutes grow in proportion."""
 
@@ -53,7 +56,7 @@ def contests(options: Options) -> Iterator[Contest]:
     if not files:
         raise NotHereError(f"expected JPEGs in {options.photographs}, found none; name a folder with --photos")
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
-        for queries in (16,) if options.quick else (100, STARTERS_LARGEST, 2_135):
+        for queries in (16,) if options.quick else SIZES:
             data, weights = Path(scratch) / f"data-{queries}", Path(scratch) / f"weights-{queries}"
             write_world(data, files, queries)
             settings = ["init=none", "epochs=0", "species_epochs=0", "calibration_splits=1"]
@@ -63,13 +66,13 @@ def contests(options: Options) -> Iterator[Contest]:
             yield contest(read_catalogue(data), weights, queries)
 
 
-def write_world(data: Path, files: list[Path], queries: int) -> None:
-    """A data folder of two datasets, so that there is a species to classify."""
+def write_world(data: Path, files: list[Path], queries: int, gallery: int = GALLERY) -> None:
+    """A data folder of two datasets, so that there is a species to classify; `gallery` photographs known of each."""
     (data / "images").mkdir(parents=True)
     for file in files:
         shutil.copy(file, data / "images")
     rows = []
-    for number in range(queries + 2 * GALLERY):
+    for number in range(queries + 2 * gallery):
         database, dataset = number >= queries, f"Species{number % 2}"
         rows.append(
             {
@@ -95,7 +98,8 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
         slower = {"reid, 2 networks, float32": partial(predict, catalogue, weights, exact, remember=False)}
     embedders = [load_embedder(folder, name, fast, remember=False) for name in (SPECIES, encoder_file("Species0"))]
     paths = catalogue.query.paths
-    resident = torch.from_numpy(np.stack([open_photograph(path, SIZE) for path in paths[:64]])).permute(0, 3, 1, 2)
+    opened = np.stack([open_photograph(path, SIZE) for path in paths[:64]])
+    resident = torch.from_numpy(opened).permute(0, 3, 1, 2).to(best_device())
     starters = {}
     if queries <= STARTERS_LARGEST:
         gallery = torch.randn(2 * GALLERY, 2048)
@@ -139,11 +143,12 @@ class StarterPhotographs(Dataset[Tensor]):
 @torch.inference_mode()
 def starter(paths: list[Path], gallery: Tensor, networks: int) -> Tensor:
     """The nearest gallery photograph of each query, (Q,)."""
-    trunks = [timm.create_model(RECIPES["seed"].trunk, num_classes=0).eval() for _ in range(networks)]
+    device = best_device()
+    trunks = [timm.create_model(RECIPES["seed"].trunk, num_classes=0).eval().to(device) for _ in range(networks)]
     batches = []
     for pixels in DataLoader(StarterPhotographs(paths), batch_size=128, num_workers=1):
         for trunk in trunks:
-            features = trunk(pixels)
+            features = trunk(pixels.to(device)).cpu()
         batches.append(features)
     similarity = nn.functional.normalize(torch.cat(batches)) @ nn.functional.normalize(gallery).T
     return similarity.argmax(1)
