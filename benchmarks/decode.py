@@ -57,14 +57,14 @@ def open_all(opener: Opener, paths: list[Path], size: int) -> np.ndarray:
 
 
 def open_in_processes(paths: list[Path], size: int, workers: int) -> np.ndarray:
-    """(N, S, S, 3) uint8, as enrolment and prediction open them; starting the processes is part of it."""
+    """(N, S, S, 3) uint8, as a recipe that names workers has them opened; starting the processes is part of it."""
     recipe = replace(RECIPES["seed"], image_size=size, workers=workers, batch_size=-(-len(paths) // (2 * workers)))
     batches = photograph_batches(paths, [View(recipe.image_size)] * len(paths), recipe, "decoding")
     return torch.cat([opened.pixels for opened in batches]).permute(0, 2, 3, 1).numpy()
 
 
 def open_in_threads(paths: list[Path], size: int, workers: int) -> np.ndarray:
-    """(N, S, S, 3) uint8; Pillow lets Python's lock go while it decodes and resizes."""
+    """(N, S, S, 3) uint8, as all other recipes do; Pillow lets Python's lock go while it decodes and resizes."""
     with ThreadPoolExecutor(workers) as pool:
         return np.stack(list(pool.map(partial(open_photograph, view=size), paths)))
 
