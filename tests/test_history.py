@@ -63,6 +63,19 @@ def test_a_line_tells_how_far_how_fast_and_how_long(
     )
 
 
+def test_a_first_step_that_warms_a_gpu_up_does_not_count_for_how_long_it_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    one, pace = history(), Pace("Dots", limit=10, steps=4)
+    for now[0] in (100.0, 101.0, 120.0):  # the 30 steps after the second, and the 29 after the third
+        one.add({"loss": 0.25, "active": 0.125}, 8, pace.tick())
+        pace.say(one)
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition("at most ")[2].partition(" left")[0] for line in told] == ["52 min", "5 min"]
+
+
 def test_tensorboard_gets_every_figure_of_every_epoch_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

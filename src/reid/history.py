@@ -101,8 +101,8 @@ class Pace:
             steps: of an epoch.
         """
         self.name, self.limit, self.steps = name, limit, steps
-        self.started = self.said = self.last = time.monotonic()
-        self.done = 0
+        self.said = self.last = time.monotonic()
+        self.measured_from, self.done, self.cold = self.last, 0, True
 
     def start(self) -> None:
         """The next step begins; what went before is not its time."""
@@ -112,6 +112,8 @@ class Pace:
         """A step is done; gives the seconds since the one before."""
         now = time.monotonic()
         self.last, since = now, now - self.last
+        if self.done == 1 and self.cold:  # the first step warms a GPU up: the pace is that of the others
+            self.measured_from, self.done, self.cold = now - since, 0, False
         self.done += 1
         return since
 
@@ -121,7 +123,7 @@ class Pace:
             return
         self.said = self.last
         done, steps = len(history.steps), (self.limit - len(history.epochs)) * self.steps
-        left = (steps - done) * (self.last - self.started) / self.done
+        left = (steps - done) * (self.last - self.measured_from) / self.done
         say(
             f"  {self.name}: epoch {len(history.epochs) + 1} of {self.limit}, step {done} of {self.steps}, "
             f"{_figures(history.steps[-1])}, {history.photographs / max(history.seconds, 1e-9):.0f} images/s, "
