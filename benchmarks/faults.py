@@ -117,10 +117,11 @@ def fingerprints(room: Path) -> dict[str, str]:
     """Every file's hash by its path. Files that tell the time can't be compared: they need only end well."""
     found = {}
     for path in sorted(room.rglob("*")):
-        if path.is_file() and not path.name.endswith(".part"):
+        # a lock names who holds it, TensorBoard's files grow row by row: neither is a result, nor read as one
+        if path.is_file() and path.suffix not in (".part", ".lock") and path.parent.parent.name != "tensorboard":
             name = str(path.relative_to(room))
             content = path.read_bytes()
-            if name.endswith((".history.csv", ".html", ".checkpoint.pt")) or "/cache/" in name:
+            if name.endswith((".history.csv", "seconds.json", ".html", ".checkpoint.pt")) or "/cache/" in name:
                 found[name] = ENDS_WELL if _ends_well(name, content) else "half"
             else:
                 found[name] = hashlib.sha256(content).hexdigest()
@@ -130,6 +131,8 @@ def fingerprints(room: Path) -> dict[str, str]:
 def _ends_well(name: str, content: bytes) -> bool:
     if name.endswith(".pt"):
         return content.rfind(b"PK\x05\x06") > 0  # the last entry of a zip
+    if name.endswith(".json"):
+        return content.rstrip().endswith(b"}")
     if name.endswith(".html"):
         return content.rstrip().endswith(b"</html>")
     if name.endswith(".safetensors"):
