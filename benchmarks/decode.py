@@ -64,7 +64,7 @@ def open_in_processes(paths: list[Path], size: int, workers: int) -> np.ndarray:
 
 
 def open_in_threads(paths: list[Path], size: int, workers: int) -> np.ndarray:
-    """(N, S, S, 3) uint8, as all other recipes do; Pillow lets Python's lock go while it decodes and resizes."""
+    """(N, S, S, 3) uint8, as recipes do by default; Pillow lets Python's lock go while it decodes and resizes."""
     with ThreadPoolExecutor(workers) as pool:
         return np.stack(list(pool.map(partial(open_photograph, view=size), paths)))
 

@@ -532,6 +532,8 @@ def test_photographs_are_opened_on_systems_that_do_not_tell_which_cores_are_free
     assert thumbnails(catalogue.paths).shape == (len(catalogue), 256)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     assert cores() == 5
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # torchrun's, for two ranks on the machine
+    assert cores() == 2
 
 
 def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:

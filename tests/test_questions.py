@@ -148,6 +148,21 @@ def test_other_sides_answer_where_hardly_anybody_has_two_photographs_of_a_side()
     assert ask_with(3, lions=7).known.sum() == 6  # too few, whatever may answer
 
 
+def test_only_who_is_ever_asked_counts_as_known_by_its_side() -> None:
+    labels = np.repeat([f"lion {number:02d}" for number in range(20)], 2)
+    sides = np.array(["left", "left"] * 10 + ["left", "right"] * 10)
+    held = held_out(labels, list(labels[18:]), [])  # of ten with two of a side an encoder has learned nine
+
+    def ask_with(*settings: str) -> Asked:
+        return choose_asked(labels, np.full(40, ""), np.arange(40), held, override(RECIPE, list(settings)), sides)
+
+    assert ask_with("folds=1").known.sum() == 22
+    assert ask_with("folds=5").known.sum() == 2  # the nine are asked in other folds
+    leaking = ask_with("folds=1", "pseudo_dates=any")
+    assert leaking.known.sum() == 22
+    assert not any("side" in str(note) for note in leaking.notes)  # it was asked to leak
+
+
 def test_a_known_query_meets_as_many_photographs_as_a_random_individual_has() -> None:
     labels = np.array(["many"] * 40 + [f"single {number}" for number in range(39)])
     held = held_out(labels, ["many"], [])

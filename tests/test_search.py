@@ -82,3 +82,17 @@ def test_distances_are_never_held_all_at_once(monkeypatch: pytest.MonkeyPatch) -
     found(some_vectors(0, 600), some_vectors(1, 1800), 5, budget=100_000)
     assert sum(held) == 600 * 1800 * 4  # each distance once
     assert max(held) <= 100_000
+
+
+def test_a_single_query_does_not_take_the_gallery_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    merge = search._merge
+
+    def watched(found: Tensor, *rest: object) -> None:
+        rows.append(found.shape[1])
+        merge(found, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(search, "_merge", watched)
+    found(some_vectors(0, 1), some_vectors(1, 1800), 5, budget=64_000)
+    assert sum(rows) == 1800
+    assert max(rows) * 16 * 4 <= 64_000

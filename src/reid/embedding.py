@@ -187,7 +187,7 @@ class Embedder:
         """Each part's outputs.
 
         On a processor each part has a thread of its own. Threads that share a part wait for each other in every layer,
-        and as soon as one of them has to wait for a worker that decodes, so do all. Not so in float32, where ResNet-50
+        and as soon as one of them has to wait for other work on its core, so do all. Not so in float32, where ResNet-50
         gains beside constant decoding (4.1 to 3.1 s for 64 photographs) less than it loses alone (1.5 to 2.1 s).
         """
         threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Photographs as pixels: opening them upright and fast, augmenting them, and the loaders that do it in processes.
+"""Photographs as pixels: opening them upright and fast, one by one, in threads or in processes, and augmenting them.
 
 Whoever sees a photograph (training, enrolment, prediction) sees the same pixels: `open_photograph` is the only door.
 """
@@ -386,7 +386,7 @@ def photograph_batches(
 
 
 def _by_threads(files: PhotographFiles, batch_size: int) -> Iterator[Opened]:
-    """Decoding and OpenCV release Python's lock."""
+    """Decoding and OpenCV release Python's lock; sorting keypoints does not."""
     with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(files), batch_size):
             rows = range(start, min(start + batch_size, len(files)))
@@ -398,7 +398,7 @@ class PhotographStore:
     """Photographs decoded once and kept on disk for the whole training.
 
     Attributes:
-        file: an array (N, 3, S, S) uint8 in NumPy's format, which worker processes map into memory.
+        file: an array (N, 3, S, S) uint8 in NumPy's format, which is mapped into memory.
         problems: per photograph what was wrong with it, "" when nothing.
     """
 

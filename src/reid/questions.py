@@ -126,7 +126,7 @@ def choose_asked(
       individual's same day; "any" is the leaking way, to measure what it would claim.
     - Without dates, but for "any", a query meets its individual's photographs of its own side only, where sides are
       known: two flanks have no markings in common, and what makes them alike is that they were seen at one sighting.
-      Not so where this would leave fewer than FEW individuals to be known, and more can be.
+      Not so where this would leave fewer than FEW individuals to be known, and without it there are FEW or more.
     - As known, a query meets as many photographs of its individual as a random individual of the database has, or at
       most `pseudo_photographs`: live queries ask for individuals with a single photograph too.
 
@@ -140,7 +140,8 @@ def choose_asked(
     """
     rng = np.random.default_rng([recipe.seed, 2])
     candidates = _spread(np.flatnonzero(held_out.individuals | held_out.photographs), labels, duplicates, rng)
-    own_side = _has_sides_enough(labels, days, duplicates, sides, recipe.pseudo_dates)
+    ever_asked = candidates if recipe.folds == 1 else np.arange(len(labels))  # with folds, everybody in one of them
+    own_side = _has_sides_enough(ever_asked, labels, days, duplicates, sides, recipe.pseudo_dates)
     for dates in DATES[DATES.index(recipe.pseudo_dates) :]:
         places, kept = _answerable(
             candidates, labels, days, duplicates, sides if own_side else None, dates, recipe.pseudo_queries
@@ -157,7 +158,7 @@ def choose_asked(
     same_day = (own & ~kept & (days[places][:, None] == days) & (days != "")).any(1)
     undated = known & (days[places] == "")
     across = np.zeros(len(places), bool)
-    if sides is not None and not own_side:
+    if sides is not None and recipe.pseudo_dates != "any":
         across = (~kept & _other_side(places, labels, days, sides)).any(1)
     said = (
         (same_day, "meet a photograph of the same individual and day: the expected score is too high"),
@@ -165,7 +166,7 @@ def choose_asked(
             undated,
             "have no date: where photographs of one sighting vouch for each other, the expected score is too high",
         ),
-        (across, f"meet another side of theirs: fewer than {FEW} individuals have two photographs of a side"),
+        (across, f"meet another side of theirs: fewer than {FEW} individuals can be known by their own side"),
     )
     notes = [Note(int(those.sum()), int(known.sum()), words) for those, words in said if those.any()]
     return Asked(places, known, held_out.individuals[places], kept, tuple(notes))
@@ -183,18 +184,24 @@ def _spread(candidates: np.ndarray, labels: np.ndarray, duplicates: np.ndarray, 
 
 
 def _has_sides_enough(
-    labels: np.ndarray, days: np.ndarray, duplicates: np.ndarray, sides: np.ndarray | None, dates: str
+    asked: np.ndarray,
+    labels: np.ndarray,
+    days: np.ndarray,
+    duplicates: np.ndarray,
+    sides: np.ndarray | None,
+    dates: str,
 ) -> bool:
-    """Whether FEW individuals can be known if photographs of their own side alone may answer, or no more could else."""
+    """Whether photographs of their own side alone should answer: FEW individuals can be known by it, or not even FEW
+    by any side."""
     if sides is None:
         return False
     by_side = by_any = 0
-    for label in np.unique(labels):
+    for label in np.unique(labels[asked]):
         own = np.flatnonzero(labels == label)
-        every, told = np.arange(len(own)), (labels[own], days[own])
-        hidden = _hidden(every, *told, duplicates[own], dates)
+        some, told = np.flatnonzero(np.isin(own, asked)), (labels[own], days[own])
+        hidden = _hidden(some, *told, duplicates[own], dates)
         by_any += not hidden.all()
-        by_side += not (hidden | _other_side(every, *told, sides[own])).all()
+        by_side += not (hidden | _other_side(some, *told, sides[own])).all()
         if by_side >= FEW:
             return True
     return by_any < FEW

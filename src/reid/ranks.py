@@ -44,10 +44,10 @@ PATIENCE = timedelta(hours=2)
 
 
 def cores() -> int:
-    """How many cores this process may use; where the system doesn't tell, how many there are."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many cores are this process's: those that it may use, or where the system doesn't tell, all there are; ranks
+    on one machine share them."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def world() -> int:

@@ -15,9 +15,9 @@ from torch import Tensor
 __all__ = ["Nearest", "nearest"]
 
 BUDGET = {"cpu": 16_000_000, "cuda": 256_000_000}
-"""Bytes of distances held at a time. On one core, 1,414 queries among 40,000 vectors of 512 took 1.12, 0.93, 0.82 and
-0.89 s with 2, 4, 16 and 64 MB. On an H100, where starting the work costs more, 2,135 among a million took 184, 94 and
-76 ms with 64, 256 and 1,000 MB."""
+"""Bytes of distances held at a time, and of the gallery's vectors that they are to. On one core, 1,414 queries among
+40,000 vectors of 512 took 1.12, 0.93, 0.82 and 0.89 s with 2, 4, 16 and 64 MB. On an H100, where starting work costs
+more, 2,135 among a million took 184, 94 and 76 ms with 64, 256 and 1,000 MB."""
 
 SPARE = 4
 """Neighbours that the search finds beyond those asked for, so that what a short number format or another order of
@@ -54,7 +54,7 @@ def nearest(
 
     Args:
         queries: (Q, D) float16 or float32.
-        gallery: (N, D) likewise; it may be mapped from a file, and is never copied as a whole.
+        gallery: (N, D) likewise; it may be mapped from a file, and only a block of it is copied at a time.
         count: how many neighbours; C is that, or N if that is fewer.
         hidden: (q, n) bool, which owners in the gallery are not there for which owners of queries; None for none.
         query_owner: (Q,) int64, ascending, the owner of each query, e.g. the photograph of a descriptor; None: each
@@ -62,7 +62,8 @@ def nearest(
         gallery_owner: (N,) int64, likewise.
         device: where to search; None for the processor.
         precision: of the search; the distances of what it finds are computed again in float32.
-        budget: bytes of distances held at a time; None for what the device likes. The result does not depend on it.
+        budget: bytes of distances held at a time, and of the gallery's rows that they are to; None for what the device
+            likes. The result does not depend on it.
     """
     device = device or torch.device("cpu")
     wide = min(count + SPARE, len(gallery))
@@ -74,7 +75,7 @@ def nearest(
     most = max(1, math.isqrt(held // 2))  # blocks twice as long as tall: longer ones multiply slower
     parts = -(-len(queries) // most)  # of equal size: a small rest would cost a pass of its own
     tall = max(1, -(-len(queries) // max(1, parts)))
-    long = max(1, held // tall)
+    long = max(1, held // max(tall, gallery.shape[1]))  # a few queries would take the whole gallery at once
     long = min(len(gallery), long - long % CHUNK if long > CHUNK else long)
     buffer = torch.empty(tall * long, dtype=precision, device=device)  # once: memory from the kernel costs its clearing
     lengths = [torch.linalg.vector_norm(part.float(), dim=1) for part in torch.split(gallery, long)]
