@@ -41,6 +41,7 @@ from reid.files import sha256_of, write_bytes, write_json
 from reid.gallery import load_gallery
 from reid.matching import load_calibrations
 from reid.progress import say, stage
+from reid.ranks import share_cores
 from reid.recipe import Recipe
 from reid.submission import Prediction, drifts_of, explain, predict, write_submission
 from reid.weights import MANIFEST, SPECIES, Weights, encoder_file, gallery_file, open_weights
@@ -310,8 +311,7 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
     parts = divide(wanted_rows(catalogue), len(devices), recipe.batch_size)
     if len(parts) == 1:
         return predict(catalogue, weights, recipe, remember=False)
-    # spawn: CUDA can't be used in a process forked from one that used it
-    with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
+    with _processes(len(parts)) as pool:
         waiting = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]
         try:
             predictions = [one.result() for one in waiting]
@@ -336,6 +336,11 @@ def divide(queries: Catalogue, count: int, batch_size: int) -> list[Catalogue]:
     table = queries.table.assign(path=[str(path.absolute()) for path in queries.paths])
     rows = [slice(share[0] * batch_size, (share[-1] + 1) * batch_size) for share in shares]
     return [Catalogue(queries.root / "part", table.iloc[part]) for part in rows]
+
+
+def _processes(count: int) -> ProcessPoolExecutor:
+    # spawn: CUDA can't be used in a process forked from one that used it
+    return ProcessPoolExecutor(count, get_context("spawn"), share_cores, (count,))
 
 
 def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:

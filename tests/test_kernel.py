@@ -29,6 +29,7 @@ from rehearsal import rehearse  # noqa: E402
 from reid import InputError, cli  # noqa: E402
 from reid.catalogue import read_catalogue, wanted_rows  # noqa: E402
 from reid.files import sha256_of, write_json  # noqa: E402
+from reid.ranks import cores  # noqa: E402
 from reid.submission import predict  # noqa: E402
 from reid.weights import open_weights  # noqa: E402
 
@@ -386,18 +387,23 @@ def test_a_process_that_is_killed_costs_time_and_no_answer(
     alone = predict(catalogue, weights, recipe, remember=False)
 
     class Killed(ThreadPoolExecutor):
-        def __init__(self, count: int, mp_context: object) -> None:
-            super().__init__(count)
-
         def submit(self, *_: object) -> Future:  # type: ignore[override]
             broken: Future = Future()
             broken.set_exception(BrokenProcessPool("terminated abruptly"))
             return broken
 
-    monkeypatch.setattr(entry, "ProcessPoolExecutor", Killed)
+    monkeypatch.setattr(entry, "_processes", Killed)
     found = entry.predict_on(["cpu", "cpu"], catalogue, weights, recipe)
     assert found.submission.equals(alone.submission)
     assert "warning: a process was killed" in capsys.readouterr().out
+
+
+def test_the_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    mine = cores()
+    with entry._processes(mine) as pool:
+        assert pool.submit(cores).result() == 1
+    assert cores() == mine
 
 
 def test_every_gpu_gets_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

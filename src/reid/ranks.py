@@ -31,6 +31,7 @@ __all__ = [
     "leader_says",
     "rank",
     "share",
+    "share_cores",
     "summed",
     "total",
     "wait",
@@ -45,9 +46,18 @@ PATIENCE = timedelta(hours=2)
 
 def cores() -> int:
     """How many cores are this process's: those that it may use, or where the system doesn't tell, all there are; ranks
-    on one machine share them."""
+    on one machine share them, and so do the processes of `share_cores`."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def share_cores(processes: int) -> None:
+    """From here on this process counts as one of several on its machine, which share its cores but are no ranks.
+
+    Args:
+        processes: how many they are.
+    """
+    os.environ["LOCAL_WORLD_SIZE"] = str(processes)
 
 
 def world() -> int:
