@@ -143,7 +143,7 @@ def summed(tensor: "Tensor") -> "Tensor":
 
 @cache
 def _sum_with_gradients() -> "Callable[[Tensor], Tensor]":
-    """torch.distributed.nn has one, but on its way out, and its heir is on no way in that PyTorch 2.6 knew."""
+    """torch.distributed.nn has one, but on its way out, and its heir is on no way in that PyTorch 2.10 knew."""
     import torch
 
     class Sum(torch.autograd.Function):
