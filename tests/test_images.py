@@ -33,7 +33,7 @@ from reid.images import (
     views_of,
 )
 from reid.keypoints import Extraction, extract
-from reid.ranks import cores
+from reid.ranks import alone, cores
 from reid.recipe import AUGMENTATIONS, RECIPES, Recipe, override
 from reid.sampler import Batch
 
@@ -531,8 +531,12 @@ def test_photographs_are_opened_on_systems_that_do_not_tell_which_cores_are_free
     assert (survey(catalogue)["problem"] == "").all()
     assert thumbnails(catalogue.paths).shape == (len(catalogue), 256)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert cores() == 5
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # torchrun's, for two ranks on the machine
+    assert cores() == 2
+    with alone():
+        assert cores() == 5
     assert cores() == 2
 
 

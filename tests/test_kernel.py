@@ -400,7 +400,8 @@ def test_a_process_that_is_killed_costs_time_and_no_answer(
 
 def test_the_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    mine = cores()
+    if (mine := cores()) == 1:
+        pytest.skip("with one core there is nothing to share")
     with entry._processes(mine) as pool:
         assert pool.submit(cores).result() == 1
     assert cores() == mine

@@ -151,14 +151,19 @@ def test_other_sides_answer_where_hardly_anybody_has_two_photographs_of_a_side()
 def test_only_who_is_ever_asked_counts_as_known_by_its_side() -> None:
     labels = np.repeat([f"lion {number:02d}" for number in range(20)], 2)
     sides = np.array(["left", "left"] * 10 + ["left", "right"] * 10)
-    held = held_out(labels, list(labels[18:]), [])  # of ten with two of a side an encoder has learned nine
+    everybody = np.ones(40, bool)
 
-    def ask_with(*settings: str) -> Asked:
-        return choose_asked(labels, np.full(40, ""), np.arange(40), held, override(RECIPE, list(settings)), sides)
+    def ask_with(ever: np.ndarray | None, *settings: str, learned: int = 9) -> Asked:
+        held = held_out(labels, list(labels[2 * learned :]), [])
+        recipe = override(RECIPE, list(settings))
+        return choose_asked(labels, np.full(40, ""), np.arange(40), held, recipe, sides, ever)
 
-    assert ask_with("folds=1").known.sum() == 22
-    assert ask_with("folds=5").known.sum() == 2  # the nine are asked in other folds
-    leaking = ask_with("folds=1", "pseudo_dates=any")
+    assert ask_with(None).known.sum() == 22  # of ten with two of a side the encoder has learned nine
+    assert ask_with(everybody).known.sum() == 2  # the nine are asked in other folds
+    alone = ask_with(everybody, learned=10)
+    assert alone.known.sum() == 0  # nor does another side answer in a fold that has none of the ten
+    assert len(alone.places) == 20
+    leaking = ask_with(None, "pseudo_dates=any")
     assert leaking.known.sum() == 22
     assert not any("side" in str(note) for note in leaking.notes)  # it was asked to leak
 

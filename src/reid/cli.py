@@ -29,7 +29,7 @@ from reid.catalogue import (
 )
 from reid.files import read_json, refuse_unwritable, write_json
 from reid.progress import printable, say, stage
-from reid.ranks import is_first, joined, rank, world
+from reid.ranks import alone, is_first, joined, rank, world
 from reid.recipe import (
     CALIBRATION_FIELDS,
     CHOICES,
@@ -323,7 +323,7 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
         enroll(catalogue, options.out, datasets, recipe)
     if not is_first():  # thresholds are one process's work
         return
-    with stage("calibrate", seconds):
+    with stage("calibrate", seconds), alone():
         calibrations = calibrate(catalogue, options.out, datasets, recipe)
     seal_weights(options.out, recipe, datasets, fingerprint)
     write_json(options.out / RUN_FOLDER / TIMES, {name: round(value, 1) for name, value in seconds.items()})

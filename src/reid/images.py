@@ -341,7 +341,7 @@ def photograph_batches(
     """Batches of photographs from their files, in order.
 
     Each file is decoded once, for the networks and for the keypoints. Unless the recipe names worker processes, threads
-    of this one open a batch on all cores: beside a GPU while that works on the batch before; without one, where they
+    of this one open a batch on its cores: beside a GPU while that works on the batch before; without one, where they
     would only take turns with the network, when the next is asked for.
 
     Args:

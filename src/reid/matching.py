@@ -103,9 +103,10 @@ def questions_of(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recip
     days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
     sides = rows["orientation"].to_numpy(str)
     share = replace(recipe, pseudo_queries=-(-recipe.pseudo_queries // len(folders)))
+    ever = np.any([unseen.either for unseen in held_out], axis=0)
     parts = []
     for folder_of_fold, unseen in zip(folders, held_out, strict=True):
-        asked = choose_asked(labels, days, duplicates, unseen, share, sides)
+        asked = choose_asked(labels, days, duplicates, unseen, share, sides, ever)
         parts.append(ask(load_gallery(folder_of_fold / gallery_file(dataset)), asked, dataset, recipe).in_units())
     return join_questions(parts)
 

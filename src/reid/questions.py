@@ -50,6 +50,12 @@ class HeldOut(NamedTuple):
     photographs: np.ndarray
     """(N,) bool: one photograph, or one day's, of some of the others. They are the known animals of calibration."""
 
+    @property
+    def either(self) -> np.ndarray:
+        """(N,) bool: all of them."""
+        both: np.ndarray = self.individuals | self.photographs
+        return both
+
 
 def hold_out(catalogue: Catalogue, recipe: Recipe, fold: int = 0) -> HeldOut:
     """Chooses what an encoder does not learn from.
@@ -117,6 +123,7 @@ def choose_asked(
     held_out: HeldOut,
     recipe: Recipe,
     sides: np.ndarray | None = None,
+    ever: np.ndarray | None = None,
 ) -> Asked:
     """Chooses pseudo-queries and what each of them may be compared with, so that nothing gives the answer away.
 
@@ -126,7 +133,7 @@ def choose_asked(
       individual's same day; "any" is the leaking way, to measure what it would claim.
     - Without dates, but for "any", a query meets its individual's photographs of its own side only, where sides are
       known: two flanks have no markings in common, and what makes them alike is that they were seen at one sighting.
-      Not so where this would leave fewer than FEW individuals to be known, and without it there are FEW or more.
+      Not so where this would leave nobody to be known, or fewer than FEW individuals while without it there are more.
     - As known, a query meets as many photographs of its individual as a random individual of the database has, or at
       most `pseudo_photographs`: live queries ask for individuals with a single photograph too.
 
@@ -137,15 +144,15 @@ def choose_asked(
         held_out: what the encoder did not learn from; everything where there is no encoder.
         recipe: `pseudo_queries`, `pseudo_dates`, `pseudo_photographs`, `seed`.
         sides: (N,) str, orientations, "" where not known; None where nobody knows any.
+        ever: (N,) bool, what the encoders of all folds have not learned from, by which the rule for sides is decided;
+            None for `held_out` alone.
     """
     rng = np.random.default_rng([recipe.seed, 2])
-    candidates = _spread(np.flatnonzero(held_out.individuals | held_out.photographs), labels, duplicates, rng)
-    ever_asked = candidates if recipe.folds == 1 else np.arange(len(labels))  # with folds, everybody in one of them
-    own_side = _has_sides_enough(ever_asked, labels, days, duplicates, sides, recipe.pseudo_dates)
+    candidates = _spread(np.flatnonzero(held_out.either), labels, duplicates, rng)
+    ever_asked = np.flatnonzero(held_out.either if ever is None else ever)
+    apart = sides if _sides_tell(ever_asked, labels, days, duplicates, sides, recipe.pseudo_dates) else None
     for dates in DATES[DATES.index(recipe.pseudo_dates) :]:
-        places, kept = _answerable(
-            candidates, labels, days, duplicates, sides if own_side else None, dates, recipe.pseudo_queries
-        )
+        places, kept = _answerable(candidates, labels, days, duplicates, apart, dates, recipe.pseudo_queries)
         own = labels[places][:, None] == labels  # (A, N)
         known = (own & ~kept).any(1)
         if known.any():
@@ -183,7 +190,7 @@ def _spread(candidates: np.ndarray, labels: np.ndarray, duplicates: np.ndarray, 
     return shuffled[np.argsort(turn, kind="stable")]
 
 
-def _has_sides_enough(
+def _sides_tell(
     asked: np.ndarray,
     labels: np.ndarray,
     days: np.ndarray,
@@ -191,9 +198,9 @@ def _has_sides_enough(
     sides: np.ndarray | None,
     dates: str,
 ) -> bool:
-    """Whether photographs of their own side alone should answer: FEW individuals can be known by it, or not even FEW
-    by any side."""
-    if sides is None:
+    """Whether photographs of their own side alone should answer: FEW individuals can be known by it, or some, and not
+    even FEW by any side."""
+    if sides is None or dates == "any":
         return False
     by_side = by_any = 0
     for label in np.unique(labels[asked]):
@@ -204,7 +211,7 @@ def _has_sides_enough(
         by_side += not (hidden | _other_side(some, *told, sides[own])).all()
         if by_side >= FEW:
             return True
-    return by_any < FEW
+    return by_side > 0 and by_any < FEW
 
 
 def _answerable(
@@ -222,7 +229,7 @@ def _answerable(
     for start in range(0, len(candidates), BLOCK):
         some = candidates[start : start + BLOCK]
         hidden = _hidden(some, labels, days, duplicates, dates)
-        if sides is not None and dates != "any":
+        if sides is not None:
             hidden |= _other_side(some, labels, days, sides)
         enough = (hidden & (labels[some][:, None] != labels)).sum(1) <= len(labels) / 2
         places.append(some[enough])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds, and a refused call answers without it
     from torch import Tensor
 
 __all__ = [
+    "alone",
     "any_rank",
     "collected",
     "cores",
@@ -52,12 +53,24 @@ def cores() -> int:
 
 
 def share_cores(processes: int) -> None:
-    """From here on this process counts as one of several on its machine, which share its cores but are no ranks.
+    """From here on this process counts as one of several on its machine, which are no ranks but share its cores: those
+    of `cores`, not the threads that torch has for itself.
 
     Args:
         processes: how many they are.
     """
     os.environ["LOCAL_WORLD_SIZE"] = str(processes)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, all cores of the machine are this rank's: the others wait for it, or are done."""
+    before = os.environ.pop("LOCAL_WORLD_SIZE", None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["LOCAL_WORLD_SIZE"] = before
 
 
 def world() -> int:

@@ -198,7 +198,7 @@ class Recipe:
             other GPUs, "float32" elsewhere; the weights themselves are float32 in any case.
         skip_unreadable: train without the photographs that can't be read, instead of refusing.
         batch_size: photographs in a batch of embedding.
-        workers: processes that open photographs; -1 for none, but threads of this one on all cores; 0 for none and no
+        workers: processes that open photographs; -1 for none, but threads of this one on its cores; 0 for none and no
             threads.
     """
 

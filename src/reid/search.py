@@ -62,8 +62,8 @@ def nearest(
         gallery_owner: (N,) int64, likewise.
         device: where to search; None for the processor.
         precision: of the search; the distances of what it finds are computed again in float32.
-        budget: bytes of distances held at a time, and of the gallery's rows that they are to; None for what the device
-            likes. The result does not depend on it.
+        budget: bytes of distances held at a time, and of the gallery's rows that they are to, in the search's
+            precision; None for what the device likes. The result does not depend on it.
     """
     device = device or torch.device("cpu")
     wide = min(count + SPARE, len(gallery))

@@ -30,7 +30,7 @@ from reid.learner import Learner
 from reid.networks import Network, best_device, load_network, plan_network, save_network
 from reid.objective import Labels
 from reid.progress import bar, say
-from reid.ranks import any_rank, collected, first_says, is_first, leader_says, rank, wait, world
+from reid.ranks import alone, any_rank, collected, first_says, is_first, leader_says, rank, wait, world
 from reid.recipe import CHOICES, Recipe
 from reid.signals import Stop
 from reid.trunks import Trunk, describe_trunk
@@ -163,7 +163,8 @@ def _stored(photographs: Catalogue, recipe: Recipe) -> Iterator[PhotographStore]
     """The photographs, decoded once on each machine; its ranks share them."""
     with scratch_folder() as scratch:
         is_leader = int(os.environ.get("LOCAL_RANK", 0)) == 0 or world() == 1
-        store = leader_says(store_photographs(photographs, recipe, Path(scratch)) if is_leader else None)
+        with alone():  # the other ranks wait
+            store = leader_says(store_photographs(photographs, recipe, Path(scratch)) if is_leader else None)
         assert store is not None
         yield store
         wait()  # the leader's scratch folder goes when nobody reads from it
