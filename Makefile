@@ -23,6 +23,7 @@ SMOKE := build/smoke
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'error: $(PYTHON) is older than 3.11, which kaggle needs; name another: make PYTHON=python3.12'; exit 2; }
+	@echo 'installing into .venv: a few minutes, 6 GB on Linux, where torch comes with its GPU libraries'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@

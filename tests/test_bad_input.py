@@ -133,6 +133,7 @@ def test_training_on_nothing_leaves_nothing(folder: str, tmp_path: Path, capsys:
     ("words", "told"),
     [
         (["--recipe", "winner"], "recipe: expected one of seed, baseline, local, light, best, toy"),
+        (["--recipe", "locl"], "toy, found 'locl'; did you mean local?"),
         (["--recipe", "toy", "--set", "epoch=3"], "did you mean epochs"),
         (["--recipe", "toy", "--limit", "0"], "--limit: expected 1 or more"),
         (["--recipe", "toy", "--init", "nowhere.pth"], "--init nowhere.pth: expected a state dict of the trunk"),

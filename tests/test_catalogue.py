@@ -61,7 +61,7 @@ def test_a_querys_identity_is_never_seen(tmp_path: Path) -> None:
         ),
         ("2,mia,/etc/passwd,,,,database,Lions", "found '/etc/passwd'"),
         ("2,mia,,,,,database,Lions", "row 3, column path:"),
-        ("2,mia,away/b.jpg,,,,database,Lions", "found 'away/b.jpg'"),
+        ("2,mia,away/b.jpg,,,,database,Lions", "followed, but a link leads out of it; found 'away/b.jpg'"),
         ("2,mia,b.jpg,,,,database,a/b", "row 3, column dataset: expected a name of letters, digits"),
         ("2,mia,b.jpg,,,,database,", "row 3, column dataset:"),
         ("2,mia,b.jpg,,,,database,Species", "other than 'species'"),
@@ -89,13 +89,13 @@ def test_all_faults_are_found_and_the_first_is_told_with_the_way_to_the_others(t
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "expected a CSV file here, found none"),
+        (None, "expected a folder with metadata.csv, found none in it"),
         (b"", "missing: image_id, identity"),
         (HEADER.encode() + b"\n", "expected one row per photograph, found none"),
         (b"image_id;identity;path\n1;leo;a.jpg\n", "Separate the columns with commas"),
         (HEADER.replace("split,", "").encode() + b"\n1,leo,a.jpg,,,,Lions\n", "missing: split"),
         (HEADER.encode() + b",path\n" + GOOD.encode() + b",b.jpg\n", "names path more than once"),
-        (b"\xff\xfe\x00", "expected a CSV file in UTF-8"),
+        (b"\xff\xfe\x00", 'save it as "CSV UTF-8"'),
         (
             HEADER.encode() + b"\n" + GOOD.encode() + b",too,many\n",
             "row 2: expected 8 cells as in the first line, found 10",

@@ -234,6 +234,8 @@ def test_every_verb_says_what_it_made_and_what_is_next(
         printed = capsys.readouterr().out
         assert made in printed
         assert "next: python -m reid" in printed
+    assert run("check", patterns, "--submission", tmp_path / "s.csv") == 0
+    assert f"next: make submit SUBMISSION={tmp_path / 's.csv'}\n" in capsys.readouterr().out
 
 
 def test_real_photographs_go_through(reid_mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,7 +155,7 @@ def test_what_is_written_is_read_again_and_has_lf_line_ends(tmp_path: Path) -> N
         ("a,b\n\n1,2\n", "row 2: expected 2 cells as in the first line, found 0"),
         ('a,b\n1,"2\n3,4\n', "expected a CSV file in UTF-8, but it can't be read (line 3:"),
         ("a;b\n1;2\n", "expected the columns a, b in the first line, found a;b; missing: a, b. Separate the columns"),
-        ("b\n1\n", "missing: a."),
+        ("b\n1\n", "missing: a. Rename or add them"),
         ("a,b,a\n1,2,3\n", "the first line names a more than once; keep one column of each name"),
         ("", "found none; missing: a, b"),
     ],

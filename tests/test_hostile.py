@@ -46,6 +46,12 @@ def test_no_program_is_started_for_a_photograph(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_heic_under_any_name_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(UnreadableError, match="it is a HEIC, as telephones make them: export it as JPEG"):
+        open_photograph(tmp_path / "x.jpg", 32)
+
+
 @pytest.mark.parametrize("kind", ["progressive.jpg", "jpeg.png", "bmp.jpg", "anim.gif", "anim.webp", "Größe 写真.jpg"])
 def test_unusual_files_are_opened_as_what_they_are(tmp_path: Path, kind: str) -> None:
     first, second = picture(), picture().transpose(Image.Transpose.ROTATE_180)

@@ -150,6 +150,8 @@ def read_rows(folder: Path) -> Catalogue:
         raise InputError(
             f"{folder}: expected a folder with metadata.csv, found {'a file' if folder.exists() else 'none'}"
         )
+    if not os.path.exists(folder / "metadata.csv"):
+        raise InputError(f"{folder}: expected a folder with metadata.csv, found none in it; name the one that holds it")
     table = read_table(folder / "metadata.csv", COLUMNS)
     if table.empty:
         raise InputError(f"{folder / 'metadata.csv'}: expected one row per photograph, found none below the header")
@@ -205,10 +207,11 @@ def find_faults(catalogue: Catalogue) -> list[str]:
             "dataset",
             "expected a name of letters, digits, '_', '-', '.' (it names files), other than 'species' and 'X.gallery'",
         ),
+        (~table["path"].map(_is_below), "path", "expected a relative path that stays in the data folder"),
         (
-            ~table["path"].map(_is_inside(catalogue.root)),
+            table["path"].map(_is_below) & ~table["path"].map(_is_inside(catalogue.root)),
             "path",
-            "expected a relative path that stays in the data folder",
+            "expected a path that stays in the data folder, links followed, but a link leads out of it",
         ),
     ]
     faults = [
@@ -230,6 +233,12 @@ def _size(path: Path) -> str:
         return "missing"
 
 
+def _is_below(path: str) -> bool:
+    """Whether a path is relative and leads downwards, as it is written."""
+    parts = PurePosixPath(path)
+    return bool(path) and "\0" not in path and not parts.is_absolute() and ".." not in parts.parts
+
+
 def _is_inside(root: Path) -> "_Inside":
     return _Inside(os.path.realpath(root))
 
@@ -241,7 +250,7 @@ class _Inside:
     root: str
 
     def __call__(self, path: str) -> bool:
-        if not path or "\0" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        if not _is_below(path):
             return False
         return os.path.realpath(os.path.join(self.root, path)).startswith(self.root.rstrip(os.sep) + os.sep)
 

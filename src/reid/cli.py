@@ -258,7 +258,10 @@ def _check(options: argparse.Namespace) -> None:
             f"{options.data}: unreadable, listed above: {_count(len(broken), 'photograph')}; mend or remove their rows"
         )
     say(f"{options.data}: no fault in {len(catalogue)} rows")
-    say(f"next: python -m reid train {options.data} --out weights")
+    if options.submission:
+        say(f"next: make submit SUBMISSION={options.submission}")
+    else:
+        say(f"next: python -m reid train {options.data} --out weights")
 
 
 def _count(number: int, word: str) -> str:

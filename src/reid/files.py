@@ -148,12 +148,15 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         header, *records = _records(path) or [[]]
     except (OSError, ValueError) as problem:
-        raise InputError(f"{path}: expected a CSV file in UTF-8, but it can't be read ({problem})") from None
+        advice = '; save it as "CSV UTF-8"' if isinstance(problem, UnicodeDecodeError) else ""
+        raise InputError(f"{path}: expected a CSV file in UTF-8, but it can't be read ({problem}){advice}") from None
     missing = [column for column in columns if column not in header]
     if missing:
+        separated = len(header) == 1 and any(separator in header[0] for separator in ";\t")
+        advice = "Separate the columns with commas" if separated else "Rename or add them"
         raise InputError(
             f"{path}: expected the columns {', '.join(columns)} in the first line, "
-            f"found {', '.join(header) or 'none'}; missing: {', '.join(missing)}. Separate the columns with commas"
+            f"found {', '.join(header) or 'none'}; missing: {', '.join(missing)}. {advice}"
         )
     doubled = sorted({column for column in header if header.count(column) > 1})
     if doubled:

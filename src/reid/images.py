@@ -264,11 +264,17 @@ def _opened(path: Path) -> Image.Image:
             raise UnreadableError("not a file" if path.exists() else "no such file")
         return Image.open(path, formats=_kinds())
     except UnidentifiedImageError:
-        raise UnreadableError(f"it is no image of a kind that is read here ({', '.join(_kinds())})") from None
+        advice = "; it is a HEIC, as telephones make them: export it as JPEG" if _is_heic(path) else ""
+        raise UnreadableError(f"it is no image of a kind that is read here ({', '.join(_kinds())}){advice}") from None
     except Image.DecompressionBombError as problem:
         raise UnreadableError(str(problem)) from None
     except BROKEN as problem:
         raise UnreadableError(f"it can't be opened ({getattr(problem, 'strerror', None) or problem})") from None
+
+
+def _is_heic(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(12)[4:] in (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1")
 
 
 @functools.cache

@@ -51,7 +51,9 @@ def _between(interval: tuple[float, float] | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "\u2014" if value is None or value != value else f"{value:.0%}"
+    if value is None or value != value:
+        return "\u2014"
+    return "<1%" if 0 < value < 0.005 else f"{value:.0%}"
 
 
 PAGE = """<!doctype html>

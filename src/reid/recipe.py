@@ -491,7 +491,9 @@ def recipe_named(name: str) -> Recipe:
         InputError: there is none.
     """
     if name not in RECIPES:
-        raise InputError(f"recipe: expected one of {', '.join(RECIPES)}, found {name!r}")
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"recipe: expected one of {', '.join(RECIPES)}, found {name!r}{hint}")
     return RECIPES[name]
 
 

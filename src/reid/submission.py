@@ -224,7 +224,8 @@ def explain(prediction: Prediction) -> None:
     dissent = (matches["column"] != "") & (matches["species"] != "") & (matches["species"] != matches["column"])
     pairs = Counter(zip(matches["column"][dissent], matches["species"][dissent], strict=True))
     detail = "; ".join(f"{count} of {column} taken for {species}" for (column, species), count in pairs.most_common())
-    detail = f": {detail}" * bool(detail)
+    advice = "" if prediction.route == "column" else "; --route column trusts the column"
+    detail = f": {detail}{advice}" * bool(detail)
     if (matches["species"] != "").any():
         say(f"  species classifier and dataset column differ on {dissent.sum()} of {len(matches)} queries{detail}")
     for row in matches[matches["problem"] != ""].itertuples():
