@@ -179,6 +179,7 @@ def find_faults(catalogue: Catalogue) -> list[str]:
     """Every fault of the rows in a sentence that names the row, what was expected, what was found and what to do."""
     table = catalogue.table
     database = table["split"] == "database"
+    below = table["path"].map(_is_below)
     checks = [
         *(
             (
@@ -207,9 +208,9 @@ def find_faults(catalogue: Catalogue) -> list[str]:
             "dataset",
             "expected a name of letters, digits, '_', '-', '.' (it names files), other than 'species' and 'X.gallery'",
         ),
-        (~table["path"].map(_is_below), "path", "expected a relative path that stays in the data folder"),
+        (~below, "path", "expected a relative path that stays in the data folder"),
         (
-            table["path"].map(_is_below) & ~table["path"].map(_is_inside(catalogue.root)),
+            below & ~table["path"].map(_is_inside(catalogue.root)),
             "path",
             "expected a path that stays in the data folder, links followed, but a link leads out of it",
         ),

@@ -274,7 +274,7 @@ def _opened(path: Path) -> Image.Image:
 
 def _is_heic(path: Path) -> bool:
     with open(path, "rb") as file:
-        return file.read(12)[4:] in (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1")
+        return file.read(12)[4:] in (b"ftypheic", b"ftypheix", b"ftyphevc")
 
 
 @functools.cache

@@ -239,7 +239,7 @@ def _not_fetched(name: str, problem: Exception) -> InputError:
     return InputError(
         f"trunk: expected weights of {name} from timm's hub, got none ({first_line(problem)}). Where there is a "
         f"network, `python -m reid fetch {name} --out FILE` writes a file for --init FILE; "
-        "recipe local needs none; --set init=none starts from random ones, which takes many more photographs"
+        "recipe local needs none; --set init=none starts from random ones"
     )
 
 
