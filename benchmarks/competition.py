@@ -14,21 +14,14 @@ A stage is a verb of `python -m reid`; memory is that of all its processes toget
 """
 
 import argparse
-import ctypes
 import io
-import os
-import resource
-import subprocess
-import sys
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from harness import children, machine
+from harness import machine
 from PIL import Image
+from stages import adopt, measured
 
 from reid.progress import say, track
 
@@ -37,9 +30,6 @@ COMPETITION = {"LynxID2025": (2957, 77, 946), "SalamanderID2025": (1388, 587, 68
 
 PARTS = 10
 """Of each photograph."""
-
-BE_REAPER = 36
-"""PR_SET_CHILD_SUBREAPER of prctl(2): what a stage leaves behind becomes a child of this process, to be waited for."""
 
 SMALL = [
     *("trunk=tf_efficientnet_lite0", "init=none", "image_size=128", "epochs=1", "feature_views=0", "species_epochs=0"),
@@ -57,7 +47,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="light", help="light")
     asked = parser.parse_args()
     say(machine())
-    ctypes.CDLL(None).prctl(BE_REAPER, 1)
+    adopt()
     data, weights = asked.out / "data", asked.out / "weights"
     write_world(data, sorted(asked.photographs.rglob("*.jpg")), asked.share)
     settings = [word for setting in SMALL for word in ("--set", setting)]
@@ -72,8 +62,8 @@ def main() -> None:
     }
     print("| stage | minutes | of work | peak GB |\n|---|---|---|---|", flush=True)
     for name, words in stages.items():
-        wall, work, peak = measured([sys.executable, "-m", "reid", *map(str, words)], asked.out / f"{name}.log")
-        print(f"| {name} | {wall / 60:.1f} | {work / 60:.1f} | {peak / 1e9:.2f} |", flush=True)
+        cost = measured(words, asked.out / f"{name}.log")
+        print(f"| {name} | {cost.wall / 60:.1f} | {cost.work / 60:.1f} | {cost.peak / 1e9:.2f} |", flush=True)
 
 
 def write_world(data: Path, files: list[Path], share: float) -> None:
@@ -126,47 +116,6 @@ def turned(picture: bytes, orientation: int) -> bytes:
     told = exif.tobytes()
     # behind the start of the image, before everything else: the first such mark is the one that counts
     return picture[:2] + b"\xff\xe1" + (len(told) + 2).to_bytes(2, "big") + told + picture[2:]
-
-
-def measured(command: list[str], log: Path) -> tuple[float, float, float]:
-    """Runs a command; seconds, seconds of work, and the bytes that its processes held at the highest."""
-    before, started, peak = worked(), time.monotonic(), 0.0
-    with log.open("w") as words:
-        process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT)
-        ended = threading.Event()
-
-        def watch() -> None:
-            nonlocal peak
-            while not ended.wait(0.5):
-                peak = max(peak, held(process.pid))
-
-        watching = threading.Thread(target=watch)
-        watching.start()
-        status = process.wait()
-        ended.set()
-        watching.join()
-    if status:
-        sys.exit(f"{' '.join(command)}: ended with status {status}; its words stand in {log}")
-    return time.monotonic() - started, worked() - before, peak
-
-
-def worked() -> float:
-    """Seconds of processors for all processes that have ended, those that a stage left behind among them."""
-    with suppress(ChildProcessError):
-        while True:
-            os.wait()
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime
-
-
-def held(process: int) -> float:
-    """Bytes that a process and its children hold, a page that some share counted once (proc(5), Pss)."""
-    total = 0.0
-    with suppress(OSError):  # it may end at any moment
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += float(line.split()[1]) * 1024
-    return total + sum(map(held, children(process)))
 
 
 if __name__ == "__main__":
