@@ -1,6 +1,7 @@
 """Trunks by name, first weights from files and from the hub's cache, and what is said when something doesn't fit."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -182,6 +183,28 @@ def test_without_network_and_file_both_ways_out_are_named(monkeypatch: pytest.Mo
     monkeypatch.setattr(timm, "create_model", no_hub)
     with pytest.raises(InputError, match=r"weights of test_resnet.*no route to host.*fetch test_resnet.*init=none"):
         build_network(plan, seed=0, init="test_resnet")
+
+
+def test_asking_the_hub_is_said_once_and_what_its_client_warns_of_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from reid import trunks
+
+    client = logging.getLogger("huggingface_hub.utils")
+
+    def slow_hub(*_: object, **__: object) -> None:
+        client.warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("no route to host")
+
+    trunks._tell_of_hub.cache_clear()
+    monkeypatch.setattr(timm, "create_model", slow_hub)
+    for _ in range(2):
+        with pytest.raises(InputError, match="no route to host"):
+            trunks._from_hub("a-trunk")
+    assert capsys.readouterr().out.count("asking timm's hub for a-trunk") == 1
+    assert not caplog.records
+    client.warning("heard again")
+    assert len(caplog.records) == 1
 
 
 # the hub, or what lies in its cache on this machine

@@ -7,7 +7,10 @@ photographs must be for them.
 import difflib
 import functools
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 
 from reid import InputError
 from reid.files import as_fields, write_bytes
+from reid.progress import say
 
 __all__ = [
     "Trunk",
@@ -68,10 +72,8 @@ def describe_trunk(name: str, init: Path | None = None) -> Trunk:
     if init is not None and (told := _metadata(init).get("trunk")):
         return _told(init, told)
     if name.startswith(HUB):
-        try:
+        with _asking_hub(name):
             known, architecture, _ = load_model_config_from_hf(name.removeprefix(HUB))
-        except Exception as problem:  # the hub's client raises its own and urllib's errors, timm KeyErrors
-            raise _not_fetched(name, problem) from None
         return _described(architecture, known)
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
@@ -229,18 +231,36 @@ def save_trunk(path: Path, trunk: Trunk, tensors: dict[str, Tensor], name: str) 
 
 
 def _from_hub(name: str) -> dict[str, Tensor]:
-    try:
+    with _asking_hub(name):
         return cast(dict[str, Tensor], timm.create_model(name, pretrained=True, num_classes=0).state_dict())
-    except Exception as problem:  # the hub's client raises its own, urllib's and timm's errors
-        raise _not_fetched(name, problem) from None
 
 
-def _not_fetched(name: str, problem: Exception) -> InputError:
-    return InputError(
-        f"trunk: expected weights of {name} from timm's hub, got none ({first_line(problem)}). Where there is a "
-        f"network, `python -m reid fetch {name} --out FILE` writes a file for --init FILE; "
-        "recipe local needs none; --set init=none starts from random ones"
-    )
+@contextmanager
+def _asking_hub(name: str) -> Iterator[None]:
+    """What a trunk's hub is asked in, for its client tries for a minute, and warns of every try, where there is none.
+
+    Raises:
+        InputError: neither the hub nor the cache on this machine has the trunk.
+    """
+    _tell_of_hub(name)
+    client = logging.getLogger("huggingface_hub")
+    before = client.level
+    client.setLevel(logging.ERROR)
+    try:
+        yield
+    except Exception as problem:  # the hub's client raises its own and urllib's errors, timm KeyErrors
+        raise InputError(
+            f"trunk: expected weights of {name} from timm's hub, got none ({first_line(problem)}). Where there is a "
+            f"network, `python -m reid fetch {name} --out FILE` writes a file for --init FILE; "
+            "recipe local needs none; --set init=none starts from random ones"
+        ) from None
+    finally:
+        client.setLevel(before)
+
+
+@functools.cache  # networks are many, their first weights the same
+def _tell_of_hub(name: str) -> None:
+    say(f"asking timm's hub for {name} (where there is no network, that takes a minute to fail)")
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
