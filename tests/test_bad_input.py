@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from reid import InputError, cli, files
+from reid.catalogue import read_catalogue
 from reid.files import atomically, write_json
 
 
@@ -110,6 +112,72 @@ def test_check_lists_every_fault(patterns: Path, edit_rows: Callable, capsys: py
     told = capsys.readouterr()
     assert told.out.count("column split: expected database or query; found 'train'") == 3
     assert "3 faults, listed above" in told.err
+
+
+def test_many_faults_of_a_kind_are_told_together_and_hide_no_other(
+    patterns: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = (patterns / "images").rename(patterns.with_name("elsewhere"))
+    (patterns / "images").symlink_to(elsewhere)
+    edit_rows(lambda table: table.assign(split=table["split"].mask(table.index == 30, "train")))
+    assert cli.main(["check", str(patterns)]) == 2
+    told = capsys.readouterr()
+    rows = [int(row) for row in re.findall(r"row (\d+), column path: expected .* but a link leads out of it", told.out)]
+    total = len(pd.read_csv(patterns / "metadata.csv"))
+    assert rows == list(range(2, 22))
+    assert f"... and {total - 20} more like these (rows 22 to {total + 1})" in told.out
+    assert "row 32, column split: expected database or query; found 'train'" in told.out
+    assert f"{total + 1} faults, listed above" in told.err
+
+
+def test_an_answer_on_a_query_row_is_not_looked_at_and_check_says_so(
+    patterns: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_rows(lambda table: table.assign(identity=table["identity"].mask(table["split"] == "query", "who it is")))
+    queries = sum(pd.read_csv(patterns / "metadata.csv")["split"] == "query")
+    assert cli.main(["check", str(patterns)]) == 0
+    assert f"warning: {queries} query rows of metadata.csv with an identity, which is not" in capsys.readouterr().out
+    assert set(read_catalogue(patterns).query.identities) == {""}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["trunk_rate=0"], "trunk_rate=0 leaves them as they are: name first weights with --init FILE"),
+        (["trunk_rate=0.1"], "trunk_rate=0.1 teaches them little: name first weights"),
+        ([], ""),
+    ],
+)
+def test_a_trunk_of_random_weights_that_hardly_learns_is_said(
+    settings: list[str], words: str, tiny_settings: list[str], patterns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (patterns / "metadata.csv").unlink()  # it is said before the photographs are looked at
+    more = [word for setting in settings for word in ("--set", setting)]
+    assert cli.main(["train", str(patterns), "--out", str(patterns / "w"), *tiny_settings, *more]) == 2
+    told = capsys.readouterr().out
+    assert words in told
+    assert ("warning: init=none starts from random weights" in told) == bool(words)
+
+
+def test_weights_of_a_part_of_the_database_say_so_whatever_is_done_with_them(
+    patterns: Path, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, submission = str(tmp_path / "w"), str(tmp_path / "s.csv")
+    words = f"warning: {weights}: trained on a part of the database (--limit 16), not to be handed in"
+    data, own = str(patterns), ["--weights", weights]
+    verbs = [
+        (["train", data, "--out", weights, "--limit", "16", *tiny_settings], True),
+        (["predict", data, *own, "--out", submission], True),
+        (["calibrate", data, *own], False),
+        (["predict", data, *own, "--out", submission], True),
+        (["enroll", data, *own], False),  # all are in the galleries now, but the networks learned from some
+        (["predict", data, *own, "--out", submission], True),
+        (["train", data, "--out", weights, "--limit", "1000", "--fresh", *tiny_settings], False),  # that is all of them
+        (["predict", data, *own, "--out", submission], False),
+    ]
+    for call, warned in verbs:
+        assert cli.main(call) == 0
+        assert (words in capsys.readouterr().out) == warned, call
 
 
 def test_check_names_photographs_that_cannot_be_read(patterns: Path, capsys: pytest.CaptureFixture[str]) -> None:

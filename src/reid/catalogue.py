@@ -51,8 +51,9 @@ class Catalogue:
 
     Attributes:
         root: the data folder; `path` cells are relative to it.
-        table: one row per photograph, every cell a `str`. The columns `COLUMNS`, `day` (the date as YYYY-MM-DD, empty
-            where none can be read) and whatever else the file has. The index is the row's place in `metadata.csv`.
+        table: one row per photograph, every cell of the file a `str`. The columns `COLUMNS`, `day` (the date as
+            YYYY-MM-DD, empty where none can be read), `answered` (whether a query's identity was taken out) and
+            whatever else the file has. The index is the row's place in `metadata.csv`.
     """
 
     root: Path
@@ -157,7 +158,8 @@ def read_rows(folder: Path) -> Catalogue:
         raise InputError(f"{folder / 'metadata.csv'}: expected one row per photograph, found none below the header")
     table["day"] = _days(table["date"])
     # a query's identity is what is asked for: where a file gives it away, nothing downstream may see it
-    table.loc[table["split"] == "query", "identity"] = ""
+    table["answered"] = (table["split"] == "query") & (table["identity"] != "")
+    table.loc[table["answered"], "identity"] = ""
     return Catalogue(root=folder, table=table)
 
 

@@ -7,6 +7,7 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -81,6 +82,13 @@ def _refuse(problem: str) -> int:
     who = f"rank {rank()}: " if world() > 1 else ""
     print("error:", who + printable(" ".join(problem.split())), file=sys.stderr)  # one line, whatever a cell held
     return 2
+
+
+CELLS = re.compile(r"\(image_id .*?\)|image_id \S+|'.*?'|\".*?\"|\d+")
+"""What is a row's own in the sentence of a fault."""
+
+ALIKE = 20
+"""So many faults of a kind are told one by one: a folder behind a link is a fault of each of its thousand rows."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -234,18 +242,22 @@ def _check(options: argparse.Namespace) -> None:
 
     catalogue = read_rows(options.data)
     faults = find_faults(catalogue)
-    for fault in faults:
-        say(f"{options.data / 'metadata.csv'}: {fault}")
+    _say_faults(options.data / "metadata.csv", faults)
     if faults:
         raise InputError(f"{options.data / 'metadata.csv'}: {_count(len(faults), 'fault')}, listed above")
     files = survey(catalogue)
     broken = files[files["problem"] != ""]
-    for row in broken.itertuples():
-        say(f"{catalogue.row_name(str(row.image_id))}: {row.problem}")
+    problems = [f"{catalogue.row_name(str(row.image_id))}: {row.problem}" for row in broken.itertuples()]
+    _say_faults(options.data / "metadata.csv", problems)
     table = describe(catalogue, files)
     say(table.to_string(index=False))
     say("largest: photographs of the commonest individual; duplicates: query files whose bytes are in the database too")
     _warn_of_dates(catalogue)
+    if answered := int(catalogue.table["answered"].sum()):
+        say(
+            f"warning: {_count(answered, 'query row')} of metadata.csv with an identity, which is not looked at; "
+            "answers belong into solution.csv, which `reid score` reads"
+        )
     if formulas := find_formulas(catalogue):
         say(
             f"warning: a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as "
@@ -264,6 +276,20 @@ def _check(options: argparse.Namespace) -> None:
         say(f"next: python -m reid train {options.data} --out weights")
 
 
+def _say_faults(file: Path, faults: list[str]) -> None:
+    """Says the faults of a file; of many that are alike but for rows and cells the first, and where the others are."""
+    kinds: dict[str, list[str]] = {}
+    for fault in faults:
+        kinds.setdefault(CELLS.sub("", fault), []).append(fault)
+    for alike in kinds.values():
+        for fault in alike[:ALIKE]:
+            say(f"{file}: {fault}")
+        if more := alike[ALIKE:]:
+            rows = [int(found[1]) for fault in more if (found := re.match(r"row (\d+)", fault))]
+            where = f" (rows {min(rows)} to {max(rows)})" if rows else ""
+            say(f"{file}: ... and {len(more)} more like these{where}")
+
+
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
@@ -273,8 +299,7 @@ def _check_submission(path: Path, data: Path) -> None:
     faults = check_submission(
         read_submission(path), wanted_rows(catalogue).image_ids, set(catalogue.database.identities)
     )
-    for fault in faults:
-        say(f"{path}: {fault}")
+    _say_faults(path, faults)
     if faults:
         raise InputError(f"{path}: {_count(len(faults), 'fault')}, listed above; Kaggle would refuse or misread it")
     say(f"{path}: no fault, ready to hand in")
@@ -287,11 +312,14 @@ def _train(options: argparse.Namespace) -> None:
     recipe = override(recipe_named(options.recipe), options.settings)
     if "encoder" in recipe.cues:
         recipe = settle(recipe, describe_trunk(recipe.trunk, options.init))
+        _warn_of_random_trunk(recipe, options.init)
     catalogue = read_catalogue(options.data)
     if options.limit is not None:
         if options.limit < 1:
             raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
-        catalogue = catalogue.limited(options.limit)
+        part = catalogue.limited(options.limit)
+        options.limit = options.limit if len(part) < len(catalogue) else None
+        catalogue = part
     with listening() as stop, joined():
         _train_all(catalogue, recipe, options, stop)
 
@@ -328,11 +356,13 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
         return
     with stage("calibrate", seconds), alone():
         calibrations = calibrate(catalogue, options.out, datasets, recipe)
-    seal_weights(options.out, recipe, datasets, fingerprint)
+    weights = seal_weights(options.out, recipe, datasets, fingerprint, options.limit)
     write_json(options.out / RUN_FOLDER / TIMES, {name: round(value, 1) for name, value in seconds.items()})
     _say_calibrations(calibrations)
     _say_times(seconds)
     say(f"the weights folder {options.out} is complete")
+    if weights.caution:
+        say(f"warning: {weights.caution}")
     say(f"next: python -m reid predict {options.data} --weights {options.out} --out submission.csv")
 
 
@@ -360,7 +390,8 @@ def _enroll(options: argparse.Namespace) -> None:
         enroll(catalogue, weights.folder, datasets, recipe)
     if not is_first():
         return
-    seal_weights(weights.folder, _kept(recipe, weights), datasets, catalogue.database.fingerprint)
+    limit = weights.manifest.get("limit")  # the galleries hold all photographs now, the networks learned from few
+    seal_weights(weights.folder, _kept(recipe, weights), datasets, catalogue.database.fingerprint, limit)
     say(f"enrolled {len(catalogue.database)} photographs of {options.data} into the galleries of {options.weights}")
     say(f"next: python -m reid calibrate {options.data} --weights {options.weights}")
 
@@ -369,6 +400,16 @@ def _warn_of_dates(catalogue: Catalogue) -> None:
     """A date that can't be read protects no pseudo-query."""
     for words in find_unread_dates(catalogue.database):
         say(f"warning: {catalogue.root / 'metadata.csv'}: {words}")
+
+
+def _warn_of_random_trunk(recipe: Recipe, init: Path | None) -> None:
+    """A trunk of random weights has everything to learn."""
+    if recipe.init == "none" and init is None and recipe.trunk_rate < 1:
+        say(
+            f"warning: init=none starts from random weights, and trunk_rate={recipe.trunk_rate:g} "
+            + ("teaches them little" if recipe.trunk_rate else "leaves them as they are")
+            + ": name first weights with --init FILE, set trunk_rate=1 and freeze_norms=false, or take recipe local"
+        )
 
 
 def _kept(recipe: Recipe, weights: Weights) -> Recipe:
@@ -384,7 +425,10 @@ def _calibrate(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
     _warn_of_dates(catalogue)
     calibrations = calibrate(catalogue, weights.folder, list(weights.datasets), recipe)
-    seal_weights(weights.folder, _kept(recipe, weights), list(weights.datasets), weights.manifest["data"])
+    manifest = weights.manifest
+    seal_weights(
+        weights.folder, _kept(recipe, weights), list(weights.datasets), manifest["data"], manifest.get("limit")
+    )
     _say_calibrations(calibrations)
     say(f"wrote the thresholds into {options.weights}")
     say(f"next: python -m reid predict {options.data} --weights {options.weights} --out submission.csv")

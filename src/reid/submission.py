@@ -80,6 +80,8 @@ def predict(catalogue: Catalogue, weights: Weights, recipe: Recipe, remember: bo
     Raises:
         InputError: no query rows, or a row that the route can't send anywhere.
     """
+    if weights.caution:
+        say(f"warning: {weights.caution}")
     queries = wanted_rows(catalogue)
     _check_route(queries, weights, recipe.route)
     calibrations = load_calibrations(weights)

@@ -76,11 +76,28 @@ class Weights:
         """Whether there is a species classifier; a single dataset needs none."""
         return SPECIES in self.manifest["files"]
 
+    @property
+    def caution(self) -> str:
+        """What must be said of weights that were trained for a quick look; else the empty string."""
+        limit = self.manifest.get("limit")
+        return (
+            f"{self.folder}: trained on a part of the database (--limit {limit}), not to be handed in" if limit else ""
+        )
 
-def seal_weights(folder: Path, recipe: Recipe, datasets: list[str], fingerprint: str) -> Weights:
+
+def seal_weights(
+    folder: Path, recipe: Recipe, datasets: list[str], fingerprint: str, limit: int | None = None
+) -> Weights:
     """Writes the manifest over the files that a complete folder has, and nothing else in it.
 
     What each network expects of photographs stands in its own file; here it is for people to read.
+
+    Args:
+        folder: where networks, galleries and calibration lie.
+        recipe: how they were made.
+        datasets: which animals they know.
+        fingerprint: of the photographs.
+        limit: how many of a dataset were looked at, where not all were.
     """
     names = _parts(recipe, datasets)
     if "encoder" in recipe.cues and (folder / SPECIES).exists():
@@ -95,6 +112,7 @@ def seal_weights(folder: Path, recipe: Recipe, datasets: list[str], fingerprint:
         "recipe": asdict(recipe),
         "datasets": sorted(datasets),
         "data": fingerprint,
+        "limit": limit,
         "networks": {name: {**plan, "trained_on": len(plan["trained_on"])} for name, plan in sorted(plans.items())},
         "files": {name: sha256_of(folder / name) for name in sorted(names)},
     }
