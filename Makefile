@@ -63,13 +63,20 @@ lint: $(INSTALLED) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Where there are no photographs: what to type.
+has_data = test -e $(DATA)/metadata.csv || { echo "error: $(DATA): expected a folder with metadata.csv, found none there; \
+name yours with DATA=FOLDER, or download the competition's with make data" >&2; exit 2; }
+
 train: $(INSTALLED) ## train RECIPE on DATA into WEIGHTS
+	@$(has_data)
 	$(REID) train $(DATA) --out $(WEIGHTS) --recipe $(RECIPE) $(if $(INIT),--init $(INIT))
 
 predict: $(INSTALLED) ## the submission for DATA's queries
+	@$(has_data)
 	$(REID) predict $(DATA) --weights $(WEIGHTS) --out $(SUBMISSION)
 
 report: $(INSTALLED) ## score, thresholds and matches as a page
+	@$(has_data)
 	$(REID) report $(DATA) --weights $(WEIGHTS) --out build/report \
 	  $(if $(wildcard $(DATA)/solution.csv),--solution $(DATA)/solution.csv) $(addprefix --against ,$(AGAINST))
 

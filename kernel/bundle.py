@@ -37,7 +37,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MODULE_NAMES", "NAME", "BundleError", "Room", "bundle", "read_rooms", "write_bundle"]
+__all__ = ["MODULE_NAMES", "NAME", "BundleError", "Room", "bundle", "manifest_hash", "read_rooms", "write_bundle"]
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "animal_reid.py"
@@ -293,7 +293,7 @@ def write_bundle(out: Path, weights: Path | None = None) -> Path:
         BundleError: something can't be carried, or the manifest is not there.
     """
     rooms = read_rooms(ROOT / "src" / PACKAGE, ROOT / "kernel" / "entry.py", allowed_modules(ROOT / "requirements.txt"))
-    text = bundle(rooms, last_commit(), "" if weights is None else _manifest_hash(weights))
+    text = bundle(rooms, last_commit(), "" if weights is None else manifest_hash(weights))
     part = out / f".{NAME}.{os.getpid()}.part"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -308,7 +308,12 @@ def write_bundle(out: Path, weights: Path | None = None) -> Path:
     return out / NAME
 
 
-def _manifest_hash(weights: Path) -> str:
+def manifest_hash(weights: Path) -> str:
+    """SHA-256 of the folder's manifest, which tells these weights from all others.
+
+    Raises:
+        BundleError: there is none.
+    """
     try:
         return hashlib.sha256((weights / "manifest.json").read_bytes()).hexdigest()
     except OSError:

@@ -97,7 +97,7 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
         failure = problem
     origin = _with_response(failure)
     status = None if origin is None else int(origin.response.status_code)  # type: ignore[attr-defined]
-    words = " ".join(str(origin or failure).split())[:300] or type(failure).__name__
+    words = " ".join(_reason(origin or failure).split())[:300] or type(failure).__name__
     if isinstance(failure, OSError) and failure.errno and not isinstance(failure, ConnectionError):  # never requests'
         raise KaggleError(
             f"{what}: {failure.filename or 'a file'} can't be written ({failure.strerror})",
@@ -113,6 +113,12 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
     doing = {**ADVICE, **(advice or {})}.get(status, FAULT_OF_KAGGLE if status >= 500 else ADVICE[400])
     kind = PassingError if status == 429 or status >= 500 else KaggleError
     raise kind(f"{what}: Kaggle answered {status} ({words})", doing, status)
+
+
+def _reason(problem: BaseException) -> str:
+    """What went wrong, without the address and the object that requests wraps a failed connection into."""
+    reason = getattr(next(iter(problem.args), None), "reason", None)
+    return str(problem) if reason is None else str(reason).partition(": ")[2] or str(reason)
 
 
 def _with_response(problem: BaseException | None) -> BaseException | None:

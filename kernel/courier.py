@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bundle import BundleError, write_bundle
+from bundle import BundleError, manifest_hash, write_bundle
 from client import KaggleError, ask, log_in, patiently
 from rehearsal import check_answers, rehearse, toy_stage
 
@@ -184,7 +184,11 @@ def _refuse_unsafe(archive: Path, opened: zipfile.ZipFile, free: int) -> None:
 
 def push_weights(place: Place, waiting: Waiting) -> None:
     """Uploads the weights folder as a private dataset, or a new version of it, and waits until kernels can mount it."""
-    manifest = open_weights(place.weights).manifest  # every hash is checked before anything goes up
+    manifest_hash(place.weights)  # what is missing is told in the words of `make`
+    weights = open_weights(place.weights)  # every hash is checked before anything goes up
+    if weights.caution:
+        print(f"warning: {weights.caution}", file=sys.stderr)
+    manifest = weights.manifest
     api = log_in()
     stage = place.build / "upload-weights"
     metadata = _stage(stage, "dataset-metadata.json", _owner(api))
@@ -263,7 +267,9 @@ def _files_page(api: Any, dataset: str, token: str) -> Any:
 def push_kernel(place: Place, rehearsal: Path) -> None:
     """Bundles, runs the bundle on the toy world, pushes it, and keeps a record of what was pushed."""
     script = write_bundle(place.kernel, place.weights)
-    api = log_in()  # before the rehearsal: a minute's wait for "no credentials" would be rude
+    # before the rehearsal: a minute's wait for "no credentials" or "no network" would be rude
+    api = log_in()
+    _look_for_weights(api)
     print("rehearsing on the toy world", flush=True)
     rehearse(script, *toy_stage(rehearsal))
     stage = place.build / "upload-kernel"
@@ -301,6 +307,14 @@ def push_kernel(place: Place, rehearsal: Path) -> None:
     write_json(place.record, record)
     print(f"pushed version {answer.version_number} of {metadata['id']}: {answer.url}")
     print("next: make kernel-status")
+
+
+def _look_for_weights(api: Any) -> None:
+    """Says where Kaggle shows no dataset that the kernel needs. Whether it may use it, the push's answer tells."""
+    for source in _metadata("kernel-metadata.json")["dataset_sources"]:
+        dataset = source.replace(PLACEHOLDER, _owner(api))
+        if _dataset_status(api, dataset) is None:
+            print(f"warning: Kaggle shows no dataset {dataset}; `make push-weights` makes it", file=sys.stderr)
 
 
 def kernel_status(place: Place, waiting: Waiting) -> None:

@@ -135,6 +135,15 @@ def test_make_alone_prints_the_targets() -> None:
     assert "make test" in printed
 
 
+@pytest.mark.parametrize("target", ["train", "predict", "report"])
+def test_a_target_without_photographs_names_both_ways_to_them(target: str, tmp_path: Path) -> None:
+    words = ["make", "-s", "-o", ".venv/installed", target, f"DATA={tmp_path}/none"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    told = "expected a folder with metadata.csv, found none there; name yours with DATA=FOLDER, or download"
+    assert done.stderr.startswith(f"error: {tmp_path}/none: {told} the competition's with make data\n")
+
+
 def test_every_requirement_has_its_reason_on_the_line_above() -> None:
     lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
     for above, line in itertools.pairwise(lines):

@@ -367,7 +367,7 @@ def test_a_bundle_that_fails_its_rehearsal_is_not_pushed(kaggle: StandIn, checko
     assert failed.returncode != 0
     assert re.search(r"^error: build/kernel/animal_reid\.py: expected it to run on .*status 2;", failed.stderr, re.M)
     assert "  | error: " in failed.stderr, "what the script said"
-    assert not kaggle.requests
+    assert {method for method, _ in kaggle.requests} == {"GetDatasetStatus"}, "nothing but a look at the weights"
 
 
 # what goes up
@@ -501,6 +501,9 @@ def test_no_server_is_no_traceback(desk: Desk) -> None:
     assert desk.type("push-kernel", http_proxy=dead, HTTP_PROXY=dead) == 2
     assert "expected an answer from Kaggle, got none" in desk.error
     assert "Check the network" in desk.error
+    assert "Max retries" not in desk.error, "requests' own words are long and name objects"
+    assert "Connection refused" in desk.error
+    assert "rehearsing" not in desk.said, "it is known before anybody waits"
 
 
 @pytest.mark.parametrize(
@@ -539,11 +542,28 @@ def test_what_runs_without_its_weights_is_not_taken_for_the_push_before(pushed: 
     assert "expected the record of a push, found none; run `make push-kernel`" in pushed.error
 
 
-def test_a_push_without_weights_says_what_makes_them(desk: Desk) -> None:
+@pytest.mark.parametrize("verb", ["push-weights", "push-kernel"])
+def test_a_push_without_weights_says_what_makes_them(verb: str, desk: Desk) -> None:
     (desk.weights / "manifest.json").unlink()
-    assert desk.type("push-kernel") == 2
+    assert desk.type(verb) == 2
     assert "manifest.json: expected the manifest of a weights folder, found none; run `make train`" in desk.error
     assert not desk.kaggle.requests
+
+
+def test_what_kaggle_does_not_show_yet_is_said_before_the_rehearsal(desk: Desk) -> None:
+    assert desk.type("push-kernel") == 0, desk.error
+    warning = f"warning: Kaggle shows no dataset {DATASET}; `make push-weights` makes it"
+    assert warning in (desk.folder / "errors").read_text()
+    assert desk.type("push-weights") == 0, desk.error
+    assert desk.type("push-kernel") == 0, desk.error
+    assert warning not in (desk.folder / "errors").read_text()
+
+
+def test_weights_for_a_quick_look_go_up_with_a_warning(desk: Desk) -> None:
+    manifest = desk.weights / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"limit": 16}))
+    assert desk.type("push-weights") == 0, desk.error
+    assert "trained on a part of the database (--limit 16), not to be handed" in (desk.folder / "errors").read_text()
 
 
 def test_a_file_that_is_lost_on_the_way_up_is_named(desk: Desk) -> None:
