@@ -3,12 +3,15 @@
 It needs Chromium (`apt-get install chromium`); playwright, which drives it, is installed with the tests.
 """
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hand_world import make_world
+from PIL import Image
 
 from reid.catalogue import read_catalogue
 from reid.report import collect_evidence, write_report
@@ -159,6 +162,26 @@ def test_nothing_is_wider_than_the_window_and_dark_is_dark(
     channels = [float(one) for one in page.style("body", "backgroundColor")[4:-1].split(",")]
     assert (sum(channels) / 3 > 128) == (scheme == "light")
     assert page.faults == []
+    page.tab.close()
+
+
+def test_a_table_that_goes_on_has_a_shadow_on_that_side(browser, report: tuple[Path, dict[str, int]]) -> None:
+    page = Watched(browser, report[0], width=390)
+    table = page.tab.locator("#thresholds .scroll").first
+    assert table.evaluate("one => one.scrollWidth > one.clientWidth + 40")
+
+    def edges() -> tuple[float, float]:
+        """How much darker the strip's first and last columns are than a page without ink, above the first words."""
+        grey = np.asarray(Image.open(io.BytesIO(table.screenshot())).convert("L"), float)[2:8]
+        return grey.max() - grey[:, 1].mean(), grey.max() - grey[:, -2].mean()
+
+    left, right = edges()
+    assert left < 2 < 20 < right
+    table.evaluate("one => one.scrollLeft = one.scrollWidth / 3")
+    assert min(edges()) > 20
+    table.evaluate("one => one.scrollLeft = one.scrollWidth")
+    left, right = edges()
+    assert right < 2 < 20 < left
     page.tab.close()
 
 

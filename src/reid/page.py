@@ -98,7 +98,13 @@ svg * { stroke-linejoin: round; stroke-linecap: butt; } svg text { font-family: 
 .key i.line { height: 0; width: 1.3em; border-top: 2px dashed var(--ink); vertical-align: middle; border-radius: 0; }
 .key i.whisker { height: 0; width: 1.3em; border-top: 2px solid var(--ink); vertical-align: middle; border-radius: 0; }
 .key i.dot { border-radius: 50%; } .key i.ring { border-radius: 50%; border: 2px solid var(--ink); }
-.scroll { overflow-x: auto; margin: .6rem 0; } table { border-collapse: collapse; font-size: .88rem; }
+{# a shadow where a table goes on, which the page's own colour covers at its ends #}
+.scroll { overflow-x: auto; margin: .6rem 0; --shade: color-mix(in srgb, var(--ink) 28%, transparent);
+  background: linear-gradient(90deg, var(--page) 40%, transparent) 0 / 3rem 100% no-repeat local,
+  linear-gradient(270deg, var(--page) 40%, transparent) 100% / 3rem 100% no-repeat local,
+  linear-gradient(90deg, var(--shade), transparent) 0 / .8rem 100% no-repeat scroll,
+  linear-gradient(270deg, var(--shade), transparent) 100% / .8rem 100% no-repeat scroll; }
+table { border-collapse: collapse; font-size: .88rem; }
 th, td { text-align: right; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; vertical-align: top; white-space: nowrap; }
 th { font-weight: 600; color: var(--muted); vertical-align: bottom; white-space: normal; min-width: 3.5rem; }
