@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_keypoints import texture, warped
@@ -12,12 +13,14 @@ from test_submission import calibrated
 
 from reid import matching
 from reid.calibration import fit_calibrations
+from reid.catalogue import Catalogue
 from reid.fusion import Pairs, Scorer
-from reid.gallery import Embeddings, Gallery
+from reid.gallery import Embeddings, Gallery, save_gallery
 from reid.keypoints import NO_KEYPOINTS, Extraction, Keypoints, Matching, extract, lnbnn, stack, verify
-from reid.matching import ask, compare, match
+from reid.matching import ask, compare, match, questions_of
 from reid.questions import HeldOut, choose_asked
 from reid.recipe import Recipe
+from reid.weights import fold_folder, gallery_file
 
 SMALL = Extraction(size=160, count=80)
 BOTH = Recipe(
@@ -270,3 +273,26 @@ def test_datasets_without_a_keypoint_have_the_same_features_as_others(gallery: G
     assert list(features[0]) == list(features[1])
     assert not features[1]["focused"].any()
     assert not features[1]["focused_inliers"].any()
+
+
+def test_whether_other_sides_may_answer_is_decided_by_what_all_folds_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of twenty lions ten have two photographs of a side; the first encoder has learned nine of these, the second the
+    others."""
+    labels = np.repeat([f"lion {number:02d}" for number in range(20)], 2)
+    sides = ["left", "left"] * 10 + ["left", "right"] * 10
+    names = tuple(map(str, range(40)))
+    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
+    for fold in range(2):
+        path = fold_folder(tmp_path, fold) / gallery_file("Lions")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_gallery(path, Gallery(Embeddings(names, vectors, tuple(sides), (NO_KEYPOINTS,) * 40), tuple(labels)))
+    first = np.arange(40) >= 18
+    unseen = [HeldOut(asked, np.zeros(40, bool)) for asked in (first, ~first)]
+    monkeypatch.setattr(matching, "_held_out", lambda *_: unseen)
+    columns = {"identity": labels, "day": "", "orientation": sides, "split": "database", "path": names}
+    catalogue = Catalogue(tmp_path, pd.DataFrame({"image_id": names, **columns}))
+    questions = questions_of(catalogue, tmp_path, "Lions", replace(ENCODER, folds=2))
+    assert questions.new.sum() == 40
+    assert (~questions.new).sum() == 20, "of the first fold one lion, not all of its eleven by any side"
