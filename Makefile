@@ -63,20 +63,18 @@ lint: $(INSTALLED) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Where there are no photographs: what to type.
-has_data = test -e $(DATA)/metadata.csv || { echo "error: $(DATA): expected a folder with metadata.csv, found none there; \
-name yours with DATA=FOLDER, or download the competition's with make data" >&2; exit 2; }
+# Asked for before anything is installed; a name with spaces is typed DATA="'my photographs'".
+has-data:
+	@for file in $(DATA)/metadata.csv; do test -e "$$file" || { echo "error: $(DATA): expected a folder with metadata.csv, \
+	found none there; name yours with DATA=FOLDER, or download the competition's with make data" >&2; exit 2; }; done
 
-train: $(INSTALLED) ## train RECIPE on DATA into WEIGHTS
-	@$(has_data)
+train: has-data $(INSTALLED) ## train RECIPE on DATA into WEIGHTS
 	$(REID) train $(DATA) --out $(WEIGHTS) --recipe $(RECIPE) $(if $(INIT),--init $(INIT))
 
-predict: $(INSTALLED) ## the submission for DATA's queries
-	@$(has_data)
+predict: has-data $(INSTALLED) ## the submission for DATA's queries
 	$(REID) predict $(DATA) --weights $(WEIGHTS) --out $(SUBMISSION)
 
-report: $(INSTALLED) ## score, thresholds and matches as a page
-	@$(has_data)
+report: has-data $(INSTALLED) ## score, thresholds and matches as a page
 	$(REID) report $(DATA) --weights $(WEIGHTS) --out build/report \
 	  $(if $(wildcard $(DATA)/solution.csv),--solution $(DATA)/solution.csv) $(addprefix --against ,$(AGAINST))
 
@@ -109,3 +107,4 @@ clean: ## remove what make made, but not the weights
 
 .PHONY: help install smoke test bench lint train predict report \
   kernel data push-weights push-kernel kernel-status kernel-output submit clean
+.PHONY: has-data

@@ -5,6 +5,7 @@ is 0 after a refused push, a lost upload and a failed run, and the truth is then
 """
 
 import io
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -116,9 +117,16 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
 
 
 def _reason(problem: BaseException) -> str:
-    """What went wrong, without the address and the object that requests wraps a failed connection into."""
-    reason = getattr(next(iter(problem.args), None), "reason", None)
-    return str(problem) if reason is None else str(reason).partition(": ")[2] or str(reason)
+    """What went wrong, without the addresses and objects that requests and urllib3 wrap a failed connection into."""
+    words = next((one for one in reversed(problem.args) if isinstance(one, str)), "")
+    words = re.sub(r"^(<[^>]*>|HTTPS?Connection\([^)]*\)): ", "", words)
+    cause = getattr(problem, "reason", None)
+    if isinstance(cause, Exception):  # of tries without end: that there were many says nothing
+        return _reason(cause)
+    inner = next((one for one in problem.args if isinstance(one, Exception)), None)
+    if inner is None:
+        return words or str(problem)
+    return f"{words}: {_reason(inner)}" if words else _reason(inner)
 
 
 def _with_response(problem: BaseException | None) -> BaseException | None:

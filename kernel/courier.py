@@ -310,11 +310,24 @@ def push_kernel(place: Place, rehearsal: Path) -> None:
 
 
 def _look_for_weights(api: Any) -> None:
-    """Says where Kaggle shows no dataset that the kernel needs. Whether it may use it, the push's answer tells."""
-    for source in _metadata("kernel-metadata.json")["dataset_sources"]:
+    """Says where Kaggle shows no dataset that the kernel needs. Whether the kernel may use it, the push's answer tells.
+
+    Raises:
+        KaggleError: Kaggle can't be reached, or does not accept the credentials; no push would be.
+    """
+    for source in _metadata("kernel-metadata.json").get("dataset_sources") or []:
         dataset = source.replace(PLACEHOLDER, _owner(api))
-        if _dataset_status(api, dataset) is None:
-            print(f"warning: Kaggle shows no dataset {dataset}; `make push-weights` makes it", file=sys.stderr)
+        try:
+            shown = _dataset_status(api, dataset) is not None
+        except KaggleError as problem:
+            if problem.status in (None, 401):
+                raise
+            continue  # that it would not say so much is no reason not to push
+        if not shown:
+            print(
+                f"warning: Kaggle shows no dataset {dataset}, or not to you; `make push-weights` makes it",
+                file=sys.stderr,
+            )
 
 
 def kernel_status(place: Place, waiting: Waiting) -> None:

@@ -1,6 +1,7 @@
 """Wrong input ends with status 2, one line that says what to do, and nothing half written."""
 
 import errno
+import json
 import os
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from reid import InputError, cli, files
 from reid.catalogue import read_catalogue
 from reid.files import atomically, write_json
+from reid.weights import open_weights
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -122,12 +124,35 @@ def test_many_faults_of_a_kind_are_told_together_and_hide_no_other(
     edit_rows(lambda table: table.assign(split=table["split"].mask(table.index == 30, "train")))
     assert cli.main(["check", str(patterns)]) == 2
     told = capsys.readouterr()
-    rows = [int(row) for row in re.findall(r"row (\d+), column path: expected .* but a link leads out of it", told.out)]
-    total = len(pd.read_csv(patterns / "metadata.csv"))
-    assert rows == list(range(2, 22))
-    assert f"... and {total - 20} more like these (rows 22 to {total + 1})" in told.out
+    last = len(pd.read_csv(patterns / "metadata.csv")) + 1
+    (line,) = [line for line in told.out.splitlines() if "column path" in line]
+    assert f"rows 2-{last}, column path: expected a path that stays in the data folder" in line
+    assert f"a link leads out of it; found 'images', which is '{elsewhere}'. Mend" in line
     assert "row 32, column split: expected database or query; found 'train'" in told.out
-    assert f"{total + 1} faults, listed above" in told.err
+    assert "2 faults, listed above" in told.err
+
+
+def test_every_row_of_many_alike_is_named(
+    patterns: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(patterns / "metadata.csv")
+    for place in (*range(3, 15), 20, 22, 23):
+        (patterns / table["path"][place]).unlink()
+    (patterns / table["path"][30]).write_bytes(b"")
+    assert cli.main(["check", str(patterns)]) == 2
+    told = capsys.readouterr()
+    assert "rows 5-16, 22, 24-25: no such file\n" in told.out
+    assert f"row 32 (image_id {table['image_id'][30]}, {table['path'][30]}): " in told.out
+    assert "unreadable, listed above: 16 photographs" in told.err
+    kinds = [
+        "" if 3 <= place < 13 else "Lynx 2025" if place == 14 else name for place, name in table["dataset"].items()
+    ]
+    edit_rows(lambda table: table.assign(dataset=kinds, split="database", identity="a", path="."))
+    assert cli.main(["check", str(patterns)]) == 2
+    told = capsys.readouterr()
+    assert re.search(r"rows 5-14, column dataset: .*; found ''\. Mend", told.out)
+    assert re.search(r"row 16, column dataset: .*; found 'Lynx 2025'\. Mend", told.out)
+    assert "column path: expected a path that stays in the data folder, links followed" in told.out
 
 
 def test_an_answer_on_a_query_row_is_not_looked_at_and_check_says_so(
@@ -143,8 +168,11 @@ def test_an_answer_on_a_query_row_is_not_looked_at_and_check_says_so(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["trunk_rate=0"], "trunk_rate=0 leaves them as they are: name first weights with --init FILE"),
-        (["trunk_rate=0.1"], "trunk_rate=0.1 teaches them little: name first weights"),
+        (["trunk_rate=0"], "nothing teaches the trunk: name first weights with --init FILE"),
+        (["epochs=0"], "nothing teaches the trunk: name first weights with --init FILE"),
+        (["trunk_rate=0.1"], "trunk_rate=0.1 and freeze_norms=False are for one that has learned: name first weights"),
+        (["freeze_norms=true"], "trunk_rate=1 and freeze_norms=True are for one that has learned: name first weights"),
+        (["trunk_rate=0.5"], ""),
         ([], ""),
     ],
 )
@@ -178,6 +206,25 @@ def test_weights_of_a_part_of_the_database_say_so_whatever_is_done_with_them(
     for call, warned in verbs:
         assert cli.main(call) == 0
         assert (words in capsys.readouterr().out) == warned, call
+
+
+def test_galleries_of_all_photographs_are_whole_where_no_network_learned_from_a_part(
+    patterns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = str(tmp_path / "w")
+    local = ["--recipe", "local", *("--set", "scorers=local", "--set", "calibration_splits=3", "--set", "workers=0")]
+    assert cli.main(["train", str(patterns), "--out", weights, "--limit", "16", *local]) == 0
+    assert "(--limit 16), not to be handed in" in capsys.readouterr().out
+    assert cli.main(["enroll", str(patterns), "--weights", weights]) == 0
+    assert open_weights(tmp_path / "w").caution == ""
+
+
+@pytest.mark.parametrize("limit", [True, -5, 0, 2.5, "16)\nerror: all is lost", {"a": 1}])
+def test_a_limit_that_training_never_wrote_is_damage(limit: object, patterns_weights: Path) -> None:
+    manifest = patterns_weights / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"limit": limit}))
+    with pytest.raises(InputError, match="it is damaged"):
+        open_weights(patterns_weights)
 
 
 def test_check_names_photographs_that_cannot_be_read(patterns: Path, capsys: pytest.CaptureFixture[str]) -> None:

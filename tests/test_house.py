@@ -137,7 +137,8 @@ def test_make_alone_prints_the_targets() -> None:
 
 @pytest.mark.parametrize("target", ["train", "predict", "report"])
 def test_a_target_without_photographs_names_both_ways_to_them(target: str, tmp_path: Path) -> None:
-    words = ["make", "-s", "-o", ".venv/installed", target, f"DATA={tmp_path}/none"]
+    # an environment that is not there, and that no test should make
+    words = ["make", "-s", f"INSTALLED={tmp_path}/venv", "PYTHON=false", target, f"DATA={tmp_path}/none"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     told = "expected a folder with metadata.csv, found none there; name yours with DATA=FOLDER, or download"

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import stat
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 from kaggle_stand_in import OWNER, TOKEN, StandIn, kaggle_stand_in
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ProxyError, SSLError
 
 from reid import cli
 from reid.files import sha256_of
@@ -29,6 +32,7 @@ from reid.files import sha256_of
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "kernel"))
 
+import client  # noqa: E402
 import courier  # noqa: E402
 from rehearsal import kit  # noqa: E402
 
@@ -507,6 +511,36 @@ def test_no_server_is_no_traceback(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (
+            lambda: requests.ConnectionError(
+                MaxRetryError(None, "/x", ProxyError("Unable to connect to proxy", OSError(111, "Connection refused")))
+            ),
+            "Unable to connect to proxy: Connection refused",
+        ),
+        (
+            lambda: requests.exceptions.SSLError(
+                MaxRetryError(None, "/x", SSLError(ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")))
+            ),
+            "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed",
+        ),
+        (
+            lambda: requests.ConnectTimeout(
+                MaxRetryError(None, "/x", ConnectTimeoutError(object(), "Connection to www.kaggle.com timed out"))
+            ),
+            "Connection to www.kaggle.com timed out",
+        ),
+        (lambda: requests.ConnectionError("no way"), "no way"),
+        (lambda: KeyError(3), "3"),
+        (lambda: ValueError(), ""),
+    ],
+)
+def test_the_reason_is_told_without_what_it_is_wrapped_into(problem: Callable[[], Exception], words: str) -> None:
+    assert client._reason(problem()) == words
+
+
+@pytest.mark.parametrize(
     ("answer", "words"),
     [
         (
@@ -552,8 +586,15 @@ def test_a_push_without_weights_says_what_makes_them(verb: str, desk: Desk) -> N
 
 def test_what_kaggle_does_not_show_yet_is_said_before_the_rehearsal(desk: Desk) -> None:
     assert desk.type("push-kernel") == 0, desk.error
-    warning = f"warning: Kaggle shows no dataset {DATASET}; `make push-weights` makes it"
+    warning = f"warning: Kaggle shows no dataset {DATASET}, or not to you; `make push-weights` makes it"
     assert warning in (desk.folder / "errors").read_text()
+    for status in (400, 403, 429, 500):  # it is a courtesy, and the push itself is asked for
+        desk.kaggle.refuse["GetDatasetStatus"] = (status, "no")
+        assert desk.type("push-kernel") == 0, desk.error
+        assert (warning in (desk.folder / "errors").read_text()) == (status == 403)
+    desk.kaggle.refuse["GetDatasetStatus"] = (401, "no")
+    assert desk.type("push-kernel") == 2
+    desk.kaggle.refuse.clear()
     assert desk.type("push-weights") == 0, desk.error
     assert desk.type("push-kernel") == 0, desk.error
     assert warning not in (desk.folder / "errors").read_text()

@@ -8,7 +8,7 @@ people.
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +27,7 @@ __all__ = [
     "find_unread_dates",
     "read_catalogue",
     "read_rows",
+    "tell_problems",
     "wanted_rows",
 ]
 
@@ -40,6 +41,9 @@ NAME = re.compile(r"(?:[^\x00-\x1f\x7f]|\t|\r?\n){0,200}")
 """What may stand in the columns image_id and identity, which are written again into submissions and galleries: a NUL
 would be lost in an array of words, a lone carriage return break a row, and one cell of a megabyte be a gigabyte in an
 array of a thousand."""
+
+ALIKE = 9
+"""Rows with the very same fault are told one by one up to so many, and together beyond."""
 
 WRITTEN = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
 """Year, month and day with hyphens or with the colons of EXIF 2.32, whose month and day may have one digit."""
@@ -178,7 +182,10 @@ def _padded(written: re.Match[str]) -> str:
 
 
 def find_faults(catalogue: Catalogue) -> list[str]:
-    """Every fault of the rows in a sentence that names the row, what was expected, what was found and what to do."""
+    """Every fault of the rows in a sentence that names the row, what was expected, what was found and what to do.
+
+    Rows that share a fault to the letter, as those behind one link do, share a sentence when they are many.
+    """
     table = catalogue.table
     database = table["split"] == "database"
     below = table["path"].map(_is_below)
@@ -211,22 +218,68 @@ def find_faults(catalogue: Catalogue) -> list[str]:
             "expected a name of letters, digits, '_', '-', '.' (it names files), other than 'species' and 'X.gallery'",
         ),
         (~below, "path", "expected a relative path that stays in the data folder"),
-        (
-            below & ~table["path"].map(_is_inside(catalogue.root)),
-            "path",
-            "expected a path that stays in the data folder, links followed, but a link leads out of it",
-        ),
     ]
-    faults = [
-        f"row {place + 2}, column {column}: {expected}; found {str(table.at[place, column])[:99]!r}. Mend or remove it"
+    told = [
+        {row: f"{column}: {expected}; found {cell[:99]!r}" for row, cell in _cells(table.loc[mask, column])}
         for mask, column, expected in checks
-        for place in table.index[mask]
     ]
+    outside = below & ~table["path"].map(_is_inside(catalogue.root))
+    told.append(
+        {
+            row: "path: expected a path that stays in the data folder, links followed, but a link leads out of it; "
+            f"found {_link_in(catalogue.root, cell)}"
+            for row, cell in _cells(table.loc[outside, "path"])
+        }
+    )
+    faults = [f"{rows}, column {words}. Mend or remove it" for kind in told for rows, words in _together(kind)]
     if not database.any():
         faults.append(
             "expected rows with split 'database' to learn from, found none; add the photographs that are known"
         )
     return faults
+
+
+def tell_problems(catalogue: Catalogue, problems: Mapping[str, str]) -> list[str]:
+    """What is wrong with photographs, in sentences that name their rows; many with the same problem share one.
+
+    Args:
+        catalogue: the photographs.
+        problems: by image_id.
+    """
+    ids = dict(_cells(catalogue.table["image_id"][catalogue.table["image_id"].isin(list(problems))]))
+    told = _together({row: problems[image_id] for row, image_id in ids.items()})
+    names = {f"row {row}": catalogue.row_name(image_id) for row, image_id in ids.items()}
+    return [f"{names.get(rows, rows)}: {problem}" for rows, problem in told]
+
+
+def _cells(column: pd.Series) -> list[tuple[int, str]]:
+    """The cells with their rows, as a spreadsheet counts."""
+    return list(zip((column.index.to_numpy(int) + 2).tolist(), column.tolist(), strict=True))
+
+
+def _together(told: Mapping[int, str]) -> list[tuple[str, str]]:
+    """Rows and what is told of them: ("row 7", ...), or ("rows 7-20, 31", ...) where many have the very same."""
+    sentences: list[tuple[str, str]] = []
+    alike: dict[str, list[int]] = {}
+    for row, words in told.items():
+        alike.setdefault(words, []).append(row)
+    for words, rows in alike.items():
+        if len(rows) <= ALIKE:
+            sentences += [(f"row {row}", words) for row in rows]
+            continue
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        spans = (f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+        sentences.append((f"rows {', '.join(spans)}", words))
+    return sentences
+
+
+def _link_in(root: Path, path: str) -> str:
+    """The first link of a path that leads out of the folder, and where to."""
+    inside = _is_inside(root)
+    parts = PurePosixPath(path).parts
+    ways = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+    link = next((way for way in ways if not inside(way)), path)
+    return f"{link!r}, which is {os.path.realpath(root / link)!r}"
 
 
 def _size(path: Path) -> str:

@@ -7,7 +7,6 @@ import argparse
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +25,7 @@ from reid.catalogue import (
     find_unread_dates,
     read_catalogue,
     read_rows,
+    tell_problems,
     wanted_rows,
 )
 from reid.files import read_json, refuse_unwritable, write_json
@@ -82,13 +82,6 @@ def _refuse(problem: str) -> int:
     who = f"rank {rank()}: " if world() > 1 else ""
     print("error:", who + printable(" ".join(problem.split())), file=sys.stderr)  # one line, whatever a cell held
     return 2
-
-
-CELLS = re.compile(r"\(image_id .*?\)|image_id \S+|'.*?'|\".*?\"|\d+")
-"""What is a row's own in the sentence of a fault."""
-
-ALIKE = 20
-"""So many faults of a kind are told one by one: a folder behind a link is a fault of each of its thousand rows."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -242,13 +235,14 @@ def _check(options: argparse.Namespace) -> None:
 
     catalogue = read_rows(options.data)
     faults = find_faults(catalogue)
-    _say_faults(options.data / "metadata.csv", faults)
+    for fault in faults:
+        say(f"{options.data / 'metadata.csv'}: {fault}")
     if faults:
         raise InputError(f"{options.data / 'metadata.csv'}: {_count(len(faults), 'fault')}, listed above")
     files = survey(catalogue)
     broken = files[files["problem"] != ""]
-    problems = [f"{catalogue.row_name(str(row.image_id))}: {row.problem}" for row in broken.itertuples()]
-    _say_faults(options.data / "metadata.csv", problems)
+    for problem in tell_problems(catalogue, dict(zip(broken["image_id"], broken["problem"], strict=True))):
+        say(problem)
     table = describe(catalogue, files)
     say(table.to_string(index=False))
     say("largest: photographs of the commonest individual; duplicates: query files whose bytes are in the database too")
@@ -256,7 +250,7 @@ def _check(options: argparse.Namespace) -> None:
     if answered := int(catalogue.table["answered"].sum()):
         say(
             f"warning: {_count(answered, 'query row')} of metadata.csv with an identity, which is not looked at; "
-            "answers belong into solution.csv, which `reid score` reads"
+            "answers belong in solution.csv, which `reid score` reads"
         )
     if formulas := find_formulas(catalogue):
         say(
@@ -276,20 +270,6 @@ def _check(options: argparse.Namespace) -> None:
         say(f"next: python -m reid train {options.data} --out weights")
 
 
-def _say_faults(file: Path, faults: list[str]) -> None:
-    """Says the faults of a file; of many that are alike but for rows and cells the first, and where the others are."""
-    kinds: dict[str, list[str]] = {}
-    for fault in faults:
-        kinds.setdefault(CELLS.sub("", fault), []).append(fault)
-    for alike in kinds.values():
-        for fault in alike[:ALIKE]:
-            say(f"{file}: {fault}")
-        if more := alike[ALIKE:]:
-            rows = [int(found[1]) for fault in more if (found := re.match(r"row (\d+)", fault))]
-            where = f" (rows {min(rows)} to {max(rows)})" if rows else ""
-            say(f"{file}: ... and {len(more)} more like these{where}")
-
-
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
@@ -299,7 +279,8 @@ def _check_submission(path: Path, data: Path) -> None:
     faults = check_submission(
         read_submission(path), wanted_rows(catalogue).image_ids, set(catalogue.database.identities)
     )
-    _say_faults(path, faults)
+    for fault in faults:
+        say(f"{path}: {fault}")
     if faults:
         raise InputError(f"{path}: {_count(len(faults), 'fault')}, listed above; Kaggle would refuse or misread it")
     say(f"{path}: no fault, ready to hand in")
@@ -390,7 +371,8 @@ def _enroll(options: argparse.Namespace) -> None:
         enroll(catalogue, weights.folder, datasets, recipe)
     if not is_first():
         return
-    limit = weights.manifest.get("limit")  # the galleries hold all photographs now, the networks learned from few
+    # the galleries hold all photographs now, but the networks, where there are any, have learned from few
+    limit = weights.manifest.get("limit") if "encoder" in recipe.cues else None
     seal_weights(weights.folder, _kept(recipe, weights), datasets, catalogue.database.fingerprint, limit)
     say(f"enrolled {len(catalogue.database)} photographs of {options.data} into the galleries of {options.weights}")
     say(f"next: python -m reid calibrate {options.data} --weights {options.weights}")
@@ -403,13 +385,19 @@ def _warn_of_dates(catalogue: Catalogue) -> None:
 
 
 def _warn_of_random_trunk(recipe: Recipe, init: Path | None) -> None:
-    """A trunk of random weights has everything to learn."""
-    if recipe.init == "none" and init is None and recipe.trunk_rate < 1:
-        say(
-            f"warning: init=none starts from random weights, and trunk_rate={recipe.trunk_rate:g} "
-            + ("teaches them little" if recipe.trunk_rate else "leaves them as they are")
-            + ": name first weights with --init FILE, set trunk_rate=1 and freeze_norms=false, or take recipe local"
-        )
+    """A trunk of random weights has everything to learn; some recipes are for one that has learned before."""
+    if recipe.init != "none" or init is not None:
+        return
+    if not (recipe.epochs and recipe.trunk_rate):
+        words = "nothing teaches the trunk"
+    elif recipe.freeze_norms or recipe.trunk_rate <= RECIPES["best"].trunk_rate:
+        words = f"trunk_rate={recipe.trunk_rate:g} and freeze_norms={recipe.freeze_norms} are for one that has learned"
+    else:
+        return
+    say(
+        f"warning: init=none starts from random weights, and {words}: name first weights with --init FILE, or set "
+        "trunk_rate=1 and freeze_norms=false, or take recipe local"
+    )
 
 
 def _kept(recipe: Recipe, weights: Weights) -> Recipe:

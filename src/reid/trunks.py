@@ -260,7 +260,7 @@ def _asking_hub(name: str) -> Iterator[None]:
 
 @functools.cache  # networks are many, their first weights the same
 def _tell_of_hub(name: str) -> None:
-    say(f"asking timm's hub for {name} (where there is no network, that takes a minute to fail)")
+    say(f"asking timm's hub for {name} (where there is no network, that may take a minute to fail)")
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -165,6 +165,9 @@ def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
         )
         if not all(isinstance(name, str) for name in (*files, *datasets)):
             raise ValueError("a name is no word")
+        limit = manifest.get("limit")
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise ValueError(f"limit {limit!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{folder / MANIFEST}: it is damaged ({problem!r}); copy the weights folder again") from None
     for name, expected in files.items():
