@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_many_faults_of_a_kind_are_told_together_and_hide_no_other(
     last = len(pd.read_csv(patterns / "metadata.csv")) + 1
     (line,) = [line for line in told.out.splitlines() if "column path" in line]
     assert f"rows 2-{last}, column path: expected a path that stays in the data folder" in line
-    assert f"a link leads out of it; found 'images', which is '{elsewhere}'. Mend" in line
+    assert f"a link leads out of it; found 'images', which is '{elsewhere}'. Copy what it leads to" in line
     assert "row 32, column split: expected database or query; found 'train'" in told.out
     assert "2 faults, listed above" in told.err
 
@@ -311,6 +312,59 @@ def test_a_submission_with_faults_is_refused_with_all_of_them(
     assert "row 2 (image_id 4): no individual of the database is called 'nobody'" in told.out
     assert "row 3 (image_id 5): the identity is empty" in told.out
     assert "2 faults, listed above" in told.err
+
+
+@pytest.mark.parametrize("verb", ["predict", "fetch"])
+def test_a_pipe_keeps_its_place(
+    verb: str, patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe.safetensors"
+    os.mkfifo(pipe)
+    if verb == "predict":
+        told = fails(capsys, "predict", patterns, "--weights", patterns_weights, "--out", pipe)
+    else:
+        with pytest.raises(InputError) as caught:
+            files.write_bytes(pipe, b"weights")
+        told = str(caught.value)
+    assert "expected the name of a file to write, found a pipe or a device" in told
+    assert pipe.is_fifo()
+
+
+def test_the_next_step_can_be_typed_with_any_name(patterns: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = patterns.rename(patterns.with_name("my photos; of 'Mia'"))
+    assert cli.main(["check", str(folder)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    assert shlex.split(line)[4:6] == ["train", str(folder)]
+
+
+def test_many_photographs_that_predict_cannot_read_share_a_line(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(patterns / "metadata.csv", dtype=str)
+    queries = table[table["split"] == "query"]
+    while len(queries) < 12:  # more of them than are told one by one
+        more = queries.assign(image_id="again-" + queries["image_id"])
+        table, queries = pd.concat([table, more]), pd.concat([queries, more])
+    table.to_csv(patterns / "metadata.csv", index=False)
+    (patterns / "sample_submission.csv").unlink()
+    for path in set(queries["path"]):
+        (patterns / path).unlink()
+    words = ["predict", str(patterns), "--weights", str(patterns_weights), "--out", str(tmp_path / "s.csv")]
+    assert cli.main([*words, "--route", "column"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "can't be read" in line]
+    assert f" and {len(queries) - 9} more can't be read (no such file): called new_individual" in line
+
+
+def test_a_solution_without_new_individuals_explains_its_nought(
+    patterns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solution = pd.read_csv(patterns / "solution.csv", dtype=str)
+    known = solution[solution["new_identity"] == "False"]
+    known.to_csv(tmp_path / "solution.csv", index=False)
+    known[["image_id", "identity"]].to_csv(tmp_path / "s.csv", index=False)
+    assert cli.main(["score", str(tmp_path / "s.csv"), str(tmp_path / "solution.csv")]) == 0
+    told = capsys.readouterr().out
+    assert "warning: Dots: the solution has no new individuals to find, for which the score counts 0" in told
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

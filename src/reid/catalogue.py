@@ -220,18 +220,21 @@ def find_faults(catalogue: Catalogue) -> list[str]:
         (~below, "path", "expected a relative path that stays in the data folder"),
     ]
     told = [
-        {row: f"{column}: {expected}; found {cell[:99]!r}" for row, cell in _cells(table.loc[mask, column])}
+        {
+            row: f"{column}: {expected}; found {cell[:99]!r}. Mend or remove it"
+            for row, cell in _cells(table.loc[mask, column])
+        }
         for mask, column, expected in checks
     ]
     outside = below & ~table["path"].map(_is_inside(catalogue.root))
     told.append(
         {
             row: "path: expected a path that stays in the data folder, links followed, but a link leads out of it; "
-            f"found {_link_in(catalogue.root, cell)}"
+            f"found {_link_in(catalogue.root, cell)}. Copy what it leads to into the folder, or remove the rows"
             for row, cell in _cells(table.loc[outside, "path"])
         }
     )
-    faults = [f"{rows}, column {words}. Mend or remove it" for kind in told for rows, words in _together(kind)]
+    faults = [f"{rows}, column {words}" for kind in told for rows, words in _together(kind)]
     if not database.any():
         faults.append(
             "expected rows with split 'database' to learn from, found none; add the photographs that are known"

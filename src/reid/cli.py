@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shlex import join, quote
 from typing import Any, NoReturn
 
 import pandas as pd
@@ -227,7 +228,7 @@ def _toy(options: argparse.Namespace) -> None:
 
     draw_world(options.folder, options.seed)
     say(f"drew a toy world into {options.folder} (solution.csv holds the answers)")
-    say(f"next: python -m reid check {options.folder}")
+    _say_next("check", options.folder)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -267,7 +268,12 @@ def _check(options: argparse.Namespace) -> None:
     if options.submission:
         say(f"next: make submit SUBMISSION={options.submission}")
     else:
-        say(f"next: python -m reid train {options.data} --out weights")
+        _say_next("train", options.data, "--out", "weights", "--recipe", "light")
+
+
+def _say_next(*words: object) -> None:
+    """The verb that comes next, as it can be typed."""
+    say(f"next: python -m reid {join(map(str, words))}")
 
 
 def _count(number: int, word: str) -> str:
@@ -326,7 +332,7 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
         missing = missing_networks(options.out, network_files(catalogue.database), recipe)
         say(f"trained: {', '.join(only)}; " + (f"still to train: {', '.join(missing)}" if missing else "all are there"))
         say(
-            f"next: python -m reid train {options.data} --out {options.out}, as before but "
+            f"next: python -m reid train {quote(str(options.data))} --out {quote(str(options.out))}, as before but "
             + (f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate")
         )
         return
@@ -344,7 +350,7 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
     say(f"the weights folder {options.out} is complete")
     if weights.caution:
         say(f"warning: {weights.caution}")
-    say(f"next: python -m reid predict {options.data} --weights {options.out} --out submission.csv")
+    _say_next("predict", options.data, "--weights", options.out, "--out", "submission.csv")
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -357,7 +363,7 @@ def _fetch(options: argparse.Namespace) -> None:
         f"wrote {options.out}: {trunk.name}, {options.out.stat().st_size / 1e6:.0f} MB, for photographs of "
         f"{trunk.image_size} pixels, {trunk.interpolation}"
     )
-    say(f"next: python -m reid train DATA --out weights --set trunk={options.trunk} --init {options.out}")
+    _say_next("train", "DATA", "--out", "weights", "--set", f"trunk={options.trunk}", "--init", options.out)
 
 
 def _enroll(options: argparse.Namespace) -> None:
@@ -375,7 +381,7 @@ def _enroll(options: argparse.Namespace) -> None:
     limit = weights.manifest.get("limit") if "encoder" in recipe.cues else None
     seal_weights(weights.folder, _kept(recipe, weights), datasets, catalogue.database.fingerprint, limit)
     say(f"enrolled {len(catalogue.database)} photographs of {options.data} into the galleries of {options.weights}")
-    say(f"next: python -m reid calibrate {options.data} --weights {options.weights}")
+    _say_next("calibrate", options.data, "--weights", options.weights)
 
 
 def _warn_of_dates(catalogue: Catalogue) -> None:
@@ -419,7 +425,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     )
     _say_calibrations(calibrations)
     say(f"wrote the thresholds into {options.weights}")
-    say(f"next: python -m reid predict {options.data} --weights {options.weights} --out submission.csv")
+    _say_next("predict", options.data, "--weights", options.weights, "--out", "submission.csv")
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -439,7 +445,7 @@ def _predict(options: argparse.Namespace) -> None:
     explain(prediction)
     _say_times(seconds)
     say(f"wrote {len(prediction.matches)} answers to {options.out}")
-    say(f"next: python -m reid check {options.data} --submission {options.out}")
+    _say_next("check", options.data, "--submission", options.out)
 
 
 def _recipe_of_answers(options: argparse.Namespace, weights: Weights) -> Recipe:
@@ -467,6 +473,10 @@ def _score(options: argparse.Namespace) -> None:
         return
     say(_score_table(scores).to_string(index=False, float_format="%.4f"))
     say(f"overall {overall(scores):.4f}")
+    for name, one in scores.items():
+        for share, kind in ((one.baks, "known"), (one.baus, "new")):
+            if share != share:
+                say(f"warning: {name}: the solution has no {kind} individuals to find, for which the score counts 0")
 
 
 def _or_none(value: float) -> float | None:

@@ -36,8 +36,9 @@ def atomically(path: Path) -> Iterator[Path]:
     happened to the process or the machine.
 
     Raises:
-        InputError: the disk is full, or the folder can't be written.
+        InputError: the disk is full, the folder can't be written, or a pipe or a device has that name.
     """
+    _refuse_special(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +60,11 @@ def refuse_unwritable(path: Path) -> None:
     """Refuses a place that could not be written: noticed after the last photograph, hours of work would be lost.
 
     Raises:
-        InputError: a folder lies there, or its own folder can't be written.
+        InputError: a folder, a pipe or a device lies there, or its own folder can't be written.
     """
     if path.is_dir():
         raise InputError(f"{path}: expected the name of a file to write, found a folder; name a file in it")
+    _refuse_special(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):  # it has no name, so that nothing is left of it
@@ -71,6 +73,12 @@ def refuse_unwritable(path: Path) -> None:
         raise InputError(
             f"{path}: could not be written ({problem.strerror or problem}); choose another folder, or free some space"
         ) from None
+
+
+def _refuse_special(path: Path) -> None:
+    """A rename would put a file in the place of a pipe or a device."""
+    if os.path.exists(path) and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: expected the name of a file to write, found a pipe or a device; name another")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -29,6 +29,9 @@ from reid.weights import CALIBRATION, Weights, gallery_file
 
 __all__ = ["Prediction", "decide", "drifts_of", "explain", "has_drifted", "predict", "write_submission"]
 
+MANY = 9
+"""Photographs with the same problem are told one by one up to so many, and together beyond."""
+
 MATCHER = 1
 """Raise it whenever the same photographs, gallery and calibration give other matches than before: those that are
 remembered are stale then."""
@@ -101,6 +104,7 @@ def _check_route(queries: Catalogue, weights: Weights, route: str) -> None:
     """Refuses before the first photograph what could not be answered after the last."""
     unknown = queries.table[~queries.table["dataset"].isin(list(weights.datasets))]
     able = weights.has_species or len(weights.datasets) == 1
+    decides = "the classifier decides" if weights.has_species else f"all such rows go to {weights.datasets[0]}"
     if route == "classifier" and not able:
         raise InputError(
             f"{weights.folder}: expected a species classifier for --route classifier, but the recipe "
@@ -108,7 +112,7 @@ def _check_route(queries: Catalogue, weights: Weights, route: str) -> None:
         )
     if len(unknown) and (route == "column" or not able):
         row = unknown.iloc[0]
-        advice = "With --route auto the classifier decides" if able else "Write it there: these weights can't tell"
+        advice = f"With --route auto {decides}" if able else "Write it there: these weights can't tell"
         raise InputError(
             f"{queries.root / 'metadata.csv'}: {queries.row_name(row['image_id'])}, column dataset: expected one of "
             f"{', '.join(weights.datasets)}, for which there is a gallery; found {row['dataset']!r}. {advice}"
@@ -230,5 +234,8 @@ def explain(prediction: Prediction) -> None:
     detail = f": {detail}{advice}" * bool(detail)
     if (matches["species"] != "").any():
         say(f"  species classifier and dataset column differ on {dissent.sum()} of {len(matches)} queries{detail}")
-    for row in matches[matches["problem"] != ""].itertuples():
-        say(f"  warning: image_id {row.image_id} can't be read ({row.problem}): called {NEW_INDIVIDUAL}")
+    for problem, alike in matches[matches["problem"] != ""].groupby("problem", sort=False):
+        names = list(alike["image_id"])
+        told = [", ".join(names[:MANY]) + f" and {len(names) - MANY} more"] if len(names) > MANY else names
+        for name in told:
+            say(f"  warning: image_id {name} can't be read ({problem}): called {NEW_INDIVIDUAL}")

@@ -8,6 +8,7 @@ import difflib
 import functools
 import json
 import logging
+import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -276,7 +277,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"--init {path}: expected a state dict of the trunk (.safetensors or .pth), found no file"
         ) from None
-    except Exception as problem:  # safetensors, zip and pickle have each their own errors
+    except pickle.UnpicklingError:  # torch's own words advise to run the code in it
+        raise InputError(
+            f"--init {path}: expected a state dict (.safetensors or .pth), but it can't be read: it is none, or holds "
+            "more than tensors; name the file with the weights"
+        ) from None
+    except Exception as problem:  # safetensors and zip have each their own errors
         raise InputError(
             f"--init {path}: expected a state dict (.safetensors or .pth), but it can't be read ({first_line(problem)})"
         ) from None

@@ -130,7 +130,7 @@ def _or_finish(name: str) -> str:
     if not name.endswith((CALIBRATION, GALLERY)):
         return ""
     verb = "calibrate" if name == CALIBRATION else "enroll"
-    return f"; where `python -m reid {verb}` was interrupted, type it again"
+    return f"; where `python -m reid {verb}` was interrupted, type it again: it makes the file anew"
 
 
 def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
