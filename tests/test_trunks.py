@@ -147,10 +147,11 @@ def test_first_weights_that_are_no_weights_are_refused_without_running_their_cod
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "ran",))
 
-    (tmp_path / name).write_bytes(pickle.dumps(Harmful()))
+    # in torch's own protocol: of another it warns, which is an error in tests, and says nothing of its own
+    (tmp_path / name).write_bytes(pickle.dumps(Harmful(), protocol=2))
     with pytest.raises(InputError, match="expected a state dict") as caught:
         build_network(PLAN, seed=0, init=tmp_path / name)
-    assert "to False" not in str(caught.value), "torch advises to run it"
+    assert "load failed" not in str(caught.value), "torch's own words go on to advise to run it"
     assert not (tmp_path / "ran").exists()
 
 

@@ -19,6 +19,7 @@ from reid import NEW_INDIVIDUAL, InputError
 from reid.files import read_table
 
 __all__ = [
+    "ALIKE",
     "COLUMNS",
     "Catalogue",
     "describe",
@@ -43,7 +44,7 @@ would be lost in an array of words, a lone carriage return break a row, and one 
 array of a thousand."""
 
 ALIKE = 9
-"""Rows with the very same fault are told one by one up to so many, and together beyond."""
+"""Rows or photographs with the very same fault are told one by one up to so many, and together beyond."""
 
 WRITTEN = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
 """Year, month and day with hyphens or with the colons of EXIF 2.32, whose month and day may have one digit."""

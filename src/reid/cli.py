@@ -378,7 +378,7 @@ def _enroll(options: argparse.Namespace) -> None:
     if not is_first():
         return
     # the galleries hold all photographs now, but the networks, where there are any, have learned from few
-    limit = weights.manifest.get("limit") if "encoder" in recipe.cues else None
+    limit = weights.limit if "encoder" in recipe.cues else None
     seal_weights(weights.folder, _kept(recipe, weights), datasets, catalogue.database.fingerprint, limit)
     say(f"enrolled {len(catalogue.database)} photographs of {options.data} into the galleries of {options.weights}")
     _say_next("calibrate", options.data, "--weights", options.weights)
@@ -419,10 +419,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
     _warn_of_dates(catalogue)
     calibrations = calibrate(catalogue, weights.folder, list(weights.datasets), recipe)
-    manifest = weights.manifest
-    seal_weights(
-        weights.folder, _kept(recipe, weights), list(weights.datasets), manifest["data"], manifest.get("limit")
-    )
+    data = weights.manifest["data"]
+    seal_weights(weights.folder, _kept(recipe, weights), list(weights.datasets), data, weights.limit)
     _say_calibrations(calibrations)
     say(f"wrote the thresholds into {options.weights}")
     _say_next("predict", options.data, "--weights", options.weights, "--out", "submission.csv")

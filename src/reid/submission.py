@@ -14,7 +14,7 @@ import torch
 
 from reid import NEW_INDIVIDUAL, InputError
 from reid.calibration import Calibration, drift
-from reid.catalogue import Catalogue, wanted_rows
+from reid.catalogue import ALIKE, Catalogue, wanted_rows
 from reid.embedding import CACHE_FOLDER
 from reid.files import read_json, write_json, write_table
 from reid.gallery import Embeddings, embeddings_of, load_gallery
@@ -28,9 +28,6 @@ from reid.recipe import Recipe
 from reid.weights import CALIBRATION, Weights, gallery_file
 
 __all__ = ["Prediction", "decide", "drifts_of", "explain", "has_drifted", "predict", "write_submission"]
-
-MANY = 9
-"""Photographs with the same problem are told one by one up to so many, and together beyond."""
 
 MATCHER = 1
 """Raise it whenever the same photographs, gallery and calibration give other matches than before: those that are
@@ -236,6 +233,6 @@ def explain(prediction: Prediction) -> None:
         say(f"  species classifier and dataset column differ on {dissent.sum()} of {len(matches)} queries{detail}")
     for problem, alike in matches[matches["problem"] != ""].groupby("problem", sort=False):
         names = list(alike["image_id"])
-        told = [", ".join(names[:MANY]) + f" and {len(names) - MANY} more"] if len(names) > MANY else names
+        told = [", ".join(names[:ALIKE]) + f" and {len(names) - ALIKE} more"] if len(names) > ALIKE else names
         for name in told:
             say(f"  warning: image_id {name} can't be read ({problem}): called {NEW_INDIVIDUAL}")

@@ -77,12 +77,17 @@ class Weights:
         return SPECIES in self.manifest["files"]
 
     @property
+    def limit(self) -> int | None:
+        """About how many photographs of a dataset it was trained on, where not on all."""
+        limit: int | None = self.manifest.get("limit")  # weights of an earlier day say nothing
+        return limit
+
+    @property
     def caution(self) -> str:
         """What must be said of weights that were trained for a quick look; else the empty string."""
-        limit = self.manifest.get("limit")
-        return (
-            f"{self.folder}: trained on a part of the database (--limit {limit}), not to be handed in" if limit else ""
-        )
+        if self.limit is None:
+            return ""
+        return f"{self.folder}: trained on a part of the database (--limit {self.limit}), not to be handed in"
 
 
 def seal_weights(
