@@ -4,6 +4,7 @@ real photographs where they are there."""
 import json
 import pkgutil
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -235,7 +236,20 @@ def test_every_verb_says_what_it_made_and_what_is_next(
         assert made in printed
         assert "next: python -m reid" in printed
     assert run("check", patterns, "--submission", tmp_path / "s.csv") == 0
-    assert f"next: make submit SUBMISSION={tmp_path / 's.csv'}\n" in capsys.readouterr().out
+    assert f"next: python -m reid score {tmp_path}/s.csv {patterns}/solution.csv\n" in capsys.readouterr().out
+    (patterns / "solution.csv").unlink()
+    assert run("check", patterns, "--submission", tmp_path / "s.csv") == 0
+    assert (
+        f"next: hand it in to the competition with: make submit DATA={patterns} SUBMISSION={tmp_path}/s.csv\n"
+        f"or, with animals of your own: python -m reid report {patterns} --weights WEIGHTS --out report\n"
+    ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["photographs", "my photographs", "the lynx's", '$HOME of "lynxes" `at` \\ night'])
+def test_a_folder_reaches_a_make_target_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("submit:\n\t@printf %s $(DATA)\n")
+    typed = f"make -s -C {tmp_path} submit DATA={cli._in_make(Path(name))}"
+    assert subprocess.run(typed, shell=True, capture_output=True, text=True, check=True).stdout == name
 
 
 def test_real_photographs_go_through(reid_mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -266,7 +267,7 @@ def _check(options: argparse.Namespace) -> None:
         )
     say(f"{options.data}: no fault in {len(catalogue)} rows")
     if options.submission:
-        say(f"next: make submit SUBMISSION={options.submission}")
+        _say_next_of_submission(options.submission, options.data)
     else:
         _say_next("train", options.data, "--out", "weights", "--recipe", "light")
 
@@ -274,6 +275,24 @@ def _check(options: argparse.Namespace) -> None:
 def _say_next(*words: object) -> None:
     """The verb that comes next, as it can be typed."""
     say(f"next: python -m reid {join(map(str, words))}")
+
+
+def _say_next_of_submission(submission: Path, data: Path) -> None:
+    """To score it where the answers are known; else to hand it in, which is the competition's, or to look at it."""
+    solution = data / "solution.csv"
+    if solution.exists():
+        _say_next("score", submission, solution)
+        return
+    say(
+        f"next: hand it in to the competition with: make submit DATA={_in_make(data)} SUBMISSION={_in_make(submission)}"
+    )
+    say(f"or, with animals of your own: python -m reid report {quote(str(data))} --weights WEIGHTS --out report")
+
+
+def _in_make(path: Path) -> str:
+    """A variable's value as it is typed for the Makefile, where a shell reads it again: "'my photographs'"."""
+    word = quote(str(path))
+    return word if word == str(path) else '"' + re.sub(r'(["\\`$])', r"\\\1", word.replace("$", "$$")) + '"'
 
 
 def _count(number: int, word: str) -> str:
