@@ -204,6 +204,28 @@ def test_the_classifiers_dissent_is_counted_whatever_the_route(
     assert "species classifier and dataset column differ on" in capsys.readouterr().out
 
 
+def test_without_a_classifier_nothing_is_said_of_one(
+    patterns: Path, tiny_settings: list[str], tmp_path: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_rows(lambda table: table[table["dataset"] == "Dots"])
+    (patterns / "sample_submission.csv").unlink()
+    assert run("train", patterns, "--out", tmp_path / "w", *tiny_settings) == 0
+    capsys.readouterr()
+    predict_it = ["predict", patterns, "--weights", tmp_path / "w", "--out", tmp_path / "s.csv"]
+    assert run(*predict_it) == 0
+    printed = capsys.readouterr().out
+    assert "  Dots: 14 queries" in printed
+    assert "species classifier" not in printed
+    edit_rows(lambda table: table.assign(dataset=table["dataset"].mask(table.index == table.index[-1], "Zebras")))
+    assert run(*predict_it, "--route", "auto") == 0
+    printed = capsys.readouterr().out
+    assert "the dataset column names what these weights have no gallery of: 1 of Zebras taken for Dots\n" in printed
+    weights = open_weights(tmp_path / "w")
+    assert set(
+        predict(read_catalogue(patterns), weights, replace(weights.recipe, route="auto")).matches["species"]
+    ) == {""}
+
+
 def test_a_query_of_an_unknown_dataset_needs_the_classifier(
     patterns: Path, patterns_weights: Path, tmp_path: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,7 +89,7 @@ def predict(catalogue: Catalogue, weights: Weights, recipe: Recipe, remember: bo
     looks = look_at(queries, eyes, recipe.route, recipe, "looking at queries")
     table = queries.table[["image_id", "dataset", "orientation"]].rename(columns={"dataset": "column"})
     table = table.assign(
-        species=[look.species for look in looks],
+        species=[look.species if weights.has_species else "" for look in looks],
         dataset=[look.route for look in looks],
         problem=[look.problem for look in looks],
     )
@@ -224,13 +224,17 @@ def explain(prediction: Prediction) -> None:
                 f"  warning: {dataset}: the queries' distances are unlike those that the threshold was fitted on "
                 f"({apart:.2f} of 1 apart): other photographs than the database's? Its expected score may not hold"
             )
-    dissent = (matches["column"] != "") & (matches["species"] != "") & (matches["species"] != matches["column"])
-    pairs = Counter(zip(matches["column"][dissent], matches["species"][dissent], strict=True))
+    has_classifier = (matches["species"] != "").any()
+    taken_for = matches["species"] if has_classifier else matches["dataset"]
+    dissent = (matches["column"] != "") & (taken_for != matches["column"])
+    pairs = Counter(zip(matches["column"][dissent], taken_for[dissent], strict=True))
     detail = "; ".join(f"{count} of {column} taken for {species}" for (column, species), count in pairs.most_common())
-    advice = "" if prediction.route == "column" else "; --route column trusts the column"
-    detail = f": {detail}{advice}" * bool(detail)
-    if (matches["species"] != "").any():
+    if has_classifier:
+        advice = "" if prediction.route == "column" else "; --route column trusts the column"
+        detail = f": {detail}{advice}" * bool(detail)
         say(f"  species classifier and dataset column differ on {dissent.sum()} of {len(matches)} queries{detail}")
+    elif detail:
+        say(f"  warning: the dataset column names what these weights have no gallery of: {detail}")
     for problem, alike in matches[matches["problem"] != ""].groupby("problem", sort=False):
         names = list(alike["image_id"])
         told = [", ".join(names[:ALIKE]) + f" and {len(names) - ALIKE} more"] if len(names) > ALIKE else names
