@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 
 from reid import NEW_INDIVIDUAL, InputError
-from reid.files import read_table
+from reid.files import read_table, rows_alike
 
 __all__ = [
-    "ALIKE",
     "COLUMNS",
     "Catalogue",
     "describe",
@@ -42,9 +41,6 @@ NAME = re.compile(r"(?:[^\x00-\x1f\x7f]|\t|\r?\n){0,200}")
 """What may stand in the columns image_id and identity, which are written again into submissions and galleries: a NUL
 would be lost in an array of words, a lone carriage return break a row, and one cell of a megabyte be a gigabyte in an
 array of a thousand."""
-
-ALIKE = 9
-"""Rows or photographs with the very same fault are told one by one up to so many, and together beyond."""
 
 WRITTEN = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
 """Year, month and day with hyphens or with the colons of EXIF 2.32, whose month and day may have one digit."""
@@ -235,7 +231,7 @@ def find_faults(catalogue: Catalogue) -> list[str]:
             for row, cell in _cells(table.loc[outside, "path"])
         }
     )
-    faults = [f"{rows}, column {words}" for kind in told for rows, words in _together(kind)]
+    faults = [f"{rows}, column {words}" for kind in told for rows, words in rows_alike(kind.items())]
     if not database.any():
         faults.append(
             "expected rows with split 'database' to learn from, found none; add the photographs that are known"
@@ -251,7 +247,7 @@ def tell_problems(catalogue: Catalogue, problems: Mapping[str, str]) -> list[str
         problems: by image_id.
     """
     ids = dict(_cells(catalogue.table["image_id"][catalogue.table["image_id"].isin(list(problems))]))
-    told = _together({row: problems[image_id] for row, image_id in ids.items()})
+    told = rows_alike((row, problems[image_id]) for row, image_id in ids.items())
     names = {f"row {row}": catalogue.row_name(image_id) for row, image_id in ids.items()}
     return [f"{names.get(rows, rows)}: {problem}" for rows, problem in told]
 
@@ -259,22 +255,6 @@ def tell_problems(catalogue: Catalogue, problems: Mapping[str, str]) -> list[str
 def _cells(column: pd.Series) -> list[tuple[int, str]]:
     """The cells with their rows, as a spreadsheet counts."""
     return list(zip((column.index.to_numpy(int) + 2).tolist(), column.tolist(), strict=True))
-
-
-def _together(told: Mapping[int, str]) -> list[tuple[str, str]]:
-    """Rows and what is told of them: ("row 7", ...), or ("rows 7-20, 31", ...) where many have the very same."""
-    sentences: list[tuple[str, str]] = []
-    alike: dict[str, list[int]] = {}
-    for row, words in told.items():
-        alike.setdefault(words, []).append(row)
-    for words, rows in alike.items():
-        if len(rows) <= ALIKE:
-            sentences += [(f"row {row}", words) for row in rows]
-            continue
-        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-        spans = (f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
-        sentences.append((f"rows {', '.join(spans)}", words))
-    return sentences
 
 
 def _link_in(root: Path, path: str) -> str:

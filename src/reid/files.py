@@ -5,27 +5,34 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reid import InputError
 
 __all__ = [
+    "ALIKE",
     "as_fields",
     "atomically",
+    "first_of",
     "is_file",
     "read_json",
     "read_table",
     "refuse_unwritable",
+    "rows_alike",
     "sha256_of",
     "write_bytes",
     "write_json",
     "write_table",
 ]
+
+ALIKE = 9
+"""Rows or photographs with the very same fault are told one by one up to so many, and together beyond."""
 
 
 @contextmanager
@@ -191,3 +198,28 @@ def _records(path: Path) -> list[list[str]]:
     while records and not records[-1]:
         records.pop()
     return records
+
+
+def rows_alike(told: Iterable[tuple[int, str]]) -> list[tuple[str, str]]:
+    """Rows and what is told of them: ("row 7", ...), or ("rows 7-20, 31", ...) where many have the very same.
+
+    Args:
+        told: rows as a spreadsheet counts them, ascending, and words; a row may come with several.
+    """
+    sentences: list[tuple[str, str]] = []
+    alike: dict[str, list[int]] = {}
+    for row, words in told:
+        alike.setdefault(words, []).append(row)
+    for words, rows in alike.items():
+        if len(rows) <= ALIKE:
+            sentences += [(f"row {row}", words) for row in rows]
+            continue
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        spans = (f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+        sentences.append((f"rows {', '.join(spans)}", words))
+    return sentences
+
+
+def first_of(names: Sequence[str]) -> str:
+    """a, b, c and 3 more"""
+    return ", ".join(names[:ALIKE]) + (f" and {len(names) - ALIKE} more" if len(names) > ALIKE else "")

@@ -4,7 +4,7 @@ Score: per dataset the geometric mean of BAKS and BAUS, and the mean of it over 
 notebook (WildlifeDatasets/wildlife-datasets, baselines/AnimalCLEF2025).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reid import NEW_INDIVIDUAL, InputError
-from reid.files import read_json, read_table
+from reid.files import ALIKE, first_of, read_json, read_table, rows_alike
 
 __all__ = [
     "Score",
@@ -211,6 +211,8 @@ def read_solution(path: Path, usage: Collection[str] = ()) -> pd.DataFrame:
 def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identities: Collection[str]) -> list[str]:
     """Every fault of a submission, in a sentence that names the row (the header is row 1); empty when there is none.
 
+    Rows that share a fault to the letter share a sentence when they are many, and so do many that lack a row.
+
     Args:
         submission: text cells, columns image_id and identity.
         image_ids: the rows that are wanted, in the order of `sample_submission.csv`.
@@ -219,20 +221,15 @@ def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identit
     faults = []
     if list(submission.columns) != list(SUBMISSION_COLUMNS):
         faults.append(f"row 1: expected the columns image_id,identity, found {','.join(map(str, submission.columns))}")
-    wanted, allowed, seen = set(image_ids), {*identities, NEW_INDIVIDUAL}, set()
-    for place, (image_id, identity) in enumerate(zip(submission["image_id"], submission["identity"], strict=True)):
-        row = f"row {place + 2} (image_id {image_id or 'empty'})"
-        if image_id not in wanted:
-            faults.append(f"{row}: no query row has this image_id")
-        elif image_id in seen:
-            faults.append(f"{row}: this image_id was answered before")
-        seen.add(image_id)
-        if identity == "":
-            faults.append(f"{row}: the identity is empty; expected an individual or {NEW_INDIVIDUAL}")
-        elif identity not in allowed:
-            faults.append(f"{row}: no individual of the database is called {identity[:99]!r}")
-    missing = [image_id for image_id in image_ids if image_id not in seen]
-    faults += [f"missing: image_id {image_id} has no row" for image_id in missing]
+    told = _faults_of_rows(submission, set(image_ids), {*identities, NEW_INDIVIDUAL})
+    names = {f"row {place + 2}": f" (image_id {name or 'empty'})" for place, name in enumerate(submission["image_id"])}
+    faults += [f"{rows}{names.get(rows, '')}: {words}" for rows, words in rows_alike(told)]
+    answered = set(submission["image_id"])
+    missing = [image_id for image_id in image_ids if image_id not in answered]
+    if len(missing) > ALIKE:
+        faults.append(f"missing: {len(missing)} image_ids have no row: {first_of(missing)}")
+    else:
+        faults += [f"missing: image_id {image_id} has no row" for image_id in missing]
     if not faults and list(submission["image_id"]) != list(image_ids):
         place = next(
             i for i, pair in enumerate(zip(submission["image_id"], image_ids, strict=True)) if pair[0] != pair[1]
@@ -242,3 +239,22 @@ def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identit
             "the order is that of sample_submission.csv"
         )
     return faults
+
+
+def _faults_of_rows(submission: pd.DataFrame, wanted: set[str], allowed: set[str]) -> Iterator[tuple[int, str]]:
+    """Rows, as a spreadsheet counts them, and what is wrong with them; see `check_submission`."""
+    strangers = [name for name in dict.fromkeys(submission["identity"]) if name not in {*allowed, ""}]
+    many = f"no individual of the database is called so: {first_of([repr(name[:99]) for name in strangers])}"
+    seen = set()
+    for place, (image_id, identity) in enumerate(zip(submission["image_id"], submission["identity"], strict=True)):
+        row = place + 2
+        if image_id not in wanted:
+            yield row, "no query row has this image_id"
+        elif image_id in seen:
+            yield row, "this image_id was answered before"
+        seen.add(image_id)
+        if identity == "":
+            yield row, f"the identity is empty; expected an individual or {NEW_INDIVIDUAL}"
+        elif identity not in allowed:
+            one = f"no individual of the database is called {identity[:99]!r}"
+            yield row, many if len(strangers) > ALIKE else one

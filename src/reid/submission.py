@@ -14,9 +14,9 @@ import torch
 
 from reid import NEW_INDIVIDUAL, InputError
 from reid.calibration import Calibration, drift
-from reid.catalogue import ALIKE, Catalogue, wanted_rows
+from reid.catalogue import Catalogue, wanted_rows
 from reid.embedding import CACHE_FOLDER
-from reid.files import read_json, write_json, write_table
+from reid.files import ALIKE, first_of, read_json, write_json, write_table
 from reid.gallery import Embeddings, embeddings_of, load_gallery
 from reid.keypoints import tensors_of
 from reid.looking import Look, look_at, open_eyes
@@ -237,6 +237,6 @@ def explain(prediction: Prediction) -> None:
         say(f"  warning: the dataset column names what these weights have no gallery of: {detail}")
     for problem, alike in matches[matches["problem"] != ""].groupby("problem", sort=False):
         names = list(alike["image_id"])
-        told = [", ".join(names[:ALIKE]) + f" and {len(names) - ALIKE} more"] if len(names) > ALIKE else names
+        told = [first_of(names)] if len(names) > ALIKE else names
         for name in told:
             say(f"  warning: image_id {name} can't be read ({problem}): called {NEW_INDIVIDUAL}")
