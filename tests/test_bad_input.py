@@ -411,8 +411,11 @@ def test_training_onto_a_really_full_disk_is_told(
         (["score", "data", "data/solution.csv"], "data: expected a CSV file here, found a folder"),
         (["score", "data/solution.csv", "data/metadata.csv"], "data/metadata.csv: expected the columns image_id,"),
         (["score", "data/solution.csv", "data/solution.csv", "--usage", "Secret"], "no row has Usage Secret"),
-        (["score", "twice.csv", "data/solution.csv"], "row 3: expected one answer for every image_id, found another"),
-        (["score", "short.csv", "data/solution.csv"], "submission: expected an answer for every image_id, 27 are"),
+        (["score", "twice.csv", "data/solution.csv"], "twice.csv: row 3: expected one answer for every image_id,"),
+        (
+            ["score", "short.csv", "data/solution.csv"],
+            "error: short.csv: expected an answer for every image_id of data/solution.csv, 27 of 28 are missing, such",
+        ),
         (["check", "nowhere"], "nowhere: expected a folder with metadata.csv, found none"),
         (["check", "file"], "file: expected a folder with metadata.csv, found a file"),
         (["check", "data", "--submission", "nowhere.csv"], "nowhere.csv: expected a CSV file here, found none"),

@@ -117,7 +117,7 @@ def test_without_a_solution_the_expected_scores_are_shown_and_said_to_be_expecte
 def test_a_solution_that_asks_for_more_than_was_answered_is_refused(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
     short = replace(prediction, matches=prediction.matches[1:])
-    with pytest.raises(InputError, match="1 are missing, such as q0"):
+    with pytest.raises(InputError, match="1 of 7 are missing, such as q0"):
         write_report(tmp_path / "out", catalogue, weights, short, solution)
     assert not (tmp_path / "out").exists()
 
@@ -205,6 +205,12 @@ def test_another_recipe_stands_beside_with_what_it_lacks(world: World, tmp_path:
     lynx = np.sqrt(1 / 4 * 1 / 2)
     row = text[text.index("silent &lt;b&gt;</td>") :]
     assert re.findall(r"<td>([\d.]+)", row)[:4] == ["0.000", "0.000", "1.000", f"{lynx:.3f}"]
+
+
+def test_another_recipes_submission_that_lacks_rows_is_named(world: World, tmp_path: Path) -> None:
+    (tmp_path / "short.csv").write_text("image_id,identity\nq0,a\n")
+    with pytest.raises(InputError, match=r"short\.csv: expected an answer for every image_id of the solution, 6 of 7"):
+        read_rival("short", tmp_path / "short.csv", world[3])
 
 
 def test_another_recipes_scores_may_come_as_json(world: World, tmp_path: Path) -> None:

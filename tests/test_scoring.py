@@ -75,7 +75,7 @@ def test_naming_a_new_animal_by_its_true_name_is_wrong() -> None:
 
 def test_a_missing_answer_is_refused() -> None:
     solution = pd.DataFrame({"image_id": ["7"], "identity": ["zoe"], "new_identity": [True], "dataset": ["lions"]})
-    with pytest.raises(InputError, match=r"1 are missing, such as 7"):
+    with pytest.raises(InputError, match=r"1 of 1 are missing, such as 7"):
         score_submission(pd.DataFrame({"image_id": [], "identity": []}, dtype=str), solution)
 
 

@@ -480,7 +480,8 @@ def _refuse_input(out: Path, data: Path) -> None:
 
 def _score(options: argparse.Namespace) -> None:
     usage = [word for word in (options.usage or "").split(",") if word]
-    scores = score_submission(read_submission(options.submission), read_solution(options.solution, usage))
+    names = (str(options.submission), str(options.solution))
+    scores = score_submission(read_submission(options.submission), read_solution(options.solution, usage), names)
     if options.json:
         rows = {
             dataset: {"baks": _or_none(one.baks), "baus": _or_none(one.baus), "score": one.score}

@@ -67,7 +67,8 @@ def read_rival(name: str, path: Path, solution: pd.DataFrame | None) -> Rival:
             "JSON file that `python -m reid score --json` printed"
         )
     submission = read_submission(path)
-    return Rival(name, score_submission(submission, solution), resampled(submission, solution))
+    scores = score_submission(submission, solution, (str(path), "the solution"))
+    return Rival(name, scores, resampled(submission, solution))
 
 
 def collect_evidence(

@@ -56,19 +56,22 @@ class Score:
         return 0.0 if np.isnan(product) else float(np.sqrt(product))
 
 
-def score_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, Score]:
+def score_submission(
+    submission: pd.DataFrame, solution: pd.DataFrame, names: tuple[str, str] = ("submission", "the solution")
+) -> dict[str, Score]:
     """The score per dataset.
 
     Args:
         submission: columns image_id, identity; any order.
         solution: columns image_id, identity, new_identity (bool), dataset; every row of it is scored. As with the
             organisers, an individual that is new on one row is new on all.
+        names: what the two are called where one is refused.
 
     Raises:
         InputError: a row of the solution has no answer, or more than one.
     """
     scores = {}
-    for dataset, answered in _answered(submission, solution).items():
+    for dataset, answered in _answered(submission, solution, names).items():
         known, new = answered.known, answered.new
         scores[dataset] = Score(
             baks=float(known.mean()) if len(known) else float("nan"),
@@ -92,7 +95,9 @@ def resampled(submission: pd.DataFrame, solution: pd.DataFrame, seed: int = 0) -
         InputError: as `score_submission`.
     """
     rows = {}
-    for number, (dataset, answered) in enumerate(_answered(submission, solution).items()):
+    for number, (dataset, answered) in enumerate(
+        _answered(submission, solution, ("submission", "the solution")).items()
+    ):
         rng = np.random.default_rng([seed, number])
         draws = np.full((RESAMPLES, 2), np.nan)
         for column, shares in enumerate((answered.known, answered.new)):
@@ -112,20 +117,22 @@ class _Answered(NamedTuple):
     images: int
 
 
-def _answered(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, _Answered]:
+def _answered(submission: pd.DataFrame, solution: pd.DataFrame, names: tuple[str, str]) -> dict[str, _Answered]:
     """Per dataset, in alphabetical order; see `score_submission`."""
     doubled = submission["image_id"].duplicated().to_numpy()
     if doubled.any():
         place = int(doubled.argmax())
         raise InputError(
-            f"submission: row {place + 2}: expected one answer for every image_id, found another one for "
+            f"{names[0]}: row {place + 2}: expected one answer for every image_id, found another one for "
             f"{submission['image_id'].iloc[place]}; `python -m reid check DATA --submission CSV` lists every fault"
         )
     answers = submission.set_index("image_id")["identity"]
     missing = sorted(set(solution["image_id"]) - set(answers.index))
     if missing:
         raise InputError(
-            f"submission: expected an answer for every image_id, {len(missing)} are missing, such as {missing[0]}"
+            f"{names[0]}: expected an answer for every image_id of {names[1]}, {len(missing)} of {len(solution)} are "
+            f"missing, such as {missing[0]}. Name the solution of the photographs that were asked for; `python -m reid "
+            "check DATA --submission CSV` lists what a submission lacks"
         )
     answered = solution["image_id"].map(answers)
     new = solution["identity"].isin(solution.loc[solution["new_identity"], "identity"])
