@@ -253,6 +253,10 @@ def test_training_on_nothing_leaves_nothing(folder: str, tmp_path: Path, capsys:
         (["--recipe", "toy", "--set", "epoch=3"], "did you mean epochs"),
         (["--recipe", "toy", "--limit", "0"], "--limit: expected 1 or more"),
         (["--recipe", "toy", "--init", "nowhere.pth"], "--init nowhere.pth: expected a state dict of the trunk"),
+        (
+            ["--recipe", "local", "--init", "r50.safetensors"],
+            "--init r50.safetensors: expected a recipe with a trunk to start from these weights, found local, which",
+        ),
         (["--recipe", "toy", "--set", "trunk=resnet5O"], "found 'resnet5O'; near it are"),
     ],
 )

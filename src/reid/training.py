@@ -143,7 +143,12 @@ def _train_nothing(
             f"--only {only[0]}: expected a recipe with networks to train, found one that matches keypoints alone "
             f"(cues={','.join(recipe.cues)}). Leave --only out, or choose another recipe"
         )
-    record, files = _record(database, recipe, init), network_files(database)
+    if init is not None:
+        raise InputError(
+            f"--init {init}: expected a recipe with a trunk to start from these weights, found {recipe.name}, which "
+            "matches keypoints alone. Leave --init out, or choose another recipe, such as --recipe light"
+        )
+    record, files = _record(database, recipe, None), network_files(database)
     _refuse_other_ranks(record)
     with locked(folder / RUN_FOLDER, _locks(files, recipe) if is_first() else []):
         _refuse_another_run(folder, [] if fresh else files, record)
