@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from reid import NEW_INDIVIDUAL, cli
@@ -21,7 +22,7 @@ from reid.gallery import load_gallery
 from reid.recipe import WORK_FIELDS, Recipe
 from reid.scoring import overall, read_solution, read_submission, score_submission
 from reid.submission import predict
-from reid.weights import open_weights
+from reid.weights import open_weights, seal_weights
 
 
 def run(*words: object) -> int:
@@ -195,6 +196,23 @@ def test_a_mirrored_gallery_finds_a_query_that_is_a_mirror_image(
     assert rights() == len(asked) > before
     assert run("enroll", patterns, "--weights", patterns_weights, "--set", "epochs=3") == 2
     assert "training has decided that; here you may set flip_average, scales, mirrored" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_is_insisted_on_by_the_call_and_not_by_where_training_ran(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in (["enroll"], ["calibrate"], ["predict", "--out", tmp_path / "s.csv"], ["report", "--out", tmp_path]):
+        call = [verb[0], patterns, "--weights", patterns_weights, *verb[1:]]
+        assert run(*call, "--set", "device=cuda") == 2
+        assert "recipe field device: expected a GPU with CUDA, found none" in capsys.readouterr().err
+    weights = open_weights(patterns_weights)
+    far = replace(weights.recipe, device="cuda")
+    seal_weights(patterns_weights, far, list(weights.datasets), weights.manifest["data"])
+    assert run("enroll", patterns, "--weights", patterns_weights) == 0
+    assert run("calibrate", patterns, "--weights", patterns_weights) == 0
+    assert run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv") == 0
+    assert open_weights(patterns_weights).recipe == far
 
 
 def test_the_classifiers_dissent_is_counted_whatever_the_route(

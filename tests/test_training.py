@@ -415,10 +415,11 @@ def test_networks_trained_one_by_one_are_those_of_one_run(patterns: Path, tiny_r
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("settings", [[], ["cues=local", "scorers=local"]])
 def test_a_recipe_that_asks_for_a_gpu_is_refused_without_one(
-    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, settings: list[str]
 ) -> None:
-    recipe = override(tiny_recipe, ["device=cuda"])
+    recipe = override(tiny_recipe, ["device=cuda", *settings])
     with pytest.raises(InputError, match=r"device: expected a GPU with CUDA, found none .*--set device=auto"):
         train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
     assert not (tmp_path / "w").exists()

@@ -389,7 +389,7 @@ def _enroll(options: argparse.Namespace) -> None:
     from reid.gallery import enroll
 
     weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
-    recipe = override(weights.recipe, options.settings, only=(*ENROLMENT_FIELDS, *WORK_FIELDS))
+    recipe = _recipe_for(weights, options.settings, (*ENROLMENT_FIELDS, *WORK_FIELDS))
     catalogue = read_catalogue(options.data)
     datasets = list(weights.datasets)
     with joined():
@@ -425,6 +425,16 @@ def _warn_of_random_trunk(recipe: Recipe, init: Path | None) -> None:
     )
 
 
+def _recipe_for(weights: Weights, settings: list[str], fields: tuple[str, ...]) -> Recipe:
+    """The weights' recipe with what a verb may choose. A GPU that training insisted on is not asked for again, for the
+    weights may have come to another machine; one that the call insists on is."""
+    from reid.training import check_device
+
+    recipe = override(replace(weights.recipe, device="auto"), settings, only=fields)
+    check_device(recipe)
+    return recipe
+
+
 def _kept(recipe: Recipe, weights: Weights) -> Recipe:
     """What the manifest keeps of a run's recipe: how this machine does the work says nothing of the next one."""
     return replace(recipe, **{field: getattr(weights.recipe, field) for field in WORK_FIELDS})
@@ -434,7 +444,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     from reid.matching import calibrate
 
     weights = open_weights(options.weights, remade=(CALIBRATION,))
-    recipe = override(weights.recipe, options.settings, only=(*CALIBRATION_FIELDS, *WORK_FIELDS))
+    recipe = _recipe_for(weights, options.settings, (*CALIBRATION_FIELDS, *WORK_FIELDS))
     catalogue = read_catalogue(options.data)
     _warn_of_dates(catalogue)
     calibrations = calibrate(catalogue, weights.folder, list(weights.datasets), recipe)
@@ -467,7 +477,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _recipe_of_answers(options: argparse.Namespace, weights: Weights) -> Recipe:
     """The weights' recipe with what `predict` and `report` may choose."""
-    recipe = override(weights.recipe, options.settings, only=PREDICTION_FIELDS)
+    recipe = _recipe_for(weights, options.settings, PREDICTION_FIELDS)
     return replace(recipe, route=options.route or recipe.route)
 
 

@@ -193,7 +193,7 @@ class Recipe:
 
         route: who chooses a query's encoder: the species "classifier", the dataset "column", or "auto" (the column
             where it names a dataset with a gallery, the classifier elsewhere).
-        device: "auto" trains on a GPU where there is one; "cuda" refuses to train where there is none.
+        device: "auto" works on a GPU where there is one; "cuda" refuses to work where there is none.
         precision: the number format that networks compute in: "auto" takes bfloat16 where the device has it, float16 on
             other GPUs, "float32" elsewhere; the weights themselves are float32 in any case.
         skip_unreadable: train without the photographs that can't be read, instead of refusing.

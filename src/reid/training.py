@@ -38,7 +38,7 @@ from reid.validation import describe_collapse
 from reid.weights import CALIBRATION, MANIFEST, RUN_FOLDER, SPECIES, encoder_file, fold_folder, gallery_file
 from reid.work import Run, Work, check_individuals, encoder_work, species_work
 
-__all__ = ["missing_networks", "network_files", "settle", "train_encoder", "train_networks"]
+__all__ = ["check_device", "missing_networks", "network_files", "settle", "train_encoder", "train_networks"]
 
 RUN = "run.json"
 SHARED = "all datasets"
@@ -47,6 +47,20 @@ of its space, no dataset can have this name."""
 
 LEFT = re.compile(r"(.+?)\.(?:checkpoint(?:\.new|\.previous)?\.pt|history\.csv|safetensors)")
 """What a training leaves in `training/`, and under which name it ran: a network's, or that of a soup's member."""
+
+
+def check_device(recipe: Recipe) -> None:
+    """Refuses a recipe that asks for a GPU where there is none.
+
+    Raises:
+        InputError: it says why PyTorch has none.
+    """
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        why = "this PyTorch was built without CUDA" if not torch.version.cuda else "PyTorch sees none"
+        raise InputError(
+            f"recipe field device: expected a GPU with CUDA, found none ({why}). `nvidia-smi` shows what the machine "
+            "has; on a cluster ask for --gpus-per-node=1; to work on the processor: --set device=auto"
+        )
 
 
 def settle(recipe: Recipe, trunk: Trunk) -> Recipe:
@@ -88,14 +102,15 @@ def train_networks(
 
     Raises:
         InputError: photographs that can't be read, a dataset without database rows, a folder that another run uses, a
-            trunk that is unknown or can't do what the recipe wants, `only` where the recipe trains no network.
+            trunk that is unknown or can't do what the recipe wants, no GPU where the recipe asks for one, `only` or
+            `init` where it trains no network.
         Stopped: `stop` asked; the state is saved.
     """
     database = catalogue.database
     _check_datasets(catalogue)
+    check_device(recipe)
     if "encoder" not in recipe.cues:
         return _train_nothing(database, recipe, folder, init, fresh, only)
-    _check_device(recipe)
     trunk = describe_trunk(recipe.trunk, init)
     recipe = settle(recipe, trunk)
     record = _record(database, recipe, init)
@@ -236,15 +251,6 @@ def _train(file: str, run: Run) -> None:
         _fit(species_work(run), run)
     else:
         train_encoder(file, run)
-
-
-def _check_device(recipe: Recipe) -> None:
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        why = "this PyTorch was built without CUDA" if not torch.version.cuda else "PyTorch sees none"
-        raise InputError(
-            f"recipe field device: expected a GPU with CUDA, found none ({why}). `nvidia-smi` shows what the machine "
-            "has; on a cluster ask for --gpus-per-node=1; to train on the processor: --set device=auto"
-        )
 
 
 def _check_datasets(catalogue: Catalogue) -> None:
