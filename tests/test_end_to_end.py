@@ -215,6 +215,23 @@ def test_a_gpu_is_insisted_on_by_the_call_and_not_by_where_training_ran(
     assert open_weights(patterns_weights).recipe == far
 
 
+@pytest.mark.parametrize("damage", ["[]", "{}", "{", '{"recipe": 1}', '{"recipe": {"new_share": 0.9}}'])
+def test_training_a_whole_folder_again_says_which_choices_change(
+    damage: str, patterns: Path, patterns_weights: Path, tiny_settings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_it = ["train", patterns, "--out", patterns_weights, *tiny_settings]
+    words = f"warning: {patterns_weights}: galleries and thresholds are made with other choices than before: "
+    assert run(*train_it, "--set", "batch_size=7") == 0
+    assert "other choices" not in capsys.readouterr().out
+    assert run(*train_it, "--set", "pseudo_queries=20", "--set", "scales=1.0,1.5") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "other choices" in line]
+    assert told == [f"{words}pseudo_queries 200 -> 20, scales [1.0] -> [1.0, 1.5]"]
+    (patterns_weights / "manifest.json").write_text(damage)
+    assert run(*train_it) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "other choices" in line]
+    assert told == ([f"{words}new_share 0.9 -> 0.5"] if "new_share" in damage else [])
+
+
 def test_the_classifiers_dissent_is_counted_whatever_the_route(
     patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,8 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import join, quote
 from typing import Any, NoReturn
@@ -46,7 +47,7 @@ from reid.recipe import (
 )
 from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
 from reid.signals import Stop, listening
-from reid.weights import CALIBRATION, GALLERY, RUN_FOLDER, Weights, open_weights, seal_weights
+from reid.weights import CALIBRATION, GALLERY, MANIFEST, RUN_FOLDER, Weights, open_weights, seal_weights
 
 __all__ = ["main"]
 
@@ -342,6 +343,7 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
         raise InputError(f"--save-every: expected 0 or more seconds, found {save_every}")
     seconds = {} if options.fresh else _times_of(options.out)
     only = [name for name in (options.only or "").split(",") if name]
+    changes = [] if options.fresh else _changes(_sealed_choices(options.out), recipe)  # before the manifest goes
     _warn_of_dates(catalogue)
     with stage("train", seconds):
         fingerprint = train_networks(
@@ -355,6 +357,9 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
             + (f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate")
         )
         return
+    if changes:
+        words = "galleries and thresholds are made with other choices than before"
+        say(f"warning: {options.out}: {words}: {', '.join(changes)}")
     datasets = list(catalogue.database.by_dataset())
     with stage("enroll", seconds):
         enroll(catalogue, options.out, datasets, recipe)
@@ -370,6 +375,20 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
     if weights.caution:
         say(f"warning: {weights.caution}")
     _say_next("predict", options.data, "--weights", options.out, "--out", "submission.csv")
+
+
+def _sealed_choices(folder: Path) -> dict[str, Any]:
+    """The recipe that a whole weights folder was made with, as JSON; nothing where there is none or it is damaged."""
+    with suppress(InputError, TypeError, KeyError, ValueError):
+        return dict(read_json(folder / MANIFEST)["recipe"])
+    return {}
+
+
+def _changes(before: dict[str, Any], recipe: Recipe) -> list[str]:
+    """In which choices a recipe differs, old -> new, without how a machine does the work."""
+    now = json.loads(json.dumps(asdict(recipe)))
+    fields = [field for field in now if field in before and field not in WORK_FIELDS]
+    return [f"{field} {before[field]} -> {now[field]}" for field in fields if before[field] != now[field]]
 
 
 def _fetch(options: argparse.Namespace) -> None:
