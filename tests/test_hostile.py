@@ -252,17 +252,32 @@ def test_a_network_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
 # places
 
 
-@pytest.mark.parametrize("verb", ["enroll", "calibrate"])
-def test_a_verb_that_was_killed_before_the_manifest_can_be_typed_again(
-    verb: str, patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("damage", ["killed", "gone"])
+@pytest.mark.parametrize(
+    ("name", "verbs"), [("calibration.json", ["calibrate"]), ("Dots.gallery.safetensors", ["enroll", "calibrate"])]
+)
+def test_galleries_and_thresholds_that_were_cut_or_lost_are_made_anew_as_it_is_told(
+    damage: str,
+    name: str,
+    verbs: list[str],
+    patterns: Path,
+    patterns_weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    name = "calibration.json" if verb == "calibrate" else "Dots.gallery.safetensors"
-    (patterns_weights / name).write_text("{}")  # of a run that came no further
+    before = (patterns_weights / name).read_bytes()
+    if damage == "gone":
+        (patterns_weights / name).unlink()
+    else:
+        (patterns_weights / name).write_text("{}")  # of a verb that came no further
     words = [str(patterns), "--weights", str(patterns_weights)]
     assert cli.main(["predict", *words, "--out", str(tmp_path / "s.csv")]) == 2
-    assert f"; where `python -m reid {verb}` was interrupted, type it again" in capsys.readouterr().err
-    assert cli.main([verb, *words]) == 0
+    calls = " and then ".join(f"`python -m reid {verb} DATA --weights {patterns_weights}`" for verb in verbs)
+    assert capsys.readouterr().err.endswith(f"opy the weights folder again, or make the file anew: {calls}\n")
+    for verb in verbs:
+        assert cli.main([verb, *words]) == 0
     assert cli.main(["predict", *words, "--out", str(tmp_path / "s.csv")]) == 0
+    assert (patterns_weights / name).read_bytes() == before
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(

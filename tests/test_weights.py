@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reid import InputError
+from reid import InputError, cli
 from reid.networks import build_network, plan_network, save_network
 from reid.recipe import RECIPES
 from reid.weights import CALIBRATION, GALLERY, encoder_file, gallery_file, open_weights, seal_weights
@@ -65,7 +65,7 @@ def test_galleries_that_are_about_to_be_made_anew_are_not_looked_at(patterns_wei
     [
         ({"format": 2}, r"expected format 1, found 2\. Another version of this kit"),
         ({"files": {"../outside": "0"}}, r"the manifest lists this file, but it is not there"),
-        ({"files": 3}, "it is damaged"),
+        ({"files": 3}, r"it is damaged .*; copy the weights folder again, or type the training's command again"),
         ({"recipe": {"name": "seed"}}, "another version of this kit wrote it"),
     ],
 )
@@ -78,8 +78,21 @@ def test_a_manifest_that_cannot_be_meant_is_refused(patterns_weights: Path, chan
 @pytest.mark.parametrize("content", ["", "[1, 2]", "{", '"text"'])
 def test_a_manifest_that_is_none_is_refused(patterns_weights: Path, content: str) -> None:
     (patterns_weights / "manifest.json").write_text(content)
-    with pytest.raises(InputError, match=r"manifest\.json: expected (JSON|format)"):
+    with pytest.raises(InputError, match=r"manifest\.json: expected (JSON.* type the training's command again|format)"):
         open_weights(patterns_weights)
+
+
+@pytest.mark.parametrize("damage", ["{", '{"format": 1}'])
+def test_a_damaged_manifest_is_written_anew_by_the_command_that_trained(
+    patterns: Path, patterns_weights: Path, tiny_settings: list[str], damage: str
+) -> None:
+    manifest = patterns_weights / "manifest.json"
+    before = manifest.read_bytes()
+    manifest.write_text(damage)
+    with pytest.raises(InputError, match=r"copy the weights folder again, or type the training's command again"):
+        open_weights(patterns_weights)
+    assert cli.main(["train", str(patterns), "--out", str(patterns_weights), *tiny_settings]) == 0
+    assert manifest.read_bytes() == before
 
 
 def test_an_unfinished_or_missing_folder_is_told_apart(patterns_weights: Path, tmp_path: Path) -> None:

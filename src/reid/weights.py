@@ -7,6 +7,7 @@ file that was cut short, swapped or edited is noticed before the first photograp
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from reid import InputError, __version__
@@ -34,6 +35,11 @@ SPECIES = "species.safetensors"
 CALIBRATION = "calibration.json"
 GALLERY = ".gallery.safetensors"
 """How galleries' names end."""
+AGAIN = (
+    "copy the weights folder again, or type the training's command again, which keeps the networks that are there and "
+    "writes the manifest anew"
+)
+"""What helps where the manifest alone is damaged."""
 
 
 def encoder_file(dataset: str) -> str:
@@ -131,11 +137,13 @@ def _parts(recipe: Recipe, datasets: list[str]) -> list[str]:
     return [CALIBRATION, *encoders, *(gallery_file(dataset) for dataset in datasets)]
 
 
-def _or_finish(name: str) -> str:
+def _or_remake(folder: Path, name: str) -> str:
+    """How the file can be made anew where the photographs are: galleries and thresholds need no training."""
     if not name.endswith((CALIBRATION, GALLERY)):
         return ""
-    verb = "calibrate" if name == CALIBRATION else "enroll"
-    return f"; where `python -m reid {verb}` was interrupted, type it again: it makes the file anew"
+    verbs = ["calibrate"] if name == CALIBRATION else ["enroll", "calibrate"]
+    calls = " and then ".join(f"`python -m reid {verb} DATA --weights {quote(str(folder))}`" for verb in verbs)
+    return f", or make the file anew: {calls}"
 
 
 def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
@@ -155,7 +163,10 @@ def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
             f"{folder / MANIFEST}: expected the manifest of a weights folder, found {found}; "
             "`python -m reid train` makes one"
         )
-    manifest = read_json(folder / MANIFEST)
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except InputError as problem:
+        raise InputError(f"{problem}; {AGAIN}") from None
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version != FORMAT:
         raise InputError(
@@ -174,7 +185,7 @@ def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
         if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError(f"limit {limit!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise InputError(f"{folder / MANIFEST}: it is damaged ({problem!r}); copy the weights folder again") from None
+        raise InputError(f"{folder / MANIFEST}: it is damaged ({problem!r}); {AGAIN}") from None
     for name, expected in files.items():
         if name.endswith(remade):
             continue
@@ -182,16 +193,15 @@ def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
         if Path(name).name != name or not is_file(path):
             raise InputError(
                 f"{path}: the manifest lists this file, but it is not there; copy the weights folder again"
+                + _or_remake(folder, name)
             )
         found = sha256_of(path)
         if found != expected:
             raise InputError(
                 f"{path}: expected sha256 {str(expected)[:12]}..., found {found[:12]}...: it is not the file "
-                f"that training wrote. Copy the weights folder again{_or_finish(name)}"
+                f"that training wrote. Copy the weights folder again{_or_remake(folder, name)}"
             )
     unlisted = [file for file in _parts(recipe, datasets) if file not in files]
     if unlisted:
-        raise InputError(
-            f"{folder / MANIFEST}: it is damaged (no hash of {unlisted[0]}); copy the weights folder again"
-        )
+        raise InputError(f"{folder / MANIFEST}: it is damaged (no hash of {unlisted[0]}); {AGAIN}")
     return Weights(folder, recipe, tuple(datasets), manifest)
