@@ -272,7 +272,8 @@ def test_without_network_and_cache_fetch_says_so(tmp_path: Path, name: str) -> N
     assert ran.returncode == 2
     (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
     assert f"expected weights of {name} from timm's hub, got none" in line
-    assert f"`python -m reid fetch {name} --out FILE`" in line
+    elsewhere = f"On a machine with a network, `python -m reid fetch {name} --out FILE` writes a file to bring here"
+    assert f"{elsewhere} for `train --init FILE`; a file of its weights that is here already serves as well" in line
     assert not (tmp_path / "x.safetensors").exists()
 
 

@@ -251,9 +251,10 @@ def _asking_hub(name: str) -> Iterator[None]:
         yield
     except Exception as problem:  # the hub's client raises its own and urllib's errors, timm KeyErrors
         raise InputError(
-            f"trunk: expected weights of {name} from timm's hub, got none ({first_line(problem)}). Where there is a "
-            f"network, `python -m reid fetch {name} --out FILE` writes a file for --init FILE; "
-            "recipe local needs none; --set init=none starts from random ones"
+            f"trunk: expected weights of {name} from timm's hub, got none ({first_line(problem)}). On a machine with a "
+            f"network, `python -m reid fetch {name} --out FILE` writes a file to bring here for `train --init FILE`; a "
+            "file of its weights that is here already serves as well; recipe local needs none; --set init=none starts "
+            "from random ones"
         ) from None
     finally:
         client.setLevel(before)
