@@ -109,6 +109,28 @@ def test_a_damaged_note_of_a_run_is_told(
     assert "run.json: " in fails(capsys, "train", patterns, "--out", patterns_weights, *tiny_settings)
 
 
+def test_what_check_says_of_unreadable_photographs_is_what_the_verbs_do(
+    patterns: Path, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    known, asked = (table[table["split"] == split].iloc[0] for split in ("database", "query"))
+    for row in (known, asked):
+        (patterns / row["path"]).unlink()
+    told = fails(capsys, "check", patterns)
+    assert "unreadable, listed above: 2 photographs; mend or remove their rows. Else train refuses those of" in told
+    assert "(--set skip_unreadable=true, and recipe local without it, leave them out with a warning)" in told
+    assert told.endswith("and predict calls such queries new_individual\n")
+    assert "1 photographs can't be read" in fails(capsys, "train", patterns, "--out", tmp_path / "w", *tiny_settings)
+    local = ["--set", "cues=local", "--set", "scorers=local", "--set", "route=column"]
+    for folder, more in ((tmp_path / "a", ["--set", "skip_unreadable=true"]), (tmp_path / "b", local)):
+        assert cli.main(["train", str(patterns), "--out", str(folder), *tiny_settings, *more]) == 0
+        assert re.search(rf"warning: row \d+ \(image_id {known['image_id']}, .*no such file", capsys.readouterr().out)
+    assert cli.main(["predict", str(patterns), "--weights", str(folder), "--out", str(tmp_path / "s.csv")]) == 0
+    answers = pd.read_csv(tmp_path / "s.csv", dtype=str).set_index("image_id")["identity"]
+    assert answers[asked["image_id"]] == "new_individual"
+    assert f"{asked['image_id']} can't be read (no such file): called new_individual" in capsys.readouterr().out
+
+
 def test_check_lists_every_fault(patterns: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]) -> None:
     edit_rows(lambda table: table.assign(split=table["split"].mask(table.index < 3, "train")))
     assert cli.main(["check", str(patterns)]) == 2

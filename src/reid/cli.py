@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from reid import InputError, Stopped, __version__
+from reid import NEW_INDIVIDUAL, InputError, Stopped, __version__
 from reid.calibration import Calibration, Threshold
 from reid.catalogue import (
     Catalogue,
@@ -265,6 +265,8 @@ def _check(options: argparse.Namespace) -> None:
     if len(broken):
         raise InputError(
             f"{options.data}: unreadable, listed above: {_count(len(broken), 'photograph')}; mend or remove their rows"
+            ". Else train refuses those of the database (--set skip_unreadable=true, and recipe local without it, "
+            f"leave them out with a warning), and predict calls such queries {NEW_INDIVIDUAL}"
         )
     say(f"{options.data}: no fault in {len(catalogue)} rows")
     if options.submission:
