@@ -3,6 +3,7 @@ real photographs where they are there."""
 
 import json
 import pkgutil
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -326,3 +327,15 @@ def test_training_leaves_its_times_for_the_report(patterns_weights: Path) -> Non
     told = json.loads((patterns_weights / "training" / "seconds.json").read_text())
     assert set(told) == {"train", "enroll", "calibrate"}
     assert all(value >= 0 for value in told.values())
+
+
+def test_the_report_does_not_pass_off_remembered_answers_as_quick_ones(
+    patterns: Path, patterns_weights: Path, tmp_path: Path
+) -> None:
+    assert run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv") == 0
+    assert run("report", patterns, "--weights", patterns_weights, "--out", tmp_path / "r") == 0
+    page = " ".join((tmp_path / "r" / "report.html").read_text("utf-8").split())
+    times = (
+        r"Time: train [\d.]+ s, enroll [\d.]+ s, calibrate [\d.]+ s, predict \(without what was remembered\) [\d.]+ s,"
+    )
+    assert re.search(times, page)

@@ -553,7 +553,7 @@ def _report(options: argparse.Namespace) -> None:
     refuse_unwritable(options.out / "report.html")
     rivals = [read_rival(name, path, solution) for name, path in named]
     seconds = _times_of(options.weights)
-    with stage("predict", seconds):
+    with stage("predict (without what was remembered)", seconds):  # predict itself may have taken minutes
         prediction = predict(catalogue, weights, recipe)
     with stage("evidence", seconds):
         evidence = collect_evidence(catalogue, replace(weights, recipe=recipe), prediction, solution)
