@@ -18,7 +18,7 @@ from reid.gallery import Embeddings
 from reid.keypoints import Keypoints
 from reid.looking import route_queries
 from reid.recipe import RECIPES, Recipe
-from reid.submission import decide, predict
+from reid.submission import Prediction, decide, explain, predict
 from reid.weights import Weights, open_weights
 
 DATASETS = ("lynx", "turtle")
@@ -55,6 +55,18 @@ def test_a_query_is_named_only_below_its_own_datasets_threshold_and_when_it_coul
     decided = decide(matches, {"lynx": calibrated("lynx", 0.5), "turtle": calibrated("turtle", 0.7)})
     assert list(decided["answer"]) == ["a", NEW_INDIVIDUAL, "c", NEW_INDIVIDUAL, NEW_INDIVIDUAL]
     assert list(decided["threshold"]) == [0.5, 0.5, 0.7, 0.7, 0.7]
+
+
+def test_queries_unlike_the_calibrated_ones_are_told_with_what_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    matches = pd.DataFrame({"image_id": range(100), "dataset": "lynx", "column": "lynx", "species": "", "problem": ""})
+    matches = matches.assign(answer=NEW_INDIVIDUAL)
+    explain(Prediction(matches, "column", {"lynx": 0.68}))
+    told = capsys.readouterr().out
+    assert "  warning: lynx: the queries match otherwise than the database's photographs among themselves" in told
+    assert "(by 0.68; 0 is alike, 1 nothing in common): its expected score may not hold. Were they taken by" in told
+    assert "Some of them whose animal you know, added to the database, help: enroll, then calibrate\n" in told
+    explain(Prediction(matches, "column", {"lynx": 0.26}))  # no more than 0.1 + 1.6 / sqrt(100)
+    assert "warning" not in capsys.readouterr().out
 
 
 # what is remembered

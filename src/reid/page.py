@@ -304,8 +304,9 @@ the plateau is as good, to within half a point, on the database's own photograph
 <p class="note">{{ row.dataset }}: {{ row.one.note }}</p>
 {% endif %}
 {% if row.drifted %}
-<p class="note">{{ row.dataset }}: the queries' distances are unlike those that the threshold was fitted on
-({{ row.drift | percent }} apart): its expected score may not hold.</p>
+<p class="note">{{ row.dataset }}: the queries match otherwise than the database's photographs among themselves,
+on which the threshold was fitted (by {{ "%.2f" | format(row.drift) }}; 0 is alike, 1 nothing in common): its expected
+score may not hold. Some of them whose animal is known, added to the database, help: enroll, then calibrate.</p>
 {% endif %}
 {% endfor %}
 {% if contenders %}

@@ -41,6 +41,21 @@ DUPLICATE = 0.95
 """Correlation of 16 x 16 thumbnails from which on two photographs are one. Among 260,000 pairs of photographs of three
 species, none of them duplicates, the highest is 0.90."""
 
+SAME_DAY = (
+    "meet a photograph of the same individual and day, which is easier than the queries of another day are: expect a "
+    "lower score than is told here, and add photographs of other days"
+)
+UNDATED = (
+    "have no date: where photographs of one sighting vouch for each other, the expected score is too high. Fill in the "
+    "column date where you know it, then calibrate again"
+)
+ACROSS = (
+    "meet another side of their animal, which has other markings, for fewer than "
+    f"{FEW} individuals can be known by their own side: trust the expected score less, and add photographs of the same "
+    "side, of more individuals"
+)
+"""What a person must know of known pseudo-queries, and can do about it."""
+
 
 class HeldOut(NamedTuple):
     """Photographs that an encoder does not learn from."""
@@ -98,7 +113,7 @@ class Note(NamedTuple):
     words: str
 
     def __str__(self) -> str:
-        return f"{self.some} of {self.of} known pseudo-queries {self.words}"
+        return f"{self.some} of {self.of} database photographs that were asked for as known {self.words}"
 
 
 class Asked(NamedTuple):
@@ -167,14 +182,7 @@ def choose_asked(
     across = np.zeros(len(places), bool)
     if sides is not None and recipe.pseudo_dates != "any":
         across = (~kept & _other_side(places, labels, days, sides)).any(1)
-    said = (
-        (same_day, "meet a photograph of the same individual and day: the expected score is too high"),
-        (
-            undated,
-            "have no date: where photographs of one sighting vouch for each other, the expected score is too high",
-        ),
-        (across, f"meet another side of theirs: fewer than {FEW} individuals can be known by their own side"),
-    )
+    said = ((same_day, SAME_DAY), (undated, UNDATED), (across, ACROSS))
     notes = [Note(int(those.sum()), int(known.sum()), words) for those, words in said if those.any()]
     return Asked(places, known, held_out.individuals[places], kept, tuple(notes))
 

@@ -221,8 +221,10 @@ def explain(prediction: Prediction) -> None:
     for dataset, apart in prediction.drifts.items():
         if has_drifted(apart, int((matches["dataset"] == dataset).sum())):
             say(
-                f"  warning: {dataset}: the queries' distances are unlike those that the threshold was fitted on "
-                f"({apart:.2f} of 1 apart): other photographs than the database's? Its expected score may not hold"
+                f"  warning: {dataset}: the queries match otherwise than the database's photographs among themselves, "
+                f"on which the threshold was fitted (by {apart:.2f}; 0 is alike, 1 nothing in common): its expected "
+                "score may not hold. Were they taken by another camera, at another place or season, or from another "
+                "side? Some of them whose animal you know, added to the database, help: enroll, then calibrate"
             )
     has_classifier = (matches["species"] != "").any()
     taken_for = matches["species"] if has_classifier else matches["dataset"]
