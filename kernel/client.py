@@ -5,6 +5,7 @@ is 0 after a refused push, a lost upload and a failed run, and the truth is then
 """
 
 import io
+import os
 import re
 import sys
 import time
@@ -18,10 +19,6 @@ __all__ = ["KaggleError", "PassingError", "ask", "log_in", "patiently"]
 
 Answer = TypeVar("Answer")
 
-NO_CREDENTIALS = (
-    "kaggle: expected credentials, found none that Kaggle accepts. Make a token at https://www.kaggle.com/settings/api "
-    "and save it to ~/.kaggle/access_token, or run `kaggle auth login`; then run this again"
-)
 ADVICE = {
     400: "Mend what Kaggle names there, then run this again",
     401: "The credentials are not accepted: make a new token at https://www.kaggle.com/settings/api",
@@ -92,7 +89,11 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
     try:
         return question()
     except SystemExit:  # the client ends the program where it finds no credentials
-        raise InputError(NO_CREDENTIALS) from None
+        raise InputError(
+            f"kaggle: expected credentials, found {_found_credentials()}. Make a token at "
+            "https://www.kaggle.com/settings/api and save it to ~/.kaggle/access_token, or run `.venv/bin/kaggle auth "
+            "login`; then run this again"
+        ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
         # requests' errors are OSErrors; the others are the client's, after answers that it did not expect
         failure = problem
@@ -114,6 +115,14 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
     doing = {**ADVICE, **(advice or {})}.get(status, FAULT_OF_KAGGLE if status >= 500 else ADVICE[400])
     kind = PassingError if status == 429 or status >= 500 else KaggleError
     raise kind(f"{what}: Kaggle answered {status} ({words})", doing, status)
+
+
+def _found_credentials() -> str:
+    """What there is where there are not enough: of an older key's two variables one may be missing."""
+    missing = [name for name in ("KAGGLE_USERNAME", "KAGGLE_KEY") if not os.environ.get(name)]
+    if len(missing) != 1:
+        return "none that Kaggle accepts"
+    return f"one of two variables: {missing[0]} is missing. Set it too, or do without both"
 
 
 def _reason(problem: BaseException) -> str:

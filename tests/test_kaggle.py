@@ -460,8 +460,15 @@ def test_missing_credentials_are_one_line_with_the_next_step(verb: str, desk: De
     desk.kaggle.requests.clear()
     assert desk.type(verb, f"--submission={desk.folder / 's.csv'}", KAGGLE_USERNAME="", KAGGLE_KEY="") == 2
     assert "error: kaggle: expected credentials, found none that Kaggle accepts. Make a token at https://" in desk.error
+    assert "or run `.venv/bin/kaggle auth login`; then run this again" in desk.error
     assert "Option A" not in desk.said
     assert not desk.kaggle.requests
+
+
+@pytest.mark.parametrize("missing", ["KAGGLE_USERNAME", "KAGGLE_KEY"])
+def test_one_variable_of_two_is_told(missing: str, desk: Desk) -> None:
+    assert desk.type("push-kernel", **{missing: ""}) == 2
+    assert f"found one of two variables: {missing} is missing. Set it too, or do without both. Make" in desk.error
 
 
 REFUSALS = [
