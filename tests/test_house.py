@@ -7,11 +7,13 @@ import itertools
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from reid import cli
+from reid.catalogue import find_unread_dates, read_catalogue
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {path.stem: path for path in sorted((ROOT / "src" / "reid").glob("*.py"))}
@@ -72,6 +74,33 @@ def test_every_command_of_the_readme_is_understood_by_the_program() -> None:
     for command in commands:
         words = command.split("-m reid ")[1].split()
         cli._parser().parse_args(words)  # exits, and fails the test, where the README is wrong
+
+
+def block_after(words: str) -> str:
+    """The first block of the README below these words."""
+    text = (ROOT / "README.md").read_text("utf-8").split(words)[1]
+    return text.split("```")[1].partition("\n")[2]
+
+
+def test_the_readmes_example_of_a_table_has_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text(block_after("A data folder holds `metadata.csv`"))
+    catalogue = read_catalogue(tmp_path)
+    assert catalogue.database.identities == ["Mira", "Mira", "Tarn"]
+    assert catalogue.query.image_ids == ["4"]
+    assert find_unread_dates(catalogue) == []
+
+
+def test_the_readmes_way_from_a_folder_per_animal_makes_a_table_without_fault(tmp_path: Path) -> None:
+    photographs = ["photos/Mira/b.jpg", "photos/Mira/c.JPG", "photos/Tarn/a b.png", "queries/d.jpeg"]
+    for path in (*photographs, "photos/Mira/notes.txt"):
+        (tmp_path / "photographs" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photographs" / path).touch()
+    subprocess.run([sys.executable, "-c", block_after("From a folder per animal")], cwd=tmp_path, check=True)
+    catalogue = read_catalogue(tmp_path / "photographs")
+    assert list(catalogue.table["path"]) == photographs
+    assert catalogue.database.identities == ["Mira", "Mira", "Tarn"]
+    assert list(catalogue.table["split"]) == ["database"] * 3 + ["query"]
+    assert set(catalogue.table["dataset"]) == {"Lynx"}
 
 
 def test_every_verb_stands_in_the_readme() -> None:
