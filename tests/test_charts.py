@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from reid.calibration import Sweep, Threshold
 from reid.charts import PAINT, Bars, Contest, date_chart, history_chart, kinds_chart, score_chart, threshold_chart
@@ -54,3 +55,16 @@ def test_charts_hold_the_pages_colours_no_date_and_ids_of_their_own() -> None:
         assert 'role="img"' in svg
     assert "$\\frac&lt;b&gt;$" in svgs[0]
     assert "threshold" not in svgs[0]
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [
+        (["2020-01-01", "2021-06-30"], ["2020-01", "2020-07", "2020-12", "2021-06"]),
+        (["2025-04-02", "2025-05-20"], ["2025-04-02", "2025-04-18", "2025-05-04", "2025-05-20"]),
+        (["2025-04-02", "2025-04-03"], ["2025-04-02", "2025-04-03"]),
+        (["2025-04-02"], ["2025-04"]),
+    ],
+)
+def test_no_two_dates_of_an_axis_are_told_alike(days: list[str], told: list[str]) -> None:
+    assert re.findall(r">(\d{4}-\d\d(?:-\d\d)?)<", date_chart("Lynx", days, [])) == told

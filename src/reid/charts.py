@@ -244,8 +244,10 @@ def date_chart(name: str, database: Sequence[str], queries: Sequence[str]) -> st
     for some, colour, sign in zip(numbers, (SCORE, NEW), (1, -1), strict=True):
         axes.bar(bins[:-1], sign * np.histogram(some, bins)[0], np.diff(bins) * 0.9, align="edge", color=colour)
     axes.axhline(0, color=MUTED, linewidth=0.8)
-    ticks = np.linspace(low, high, 4)
-    axes.set_xticks(ticks, [str(np.datetime64(int(tick), "D"))[:7] for tick in ticks])
+    ticks = np.unique(np.linspace(low, high, 4).astype(int))  # of a day or two, fewer
+    words = [str(np.datetime64(int(tick), "D")) for tick in ticks]
+    months = [day[:7] for day in words]
+    axes.set_xticks(ticks, months if len(set(months)) == len(months) else words)
     axes.set_ylabel("photographs")
     _whole(axes)
     _plain(axes)
