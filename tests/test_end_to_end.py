@@ -339,3 +339,21 @@ def test_the_report_does_not_pass_off_remembered_answers_as_quick_ones(
         r"Time: train [\d.]+ s, enroll [\d.]+ s, calibrate [\d.]+ s, predict \(without what was remembered\) [\d.]+ s,"
     )
     assert re.search(times, page)
+    assert "A right one that was not compared has no photograph in the query's shortlist of look-alikes" in page
+
+
+def test_what_a_recipe_of_keypoints_alone_does_not_use_changes_nothing(
+    patterns: Path, tmp_path: Path, tiny_settings: list[str]
+) -> None:
+    local = [*tiny_settings, "--set", "cues=local", "--set", "scorers=local"]
+    other = {
+        **{"trunk": "resnet18", "image_size": 64, "interpolation": "lanczos", "fit": "pad", "pooling": "gem"},
+        **{"epochs": 9, "held_out_individuals": 0.5, "held_out_photographs": 0.1, "species_shrink": 2, "focus": 0.9},
+        **{"whole_gallery": 1, "flip_average": "true", "scales": "1.0,1.5", "precision": "float32", "init": "none"},
+    }
+    assert run("train", patterns, "--out", tmp_path / "a", *local) == 0
+    assert not set(other) & set(open_weights(tmp_path / "a").recipe.used)
+    changed = [word for field, value in other.items() for word in ("--set", f"{field}={value}")]
+    assert run("train", patterns, "--out", tmp_path / "b", *local, *changed) == 0
+    for name in ("calibration.json", "Dots.gallery.safetensors", "Checks.gallery.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

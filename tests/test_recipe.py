@@ -78,6 +78,17 @@ def test_another_versions_recipe_is_refused() -> None:
         recipe_from_json({**{k: v for k, v in asdict(Recipe()).items() if k != "trunk"}, "colour": 1})
 
 
+def test_without_an_encoder_a_recipe_says_nothing_of_training() -> None:
+    assert RECIPES["seed"].used == RECIPES["light"].used == tuple(asdict(Recipe()))
+    assert RECIPES["local"].used == (
+        *("name", "seed", "upright", "cues", "scorers", "shortlist", "verified", "local_best"),
+        *("keypoint_size", "keypoint_count", "keypoint_candidates", "keypoint_clahe", "keypoint_contrast"),
+        *("keypoint_upright", "neighbours", "centre_spread", "match_ratio", "match_model", "match_tolerance"),
+        *("pseudo_queries", "pseudo_dates", "pseudo_photographs", "new_share", "calibration_splits"),
+        *("mirrored", "route", "device", "batch_size", "workers"),
+    )
+
+
 def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(InputError, match="expected one of seed, baseline, local, light, best, toy, found 'winner'"):
         recipe_named("winner")

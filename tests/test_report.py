@@ -13,6 +13,7 @@ from hand_world import HOSTILE, QUERIES, Page, World, make_world
 
 from reid import NEW_INDIVIDUAL, InputError, cards, cli, report
 from reid.catalogue import Catalogue
+from reid.recipe import RECIPES
 from reid.report import read_rival, write_report
 from reid.verdicts import VERDICTS
 from reid.weights import RUN_FOLDER
@@ -57,6 +58,17 @@ def test_a_wrong_name_is_shown_beside_the_right_one(solved: Page) -> None:
     cards = dict(zip(page.shown(), page.cards, strict=True))
     assert re.findall(r"photo (\w+)", cards["q2"]) == ["q2", "2", "1"]
     assert re.findall(r"photo (\w+)", cards["q0"]) == ["q0", "1"]
+    assert "right one, not compared" in cards["q2"]
+    assert "not compared" not in cards["q0"]
+
+
+def test_of_keypoints_alone_no_trunk_and_no_training_are_told(world: World, solved: Page, tmp_path: Path) -> None:
+    catalogue, weights, prediction, solution = world
+    page = page_of((catalogue, replace(weights, recipe=RECIPES["local"]), prediction, solution), tmp_path / "out")
+    told = [re.findall(r"<tr><td>(\w+)</td><td>[^<]*(?: <b>[^<]*</b>)?</td></tr>", one.text) for one in (solved, page)]
+    assert {"trunk", "image_size", "epochs", "scorers", "keypoint_count"} <= set(told[0])
+    assert {"scorers", "keypoint_count", "calibration_splits"} <= set(told[1])
+    assert not {"trunk", "image_size", "epochs"} & set(told[1])
 
 
 def test_the_score_is_the_organisers(solved: Page) -> None:

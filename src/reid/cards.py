@@ -172,9 +172,9 @@ def _short(identity: str, dataset: str) -> str:
 
 
 def _role(neighbour: Neighbour, is_right: bool) -> str:
-    rank = {0: "", 1: "nearest", 2: "2nd", 3: "3rd"}.get(neighbour.rank, f"no. {neighbour.rank}")
+    rank = {0: "not compared", 1: "nearest", 2: "2nd", 3: "3rd"}.get(neighbour.rank, f"no. {neighbour.rank}")
     if is_right and neighbour.rank != 1:
-        return f"right one, {rank}" if rank else "right one"
+        return f"right one, {rank}"
     return rank
 
 

@@ -352,7 +352,9 @@ below 10 MB: the worst of every verdict and dataset in turn. {% endif %}
 The worst come first{% if solved %}: wrong names far below the threshold, known animals far above it; then right
 answers, the least sure first{% else %}: those nearest the threshold, which are the least sure{% endif %}.
 The bar shows the distance, the threshold in its middle.{% if compared %} <b>Choose a neighbour</b> to see the keypoints
-that it shares with the query{% if not decided %}; the answers were found without them{% endif %}.{% endif %}</p>
+that it shares with the query{% if not decided %}; the answers were found without them{% endif %}. A right
+one that was not compared has no photograph in the query's shortlist of look-alikes, so that it has no rank and no
+distance.{% endif %}</p>
 <input class="pick" type="radio" name="verdict" id="v-all" autocomplete="off" checked>
 {% for one in filters.verdict %}
 <input class="pick" type="radio" name="verdict" id="v-{{ one.key }}" autocomplete="off">

@@ -349,6 +349,16 @@ class Recipe:
         """Whether encoders learn anything: a frozen trunk without a head or a neck has nothing to be changed."""
         return self.epochs > 0 and (self.trunk_rate > 0 or self.embedding_size > 0 or self.neck != "none")
 
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The fields that say anything of this recipe: without an encoder nothing is trained, and nothing embedded."""
+        fields = tuple(self.__dataclass_fields__)
+        if "encoder" in self.cues:
+            return fields
+        training = set(fields[fields.index("trunk") : fields.index("cues")]) - {"upright"}
+        embedding = {"whole_gallery", "focus", "flip_average", "scales", "precision", "skip_unreadable"}
+        return tuple(field for field in fields if field not in training | embedding)
+
 
 SMALLEST = 16
 """Pixels on a side; below, no trunk has anything left to pool."""

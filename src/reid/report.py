@@ -7,7 +7,6 @@ lays out. A section of the page is a key of `write_report`'s content and a `<sec
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -606,7 +605,8 @@ def _made(catalogue: Catalogue, weights: Weights, route: str, seconds: Mapping[s
         "versions": {"reid (this page)": __version__}
         | {f"{part} (weights)": manifest.get(part, "not said") for part in ("reid", "torch", "timm")},
         "recipe": [
-            (field, _word(value), value != getattr(shipped, field)) for field, value in asdict(weights.recipe).items()
+            (field, _word(getattr(weights.recipe, field)), getattr(weights.recipe, field) != getattr(shipped, field))
+            for field in weights.recipe.used
         ],
         "data": manifest["data"],
         "same_data": manifest["data"] == catalogue.database.fingerprint,
