@@ -112,6 +112,10 @@ def test_nothing_is_expected_of_shuffled_pairs() -> None:
         threshold = fit(contest(shuffled=True, local=2), recipe).threshold
         assert threshold.score is not None
         assert threshold.score < 0.35
+        assert threshold.baks is not None
+        assert threshold.baks < calibration.HARDLY
+        words = f"hardly any known animal is expected to be named: {threshold.baks:.0%} of their photographs rightly"
+        assert threshold.note.startswith(words)
 
 
 def test_the_threshold_is_the_best_of_all_on_its_own_splits() -> None:
