@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from reid.embedding import Embedder
 from reid.images import open_photograph
-from reid.networks import build_network, plan_network
+from reid.networks import best_device, build_network, plan_network
 from reid.progress import say, track
 from reid.recipe import RECIPES
 from reid.trunks import describe_trunk
@@ -40,7 +40,8 @@ def main() -> None:
     network = build_network(plan, 0, asked.init).eval()
     exact = torch.cat([network(squares([path], asked.size, in_full)) for path in track(paths, "exactly")])
     small = squares(paths, asked.size, open_photograph)
-    for precision in ("float32", "bfloat16"):
+    network = network.to(best_device())
+    for precision in ("float32", "bfloat16", *["float16"] * torch.cuda.is_available()):
         recipe = replace(RECIPES["seed"], precision=precision, batch_size=8)
         print(f"{precision}: {compare(Embedder(network, recipe).embed(small), exact)}")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reid import InputError
 from reid.catalogue import Catalogue, read_catalogue
-from reid.embedding import Embedder, Memory, _folded, digests_of, embed, load_embedder, precision_on
+from reid.embedding import Embedder, Memory, Seen, _folded, digests_of, embed, load_embedder, precision_on
 from reid.images import View, open_photograph
 from reid.looking import Eyes, look_at
 from reid.networks import Network, build_network, load_network, plan_network, save_network
@@ -156,10 +156,10 @@ def test_too_little_memory_means_fewer_photographs_at_a_time(monkeypatch: pytest
     embedder = Embedder(encoder(), FLOAT32)
     expected, forward = embedder.embed(PHOTOGRAPHS), embedder._forward
 
-    def small(part: Tensor) -> Tensor:
+    def small(network: Network, part: Tensor) -> Seen:
         if embedder.at_a_time > 2:
             raise torch.OutOfMemoryError
-        return forward(part)
+        return forward(network, part)
 
     monkeypatch.setattr(embedder, "_forward", small)
     assert torch.allclose(embedder.embed(PHOTOGRAPHS), expected, atol=1e-5)
@@ -243,6 +243,14 @@ def test_what_was_embedded_is_remembered(remembering: tuple[Path, Catalogue]) ->
     again, computed = look(*remembering)
     assert computed == 0
     assert torch.equal(again, first)
+
+
+def test_where_everything_is_remembered_no_network_is_loaded(
+    remembering: tuple[Path, Catalogue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = look(*remembering)
+    monkeypatch.setattr("reid.embedding.load_network", None)
+    assert torch.equal(look(*remembering)[0], first)
 
 
 def test_a_changed_photograph_is_embedded_again_under_whatever_name(remembering: tuple[Path, Catalogue]) -> None:

@@ -202,10 +202,15 @@ def test_beside_a_gpu_the_next_batch_is_opened_while_one_is_in_use(
     monkeypatch.setattr(images, "_decoded", opening)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(Tensor, "pin_memory", lambda pixels: pixels)  # there is no GPU to pin it for
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
     batches = photograph_batches(paths, [View(16)] * 5, recipe, "testing")
     first = next(batches)
     assert third.wait(60)
+    assert told == [1]  # of several threads of torch, each would wait for a core
     assert torch.equal(torch.cat([first.pixels, *(batch.pixels for batch in batches)]), expected)
+    assert told == [1, 3]
 
 
 def test_without_a_gpu_no_batch_is_opened_before_it_is_asked_for(
@@ -213,11 +218,13 @@ def test_without_a_gpu_no_batch_is_opened_before_it_is_asked_for(
 ) -> None:
     """On a processor's cores it would only be in the network's way."""
     paths = sorted((patterns / "images").rglob("*.jpg"))[:5]
+    decoded, opened = images._decoded, itertools.count()
+    monkeypatch.setattr(images, "_decoded", lambda *some: (next(opened), decoded(*some))[1])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(images, "_ahead", None)
     recipe = override(RECIPES["toy"], ["batch_size=2", "workers=-1"])
-    batches = photograph_batches(paths, [View(16)] * 5, recipe, "testing")
-    assert [len(batch.problems) for batch in batches] == [2, 2, 1]
+    for count, batch in enumerate(photograph_batches(paths, [View(16)] * 5, recipe, "testing"), start=1):
+        assert len(batch.problems) == min(2, 5 - 2 * (count - 1))
+        assert next(opened) == min(2 * count, 5) + count - 1  # itself counts too
 
 
 def test_without_a_network_no_pixels_are_made(tmp_path: Path) -> None:

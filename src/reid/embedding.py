@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from torch.nn import functional
 from reid import InputError
 from reid.files import sha256_of, write_bytes
 from reid.images import PIXELS, View
-from reid.networks import Network, best_device, channels_last, load_network
+from reid.networks import Network, best_device, channels_last, load_network, read_plan
 from reid.progress import say, track
 from reid.recipe import Recipe
 from reid.trunks import takes_any_size
@@ -129,35 +130,47 @@ class Embedder:
     of them, the rest filled up with blank ones.
 
     Attributes:
-        network: as it was trained, float32.
-        fast: the same network in the precision of the device.
+        plan: the network's.
         memory: what it embedded before; None to remember nothing.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, memory: Memory | None = None) -> None:
+    def __init__(self, network: Network | Path, recipe: Recipe, memory: Memory | None = None) -> None:
         """
         Args:
-            network: on the device where it shall run; put into evaluation mode.
+            network: on the device where it shall run, put into evaluation mode when it is first asked to look; or the
+                file of one for the best device, which is loaded then: meanwhile the first photographs are opened, and
+                where all of them are remembered it never is.
             recipe: `precision`, `batch_size`, `flip_average`, `scales`, `cues`.
             memory: see above.
 
         Raises:
-            InputError: other scales for a trunk that takes one size only.
+            InputError: no network's file; other scales for a trunk that takes one size only.
         """
-        if recipe.scales != (1.0,) and not takes_any_size(network.plan.trunk):
+        self.given, self.memory = network, memory
+        self.plan = read_plan(network) if isinstance(network, Path) else network.plan
+        if recipe.scales != (1.0,) and not takes_any_size(self.plan.trunk):
             raise InputError(
-                f"recipe field scales: the trunk {network.plan.trunk} takes photographs of one size only; set it to 1"
+                f"recipe field scales: the trunk {self.plan.trunk} takes photographs of one size only; set it to 1"
             )
-        self.network, self.memory = network.eval(), memory
         self.flip_average, self.scales = recipe.flip_average, recipe.scales
-        self.attends = network.plan.attends and "local" in recipe.cues
-        self.device = next(network.parameters()).device
+        self.attends = self.plan.attends and "local" in recipe.cues
+        self.device = best_device() if isinstance(network, Path) else next(network.parameters()).device
         self.precision = precision_on(self.device, recipe.precision)
-        self.fast = copy.deepcopy(network)
-        self.fast.trunk = _folded(self.fast.trunk).to(self.precision)
-        channels_last(self.fast.trunk)
-        few = max(1, AT_A_TIME // network.plan.image_size**2)
+        few = max(1, AT_A_TIME // self.plan.image_size**2)
         self.at_a_time = recipe.batch_size if self.device.type == "cuda" else min(few, recipe.batch_size)
+
+    @cached_property
+    def network(self) -> Network:
+        """As it was trained, float32."""
+        return (load_network(self.given).to(self.device) if isinstance(self.given, Path) else self.given).eval()
+
+    @cached_property
+    def fast(self) -> Network:
+        """The same network in the precision of the device."""
+        fast = copy.deepcopy(self.network)
+        fast.trunk = _folded(fast.trunk).to(self.precision)
+        channels_last(fast.trunk)
+        return fast
 
     def embed(self, photographs: Tensor) -> Tensor:
         """The network's outputs.
@@ -192,21 +205,22 @@ class Embedder:
         """
         threads = torch.get_num_threads()
         pooled = min(threads, len(parts))
+        forward = partial(self._forward, self.fast)
         if self.device.type != "cpu" or self.precision == torch.float32 or pooled == 1:
-            return [self._forward(part) for part in parts]
+            return [forward(part) for part in parts]
         try:
             with ThreadPoolExecutor(pooled, initializer=torch.set_num_threads, initargs=(threads // pooled,)) as pool:
-                return list(pool.map(self._forward, parts))
+                return list(pool.map(forward, parts))
         finally:
             torch.set_num_threads(threads)  # what the pool's set is also the default of all threads to come
 
     @torch.inference_mode()  # here, because a thread has its own
-    def _forward(self, part: Tensor) -> Seen:
+    def _forward(self, network: Network, part: Tensor) -> Seen:
         rows = len(part)
         if rows < self.at_a_time:
             part = torch.cat([part, part.new_zeros(self.at_a_time - rows, *part.shape[1:])])
         part = part.to(self.device, non_blocking=True)
-        seen = self._looked_at(self.fast, part)
+        seen = self._looked_at(network, part)
         if self.precision == torch.float16 and not torch.isfinite(seen.vectors[:rows]).all():  # it ends at 65,504
             seen = self._looked_at(self.network, part)
         return Seen(*(some[:rows] for some in seen))
@@ -231,7 +245,7 @@ class Embedder:
         row = self.memory.vectors.get(digest) if self.memory else None
         if row is None:
             return None
-        dimensions = self.network.plan.outputs
+        dimensions = self.plan.outputs
         side = math.isqrt(len(row) - dimensions)
         return row[:dimensions], row[dimensions:].view(side, side)
 
@@ -244,7 +258,7 @@ class Embedder:
 def _folded(trunk: nn.Module) -> nn.Module:
     """The trunk with batch norms folded into the convolutions before them, where it can be traced for that."""
     try:
-        folded: nn.Module = fuse(trunk)
+        folded: nn.Module = fuse(trunk, inplace=True)
     except Exception:  # tracing meets every kind of code in other people's trunks; they run as they are
         return trunk
     return folded
@@ -266,7 +280,7 @@ def embed(network: Network, batches: Iterable[Tensor], recipe: Recipe) -> Tensor
 
 
 def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True) -> Embedder:
-    """The embedder of a network's file, on the best device.
+    """The embedder of a network's file, for the best device.
 
     Args:
         folder: a weights folder.
@@ -274,7 +288,7 @@ def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True
         recipe: `precision`, `batch_size`, `flip_average`, `scales`.
         remember: keep the vectors in the weights folder for the next time.
     """
-    embedder = Embedder(load_network(folder / file).to(best_device()), recipe)
+    embedder = Embedder(folder / file, recipe)
     if remember:
         made_with = {
             "network": sha256_of(folder / file),

@@ -8,8 +8,9 @@ import math
 import os
 import struct
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -87,6 +88,10 @@ FILTERS = {
     "nearest": Image.Resampling.NEAREST,
 }
 """By timm's words."""
+
+BATCHES_AHEAD = 8
+"""Are being opened, or lie opened, beside a GPU: 512 photographs, which take as long as the networks to be loaded. They
+hold 77 MB at 224 pixels, and as much as 0.5 MB each for their keypoints."""
 
 ZEROS = 2**20
 """Bytes that are written at a time where a file's place on the disk can't be taken otherwise."""
@@ -347,8 +352,8 @@ def photograph_batches(
     """Batches of photographs from their files, in order.
 
     Each file is decoded once, for the networks and for the keypoints. Unless the recipe names worker processes, threads
-    of this one open a batch on its cores: beside a GPU while that works on the batch before; without one, where they
-    would only take turns with the network, when the next is asked for.
+    of this one open them on its cores: beside a GPU those of some batches to come; without one, where they would only
+    take turns with the network, those of the batch that is asked for.
 
     Args:
         paths: the files.
@@ -363,10 +368,7 @@ def photograph_batches(
     files = PhotographFiles(paths, views, extractions or [None] * len(paths))
     count = -(-len(files) // recipe.batch_size)
     if recipe.workers < 0:
-        opened = _by_threads(files, recipe.batch_size)
-        if torch.cuda.is_available():
-            opened = _ahead(each._replace(pixels=each.pixels.pin_memory()) for each in opened)
-        yield from track(opened, what, total=count)
+        yield from track(_by_threads(files, recipe.batch_size, torch.cuda.is_available()), what, total=count)
         return
     workers = count_workers(recipe, count)
     loader = DataLoader(
@@ -391,12 +393,32 @@ def photograph_batches(
         ) from None
 
 
-def _by_threads(files: PhotographFiles, batch_size: int) -> Iterator[Opened]:
-    """Decoding and OpenCV release Python's lock; sorting keypoints does not."""
-    with ThreadPoolExecutor(cores()) as pool:
+def _by_threads(files: PhotographFiles, batch_size: int, gpu: bool) -> Iterator[Opened]:
+    """Decoding and OpenCV release Python's lock; sorting keypoints does not.
+
+    Beside a GPU torch keeps to one thread meanwhile: of several, each would wait, and not idly, for those that have no
+    core (benchmarks/README.md, Predict).
+    """
+    waiting: deque[list[Future[Opened]]] = deque()
+    pool, threads = ThreadPoolExecutor(cores()), torch.get_num_threads()
+    torch.set_num_threads(1 if gpu else threads)
+    try:
         for start in range(0, len(files), batch_size):
             rows = range(start, min(start + batch_size, len(files)))
-            yield _together(list(pool.map(files.__getitem__, rows)))
+            waiting.append([pool.submit(files.__getitem__, row) for row in rows])
+            if len(waiting) > BATCHES_AHEAD * gpu:
+                yield _arrived(waiting.popleft(), gpu)
+        while waiting:
+            yield _arrived(waiting.popleft(), gpu)
+    finally:
+        torch.set_num_threads(threads)
+        pool.shutdown(cancel_futures=True)
+
+
+def _arrived(batch: list[Future[Opened]], gpu: bool) -> Opened:
+    """In memory that a GPU copies from by itself."""
+    opened = _together([one.result() for one in batch])
+    return opened._replace(pixels=opened.pixels.pin_memory()) if gpu else opened
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what:
         places = [next(waiting) for _ in problems]
         pixels = pixels.to(eyes.device, non_blocking=True)  # once, for the classifier and the encoders
         logits = eyes.classifier.embed(pixels) if eyes.classifier else torch.zeros(len(pixels), 1)
-        species = [_class_of(row, eyes) for row in logits]
+        species = _classes_of(logits, eyes)
         routes = route_queries(route, column[places], species, eyes.datasets)
         seen = _see_by_route(eyes, pixels, routes)
         for row, place in enumerate(places):
@@ -176,11 +176,11 @@ def route_queries(
     return [cell if cell in datasets else said for cell, said in zip(column, species, strict=True)]
 
 
-def _class_of(logits: Tensor, eyes: Eyes) -> str:
-    """Which dataset the classifier means by its outputs, (classes,); without a classifier the only one there is."""
+def _classes_of(logits: Tensor, eyes: Eyes) -> list[str]:
+    """Which datasets the classifier means by its outputs, (B, classes); without a classifier the only one there is."""
     if eyes.classifier:
-        return eyes.classifier.network.plan.classes[int(logits.argmax())]
-    return eyes.datasets[0] if len(eyes.datasets) == 1 else ""
+        return [eyes.classifier.plan.classes[place] for place in logits.argmax(1).tolist()]
+    return [eyes.datasets[0] if len(eyes.datasets) == 1 else ""] * len(logits)
 
 
 def _see_by_route(eyes: Eyes, pixels: Tensor, routes: list[str]) -> list[tuple[Tensor, Tensor]]:
@@ -214,7 +214,7 @@ def _recalled(digest: str, column: str, view: View, eyes: Eyes, route: str, reci
     logits = eyes.classifier.recall(digest) if eyes.classifier else (torch.zeros(1), None)
     if not digest or logits is None:
         return None
-    species = _class_of(logits[0], eyes)
+    (species,) = _classes_of(logits[0][None], eyes)
     (chosen,) = route_queries(route, [column], [species], eyes.datasets)
     seen = eyes.encoders[chosen].recall(digest) if eyes.encoders else (torch.empty(0), torch.empty(0, 0))
     keypoints = _keypoints_of(digest, eyes) if eyes.extraction else NO_KEYPOINTS

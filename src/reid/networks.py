@@ -121,8 +121,8 @@ class Network(nn.Module):
         if plan.neck:  # Luo et al. 2019, arXiv 1903.07071, section 3.6: without a bias, so that classes lie around zero
             self.neck = nn.BatchNorm1d(plan.outputs)
             self.neck.bias.requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(plan.mean).view(1, -1, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(plan.std).view(1, -1, 1, 1) * 255, persistent=False)
+        for name, colour in (("mean", plan.mean), ("std", plan.std)):  # real also in a network that is only a shape
+            self.register_buffer(name, torch.tensor(colour, device="cpu").view(1, -1, 1, 1) * 255, persistent=False)
 
     def forward(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
         """What the network says.
@@ -257,10 +257,9 @@ def _check_plan(plan: NetworkPlan) -> None:
         raise ValueError("its classes or photographs are no words")
 
 
-def _check_shapes(path: Path, plan: NetworkPlan) -> None:
+def _check_shapes(path: Path, shapes: dict[str, Tensor]) -> None:
     """Compares a file's tensors with what its plan needs, before memory is taken for them: the plan is only words."""
-    with torch.device("meta"):
-        needed = {name: list(tensor.shape) for name, tensor in Network(plan).state_dict().items()}
+    needed = {name: list(tensor.shape) for name, tensor in shapes.items()}
     with safe_open(path, framework="pt") as opened:
         found = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 it is no dict
     odd = sorted(name for name in needed.keys() | found if needed.get(name) != found.get(name))
@@ -276,11 +275,23 @@ def load_network(path: Path) -> Network:
     """
     plan = read_plan(path)
     with _loading(path):
-        _check_shapes(path, plan)
-        network = Network(plan)
-        network.load_state_dict(load_file(path))
+        with torch.device("meta"):  # a shape: random weights would take longer than to read the file
+            network = Network(plan)
+        shapes = network.state_dict()
+        _check_shapes(path, shapes)
+        tensors = {name: tensor.to(shapes[name].dtype) for name, tensor in load_file(path).items()}
+        network.load_state_dict(tensors, assign=True)
+        if not _is_whole(network):  # its trunk computes some tables when it is built, as Swin does
+            network = Network(plan)
+            network.load_state_dict(tensors)
     channels_last(network)
     return network.eval()
+
+
+def _is_whole(network: Network) -> bool:
+    """Whether no tensor of a network is a mere shape."""
+    kept = (each for module in network.modules() for each in (*module.buffers(recurse=False), *vars(module).values()))
+    return not any(isinstance(each, Tensor) and each.is_meta for each in kept)
 
 
 @contextmanager
