@@ -76,7 +76,7 @@ predict: has-data $(INSTALLED) ## the submission for DATA's queries
 
 report: has-data $(INSTALLED) ## score, thresholds and matches as a page
 	$(REID) report $(DATA) --weights $(WEIGHTS) --out build/report \
-	  $(if $(wildcard $(DATA)/solution.csv),--solution $(DATA)/solution.csv) $(addprefix --against ,$(AGAINST))
+	  $(if $(shell test -e $(DATA)/solution.csv && echo there),--solution $(DATA)/solution.csv) $(addprefix --against ,$(AGAINST))
 
 kernel: $(INSTALLED) ## bundle src/reid into one script for Kaggle
 	$(BIN)/python kernel/bundle.py --out build/kernel

@@ -280,6 +280,22 @@ def test_galleries_and_thresholds_that_were_cut_or_lost_are_made_anew_as_it_is_t
     assert (patterns_weights / name).read_bytes() == before
 
 
+def test_galleries_and_thresholds_that_are_both_lost_are_made_anew(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = [patterns_weights / name for name in ("Dots.gallery.safetensors", "calibration.json")]
+    before = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
+    words = [str(patterns), "--weights", str(patterns_weights)]
+    assert cli.main(["enroll", *words]) == 0
+    assert cli.main(["predict", *words, "--out", str(tmp_path / "s.csv")]) == 2
+    assert "or make the file anew: `python -m reid calibrate DATA" in capsys.readouterr().err
+    assert cli.main(["calibrate", *words]) == 0
+    assert cli.main(["predict", *words, "--out", str(tmp_path / "s.csv")]) == 0
+    assert [path.read_bytes() for path in lost] == before
+
+
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

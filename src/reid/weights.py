@@ -111,6 +111,8 @@ def seal_weights(
         limit: how many of a dataset were looked at, where not all were.
     """
     names = _parts(recipe, datasets)
+    if not (folder / CALIBRATION).exists():  # it was lost, and enroll comes before calibrate
+        names.remove(CALIBRATION)
     if "encoder" in recipe.cues and (folder / SPECIES).exists():
         names.append(SPECIES)
     networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY))]
@@ -201,7 +203,9 @@ def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
                 f"{path}: expected sha256 {str(expected)[:12]}..., found {found[:12]}...: it is not the file "
                 f"that training wrote. Copy the weights folder again{_or_remake(folder, name)}"
             )
-    unlisted = [file for file in _parts(recipe, datasets) if file not in files]
+    unlisted = [file for file in _parts(recipe, datasets) if file not in files and not file.endswith(remade)]
     if unlisted:
-        raise InputError(f"{folder / MANIFEST}: it is damaged (no hash of {unlisted[0]}); {AGAIN}")
+        raise InputError(
+            f"{folder / MANIFEST}: it is damaged (no hash of {unlisted[0]}); {AGAIN}{_or_remake(folder, unlisted[0])}"
+        )
     return Weights(folder, recipe, tuple(datasets), manifest)
