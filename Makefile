@@ -66,7 +66,8 @@ lint: $(INSTALLED) ## style and types
 # Asked for before anything is installed; a name with spaces is typed DATA="'my photographs'".
 has-data:
 	@for file in $(DATA)/metadata.csv; do test -e "$$file" || { echo "error: $(DATA): expected a folder with metadata.csv, \
-	found none there; name yours with DATA=FOLDER, or download the competition's with make data" >&2; exit 2; }; done
+	found none there; name yours with DATA=FOLDER (with spaces in it: DATA=\"'my photographs'\"), or download the \
+	competition's with make data" >&2; exit 2; }; done
 
 train: has-data $(INSTALLED) ## train RECIPE on DATA into WEIGHTS
 	$(REID) train $(DATA) --out $(WEIGHTS) --recipe $(RECIPE) $(if $(INIT),--init $(INIT))

@@ -39,6 +39,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
             "error: the following arguments are required: DATA, --out; `reid train --help` explains the call\n",
         ),
         (["guess"], "error: argument VERB: invalid choice: 'guess'"),
+        (["check", "x", "y"], "error: unrecognized arguments: y; `reid VERB --help` explains the call\n"),
         (
             ["predict", "x", "--weights", "w", "--out", "s", "--route", "x"],
             "error: argument --route: invalid choice: 'x'",
@@ -442,8 +443,8 @@ def test_training_onto_a_really_full_disk_is_told(
             ["score", "short.csv", "data/solution.csv"],
             "error: short.csv: expected an answer for every image_id of data/solution.csv, 27 of 28 are missing, such",
         ),
-        (["check", "nowhere"], "nowhere: expected a folder with metadata.csv, found none"),
-        (["check", "file"], "file: expected a folder with metadata.csv, found a file"),
+        (["check", "nowhere"], "nowhere: expected a folder with metadata.csv, found no such folder; mend"),
+        (["check", "file"], "file: expected a folder with metadata.csv, found a file; name the folder that it lies in"),
         (["check", "data", "--submission", "nowhere.csv"], "nowhere.csv: expected a CSV file here, found none"),
         (["toy", "file"], "file: expected an empty folder, or a toy world to draw anew; found a file"),
         (["toy", "file/inside"], "could not be written"),

@@ -111,7 +111,7 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path, content: bytes 
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected a folder with metadata\.csv, found none"):
+    with pytest.raises(InputError, match=r"expected a folder with metadata\.csv, found no such folder"):
         read_catalogue(tmp_path / "nowhere")
 
 

@@ -1,6 +1,7 @@
 """What comes from outside may be hostile: it runs nothing, reaches nothing beyond its folder, is refused in words."""
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import torch
 from doors import network_bytes, plan, plan_bytes
 from PIL import Image
 
-from reid import InputError, cli
+from reid import InputError, Stopped, cli
 from reid.catalogue import find_formulas, read_catalogue
 from reid.embedding import Memory
 from reid.files import read_json, read_table, refuse_unwritable
@@ -305,16 +306,74 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     assert cli.main(words) == 2
     assert "folder: expected the name of a file to write, found a folder; name a file in it" in capsys.readouterr().err
     assert cli.main([*words[:-1], str(patterns / "metadata.csv")]) == 2
-    assert "expected the name of a submission, found the data's metadata.csv" in capsys.readouterr().err
+    assert "metadata.csv: expected the name of a submission, found another file there" in capsys.readouterr().err
     refuse_unwritable(tmp_path / "folder" / "s.csv")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_submission_takes_the_place_of_an_older_one_and_of_nothing_else(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(patterns), "--weights", str(patterns_weights), "--out"]
+    photograph, older = next((patterns / "images").rglob("*.jpg")), tmp_path / "older.csv"
+    for path in (photograph, patterns_weights / "manifest.json", patterns / "solution.csv"):
+        before = path.read_bytes()
+        assert cli.main([*words, str(path)]) == 2
+        assert "expected the name of a submission, found another file there; choose" in capsys.readouterr().err
+        assert path.read_bytes() == before
+    for content in ("", '"image_id","identity"\r\n"1","Dots_1"\r\n'):
+        older.write_text(content)
+        assert cli.main([*words, str(older)]) == 0
+        assert older.read_text().startswith("image_id,identity\n")
+
+
+def test_a_report_says_at_once_what_cannot_become_one(
+    patterns: Path,
+    patterns_weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("reid.submission.predict", None)  # which may take an hour
+    words = ["report", str(patterns), "--weights", str(patterns_weights), "--out"]
+    other = tmp_path / "other.csv"
+    other.write_text((patterns / "solution.csv").read_text().replace("\n", "\nx", 1))
+    other_words = [*words, str(tmp_path / "r"), "--solution", str(other)]
+    for call, told in (
+        ([*words, str(other)], f"--out {other}: expected the name of a folder to make, found a file"),
+        (other_words, f"--solution {other}: expected the answers to the 28 queries of {patterns}, found 1 of 28 rows"),
+    ):
+        assert cli.main(call) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_blanks_around_identities_are_told_with_their_rows(
+    patterns: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def soil(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[table.index[table["split"] == "database"][:2], "identity"] += " "
+        return table
+
+    assert cli.main(["check", str(patterns)]) == 0
+    assert "ends with a blank" not in capsys.readouterr().out
+    edit_rows(soil)
+    assert cli.main(["check", str(patterns)]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "begins or ends with a blank" in line]
+    assert len(told) == 2
+    assert re.search(r"metadata\.csv: row \d+, column identity: '\w+ ' begins", told[0])
 
 
 def test_a_terminal_that_has_seen_enough_and_ctrl_c_are_no_tracebacks(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for problem, status, words in (
-        (KeyboardInterrupt(), 130, "stopped; "),
+        (KeyboardInterrupt(), 130, "stopped; type the same command again"),
+        (
+            Stopped("stopped by SIGINT in Dots, saved"),
+            130,
+            "stopped by SIGINT in Dots, saved; the same command goes on",
+        ),
+        (Stopped("stopped by SIGTERM in Dots, saved"), 75, "stopped by SIGTERM in Dots, saved; the same command goes"),
         (
             FileNotFoundError(2, "No such file or directory", "gone.jpg"),
             2,
@@ -327,4 +386,4 @@ def test_a_terminal_that_has_seen_enough_and_ctrl_c_are_no_tracebacks(
 
         monkeypatch.setattr(cli, "read_submission", stop)
         assert cli.main(["score", "s.csv", "solution.csv"]) == status
-        assert words in capfd.readouterr().err
+        assert words in "".join(capfd.readouterr())

@@ -170,8 +170,9 @@ def test_a_target_without_photographs_names_both_ways_to_them(target: str, tmp_p
     words = ["make", "-s", f"INSTALLED={tmp_path}/venv", "PYTHON=false", target, f"DATA={tmp_path}/none"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    told = "expected a folder with metadata.csv, found none there; name yours with DATA=FOLDER, or download"
-    assert done.stderr.startswith(f"error: {tmp_path}/none: {told} the competition's with make data\n")
+    told = "expected a folder with metadata.csv, found none there; name yours with DATA=FOLDER (with spaces in it:"
+    advice = "DATA=\"'my photographs'\"), or download the competition's with make data\n"
+    assert done.stderr.startswith(f"error: {tmp_path}/none: {told} {advice}")
 
 
 def test_every_requirement_has_its_reason_on_the_line_above() -> None:

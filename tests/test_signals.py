@@ -9,7 +9,7 @@ from reid import Stopped
 from reid.signals import listening
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_ends_the_run_where_nothing_is_held(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Stopped, match=f"stopped by {number.name}"), listening():
@@ -25,6 +25,14 @@ def test_a_signal_waits_until_the_end_of_what_is_held() -> None:
         assert stop.asked == "SIGUSR1"
         done.append("the step")
     assert done == ["the step"]
+
+
+def test_a_second_ctrl_c_waits_for_nothing() -> None:
+    with pytest.raises(KeyboardInterrupt), listening() as stop, stop.held():
+        signal.raise_signal(signal.SIGINT)
+        assert stop.asked == "SIGINT"
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("it was waited for")
 
 
 def test_what_a_worker_dies_of_counts_as_the_signal() -> None:

@@ -69,6 +69,16 @@ def test_queries_unlike_the_calibrated_ones_are_told_with_what_helps(capsys: pyt
     assert "warning" not in capsys.readouterr().out
 
 
+def test_where_every_query_is_called_new_it_is_said_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [NEW_INDIVIDUAL] * 3 + ["a"]
+    for own, hinted in ((answers[:3], True), (answers, False)):
+        matches = pd.DataFrame({"image_id": range(len(own)), "answer": own})
+        explain(Prediction(matches.assign(dataset="lynx", column="lynx", species="", problem=""), "column", {}))
+        told = capsys.readouterr().out
+        assert f"  lynx: {len(own)} queries, " in told
+        assert ("called new; if some are known, look at the expected score" in told) == hinted
+
+
 # what is remembered
 
 

@@ -73,7 +73,7 @@ def history_of(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / "training" / f"{name}.history.csv").drop(columns="images_per_second")
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_run_that_is_asked_to_end_saves_and_says_so_by_its_status(
     by: int, patterns_original: Path, recipe: Recipe, undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from reid import InputError
 from reid.networks import Network, build_network, plan_network
 from reid.recipe import RECIPES, override
 from reid.training import settle
-from reid.trunks import count_features, describe_trunk, make_trunk
+from reid.trunks import count_features, describe_trunk, load_first_weights, make_trunk
 
 TRUNK = "test_resnet"  # timm's smallest
 PLAN = plan_network(TRUNK, 64, embedding_size=8)
@@ -272,9 +272,18 @@ def test_without_network_and_cache_fetch_says_so(tmp_path: Path, name: str) -> N
     assert ran.returncode == 2
     (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
     assert f"expected weights of {name} from timm's hub, got none" in line
-    elsewhere = f"On a machine with a network, `python -m reid fetch {name} --out FILE` writes a file to bring here"
-    assert f"{elsewhere} for `train --init FILE`; a file of its weights that is here already serves as well" in line
+    elsewhere = (
+        f"`python -m reid fetch {name} --out FILE`, typed on a machine that has one, writes a file to bring here"
+    )
+    assert f"Where there is no network: {elsewhere} for `train --init FILE`" in line
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize(("name", "found"), [("none.pth", "no file"), ("", "a folder")])
+def test_first_weights_that_are_no_file_are_called_what_they_are(tmp_path: Path, name: str, found: str) -> None:
+    trunk = make_trunk(TRUNK, 160, "trunk", 2)
+    with pytest.raises(InputError, match=f"expected a state dict of the trunk .*, found {found}; name the file"):
+        load_first_weights(trunk, TRUNK, tmp_path / name)
 
 
 def test_a_fetched_file_says_what_it_is_to_people_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

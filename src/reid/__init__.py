@@ -29,5 +29,6 @@ class InputError(Exception):
 class Stopped(Exception):  # noqa: N818 - it is no error
     """A signal asked for the end before the work was done; the same command goes on where it was.
 
-    The command line ends with status 75, by which a cluster's job knows that it is to be queued again.
+    The command line ends with status 75, by which a cluster's job knows that it is to be queued again, or, after
+    Ctrl-C, with 130.
     """

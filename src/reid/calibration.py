@@ -99,7 +99,7 @@ class Threshold:
         share_new: the share of queries that it will call new, if they are like the pseudo-queries.
         plateau: thresholds between these two do as well, to within half a point.
         known, new: individuals that played known, and new.
-        note: what a person must know about it, "" when nothing.
+        note: what a person must know about it, a line each; "" when nothing.
     """
 
     dataset: str
@@ -215,7 +215,7 @@ def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe, few: i
         plateau=(low, high),
         known=_individuals(own, new=False),
         new=_individuals(own, new=True),
-        note="; ".join(notes),
+        note="\n".join(notes),
     )
     contenders = {kind: _mean_of(values) for kind, values in scores.items() if not np.isnan(values).all()}
     return _in_lengths(
@@ -351,7 +351,7 @@ def _guessed(dataset: str, own: Questions, scorer: Scorer, notes: list[str]) -> 
         *(dataset, value, None, None, None, None, None, (value, value)),
         known=_individuals(own, new=False),
         new=_individuals(own, new=True),
-        note="; ".join(notes),
+        note="\n".join(notes),
     )
     return _in_lengths(Calibration(threshold, scorer, own.unit, {}, Curve([], [], [], [], []), known, new))
 

@@ -22,6 +22,7 @@ __all__ = [
     "COLUMNS",
     "Catalogue",
     "describe",
+    "find_blanks",
     "find_faults",
     "find_formulas",
     "find_unread_dates",
@@ -150,7 +151,8 @@ def read_rows(folder: Path) -> Catalogue:
     """
     if not folder.is_dir():
         raise InputError(
-            f"{folder}: expected a folder with metadata.csv, found {'a file' if folder.exists() else 'none'}"
+            f"{folder}: expected a folder with metadata.csv, found "
+            + ("a file; name the folder that it lies in" if folder.exists() else "no such folder; mend the name")
         )
     if not os.path.exists(folder / "metadata.csv"):
         raise InputError(f"{folder}: expected a folder with metadata.csv, found none in it; name the one that holds it")
@@ -302,6 +304,15 @@ def find_formulas(catalogue: Catalogue) -> list[str]:
     """
     cells = pd.unique(pd.concat([catalogue.table["image_id"], catalogue.table["identity"]]))
     return [cell for cell in cells if re.match(r"[=@\t]|[+-](?![\d.]+$)", cell)]
+
+
+def find_blanks(catalogue: Catalogue) -> list[str]:
+    """Identities that begin or end with blanks, as spreadsheets leave them, in a sentence with their rows."""
+    identities = catalogue.table["identity"]
+    blank = identities[identities != identities.str.strip()]
+    told = ((row, f"{cell[:99]!r} begins or ends with a blank") for row, cell in _cells(blank))
+    words = "it is another individual than without"
+    return [f"{rows}, column identity: {cell}; {words}" for rows, cell in rows_alike(told)]
 
 
 def find_unread_dates(catalogue: Catalogue) -> list[str]:

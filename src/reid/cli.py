@@ -23,6 +23,7 @@ from reid.calibration import Calibration, Threshold
 from reid.catalogue import (
     Catalogue,
     describe,
+    find_blanks,
     find_faults,
     find_formulas,
     find_unread_dates,
@@ -31,7 +32,7 @@ from reid.catalogue import (
     tell_problems,
     wanted_rows,
 )
-from reid.files import read_json, refuse_unwritable, write_json
+from reid.files import is_file, read_json, refuse_unwritable, write_json
 from reid.progress import printable, say, stage
 from reid.ranks import alone, is_first, joined, rank, world
 from reid.recipe import (
@@ -45,11 +46,22 @@ from reid.recipe import (
     override,
     recipe_named,
 )
-from reid.scoring import Score, check_submission, overall, read_solution, read_submission, score_submission
+from reid.scoring import (
+    SUBMISSION_COLUMNS,
+    Score,
+    check_submission,
+    overall,
+    read_solution,
+    read_submission,
+    score_submission,
+)
 from reid.signals import Stop, listening
 from reid.weights import CALIBRATION, GALLERY, MANIFEST, RUN_FOLDER, Weights, open_weights, seal_weights
 
 __all__ = ["main"]
+
+INTERRUPTED = 130
+"""As a shell counts a program that Ctrl-C ended."""
 
 TIMES = "seconds.json"
 """Beside the training's histories: wall times, for the report."""
@@ -68,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(str(problem))
     except Stopped as stopped:
         say(f"{stopped}; the same command goes on")
-        return os.EX_TEMPFAIL
+        return INTERRUPTED if "SIGINT" in str(stopped) else os.EX_TEMPFAIL
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to complain of at the exit either
         return 0
@@ -76,8 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         where = f"{problem.filename}: " if problem.filename else ""
         return _refuse(f"{where}{problem.strerror or problem}; mend that, then run the command again")
     except KeyboardInterrupt:
-        print("stopped; the same command goes on or starts anew", file=sys.stderr)
-        return 130  # as a shell counts a program that was interrupted
+        print("stopped; type the same command again", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
@@ -91,7 +103,8 @@ class _Parser(argparse.ArgumentParser):
     """Speaks of a wrong call as of any other wrong input."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; `{self.prog} --help` explains the call", file=sys.stderr)
+        call = f"{self.prog} VERB" if message.startswith("unrecognized") else self.prog  # then it is the verb's call
+        print(f"error: {message}; `{call} --help` explains the call", file=sys.stderr)
         sys.exit(2)
 
 
@@ -255,6 +268,8 @@ def _check(options: argparse.Namespace) -> None:
             f"warning: {_count(answered, 'query row')} of metadata.csv with an identity, which is not looked at; "
             "answers belong in solution.csv, which `reid score` reads"
         )
+    for words in find_blanks(catalogue):
+        say(f"warning: {options.data / 'metadata.csv'}: {words}")
     if formulas := find_formulas(catalogue):
         say(
             f"warning: a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as "
@@ -273,6 +288,7 @@ def _check(options: argparse.Namespace) -> None:
         _say_next_of_submission(options.submission, options.data)
     else:
         _say_next("train", options.data, "--out", "weights", "--recipe", "light")
+        say("without a network to fetch a trunk's weights from: --recipe local")
 
 
 def _say_next(*words: object) -> None:
@@ -344,6 +360,7 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
     if not save_every >= 0:
         raise InputError(f"--save-every: expected 0 or more seconds, found {save_every}")
     seconds = {} if options.fresh else _times_of(options.out)
+    earlier = bool(seconds)
     only = [name for name in (options.only or "").split(",") if name]
     changes = [] if options.fresh else _changes(_sealed_choices(options.out), recipe)  # before the manifest goes
     _warn_of_dates(catalogue)
@@ -372,7 +389,7 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
     weights = seal_weights(options.out, recipe, datasets, fingerprint, options.limit)
     write_json(options.out / RUN_FOLDER / TIMES, {name: round(value, 1) for name, value in seconds.items()})
     _say_calibrations(calibrations)
-    _say_times(seconds)
+    _say_times(seconds, "time, with that of earlier calls" if earlier else "time")
     say(f"the weights folder {options.out} is complete")
     if weights.caution:
         say(f"warning: {weights.caution}")
@@ -503,10 +520,17 @@ def _recipe_of_answers(options: argparse.Namespace, weights: Weights) -> Recipe:
 
 
 def _refuse_input(out: Path, data: Path) -> None:
-    """A submission must not take the place of what it was made from."""
-    for name in ("metadata.csv", "sample_submission.csv", "solution.csv"):
-        if out.resolve() == (data / name).resolve():
-            raise InputError(f"--out {out}: expected the name of a submission, found the data's {name}; choose another")
+    """A submission takes the place of an older one, and of nothing else: not of what it was made from."""
+    if out.resolve() == (data / "sample_submission.csv").resolve():
+        raise InputError(f"--out {out}: expected the name of a submission, found the data's own; choose another")
+    if not is_file(out):
+        return
+    with out.open("rb") as file:
+        head = file.readline(99).decode("utf-8-sig", "replace").strip()
+    if head.replace('"', "") not in ("", ",".join(SUBMISSION_COLUMNS)):
+        raise InputError(
+            f"--out {out}: expected the name of a submission, found another file there; choose another name"
+        )
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -550,7 +574,17 @@ def _report(options: argparse.Namespace) -> None:
     recipe = _recipe_of_answers(options, weights)
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None
+    if is_file(options.out):
+        raise InputError(
+            f"--out {options.out}: expected the name of a folder to make, found a file; choose another name"
+        )
     refuse_unwritable(options.out / "report.html")
+    wanted = wanted_rows(catalogue).image_ids
+    if solution is not None and (strange := set(solution["image_id"]) - set(wanted)):
+        raise InputError(
+            f"--solution {options.solution}: expected the answers to the {len(wanted)} queries of {options.data}, "
+            f"found {len(strange)} of {len(solution)} rows for others, such as {min(strange)}; name these queries' own"
+        )
     rivals = [read_rival(name, path, solution) for name, path in named]
     seconds = _times_of(options.weights)
     with stage("predict (without what was remembered)", seconds):  # predict itself may have taken minutes
@@ -595,8 +629,8 @@ def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
             scores = ", ".join(f"{kind} {score:.3f}" for kind, score in one.contenders.items())
             say(f"{dataset}: the scorers' expected scores: {scores}")
     for dataset, one in calibrations.items():
-        if one.threshold.note:
-            say(f"warning: {dataset}: {one.threshold.note}")
+        for note in one.threshold.note.splitlines():
+            say(f"warning: {dataset}: {note}")
 
 
 def _range(threshold: Threshold) -> str:
@@ -612,5 +646,5 @@ def _times_of(weights: Path) -> dict[str, float]:
         return {}
 
 
-def _say_times(seconds: dict[str, float]) -> None:
-    say("time: " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
+def _say_times(seconds: dict[str, float], what: str = "time") -> None:
+    say(f"{what}: " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))

@@ -216,8 +216,8 @@ details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
 </div>
 {% if headline.score is none %}
 <p class="note">No solution was given, so nothing on this page is a measured score. What is shown instead was
-<b>expected</b> when the thresholds were fitted: database photographs that the encoders had not learned from were asked
-for as if they were queries.</p>
+<b>expected</b> when the thresholds were fitted: database photographs that nothing had been learned from were asked for
+as if they were queries.</p>
 {% endif %}
 {% if headline.measured < headline.datasets %}
 <p class="note">The expected score is the mean over {{ headline.measured }} of {{ headline.datasets }} datasets; the
@@ -300,9 +300,9 @@ the plateau is as good, to within half a point, on the database's own photograph
 {% endfor %}
 </table></div>
 {% for row in threshold_rows %}
-{% if row.one.note %}
-<p class="note">{{ row.dataset }}: {{ row.one.note }}</p>
-{% endif %}
+{% for note in row.one.note.splitlines() %}
+<p class="note">{{ row.dataset }}: {{ note }}</p>
+{% endfor %}
 {% if row.drifted %}
 <p class="note">{{ row.dataset }}: the queries match otherwise than the database's photographs among themselves,
 on which the threshold was fitted (by {{ "%.2f" | format(row.drift) }}; 0 is alike, 1 nothing in common): its expected
@@ -321,8 +321,8 @@ score may not hold. Some of them whose animal is known, added to the database, h
 as good as the best, to within what luck may do among so many individuals, was taken.</p></details>
 {% endif %}
 {% if solved %}
-<p class="muted">Best in hindsight: what the best threshold would have scored on the queries that reached this encoder.
-It says how much the threshold costs; a threshold chosen by it would be tuned on the answers.</p>
+<p class="muted">Best in hindsight: what the best threshold would have scored on the queries that were sought in this
+gallery. It says how much the threshold costs; a threshold chosen by it would be tuned on the answers.</p>
 {% endif %}
 <ul class="key">
 <li><i style="background:var(--known)"></i>known{% if solved %}, nearest is the right individual{% endif %}; BAKS</li>

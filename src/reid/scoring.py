@@ -16,6 +16,7 @@ from reid import NEW_INDIVIDUAL, InputError
 from reid.files import ALIKE, first_of, read_json, read_table, rows_alike
 
 __all__ = [
+    "SUBMISSION_COLUMNS",
     "Score",
     "check_submission",
     "overall",

@@ -1,4 +1,5 @@
-"""Signals that ask a run to end: SIGTERM, before a machine is taken away, and SIGUSR1, before a job's time is over."""
+"""Signals that ask a run to end: SIGTERM, before a machine is taken away, SIGUSR1, before a job's time is over, and
+SIGINT, which Ctrl-C sends."""
 
 import signal
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from reid import Stopped
 
 __all__ = ["Stop", "listening"]
 
-ASKING = (signal.SIGTERM, signal.SIGUSR1)
+ASKING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Stop:
             raise Stopped(f"stopped by {self.asked}")
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:  # a second Ctrl-C waits for nothing
+            raise KeyboardInterrupt
         self.asked = signal.Signals(number).name
         if not self.is_held:
             self.heed()

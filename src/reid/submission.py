@@ -217,7 +217,9 @@ def explain(prediction: Prediction) -> None:
     """Says what a person should know of a prediction: shares called new, the classifier's dissent, broken files."""
     matches = prediction.matches
     for dataset, new in prediction.share_new().items():
-        say(f"  {dataset}: {(matches['dataset'] == dataset).sum()} queries, {new:.0%} called new")
+        hint = "; if some are known, look at the expected score, and at the nearest ones in the report"
+        queries = (matches["dataset"] == dataset).sum()
+        say(f"  {dataset}: {queries} queries, {new:.0%} called new{hint if new == 1 and queries > 1 else ''}")
     for dataset, apart in prediction.drifts.items():
         if has_drifted(apart, int((matches["dataset"] == dataset).sum())):
             say(

@@ -251,10 +251,10 @@ def _asking_hub(name: str) -> Iterator[None]:
         yield
     except Exception as problem:  # the hub's client raises its own and urllib's errors, timm KeyErrors
         raise InputError(
-            f"trunk: expected weights of {name} from timm's hub, got none ({first_line(problem)}). On a machine with a "
-            f"network, `python -m reid fetch {name} --out FILE` writes a file to bring here for `train --init FILE`; a "
-            "file of its weights that is here already serves as well; recipe local needs none; --set init=none starts "
-            "from random ones"
+            f"trunk: expected weights of {name} from timm's hub, got none ({first_line(problem)}). Where there is no "
+            f"network: `python -m reid fetch {name} --out FILE`, typed on a machine that has one, writes a file to "
+            "bring here for `train --init FILE`, where any file of its weights serves; recipe local needs none; --set "
+            "init=none starts from random ones"
         ) from None
     finally:
         client.setLevel(before)
@@ -274,9 +274,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         for word in ("state_dict", "model"):  # where training scripts put it
             found = found[word] if isinstance(found.get(word), dict) else found
         return {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
+        found_there = "a folder" if path.is_dir() else "no file"
         raise InputError(
-            f"--init {path}: expected a state dict of the trunk (.safetensors or .pth), found no file"
+            f"--init {path}: expected a state dict of the trunk (.safetensors or .pth), found {found_there}; name the "
+            "file with the weights"
         ) from None
     except pickle.UnpicklingError:  # torch's own words advise to run the code in it
         raise InputError(
