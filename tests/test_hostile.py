@@ -369,11 +369,15 @@ def test_a_terminal_that_has_seen_enough_and_ctrl_c_are_no_tracebacks(
     for problem, status, words in (
         (KeyboardInterrupt(), 130, "stopped; type the same command again"),
         (
-            Stopped("stopped by SIGINT in Dots, saved"),
+            Stopped("stopped by SIGINT in Dots, saved", "SIGINT"),
             130,
             "stopped by SIGINT in Dots, saved; the same command goes on",
         ),
-        (Stopped("stopped by SIGTERM in Dots, saved"), 75, "stopped by SIGTERM in Dots, saved; the same command goes"),
+        (
+            Stopped("stopped by SIGTERM in SIGINT, saved", "SIGTERM"),
+            75,
+            "stopped by SIGTERM in SIGINT, saved; the same command goes",
+        ),
         (
             FileNotFoundError(2, "No such file or directory", "gone.jpg"),
             2,

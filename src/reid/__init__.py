@@ -31,4 +31,11 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
     The command line ends with status 75, by which a cluster's job knows that it is to be queued again, or, after
     Ctrl-C, with 130.
+
+    Attributes:
+        by: the signal's name; "" where another rank heard it.
     """
+
+    def __init__(self, message: str, by: str) -> None:
+        super().__init__(message)
+        self.by = by

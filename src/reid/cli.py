@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(str(problem))
     except Stopped as stopped:
         say(f"{stopped}; the same command goes on")
-        return INTERRUPTED if "SIGINT" in str(stopped) else os.EX_TEMPFAIL
+        return INTERRUPTED if stopped.by == "SIGINT" else os.EX_TEMPFAIL
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to complain of at the exit either
         return 0
@@ -466,7 +466,7 @@ def _warn_of_random_trunk(recipe: Recipe, init: Path | None) -> None:
 def _recipe_for(weights: Weights, settings: list[str], fields: tuple[str, ...]) -> Recipe:
     """The weights' recipe with what a verb may choose. A GPU that training insisted on is not asked for again, for the
     weights may have come to another machine; one that the call insists on is."""
-    from reid.training import check_device
+    from reid.networks import check_device
 
     recipe = override(replace(weights.recipe, device="auto"), settings, only=fields)
     check_device(recipe)

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from reid import InputError
 from reid.files import as_fields, write_bytes
+from reid.recipe import Recipe
 from reid.trunks import Trunk, count_features, describe_trunk, first_line, load_first_weights, make_trunk
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "best_device",
     "build_network",
     "channels_last",
+    "check_device",
     "load_network",
     "plan_network",
     "read_plan",
@@ -191,6 +193,20 @@ def channels_last(network: nn.Module) -> None:
 def best_device() -> torch.device:
     """The GPU when there is one, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_device(recipe: Recipe) -> None:
+    """Refuses a recipe that asks for a GPU where there is none.
+
+    Raises:
+        InputError: it says why PyTorch has none.
+    """
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        why = "this PyTorch was built without CUDA" if not torch.version.cuda else "PyTorch sees none"
+        raise InputError(
+            f"recipe field device: expected a GPU with CUDA, found none ({why}). `nvidia-smi` shows what the machine "
+            "has; on a cluster ask for --gpus-per-node=1; to work on the processor: --set device=auto"
+        )
 
 
 def plan_network(trunk: Trunk | str, image_size: int, **rest: Any) -> NetworkPlan:

@@ -44,7 +44,7 @@ class Stop:
     def heed(self) -> None:
         """Raises `Stopped` if a signal came."""
         if self.asked:
-            raise Stopped(f"stopped by {self.asked}")
+            raise Stopped(f"stopped by {self.asked}", self.asked)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:  # a second Ctrl-C waits for nothing

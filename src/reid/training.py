@@ -27,7 +27,7 @@ from reid.files import read_json, sha256_of, write_json
 from reid.history import Curves, History, Pace
 from reid.images import PhotographStore, UnreadableError, open_photograph, scratch_folder, store_photographs
 from reid.learner import Learner
-from reid.networks import Network, best_device, load_network, plan_network, save_network
+from reid.networks import Network, best_device, check_device, load_network, plan_network, save_network
 from reid.objective import Labels
 from reid.progress import bar, say
 from reid.ranks import alone, any_rank, collected, first_says, is_first, leader_says, rank, wait, world
@@ -38,7 +38,7 @@ from reid.validation import describe_collapse
 from reid.weights import CALIBRATION, MANIFEST, RUN_FOLDER, SPECIES, encoder_file, fold_folder, gallery_file
 from reid.work import Run, Work, check_individuals, encoder_work, species_work
 
-__all__ = ["check_device", "missing_networks", "network_files", "settle", "train_encoder", "train_networks"]
+__all__ = ["missing_networks", "network_files", "settle", "train_encoder", "train_networks"]
 
 RUN = "run.json"
 SHARED = "all datasets"
@@ -47,20 +47,6 @@ of its space, no dataset can have this name."""
 
 LEFT = re.compile(r"(.+?)\.(?:checkpoint(?:\.new|\.previous)?\.pt|history\.csv|safetensors)")
 """What a training leaves in `training/`, and under which name it ran: a network's, or that of a soup's member."""
-
-
-def check_device(recipe: Recipe) -> None:
-    """Refuses a recipe that asks for a GPU where there is none.
-
-    Raises:
-        InputError: it says why PyTorch has none.
-    """
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        why = "this PyTorch was built without CUDA" if not torch.version.cuda else "PyTorch sees none"
-        raise InputError(
-            f"recipe field device: expected a GPU with CUDA, found none ({why}). `nvidia-smi` shows what the machine "
-            "has; on a cluster ask for --gpus-per-node=1; to work on the processor: --set device=auto"
-        )
 
 
 def settle(recipe: Recipe, trunk: Trunk) -> Recipe:
@@ -505,7 +491,7 @@ def _train_epoch(
             checkpoint.save({"learner": learner.state(), "history": history.state()})
         if is_end:
             wait()
-            raise Stopped(f"stopped by {stop.asked or 'a signal to another rank'} in {work.name}, saved")
+            raise Stopped(f"stopped by {stop.asked or 'a signal to another rank'} in {work.name}, saved", stop.asked)
 
 
 def _end_epoch(work: Work, learner: Learner, history: History, recipe: Recipe) -> None:
