@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageOps, features
@@ -328,6 +329,14 @@ def test_erasing_paints_one_grey_rectangle_over_some_photographs() -> None:
         height, width = rectangle.any(1).sum(), rectangle.any(0).sum()
         assert rectangle.sum() == height * width  # filled, in one piece
     assert torch.equal(augment(white, recipe, np.random.default_rng(0)), erased)
+
+
+def test_columns_of_ones_own_are_left_alone_whatever_their_names(patterns: Path) -> None:
+    table = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    files = survey(read_rows(patterns))
+    plain = describe(read_rows(patterns), files)
+    table.assign(problem="lame", sha256="x", width="1", answered="no").to_csv(patterns / "metadata.csv", index=False)
+    assert describe(read_rows(patterns), files).equals(plain)
 
 
 def test_survey_and_describe_count_what_is_there(patterns: Path) -> None:

@@ -192,6 +192,17 @@ def test_a_gallery_of_one_individual_has_no_runner_up() -> None:
     assert matches["runner_up_distance"].iloc[0] == np.inf
 
 
+def test_a_query_that_nothing_can_be_said_of_gets_no_name(gallery: Gallery) -> None:
+    for vectors, names in (([[torch.nan] * 4, [0.0] * 4], ["", "b"]), ([[torch.nan] * 4], [""])):
+        asked = Embeddings(tuple("pq"[: len(vectors)]), torch.tensor(vectors))
+        nearest = gallery.embeddings.vectors.norm(dim=1).argmin()
+        names = [name and gallery.identity[nearest] for name in names]
+        matches = match(asked, gallery, "x", calibrated("x", 1), ENCODER)
+        assert matches["identity"].tolist() == names
+        assert matches["distance"].iloc[0] == np.inf
+        assert matches.iloc[0][["photograph", "runner_up"]].tolist() == ["", ""]
+
+
 def test_matches_name_the_nearest_individual_and_the_next(queries: Embeddings, gallery: Gallery) -> None:
     matches = match(queries, gallery, "x", calibrated("x", 1), replace(ENCODER, shortlist=5))
     far = torch.cdist(queries.vectors, gallery.embeddings.vectors).numpy()
@@ -253,8 +264,8 @@ def test_every_individual_is_asked_for_by_one_encoder_that_has_not_learned_it(
     labels = np.array(list("aabbccddeef"))  # d to f were enrolled after the training
     image_ids = np.array([str(place) for place in range(len(labels))])
     learned = {"0": ["2", "3", "4", "5"], "1": ["0", "1", "4"], "2": ["0", "1", "2"]}
-    plans = {fold: SimpleNamespace(plan=SimpleNamespace(trained_on=own)) for fold, own in learned.items()}
-    monkeypatch.setattr(matching, "load_network", lambda path: plans[str(path)])
+    plans = {fold: SimpleNamespace(trained_on=own) for fold, own in learned.items()}
+    monkeypatch.setattr(matching, "read_plan", lambda path: plans[str(path)])
     held = matching._held_out([Path(fold) for fold in learned], labels, image_ids, ENCODER)
     asked = np.array([one.individuals for one in held])  # (folds, N)
     assert (asked.sum(0) == 1).all()

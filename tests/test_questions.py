@@ -106,6 +106,23 @@ def test_a_query_meets_earlier_days_only() -> None:
     assert asked.notes == ()
 
 
+def test_a_month_may_be_any_of_its_days_and_a_year_too() -> None:
+    days = np.array(
+        ["2019", "2020-01", "2020-02", "2020-03-05", "2020", "2020-02-07", "2020-03-01"] + ["2018-01-01"] * 7
+    )
+    asked = choose_asked(LABELS, days, ALONE, held_out(LABELS, list("abcd"), []), RECIPE)
+    earlier = {place: set(np.flatnonzero(~asked.hidden[row] & (ALONE < 7))) for row, place in enumerate(asked.places)}
+    assert {place: earlier[place] for place in range(7)} == {
+        0: set(), 1: {0}, 2: {0, 1}, 3: {0, 1, 2, 5, 6}, 4: {0}, 5: {0, 1}, 6: {0, 1, 2, 5},
+    }  # fmt: skip
+
+
+def test_hold_out_takes_what_may_be_of_the_last_day() -> None:
+    rows = [(f"animal {n}", day) for n in range(10) for day in ("2020-01-01", "2020-02-02", "2021-05", "2021-05-05")]
+    days = np.array([day for _, day in rows])
+    assert set(days[hold_out(database(rows), RECIPE).photographs]) == {"2021-05", "2021-05-05"}
+
+
 def test_with_other_days_only_its_own_individuals_day_is_hidden_and_with_any_day_nothing() -> None:
     other = choose_asked(LABELS, DAYS, ALONE, HELD, override(RECIPE, ["pseudo_dates=other"]))
     for place, hidden in zip(other.places, other.hidden, strict=True):

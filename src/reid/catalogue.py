@@ -167,12 +167,15 @@ def read_rows(folder: Path) -> Catalogue:
 
 
 def _days(dates: pd.Series) -> pd.Series:
-    """The days as they are written, whatever the clock and the time zone, as YYYY-MM-DD; "" where none can be read."""
+    """The days as they are written, whatever the clock and the time zone, as YYYY-MM-DD, or YYYY-MM or YYYY where no
+    more is told; "" where none can be read."""
     padded = dates.str.replace(WRITTEN, _padded, regex=True)
     # without this pandas takes "now" for a date
     written = padded.str.extract(r"^(\d{4}(?:-?\d\d){0,2})(?:[T ].*)?$", expand=False)
     days = pd.to_datetime(written, errors="coerce", format="ISO8601")
-    return days.dt.strftime("%Y-%m-%d").fillna("").astype(object)
+    digits, whole = written.str.replace("-", "").str.len(), days.dt.strftime("%Y-%m-%d")
+    told = whole.where(digits == 8, whole.str[:7].where(digits == 6, whole.str[:4]))
+    return told.fillna("").astype(object)
 
 
 def _padded(written: re.Match[str]) -> str:
@@ -342,7 +345,8 @@ def describe(catalogue: Catalogue, survey: pd.DataFrame) -> pd.DataFrame:
         Columns dataset, images, individuals, singletons, largest, query, unreadable (files missing or broken) and
         duplicates (query photographs whose bytes are in the database too).
     """
-    table = catalogue.table.merge(survey[["image_id", "sha256", "problem"]], on="image_id", how="left")
+    table = catalogue.table[["image_id", "identity", "split", "dataset"]]
+    table = table.merge(survey[["image_id", "sha256", "problem"]], on="image_id", how="left")
     known_bytes = set(table.loc[(table["split"] == "database") & (table["sha256"] != ""), "sha256"])
     rows = []
     for dataset, part in table.groupby("dataset", sort=True):

@@ -233,9 +233,9 @@ def date_chart(name: str, database: Sequence[str], queries: Sequence[str]) -> st
 
     Args:
         name: a part of the ids on the page.
-        database, queries: days, YYYY-MM-DD; one at least.
+        database, queries: days, YYYY-MM-DD, or months or years; one at least.
     """
-    days = [pd.to_datetime(pd.Series(list(some), dtype=str)).to_numpy("datetime64[D]") for some in (database, queries)]
+    days = [np.array(list(some), "datetime64[D]") for some in (database, queries)]
     numbers = [some.astype(int) for some in days]
     low, high = (end(np.concatenate(numbers)) for end in (np.min, np.max))
     bins = np.linspace(low, high + 1, 25)

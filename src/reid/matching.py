@@ -23,7 +23,7 @@ from reid.gallery import Embeddings, Gallery, load_gallery
 from reid.images import thumbnails
 from reid.keypoints import Descriptors, Keypoints, Matching, focused, lnbnn, stack, strongest, verify
 from reid.losses import pairwise_distances
-from reid.networks import best_device, load_network
+from reid.networks import best_device, read_plan
 from reid.progress import track
 from reid.questions import Asked, HeldOut, Questions, choose_asked, join_questions, near_duplicates
 from reid.recipe import Recipe
@@ -64,17 +64,19 @@ def match(
     pairs = compare(queries, gallery, recipe, what=f"matching {dataset}").scaled(calibration.unit)
     doubts = calibration.scorer.doubts(pairs)
     first, second = best_pairs(pairs.query, doubts, len(queries))
-    individuals, image_ids = gallery.individuals, np.array(gallery.embeddings.image_id, object)
-    there = second >= 0
+    # place -1, where there is no pair, is the last of each
+    names = np.array([*gallery.individuals[pairs.individual], ""], object)
+    photographs = np.array([*np.array(gallery.embeddings.image_id, object)[pairs.photograph], ""], object)
+    far = np.append(doubts, np.inf)
     return pd.DataFrame(
         {
             "image_id": list(queries.image_id),
             "dataset": dataset,
-            "identity": individuals[pairs.individual[first]],
-            "distance": doubts[first],
-            "photograph": image_ids[pairs.photograph[first]],
-            "runner_up": np.where(there, individuals[pairs.individual[second]], ""),
-            "runner_up_distance": np.where(there, doubts[second], np.inf),
+            "identity": names[first],
+            "distance": far[first],
+            "photograph": photographs[first],
+            "runner_up": names[second],
+            "runner_up_distance": far[second],
         }
     )
 
@@ -97,6 +99,7 @@ def questions_of(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recip
     known = load_gallery(folders[0] / gallery_file(dataset))
     labels, image_ids = np.array(known.identity), np.array(known.embeddings.image_id)
     del known  # a gallery with keypoints may take a gigabyte: one at a time
+    _check_enrolled(catalogue, image_ids, dataset)
     held_out = _held_out([own / encoder_file(dataset) for own in folders], labels, image_ids, recipe)
     rows = catalogue.database.table.set_index("image_id").reindex(image_ids).fillna("")
     photographs = Catalogue(catalogue.root, rows.reset_index(names="image_id"))
@@ -111,6 +114,18 @@ def questions_of(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recip
     return join_questions(parts)
 
 
+def _check_enrolled(catalogue: Catalogue, image_ids: np.ndarray, dataset: str) -> None:
+    """Refuses a folder that does not know the gallery's photographs: without their dates and sides, and without the
+    photographs themselves, nothing would keep pseudo-queries from what gives the answer away."""
+    strange = image_ids[~np.isin(image_ids, catalogue.database.image_ids)]
+    if len(strange):
+        raise InputError(
+            f"{catalogue.root / 'metadata.csv'}: expected database rows for the {len(image_ids)} photographs of the "
+            f"gallery of {dataset}, found none for {len(strange)} of them, such as {strange[0]}; name the folder that "
+            "was enrolled, or `python -m reid enroll` this one first"
+        )
+
+
 def _held_out(encoders: list[Path], labels: np.ndarray, image_ids: np.ndarray, recipe: Recipe) -> list[HeldOut]:
     """What each fold's encoder has not learned from and is to be asked for, over all folds each photograph once.
 
@@ -122,7 +137,7 @@ def _held_out(encoders: list[Path], labels: np.ndarray, image_ids: np.ndarray, r
     original = ~pd.Series(image_ids).duplicated().to_numpy()  # a mirror image is not asked for
     if "encoder" not in recipe.cues:
         return [HeldOut(individuals=original, photographs=np.zeros(len(labels), bool))]
-    learned = [np.isin(image_ids, load_network(encoder).plan.trained_on) for encoder in encoders]
+    learned = [np.isin(image_ids, read_plan(encoder).trained_on) for encoder in encoders]
     unseen = np.stack([~np.isin(labels, labels[own]) for own in learned])  # (folds, N)
     # where an individual is held out as a whole it is asked for as such; its single photographs in the fold after
     turn = np.argmax(unseen, axis=0)

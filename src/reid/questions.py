@@ -98,7 +98,8 @@ def hold_out(catalogue: Catalogue, recipe: Recipe, fold: int = 0) -> HeldOut:
     candidates = rng.permutation(individuals[(counts >= 3) & ((recipe.folds > 1) | ~np.isin(individuals, chosen))])
     for individual in candidates[: round(recipe.held_out_photographs * len(candidates))]:
         own = np.flatnonzero(labels == individual)
-        last_day = own[days[own] == max(days[own])]
+        first, last = _spans(days[own])
+        last_day = own[last >= max(first)]
         leaves_two = len(own) - len(last_day) >= 2
         single[last_day if leaves_two else rng.choice(own, size=1)] = True
     return HeldOut(individuals=whole, photographs=single & ~whole)
@@ -154,7 +155,7 @@ def choose_asked(
 
     Args:
         labels: (N,) str, the individuals of one dataset's database photographs.
-        days: (N,) str, YYYY-MM-DD, "" where there is none.
+        days: (N,) str, YYYY-MM-DD, YYYY-MM or YYYY, "" where there is none. A month may be any of its days.
         duplicates: (N,) int64, the group of near-duplicates that a photograph belongs to.
         held_out: what the encoder did not learn from; everything where there is no encoder.
         recipe: `pseudo_queries`, `pseudo_dates`, `pseudo_photographs`, `seed`.
@@ -251,11 +252,23 @@ def _hidden(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, duplicates:
     """(A, N) bool, what each of the asked may not meet."""
     hidden: np.ndarray = duplicates[asked][:, None] == duplicates  # a photograph is in a group with itself
     dated = (days[asked] != "")[:, None] & (days != "")
+    first, last = _spans(days)
+    not_before = last >= first[asked][:, None]
     if dates == "earlier":
-        hidden |= dated & (days >= days[asked][:, None])
+        hidden |= dated & not_before
     if dates in ("earlier", "other"):
-        hidden |= dated & (days == days[asked][:, None]) & (labels == labels[asked][:, None])
+        hidden |= dated & not_before & (first <= last[asked][:, None]) & (labels == labels[asked][:, None])
     return hidden
+
+
+def _spans(days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last day that each date may mean, (N,) str each: 2020-05 is any day of that month."""
+    told = np.char.str_len(days.astype(str))
+    first, last = (
+        np.char.add(days.astype(str), np.select([told == 4, told == 7], [f"-{month}-{day}", f"-{day}"], ""))
+        for month, day in (("01", "01"), ("12", "31"))
+    )
+    return first, last
 
 
 def _other_side(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, sides: np.ndarray) -> np.ndarray:
@@ -278,10 +291,10 @@ def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     group = np.arange(len(thumbnails))
     for start in range(0, len(thumbnails), 1000):
         alike = thumbnails[start : start + 1000] @ thumbnails.T > DUPLICATE  # (1000, N)
-        for one, other in zip(*np.nonzero(alike), strict=True):
-            low, high = sorted((group[start + one], group[other]))
-            if low != high:
-                group[group == high] = low
+        for one, others in enumerate(alike, start):
+            joined = np.unique(np.append(group[others], group[one]))
+            if len(joined) > 1:
+                group[np.isin(group, joined)] = joined[0]
     return group
 
 
