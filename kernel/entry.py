@@ -148,8 +148,10 @@ def _clear(output: Path, script: Script) -> None:
     written: noticed after the last photograph, hours of work would be lost."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for leftover in ("submission.csv", "run.json", "report.html", "contact_sheet.jpg", script.name):
-            (output / leftover).unlink(missing_ok=True)
+        for name in ("submission.csv", "run.json", "report.html", "contact_sheet.jpg", script.name):
+            leftover = output / name
+            if not (leftover.exists() and leftover.samefile(script.path)):  # it may run where it writes
+                leftover.unlink(missing_ok=True)
         with tempfile.TemporaryFile(dir=output):
             pass
     except OSError as problem:

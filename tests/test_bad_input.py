@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,34 @@ def test_enrolling_a_folder_that_lacks_a_dataset_is_refused(
     edit_rows(lambda table: table[table["dataset"] == "Dots"])
     told = fails(capsys, "enroll", patterns, "--weights", patterns_weights)
     assert "expected database rows of dataset Checks, as in the weights; found Dots" in told
+
+
+def test_calibrating_by_a_folder_that_does_not_know_the_gallery_is_refused(
+    patterns: Path, patterns_weights: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(patterns_weights)
+    edit_rows(lambda table: table.drop(index=table.index[table["split"] == "database"][-3:]))
+    told = fails(capsys, "calibrate", patterns, "--weights", patterns_weights)
+    assert (
+        "metadata.csv: expected database rows for the 24 photographs of the gallery of Dots, found none for 3" in told
+    )
+    assert "name the folder that was enrolled, or `python -m reid enroll` this one first" in told
+    assert contents(patterns_weights) == before
+    assert cli.main(["enroll", str(patterns), "--weights", str(patterns_weights)]) == 0
+    assert cli.main(["calibrate", str(patterns), "--weights", str(patterns_weights)]) == 0
+
+
+def test_what_is_seen_at_once_is_refused_before_what_takes_long(
+    tmp_path: Path, patterns: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reid.trunks.describe_trunk", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(cli, "open_weights", lambda *_, **__: pytest.fail("the weights were read"))
+    nowhere, out = tmp_path / "nowhere", ["--out", tmp_path / "w"]
+    assert "no such folder" in fails(capsys, "train", nowhere, *out, "--recipe", "baseline")
+    assert "--save-every: expected 0" in fails(capsys, "train", patterns, *out, "--save-every", "-1")
+    for verb in ("enroll", "calibrate", "predict", "report"):
+        made = out if verb in ("predict", "report") else []
+        assert "no such folder" in fails(capsys, verb, nowhere, "--weights", tmp_path, *made)
 
 
 def test_a_sample_submission_without_rows_is_refused(
@@ -203,7 +232,7 @@ def test_an_answer_on_a_query_row_is_not_looked_at_and_check_says_so(
 def test_a_trunk_of_random_weights_that_hardly_learns_is_said(
     settings: list[str], words: str, tiny_settings: list[str], patterns: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (patterns / "metadata.csv").unlink()  # it is said before the photographs are looked at
+    shutil.rmtree(patterns / "images")  # it is said before the photographs are looked at
     more = [word for setting in settings for word in ("--set", setting)]
     assert cli.main(["train", str(patterns), "--out", str(patterns / "w"), *tiny_settings, *more]) == 2
     told = capsys.readouterr().out
@@ -321,11 +350,11 @@ def test_a_sample_submission_of_another_download_is_refused(
 def test_prediction_with_damaged_weights_keeps_the_old_submission(
     patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "s.csv").write_text("mine")
+    (tmp_path / "s.csv").write_text("image_id,identity\nmine,leo\n")
     (patterns_weights / "Dots.safetensors").write_bytes(b"")
     told = fails(capsys, "predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv")
     assert "Dots.safetensors: expected sha256" in told
-    assert (tmp_path / "s.csv").read_text() == "mine"
+    assert (tmp_path / "s.csv").read_text() == "image_id,identity\nmine,leo\n"
 
 
 def test_a_submission_with_faults_is_refused_with_all_of_them(

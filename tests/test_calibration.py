@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid import NEW_INDIVIDUAL, calibration
+from reid import NEW_INDIVIDUAL, InputError, calibration
 from reid.calibration import Calibration, calibration_from, drift, fit_calibrations, sweep
 from reid.fusion import Pairs
 from reid.questions import PseudoQueries, Questions
@@ -246,3 +246,9 @@ def test_live_doubts_that_are_a_mixture_of_the_seen_ones_have_not_drifted() -> N
     assert drift(rng.normal(2.4, 0.3, 400), calibrated) > 0.3
     assert drift(np.array([]), calibrated) == 0
     assert drift(rng.normal(1, 0.3, 400), replace(calibrated, new=[])) < 0.1
+
+
+def test_scorers_that_none_of_the_cues_feeds_are_refused() -> None:
+    words = "lynx: recipe field scorers: expected one that its cues can feed, found focused; there are distance"
+    with pytest.raises(InputError, match=words):
+        fit_calibrations({"lynx": contest().in_units()}, replace(RECIPES["light"], scorers=("focused",)))

@@ -2,10 +2,12 @@
 real photographs where they are there."""
 
 import json
+import os
 import pkgutil
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from reid import NEW_INDIVIDUAL, cli
+from reid import NEW_INDIVIDUAL, Stopped, cli
 from reid.catalogue import read_catalogue
 from reid.embedding import CACHE_FOLDER
 from reid.gallery import load_gallery
@@ -327,6 +329,23 @@ def test_training_leaves_its_times_for_the_report(patterns_weights: Path) -> Non
     told = json.loads((patterns_weights / "training" / "seconds.json").read_text())
     assert set(told) == {"train", "enroll", "calibrate"}
     assert all(value >= 0 for value in told.values())
+
+
+def test_the_time_of_a_call_that_was_stopped_counts_too(
+    patterns: Path, patterns_weights: Path, tiny_settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = patterns_weights / "training" / "seconds.json"
+
+    def stopped(*_: object) -> None:
+        time.sleep(0.3)
+        raise Stopped("stopped by SIGTERM", "SIGTERM")
+
+    before = json.loads(times.read_text())
+    monkeypatch.setattr("reid.training.train_networks", stopped)
+    assert run("train", patterns, "--out", patterns_weights, *tiny_settings) == os.EX_TEMPFAIL
+    after = json.loads(times.read_text())
+    assert after["train"] >= before["train"] + 0.3 - 0.1  # they are kept in tenths
+    assert {**after, "train": 0} == {**before, "train": 0}
 
 
 def test_the_report_does_not_pass_off_remembered_answers_as_quick_ones(

@@ -166,3 +166,12 @@ def test_a_table_that_is_none_is_refused_in_words(tmp_path: Path, content: str, 
         read_table(tmp_path / "x.csv", ("a", "b"))
     assert str(caught.value).startswith(f"{tmp_path / 'x.csv'}: ")
     assert words in str(caught.value)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    """Processes of two machines that share a folder may have the same number."""
+    with atomically(tmp_path / "x") as one, atomically(tmp_path / "x") as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert (tmp_path / "x").read_text() == "one"  # the block that ended last
+    assert list(tmp_path.iterdir()) == [tmp_path / "x"]

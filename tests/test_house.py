@@ -215,3 +215,8 @@ def test_stages_are_timed_by_a_clock_that_tells_whole_seconds_only(tmp_path: Pat
     times = re.findall(r"^(\w+) +([\d.]+) s$", done.stdout, re.MULTILINE)
     stages = ("draw", "check", "train", "predict", "report", "score", "kernel")
     assert times == [*((stage, "7") for stage in stages), ("total", "49")]
+
+
+def test_a_verb_that_needs_no_network_does_not_load_what_networks_need() -> None:
+    code = "import sys, reid.cli; print({'torch', 'timm', 'torchvision', 'cv2', 'sklearn'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

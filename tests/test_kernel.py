@@ -334,6 +334,15 @@ def run(kernel_input: Path, tmp_path: Path) -> Callable[..., int]:
     return main
 
 
+def test_it_may_write_where_it_lies(kernel_input: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "animal_reid.py"
+    script.write_text("# the script\n")
+    words = ["--input", str(kernel_input), "--output", str(tmp_path)]
+    assert entry.main(words, script=str(script), name=script.name, bundle="b" * 64, weights="") == 0
+    assert script.read_text() == "# the script\n"
+    assert (tmp_path / "run.json").exists()
+
+
 def test_it_leaves_what_it_promises_and_nothing_else(
     run: Callable[..., int], kernel_input: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

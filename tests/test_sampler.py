@@ -113,3 +113,8 @@ def test_datasets_take_turns_and_each_gives_its_own_epoch() -> None:
         assert [batch.places.tolist() for batch in own] == [batch.places.tolist() for batch in part]
     sampler.epoch = 3
     assert [batch.places.tolist() for batch in sampler] != [batch.places.tolist() for batch in batches]
+
+
+def test_nobody_to_draw_gives_no_batch() -> None:
+    sampler = PKSampler(PLACES[:0], TAIL[:0], individuals=4, photographs=2, seed=0)
+    assert (len(sampler), list(sampler)) == (0, [])

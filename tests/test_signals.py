@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from reid import Stopped
+from reid import InputError, Stopped
 from reid.signals import listening
 
 
@@ -35,9 +35,12 @@ def test_a_second_ctrl_c_waits_for_nothing() -> None:
         pytest.fail("it was waited for")
 
 
-def test_what_a_worker_dies_of_counts_as_the_signal() -> None:
+def test_what_a_worker_dies_of_counts_as_the_signal_and_what_went_wrong_is_told() -> None:
     with pytest.raises(Stopped), listening() as stop:
         stop.asked = "SIGTERM"
         raise RuntimeError("DataLoader worker is killed by signal: Terminated")
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM, meanwhile: .*the disk is full"), listening() as stop:
+        stop.asked = "SIGTERM"
+        raise InputError("the disk is full")
     with pytest.raises(RuntimeError), listening():
         raise RuntimeError("a fault of its own")

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reid.fusion import Scorer, cross_fitted, fit_scorer, scorers_for
+from reid import InputError
+from reid.fusion import SINGLE, Scorer, cross_fitted, fit_scorer, scorers_for
 from reid.progress import track
 from reid.questions import FEW, PseudoQueries, Questions, join_questions
 from reid.recipe import Recipe
@@ -183,6 +184,12 @@ def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe, few: i
             f"fewer than {few}: scorer and threshold are those of all datasets together"
         )
     kinds = scorers_for(recipe.scorers, tuple(own.pairs.features))
+    if not kinds:
+        raise InputError(
+            f"{dataset}: recipe field scorers: expected one that its cues can feed, found {', '.join(recipe.scorers)}; "
+            f"there are {', '.join(cue for cue in SINGLE if cue in own.pairs.features)} "
+            "(keypoints on the animal are told apart only where the encoder's attention has a shape)"
+        )
     splits = list(_splits(source, recipe))
     if not splits or not source.right.any():
         return _guessed(dataset, own, Scorer(kinds[0], {}), notes)
@@ -348,7 +355,14 @@ def _guessed(dataset: str, own: Questions, scorer: Scorer, notes: list[str]) -> 
         value = 0.0
         notes.append("too few individuals to hold any out: every query is called new")
     threshold = Threshold(
-        *(dataset, value, None, None, None, None, None, (value, value)),
+        dataset=dataset,
+        value=value,
+        score=None,
+        interval=None,
+        baks=None,
+        baus=None,
+        share_new=None,
+        plateau=(value, value),
         known=_individuals(own, new=False),
         new=_individuals(own, new=True),
         note="\n".join(notes),

@@ -9,8 +9,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import join, quote
@@ -335,10 +335,12 @@ def _train(options: argparse.Namespace) -> None:
     from reid.trunks import describe_trunk
 
     recipe = override(recipe_named(options.recipe), options.settings)
-    if "encoder" in recipe.cues:
+    if options.save_every is not None and not options.save_every >= 0:
+        raise InputError(f"--save-every: expected 0 or more seconds, found {options.save_every}")
+    catalogue = read_catalogue(options.data)
+    if "encoder" in recipe.cues:  # last, for the hub may be asked, which takes a minute where there is no network
         recipe = settle(recipe, describe_trunk(recipe.trunk, options.init))
         _warn_of_random_trunk(recipe, options.init)
-    catalogue = read_catalogue(options.data)
     if options.limit is not None:
         if options.limit < 1:
             raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
@@ -357,14 +359,11 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
     from reid.training import missing_networks, network_files, train_networks
 
     save_every = SAVE_EVERY if options.save_every is None else options.save_every
-    if not save_every >= 0:
-        raise InputError(f"--save-every: expected 0 or more seconds, found {save_every}")
-    seconds = {} if options.fresh else _times_of(options.out)
-    earlier = bool(seconds)
+    earlier = not options.fresh and bool(_times_of(options.out))
     only = [name for name in (options.only or "").split(",") if name]
     changes = [] if options.fresh else _changes(_sealed_choices(options.out), recipe)  # before the manifest goes
     _warn_of_dates(catalogue)
-    with stage("train", seconds):
+    with _kept_stage("train", options.out, options.fresh):
         fingerprint = train_networks(
             catalogue, recipe, options.out, options.init, options.fresh, only, stop, save_every
         )
@@ -380,16 +379,15 @@ def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace
         words = "galleries and thresholds are made with other choices than before"
         say(f"warning: {options.out}: {words}: {', '.join(changes)}")
     datasets = list(catalogue.database.by_dataset())
-    with stage("enroll", seconds):
+    with _kept_stage("enroll", options.out):
         enroll(catalogue, options.out, datasets, recipe)
     if not is_first():  # thresholds are one process's work
         return
-    with stage("calibrate", seconds), alone():
+    with _kept_stage("calibrate", options.out), alone():
         calibrations = calibrate(catalogue, options.out, datasets, recipe)
     weights = seal_weights(options.out, recipe, datasets, fingerprint, options.limit)
-    write_json(options.out / RUN_FOLDER / TIMES, {name: round(value, 1) for name, value in seconds.items()})
     _say_calibrations(calibrations)
-    _say_times(seconds, "time, with that of earlier calls" if earlier else "time")
+    _say_times(_times_of(options.out), "time, with that of earlier calls" if earlier else "time")
     say(f"the weights folder {options.out} is complete")
     if weights.caution:
         say(f"warning: {weights.caution}")
@@ -426,9 +424,9 @@ def _fetch(options: argparse.Namespace) -> None:
 def _enroll(options: argparse.Namespace) -> None:
     from reid.gallery import enroll
 
+    catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
     recipe = _recipe_for(weights, options.settings, (*ENROLMENT_FIELDS, *WORK_FIELDS))
-    catalogue = read_catalogue(options.data)
     datasets = list(weights.datasets)
     with joined():
         enroll(catalogue, weights.folder, datasets, recipe)
@@ -481,9 +479,9 @@ def _kept(recipe: Recipe, weights: Weights) -> Recipe:
 def _calibrate(options: argparse.Namespace) -> None:
     from reid.matching import calibrate
 
+    catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(CALIBRATION,))
     recipe = _recipe_for(weights, options.settings, (*CALIBRATION_FIELDS, *WORK_FIELDS))
-    catalogue = read_catalogue(options.data)
     _warn_of_dates(catalogue)
     calibrations = calibrate(catalogue, weights.folder, list(weights.datasets), recipe)
     data = weights.manifest["data"]
@@ -496,11 +494,11 @@ def _calibrate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from reid.submission import explain, predict, write_submission
 
-    weights = open_weights(options.weights)
-    recipe = _recipe_of_answers(options, weights)
     catalogue = read_catalogue(options.data)
     _refuse_input(options.out, options.data)
     refuse_unwritable(options.out)
+    weights = open_weights(options.weights)  # after what is seen at once, for it reads every byte of them
+    recipe = _recipe_of_answers(options, weights)
     seconds: dict[str, float] = {}
     with stage("predict", seconds), joined():
         prediction = predict(catalogue, weights, recipe)
@@ -570,8 +568,6 @@ def _report(options: argparse.Namespace) -> None:
     from reid.submission import predict
 
     named = [_named_file(words) for words in options.against]
-    weights = open_weights(options.weights)
-    recipe = _recipe_of_answers(options, weights)
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None
     if is_file(options.out):
@@ -586,6 +582,8 @@ def _report(options: argparse.Namespace) -> None:
             f"found {len(strange)} of {len(solution)} rows for others, such as {min(strange)}; name these queries' own"
         )
     rivals = [read_rival(name, path, solution) for name, path in named]
+    weights = open_weights(options.weights)
+    recipe = _recipe_of_answers(options, weights)
     seconds = _times_of(options.weights)
     with stage("predict (without what was remembered)", seconds):  # predict itself may have taken minutes
         prediction = predict(catalogue, weights, recipe)
@@ -644,6 +642,25 @@ def _times_of(weights: Path) -> dict[str, float]:
         return {str(name): float(value) for name, value in read_json(weights / RUN_FOLDER / TIMES).items()}
     except (InputError, AttributeError, TypeError, ValueError):
         return {}
+
+
+@contextmanager
+def _kept_stage(what: str, weights: Path, afresh: bool = False) -> Iterator[None]:
+    """Adds the wall time of the block, even of one that is stopped, to that of earlier calls, if it is not `afresh`."""
+    seconds: dict[str, float] = {}
+    refused = False
+    try:
+        with stage(what, seconds):
+            yield
+    except InputError:  # most likely before anything was done
+        refused = True
+        raise
+    finally:
+        if is_first() and not refused:
+            before = {} if afresh else _times_of(weights)
+            after = before | {what: round(before.get(what, 0.0) + seconds[what], 1)}
+            with suppress(InputError):  # what ended the block is what a person must know
+                write_json(weights / RUN_FOLDER / TIMES, after)
 
 
 def _say_times(seconds: dict[str, float], what: str = "time") -> None:

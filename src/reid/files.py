@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -46,7 +47,8 @@ def atomically(path: Path) -> Iterator[Path]:
         InputError: the disk is full, the folder can't be written, or a pipe or a device has that name.
     """
     _refuse_special(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # numbers of processes repeat on other machines, which may share the folder
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -50,7 +50,7 @@ class PKSampler:
         fills = [-(-len(photographs) // self.photographs) for photographs in self._photographs_of]
         self._draws = [round(fill ** (1 - self.balance)) for fill in fills]
         # as many batches as hold them all, and as many as the most frequent individual comes
-        self._batches: int = max(-(-sum(self._draws) // self.individuals), *self._draws)
+        self._batches: int = max([-(-sum(self._draws) // self.individuals), *self._draws])
 
     def __len__(self) -> int:
         return self._batches

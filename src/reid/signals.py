@@ -63,8 +63,9 @@ def listening() -> Iterator[Stop]:
         yield stop
     except Stopped:
         raise
-    except Exception:  # worker processes that heard the signal first die of it, which is no fault
-        stop.heed()
+    except Exception as problem:  # worker processes that heard the signal first die of it; but a disk may be full too
+        if stop.asked:
+            raise Stopped(f"stopped by {stop.asked}, meanwhile: {problem}", stop.asked) from problem
         raise
     finally:
         for number, handler in before.items():

@@ -459,9 +459,10 @@ def _check_world(work: Work) -> None:
     if world() > 1:
         smallest = min(len(batch.places) for batch in work.sampler)
         if smallest < world():
+            field = "species_batch" if work.file == SPECIES else "individuals_per_batch"
             raise InputError(
                 f"{world()} ranks: expected no more than there are photographs in a batch, found a batch of {smallest} "
-                f"for {work.name}; start fewer, or --set individuals_per_batch higher"
+                f"for {work.name}; start fewer, or --set {field} higher"
             )
 
 

@@ -324,7 +324,8 @@ def load_first_weights(trunk: nn.Module, name: str, init: Path | str) -> None:
 
 def _without_prefix(found: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
     """Takes off what a larger model puts before its trunk's names, such as "backbone."."""
-    prefixes = {""} | {name.removesuffix(one) for name in found for one in (min(expected),) if name.endswith(one)}
+    probe = min(expected)
+    prefixes = {""} | {name.removesuffix(probe) for name in found if name.endswith(probe)}
     best = max(sorted(prefixes), key=lambda prefix: sum(prefix + name in found for name in expected))
     return {name.removeprefix(best): tensor for name, tensor in found.items() if name.startswith(best)}
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from reid import InputError, __version__
 from reid.files import is_file, read_json, sha256_of, write_json
-from reid.networks import read_plan
 from reid.recipe import Recipe, recipe_from_json
 
 __all__ = [
@@ -110,6 +109,8 @@ def seal_weights(
         fingerprint: of the photographs.
         limit: how many of a dataset were looked at, where not all were.
     """
+    from reid.networks import read_plan  # torch takes seconds, and who only opens a folder needs none of it
+
     names = _parts(recipe, datasets)
     if not (folder / CALIBRATION).exists():  # it was lost, and enroll comes before calibrate
         names.remove(CALIBRATION)

@@ -248,9 +248,9 @@ def check_individuals(dataset: str, run: Run) -> None:
     where = f"{database.root / 'metadata.csv'}: dataset {dataset}"
     if len(individuals) < 2:
         raise InputError(
-            f"{where}: an encoder needs two individuals to learn from, found "
-            f"{len(set(database.of(dataset).identities))}, of which {recipe.held_out_individuals:.0%} are held out. "
-            "Add photographs of others, or remove the dataset's rows"
+            f"{where}: an encoder needs two individuals to learn from, found {len(individuals)} of "
+            f"{len(set(database.of(dataset).identities))} that can be read and are not held out. Add photographs of "
+            "others, or remove the dataset's rows"
         )
     if counts.max() == 1 and recipe.classification == "none" and not recipe.copies_are_positives:
         raise InputError(
