@@ -1,5 +1,6 @@
 """Galleries in and out of files, to the byte."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,18 @@ def some_gallery(seed: int, photographs: int, individuals: int, with_keypoints: 
     keypoints = [NO_KEYPOINTS] * photographs
     if with_keypoints:
         pictures = rng.integers(0, 256, (photographs, 40, 60, 3), dtype=np.uint8)
-        keypoints[1:] = [extract(picture, Extraction(size=60, count=20)) for picture in pictures[1:]]
+        found = [extract(picture, Extraction(size=60, count=20)) for picture in pictures[1:]]
+        keypoints[1:] = [replace(one, weights=rng.random(len(one)).astype(np.float32)) for one in found]
     orientation = tuple(rng.choice(["left", "right", ""], photographs).tolist())
     known = Embeddings(tuple(map(str, range(photographs))), vectors, orientation, tuple(keypoints))
     return Gallery(known, identity)
 
 
 def equal(one: Keypoints, other: Keypoints) -> bool:
-    arrays = zip((one.points, one.descriptors), (other.points, other.descriptors), strict=True)
-    return one.extent == other.extent and all(np.array_equal(*pair) for pair in arrays)
+    names = ("points", "descriptors", "weights")
+    return one.extent == other.extent and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in names
+    )
 
 
 @pytest.mark.parametrize("with_keypoints", [False, True])

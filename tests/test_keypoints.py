@@ -3,15 +3,19 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
 import PIL
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 
 from reid import InputError, keypoints
+from reid.catalogue import Catalogue, read_catalogue
+from reid.images import extraction_of
 from reid.keypoints import (
     Descriptors,
     Extraction,
@@ -29,7 +33,9 @@ from reid.keypoints import (
     verify,
     weigh,
 )
+from reid.looking import look_at, open_eyes
 from reid.ranks import cores
+from reid.recipe import RECIPES, override
 
 SMALL = Extraction(size=160, count=150, upright=False)
 TURNED = np.array([[0.9, 0.25, -8.0], [-0.2, 0.95, 22.0]])
@@ -478,3 +484,22 @@ def test_matches_that_all_lie_on_one_point_are_no_arrangement() -> None:
 def test_wrong_settings_of_matching_are_named(settings: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         Matching(**settings)  # type: ignore[arg-type]
+
+
+def test_a_photograph_without_any_keypoint_is_remembered_too(patterns: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 60)).save(patterns / "flat.png")
+    table = read_catalogue(patterns).database.table.iloc[:1].assign(path="flat.png")
+    recipe = override(RECIPES["local"], ["workers=0"])
+    eyes = open_eyes(tmp_path, ["Checks"], False, recipe)
+    (first,) = look_at(Catalogue(patterns, table), eyes, "column", recipe, "looking")
+    (patterns / "flat.png").rename(patterns / "again.png")
+    with mock.patch("reid.images.extract", side_effect=AssertionError("it was looked at again")):
+        (again,) = look_at(Catalogue(patterns, table.assign(path="again.png")), eyes, "column", recipe, "looking")
+    assert len(first.keypoints) == len(again.keypoints) == 0
+    assert again.keypoints.extent == first.keypoints.extent == (1, pytest.approx(2 / 3, abs=0.01))
+
+
+def test_no_fewer_candidates_are_sought_than_keypoints_are_kept() -> None:
+    extraction = extraction_of(override(RECIPES["light"], ["keypoint_count=1500", "keypoint_candidates=1000"]))
+    assert extraction
+    assert extraction.count == 1500

@@ -75,8 +75,12 @@ def test_a_thumbnail_is_made_once_and_forgotten_when_asked(tmp_path: Path) -> No
 
 def test_contact_sheets_have_a_row_per_dataset(tmp_path: Path) -> None:
     catalogue, _, prediction, solution = make_world(tmp_path)
-    rows = match_rows(catalogue, judge(prediction.matches, solution))
+    judged, recipe = judge(prediction.matches, solution), RECIPES["toy"]
+    rows = match_rows(catalogue, judged, recipe)
     assert [row.title for row in rows] == ["Lynx", "Newt"]
+    lying = Catalogue(catalogue.root, catalogue.table.assign(orientation="right"))
+    turned = match_rows(lying, judged, replace(recipe, upright=("Lynx",)))
+    assert [{picture.turn for group in row.pictures for picture in group} for row in turned] == [{-90}, {0}]
     assert {picture[2] for group in rows[0].pictures for picture in group} == {"wrong", "named", "missed", "right", ""}
     assert [row.title for row in world_rows(catalogue)] == ["Lynx", "Newt"]
     assert [len(row.pictures) for row in world_rows(catalogue)] == [2, 1]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import PIL
+import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -28,6 +29,7 @@ from reid.files import sha256_of, write_bytes
 from reid.images import PIXELS, View
 from reid.networks import Network, best_device, channels_last, load_network, read_plan
 from reid.progress import say, track
+from reid.ranks import cores
 from reid.recipe import Recipe
 from reid.trunks import takes_any_size
 
@@ -71,7 +73,7 @@ def precision_on(device: torch.device, wanted: str) -> torch.dtype:
 class Memory:
     """Vectors by what `digests_of` says of a photograph, kept on disk between runs.
 
-    The file is taken only when its key is the one asked for, and the key names everything that shapes a vector. It is
+    The file is taken only when its key is the one asked for, see `load_embedder` for what stands in it. It is
     a convenience: a file that is missing, damaged or of another key is as good as an empty one.
 
     Attributes:
@@ -299,6 +301,7 @@ def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True
             "device": embedder.device.type,
             "precision": str(embedder.precision),
             "torch": torch.__version__,
+            "timm": timm.__version__,
             "pillow": PIL.__version__,
         }
         embedder.memory = Memory(folder / CACHE_FOLDER / file, json.dumps(made_with))
@@ -310,7 +313,7 @@ def digests_of(paths: Sequence[Path], views: Sequence[View]) -> list[str]:
 
     "" for a file that can't be read.
     """
-    with ThreadPoolExecutor() as pool:  # hashing releases Python's lock
+    with ThreadPoolExecutor(cores()) as pool:  # hashing releases Python's lock
         return list(track(pool.map(_digest, paths, views), "telling files apart", total=len(paths)))
 
 

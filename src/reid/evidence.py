@@ -215,7 +215,8 @@ def _extracted(
     rows = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(image_ids)])
     extractions, views = [extraction_of(keypoints)] * len(rows), views_of(rows, keypoints, mirror)
     batches = photograph_batches(rows.paths, views, keypoints, "finding keypoints to show", extractions)
-    found = [points or NO_KEYPOINTS for batch in batches for points in batch.keypoints] if len(rows) else []
+    opened = [points for batch in batches for points in batch.keypoints] if len(rows) else []
+    found = [NO_KEYPOINTS if points is None else points for points in opened]
     return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(rows.image_ids, found, strict=True))
 
 

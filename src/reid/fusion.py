@@ -93,7 +93,7 @@ class Scorer:
     fitted: dict[str, Any]
 
     def doubts(self, pairs: Pairs) -> np.ndarray:
-        """(P,) float64: the smaller, the more alike. "distance" gives the distance itself, "local" and "inliers"
+        """(P,) float64: the smaller, the more alike. "distance" gives the distance itself, the cues of keypoints
         1 / (1 + cue), the others one minus a probability that was calibrated on the database."""
         if self.kind == "distance":
             return np.asarray(pairs.features["distance"])

@@ -122,6 +122,7 @@ class View:
         turn: degrees against the clock, a multiple of 90, after its EXIF tag was obeyed.
         interpolation: "bicubic", "bilinear", "lanczos" or "nearest", antialiased.
         detail: pixels on a side that decoding must leave for keypoints, as far as the file has them.
+        mirror: left and right are exchanged, after it was turned.
     """
 
     size: int
@@ -161,7 +162,7 @@ def extraction_of(recipe: Recipe) -> Extraction | None:
         return None
     return Extraction(
         recipe.keypoint_size,
-        recipe.keypoint_candidates if "encoder" in recipe.cues else recipe.keypoint_count,
+        max(recipe.keypoint_count, recipe.keypoint_candidates if "encoder" in recipe.cues else 0),
         recipe.keypoint_clahe,
         recipe.keypoint_contrast,
         recipe.keypoint_upright,

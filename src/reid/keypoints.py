@@ -254,7 +254,8 @@ class KeypointCache:
 
 
 def tensors_of(photographs: Sequence[Keypoints]) -> dict[str, np.ndarray]:
-    """What a safetensors file can hold: points (M, 4), descriptors (M, D), extents (N, 2) and counts (N,)."""
+    """What a safetensors file can hold: points (M, 4), descriptors (M, D) and weights (M,), extents (N, 2) and counts
+    (N,)."""
     return {
         "points": np.concatenate([one.points for one in photographs]),
         "descriptors": np.concatenate([one.descriptors for one in photographs]),

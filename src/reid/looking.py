@@ -140,7 +140,7 @@ def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what:
         [views[place] for place in asked],
         recipe,
         what,
-        [None if _keypoints_of(digests[place], eyes) else eyes.extraction for place in asked],
+        [eyes.extraction if _keypoints_of(digests[place], eyes) is None else None for place in asked],
     )
     for pixels, keypoints, problems in batches:
         places = [next(waiting) for _ in problems]
@@ -150,7 +150,11 @@ def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what:
         routes = route_queries(route, column[places], species, eyes.datasets)
         seen = _see_by_route(eyes, pixels, routes)
         for row, place in enumerate(places):
-            points = keypoints[row] or _keypoints_of(digests[place], eyes) or NO_KEYPOINTS
+            points = keypoints[row]
+            if points is None:
+                points = _keypoints_of(digests[place], eyes)
+            if points is None:
+                points = NO_KEYPOINTS
             if not problems[row]:
                 _remember(digests[place], routes[row], logits[row], *seen[row], points, eyes)
             found[place] = _look(species[row], routes[row], *seen[row], points, problems[row], views[place], recipe)
@@ -217,8 +221,10 @@ def _recalled(digest: str, column: str, view: View, eyes: Eyes, route: str, reci
     (species,) = _classes_of(logits[0][None], eyes)
     (chosen,) = route_queries(route, [column], [species], eyes.datasets)
     seen = eyes.encoders[chosen].recall(digest) if eyes.encoders else (torch.empty(0), torch.empty(0, 0))
+    if seen is None:
+        return None
     keypoints = _keypoints_of(digest, eyes) if eyes.extraction else NO_KEYPOINTS
-    return None if seen is None or keypoints is None else _look(species, chosen, *seen, keypoints, "", view, recipe)
+    return None if keypoints is None else _look(species, chosen, *seen, keypoints, "", view, recipe)
 
 
 def _keypoints_of(digest: str, eyes: Eyes) -> Keypoints | None:

@@ -16,7 +16,16 @@ from reid.images import UnreadableError, open_photograph, upright_size, views_of
 from reid.recipe import Recipe
 from reid.verdicts import VERDICTS
 
-__all__ = ["SheetRow", "Thumbnail", "Thumbnails", "contact_sheet", "match_rows", "upright", "world_rows"]
+__all__ = [
+    "SheetPicture",
+    "SheetRow",
+    "Thumbnail",
+    "Thumbnails",
+    "contact_sheet",
+    "match_rows",
+    "upright",
+    "world_rows",
+]
 
 THUMBNAIL = 160
 """Pixels on a thumbnail's longer side: markings can be compared, and it takes about 5 kB."""
@@ -108,18 +117,29 @@ SHEET_INK = {"": "#202428", "wrong": "#b3261e", "named": "#a04f00", "missed": "#
 """Caption colours by verdict, on white: a README's picture is seen on light and dark pages."""
 
 
+class SheetPicture(NamedTuple):
+    """A photograph on a contact sheet."""
+
+    file: Path
+    caption: str
+    """A few words."""
+    verdict: str = ""
+    """Colours the caption; "" for none."""
+    turn: int = 0
+    """Degrees against the clock, see `images.View`."""
+
+
 @dataclass(frozen=True)
 class SheetRow:
     """A row of a contact sheet.
 
     Attributes:
         title: what stands above it.
-        pictures: groups that stand close together; a picture is a file, a caption of few words, and a verdict that
-            colours the caption ("" for none).
+        pictures: groups that stand close together.
     """
 
     title: str
-    pictures: tuple[tuple[tuple[Path, str, str], ...], ...]
+    pictures: tuple[tuple[SheetPicture, ...], ...]
 
 
 def world_rows(catalogue: Catalogue, individuals: int = 3, photographs: int = 3) -> list[SheetRow]:
@@ -132,14 +152,16 @@ def world_rows(catalogue: Catalogue, individuals: int = 3, photographs: int = 3)
         groups = []
         for identity in part.table["identity"].value_counts().index[:individuals]:
             own = replace(part, table=part.table[part.table["identity"] == identity].iloc[:photographs])
-            groups.append(tuple((path, str(identity), "") for path in own.paths))
+            groups.append(tuple(SheetPicture(path, str(identity)) for path in own.paths))
         rows.append(SheetRow(name, tuple(groups)))
     return rows
 
 
-def match_rows(catalogue: Catalogue, judged: pd.DataFrame, matches: int = 5) -> list[SheetRow]:
-    """A row per dataset: query and nearest neighbour of a match of every verdict in turn, from the middle of each."""
-    paths = dict(zip(catalogue.image_ids, catalogue.paths, strict=True))
+def match_rows(catalogue: Catalogue, judged: pd.DataFrame, recipe: Recipe, matches: int = 5) -> list[SheetRow]:
+    """A row per dataset: query and nearest neighbour of a match of every verdict in turn, from the middle of each; as
+    the networks see them, where the recipe turns them `upright`."""
+    views = zip(catalogue.image_ids, catalogue.paths, views_of(catalogue, recipe), strict=True)
+    photographs = {image_id: SheetPicture(path, "", turn=view.turn) for image_id, path, view in views}
     rows = []
     for name, part in judged[judged["problem"] == ""].groupby("dataset", sort=True):
         # the middle and not the worst: the sheet is to be typical
@@ -148,9 +170,11 @@ def match_rows(catalogue: Catalogue, judged: pd.DataFrame, matches: int = 5) -> 
         chosen = part.loc[turn.sort_values(kind="stable").index[:matches]].sort_index()
         groups = []
         for row in chosen.itertuples():
-            nearest = paths.get(str(row.photograph), Path("not in this data folder"))
-            query = (paths[str(row.image_id)], VERDICTS[str(row.verdict)], str(row.verdict))
-            groups.append((query, (nearest, f"nearest, {row.ratio:.0%} of limit", "")))
+            query = photographs[str(row.image_id)]._replace(
+                caption=VERDICTS[str(row.verdict)], verdict=str(row.verdict)
+            )
+            nearest = photographs.get(str(row.photograph), SheetPicture(Path("not in this data folder"), ""))
+            groups.append((query, nearest._replace(caption=f"nearest, {row.ratio:.0%} of limit")))
         rows.append(SheetRow(str(name), tuple(groups)))
     return rows
 
@@ -166,8 +190,8 @@ def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
         left, top = GAP, GAP + number * step
         draw.text((left, top), row.title, fill=SHEET_INK[""], font=bold)
         for group in row.pictures:
-            for file, caption, verdict in group:
-                _paste(sheet, file, left, top + TITLE)
+            for file, caption, verdict, turn in group:
+                _paste(sheet, file, turn, left, top + TITLE)
                 while caption and draw.textlength(caption, font) > CELL:
                     caption = caption[1:]  # the end tells individuals apart
                 place = (left, top + TITLE + CELL + 2)
@@ -178,11 +202,11 @@ def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
         sheet.save(temporary, "JPEG", quality=85)
 
 
-def _paste(sheet: Image.Image, file: Path, left: int, top: int) -> None:
+def _paste(sheet: Image.Image, file: Path, turn: int, left: int, top: int) -> None:
     """A photograph in the middle of its cell; grey with the reason where it can't be opened."""
     cell = Image.new("RGB", (CELL, CELL), "#e4e6e8")
     try:
-        picture = upright(file, CELL)
+        picture = upright(file, CELL, turn)
         cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
     except UnreadableError as problem:
         ImageDraw.Draw(cell).text((6, 6), str(problem)[:30], fill="#50565c", font=ImageFont.load_default(10))

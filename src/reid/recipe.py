@@ -167,7 +167,8 @@ class Recipe:
 
         keypoint_size: pixels of a photograph's longer side where keypoints are sought.
         keypoint_count: the strongest so many are kept, and the strongest so many of those on the animal.
-        keypoint_candidates: of so many; on a large animal in front of a bush most of the strongest are leaves.
+        keypoint_candidates: of so many, or of `keypoint_count` if that is more; on a large animal in front of a bush
+            most of the strongest are leaves.
         focus: keypoints where the encoder's attention is at least this share of its peak are on the animal.
         keypoint_clahe: clip limit of the contrast normalisation, 0 for none.
         keypoint_contrast: SIFT's contrast threshold; a low one finds enough keypoints in smooth coats.

@@ -159,7 +159,7 @@ def write_report(
         "made": _made(catalogue, weights, prediction.route, seconds or {}),
     }
     page = render(content)
-    contact_sheet(folder / "contact_sheet.jpg", match_rows(catalogue, judged))
+    contact_sheet(folder / "contact_sheet.jpg", match_rows(catalogue, judged, weights.recipe))
     with atomically(folder / "report.html") as temporary:
         temporary.write_text(page, "utf-8")
     return folder / "report.html"

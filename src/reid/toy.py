@@ -44,7 +44,7 @@ class Species:
         dataset: the name in the column `dataset`, and the beginning of its identities.
         word: its animal, in identities.
         species: the cell of the column `species`.
-        draw_body: (generator, flank) -> the body, RGBA, transparent around it, head to the right.
+        draw_body: (generator) -> the body, RGBA, transparent around it, head to the right.
         flanks: orientations that show different markings.
     """
 
