@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reid.history import Curves, History, Pace
+from reid.history import History, Pace, TensorBoardLog
 from reid.recipe import RECIPES
 
 
@@ -82,10 +82,10 @@ def test_tensorboard_gets_every_figure_of_every_epoch_once(tmp_path: Path) -> No
 
     rows = history(3).epochs
     for told, end in ((0, 2), (1, 3)):  # killed after epoch 2, gone on with after epoch 1
-        curves = Curves(tmp_path, told)
+        board = TensorBoardLog(tmp_path, told)
         for row in rows[told:end]:
-            curves.add(row)
-        curves.close()
+            board.add(row)
+        board.close()
         time.sleep(1.1)  # event files are told apart by the second
     read = EventAccumulator(str(tmp_path))
     read.Reload()

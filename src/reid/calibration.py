@@ -302,7 +302,7 @@ def _mean_of(scores: np.ndarray) -> float:
     return float(there.mean()) if len(there) else 0.0
 
 
-class Curves(NamedTuple):
+class MeanCurves(NamedTuple):
     """Means over splits, (T,) each, at the edges and in the step below each."""
 
     baks: np.ndarray
@@ -311,7 +311,7 @@ class Curves(NamedTuple):
     share_new: np.ndarray
 
 
-def _mean_curves(sweeps: Sequence[Sweep]) -> tuple[np.ndarray, Curves]:
+def _mean_curves(sweeps: Sequence[Sweep]) -> tuple[np.ndarray, MeanCurves]:
     """The finite edges of all sweeps, (T,), and the mean curves there.
 
     A step lies below each edge; the one above the last is what no query needs.
@@ -320,7 +320,7 @@ def _mean_curves(sweeps: Sequence[Sweep]) -> tuple[np.ndarray, Curves]:
     edges = edges[np.isfinite(edges)]
     read = [one.at(edges) for one in sweeps]
     baks, baus, share_new = (np.stack([getattr(one, name) for one in read]) for name in ("baks", "baus", "share_new"))
-    return edges, Curves(baks.mean(0), baus.mean(0), np.sqrt(baks * baus).mean(0), share_new.mean(0))
+    return edges, MeanCurves(baks.mean(0), baus.mean(0), np.sqrt(baks * baus).mean(0), share_new.mean(0))
 
 
 def _plateau(edges: np.ndarray, score: np.ndarray) -> tuple[float, float]:
@@ -378,7 +378,7 @@ def _seen(questions: Questions, scorer: Scorer) -> tuple[list[float], list[float
     return known, new
 
 
-def _thinned(edges: np.ndarray, curves: Curves) -> Curve:
+def _thinned(edges: np.ndarray, curves: MeanCurves) -> Curve:
     """At most 200 places of the curves: enough for a picture."""
     places = np.unique(np.linspace(0, max(0, len(edges) - 1), min(200, len(edges))).astype(int))
     columns = (edges, curves.baks, curves.baus, curves.score, curves.share_new)

@@ -82,7 +82,7 @@ class Card:
 def cards_of(judged: pd.DataFrame, catalogue: Catalogue, evidence: Evidence, thumbnails: Thumbnails) -> list[Card]:
     """As many matches as fit, the worst of every verdict and dataset in turn; in the order of `judge`."""
     rows: list[Any] = list(judged.itertuples())
-    shelf = _Shelf.of(catalogue, thumbnails)
+    index = _PictureIndex.of(catalogue, thumbnails)
     cards: list[Card] = []
     free = PICTURES_LIMIT
     places = in_turn(judged)
@@ -90,7 +90,7 @@ def cards_of(judged: pd.DataFrame, catalogue: Catalogue, evidence: Evidence, thu
         places = [place for place in places if rows[place].image_id in evidence.neighbours or rows[place].problem]
     for place in track(places, "drawing matches"):
         before = len(thumbnails.drawn)
-        card = shelf.card(place, rows[place], evidence.neighbours.get(rows[place].image_id, ()))
+        card = index.card(place, rows[place], evidence.neighbours.get(rows[place].image_id, ()))
         fresh = list(thumbnails.drawn)[before:]
         free -= CARD_BYTES + sum(len(thumbnails.drawn[image_id].uri) for image_id in fresh) + _size(card)
         if free < 0:
@@ -108,7 +108,7 @@ def _size(card: Card) -> int:
 
 
 @dataclass(frozen=True)
-class _Shelf:
+class _PictureIndex:
     """Where photographs are found.
 
     Attributes:
@@ -122,7 +122,7 @@ class _Shelf:
     thumbnails: Thumbnails
 
     @classmethod
-    def of(cls, catalogue: Catalogue, thumbnails: Thumbnails) -> "_Shelf":
+    def of(cls, catalogue: Catalogue, thumbnails: Thumbnails) -> "_PictureIndex":
         photographs: dict[str, list[str]] = {}
         for image_id, identity in zip(catalogue.database.image_ids, catalogue.database.identities, strict=True):
             photographs.setdefault(identity, []).append(image_id)

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from reid import InputError
 from reid.files import sha256_of, write_bytes
-from reid.images import PIXELS, View
+from reid.images import OPENED_AS, View
 from reid.networks import Network, best_device, channels_last, load_network, read_plan
 from reid.progress import say, track
 from reid.ranks import cores
@@ -294,7 +294,7 @@ def load_embedder(folder: Path, file: str, recipe: Recipe, remember: bool = True
     if remember:
         made_with = {
             "network": sha256_of(folder / file),
-            "pixels": PIXELS,
+            "pixels": OPENED_AS,
             "flip_average": recipe.flip_average,
             "scales": recipe.scales,
             "attention": embedder.attends,

@@ -13,7 +13,7 @@ from reid.files import write_table
 from reid.progress import LINE_EVERY, say
 from reid.recipe import Recipe
 
-__all__ = ["Curves", "History", "Pace"]
+__all__ = ["History", "Pace", "TensorBoardLog"]
 
 TOLD = ("loss", "active", "norm", "accuracy", "score")
 """Figures that stand in a line; the others stand in history.csv."""
@@ -131,7 +131,7 @@ class Pace:
         )
 
 
-class Curves:
+class TensorBoardLog:
     """A training's figures for TensorBoard, where that is installed; where it is not, nothing."""
 
     def __init__(self, folder: Path, told: int, writes: bool = True) -> None:

@@ -34,7 +34,7 @@ from reid.sampler import Batch
 from reid.workers import begin, clean_processes, count_workers, is_death, starting
 
 __all__ = [
-    "PIXELS",
+    "OPENED_AS",
     "PhotographStore",
     "UnreadableError",
     "View",
@@ -53,7 +53,7 @@ __all__ = [
 
 Item = TypeVar("Item")
 
-PIXELS = "draft 2, resized from edge to edge, turned, padded with 128"
+OPENED_AS = "draft 2, resized from edge to edge, turned, padded with 128"
 """What `open_photograph` does, in words that change when its pixels do: vectors that were kept of others are stale.
 What it is asked for stands in a `View`."""
 

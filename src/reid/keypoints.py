@@ -54,7 +54,7 @@ __all__ = [
 EXTRACTOR = "RootSIFT 1"
 """The extractor's name and version: raise it whenever `extract` gives other keypoints than before."""
 
-PIXELS = 1000
+GEOMETRY_SIDE = 1000
 """Pixels that the longer side counts in geometry: MAGSAC finds nothing in coordinates from 0 to 1 (OpenCV 5.0)."""
 
 
@@ -532,6 +532,6 @@ def _fit(matching: Matching, pairs: np.ndarray) -> np.ndarray:
     estimate, sample = (cv2.findHomography, 4) if matching.model == "homography" else (cv2.estimateAffine2D, 3)
     if len(pairs) <= sample:  # any so few points fit
         return np.zeros(len(pairs), bool)
-    left, right = pairs[:, 0] * PIXELS, pairs[:, 1] * PIXELS
-    _, mask = estimate(left, right, method=cv2.USAC_MAGSAC, ransacReprojThreshold=matching.tolerance * PIXELS)
+    left, right = pairs[:, 0] * GEOMETRY_SIDE, pairs[:, 1] * GEOMETRY_SIDE
+    _, mask = estimate(left, right, method=cv2.USAC_MAGSAC, ransacReprojThreshold=matching.tolerance * GEOMETRY_SIDE)
     return np.zeros(len(pairs), bool) if mask is None else mask[:, 0].astype(bool)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reid.catalogue import Catalogue
 from reid.embedding import CACHE_FOLDER, Embedder, digests_of, load_embedder
-from reid.images import PIXELS, View, extraction_of, photograph_batches, views_of
+from reid.images import OPENED_AS, View, extraction_of, photograph_batches, views_of
 from reid.keypoints import NO_KEYPOINTS, Extraction, KeypointCache, Keypoints, sift_out, weigh
 from reid.ranks import collected, rank, share, wait, world
 from reid.recipe import Recipe
@@ -94,7 +94,7 @@ def open_eyes(
     extraction = extraction_of(recipe)
     cache = None
     if extraction and remember:
-        cache = KeypointCache((keypoints_in or folder) / CACHE_FOLDER / "keypoints", extraction, PIXELS)
+        cache = KeypointCache((keypoints_in or folder) / CACHE_FOLDER / "keypoints", extraction, OPENED_AS)
     return Eyes(tuple(datasets), encoders, classifier, extraction, cache)
 
 

@@ -24,7 +24,7 @@ from reid.catalogue import Catalogue
 from reid.checkpoints import SAVE_EVERY, Checkpoint, differences, locked
 from reid.embedding import CACHE_FOLDER
 from reid.files import read_json, sha256_of, write_json
-from reid.history import Curves, History, Pace
+from reid.history import History, Pace, TensorBoardLog
 from reid.images import PhotographStore, UnreadableError, open_photograph, scratch_folder, store_photographs
 from reid.learner import Learner
 from reid.networks import Network, best_device, check_device, load_network, plan_network, save_network
@@ -438,13 +438,14 @@ def _fit(work: Work, run: Run) -> None:
     if len(set(collected(history.where))) > 1:
         raise InputError(f"{checkpoint.path}: ranks see other checkpoints; the folder must be the same on all machines")
     pace = Pace(name, work.epochs, len(work.sampler))
-    with run.stop.held(), closing(Curves(folder / "tensorboard" / name, len(history.epochs), is_first())) as curves:
+    figures = folder / "tensorboard" / name
+    with run.stop.held(), closing(TensorBoardLog(figures, len(history.epochs), is_first())) as board:
         while len(history.epochs) < work.epochs and not history.is_reached(recipe.stop_accuracy):
             _train_epoch(work, learner, history, checkpoint, pace, run.stop)
             _end_epoch(work, learner, history, recipe)
             if is_first():
                 history.write(folder / f"{name}.history.csv")
-                curves.add(history.epochs[-1])
+                board.add(history.epochs[-1])
         network = learner.result
         if learner.best:
             network.load_state_dict(learner.best)
