@@ -197,37 +197,52 @@ def push_weights(place: Place, waiting: Waiting) -> None:
         _link(place.weights / name, stage / name)
     dataset = metadata["id"]
     exists = _dataset_status(api, dataset) is not None
-    said = io.StringIO()
     what = f"uploading {dataset}"
     print(f"{what}: {len(names)} files of {place.weights}", flush=True)
+    notes = f"recipe {manifest['recipe']['name']}, manifest {sha256_of(place.weights / MANIFEST)[:12]}"
+    page = _upload(api, what, stage, names, notes if exists else None)
+    _wait_until_ready(api, dataset, page, waiting)
+    _refuse_lost(what, sorted(set(names) - _dataset_files(api, dataset)))
+    print(f"{'a new version of' if exists else 'made, private:'} {dataset}, ready: {page}")
+    if not exists:
+        print(f"its licence is {metadata['licenses'][0]['name']!r}; choose another on its page or in the metadata file")
+    print("next: make push-kernel")
+
+
+def _upload(api: Any, what: str, stage: Path, names: list[str], notes: str | None) -> str:
+    """Sends the staged files as a new version with these notes, or without notes as a new dataset.
+
+    Returns:
+        The address of the dataset's page.
+    """
+    said = io.StringIO()
     with redirect_stdout(said):
-        if exists:
-            notes = f"recipe {manifest['recipe']['name']}, manifest {sha256_of(place.weights / MANIFEST)[:12]}"
+        if notes is not None:
             answer = ask(what, lambda: api.dataset_create_version(str(stage), notes, quiet=False))
         else:
             answer = ask(what, lambda: api.dataset_create_new(str(stage), public=False, quiet=False))
     if answer is None or (answer.status or "").lower() != "ok" or answer.error:
         reason = getattr(answer, "error", None) or "no reason was given"
         raise InputError(f"{what}: Kaggle refused it ({reason}). Nothing was made; mend that and run this again")
-    # up to 2.2.4 the client only says so, later it fails; whatever it does, the list of files below is Kaggle's own
+    # up to 2.2.4 the client only says so, later it fails; whatever it does, Kaggle's own list is asked for afterwards
     _refuse_lost(what, [name for name in names if f"Upload unsuccessful: {name}\n" in said.getvalue()])
+    return str(answer.url)
+
+
+def _wait_until_ready(api: Any, dataset: str, page: str, waiting: Waiting) -> None:
+    """Returns when kernels can mount the dataset."""
 
     def look() -> str | None:
         status = _dataset_status(api, dataset)
         if status in ("failed", "deleted"):
-            raise InputError(f"{dataset}: Kaggle could not process it (status {status}); see {answer.url}, push again")
+            raise InputError(f"{dataset}: Kaggle could not process it (status {status}); see {page}, push again")
         return "ready" if status == "ready" else None
 
     if patiently(f"waiting for {dataset}", look, waiting.every, waiting.limit) is None:
         raise InputError(
-            f"{dataset}: uploaded, but not ready after {waiting.limit:.0f} s; see {answer.url}, and push no kernel "
+            f"{dataset}: uploaded, but not ready after {waiting.limit:.0f} s; see {page}, and push no kernel "
             "before it is"
         )
-    _refuse_lost(what, sorted(set(names) - _dataset_files(api, dataset)))
-    print(f"{'a new version of' if exists else 'made, private:'} {dataset}, ready: {answer.url}")
-    if not exists:
-        print(f"its licence is {metadata['licenses'][0]['name']!r}; choose another on its page or in the metadata file")
-    print("next: make push-kernel")
 
 
 def _refuse_lost(what: str, lost: list[str]) -> None:

@@ -183,51 +183,28 @@ def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe, few: i
             f"{_individuals(own, new=False)} known and {_individuals(own, new=True)} new individuals can be asked for, "
             f"fewer than {few}: scorer and threshold are those of all datasets together"
         )
-    kinds = scorers_for(recipe.scorers, tuple(own.pairs.features))
-    if not kinds:
-        raise InputError(
-            f"{dataset}: recipe field scorers: expected one that its cues can feed, found {', '.join(recipe.scorers)}; "
-            f"there are {', '.join(cue for cue in SINGLE if cue in own.pairs.features)} "
-            "(keypoints on the animal are told apart only where the encoder's attention has a shape)"
-        )
+    kinds = _kinds_of_scorers(dataset, own, recipe)
     splits = list(_splits(source, recipe))
     if not splits or not source.right.any():
         return _guessed(dataset, own, Scorer(kinds[0], {}), notes)
-    weight, group = _pair_weights(source), source.individual[source.pairs.query]
-    answers = {
-        kind: source.answered(cross_fitted(kind, source.pairs, source.right, weight, group, recipe.seed))
-        for kind in track(kinds, f"weighing the scorers of {dataset}")
-    }
-    outcomes = {kind: [_outcome(answers[kind], split) for split in splits] for kind in kinds}
-    scores = {kind: np.array([outcome.score for outcome in own_outcomes]) for kind, own_outcomes in outcomes.items()}
-    kind = _choose(scores, min(_individuals(source, new=False), _individuals(source, new=True)))
-    scorer = fit_scorer(kind, source.pairs, source.right, weight, recipe.seed)
-    edges, curves = _mean_curves([sweep(answers[kind], split.times) for split in splits])
-    low, high = _plateau(edges, curves.score)
-    won = [outcome for outcome in outcomes[kind] if not np.isnan(outcome.score)]
-    mean = Outcome(*np.mean(won, axis=0).tolist()) if won else None
-    if mean and mean.baks < HARDLY:
-        notes.append(
-            f"hardly any known animal is expected to be named: {mean.baks:.0%} of their photographs rightly (BAKS), "
-            "the others called new or somebody else. More photographs of each animal, or another recipe, may help"
+    contest = _contest(dataset, source, kinds, splits, recipe)
+    edges, curves = _mean_curves([sweep(contest.answers, split.times) for split in splits])
+    threshold = _threshold(dataset, own, contest.outcomes, _plateau(edges, curves.score), notes)
+    known, new = _seen(own, contest.scorer)
+    curve = _thinned(edges, curves)
+    return _in_lengths(Calibration(threshold, contest.scorer, own.unit, contest.contenders, curve, known, new))
+
+
+def _kinds_of_scorers(dataset: str, questions: Questions, recipe: Recipe) -> list[str]:
+    """Those of the recipe's scorers that the questions' cues can feed, the simplest first."""
+    kinds = scorers_for(recipe.scorers, tuple(questions.pairs.features))
+    if not kinds:
+        raise InputError(
+            f"{dataset}: recipe field scorers: expected one that its cues can feed, found {', '.join(recipe.scorers)}; "
+            f"there are {', '.join(cue for cue in SINGLE if cue in questions.pairs.features)} "
+            "(keypoints on the animal are told apart only where the encoder's attention has a shape)"
         )
-    threshold = Threshold(
-        dataset=dataset,
-        value=(low + high) / 2,
-        score=mean.score if mean else None,
-        interval=tuple(np.quantile([one.score for one in won], [0.05, 0.95]).tolist()) if won else None,
-        baks=mean.baks if mean else None,
-        baus=mean.baus if mean else None,
-        share_new=mean.share_new if mean else None,
-        plateau=(low, high),
-        known=_individuals(own, new=False),
-        new=_individuals(own, new=True),
-        note="\n".join(notes),
-    )
-    contenders = {kind: _mean_of(values) for kind, values in scores.items() if not np.isnan(values).all()}
-    return _in_lengths(
-        Calibration(threshold, scorer, own.unit, contenders, _thinned(edges, curves), *_seen(own, scorer))
-    )
+    return kinds
 
 
 class Outcome(NamedTuple):
@@ -246,6 +223,67 @@ class Split(NamedTuple):
     """(Q,) int, how often the query's individual counts."""
     left_over: np.ndarray
     """(Q,) bool, queries of individuals that were not drawn, to try the threshold on."""
+
+
+class Contest(NamedTuple):
+    """What the scorers won on the same splits, and the one that is taken."""
+
+    scorer: Scorer
+    """Fitted on all questions."""
+    answers: PseudoQueries
+    """Its own, cross-fitted."""
+    outcomes: list[Outcome]
+    """Its own, of the splits that have one."""
+    contenders: dict[str, float]
+    """See `Calibration`."""
+
+
+def _contest(
+    dataset: str, questions: Questions, kinds: Sequence[str], splits: Sequence[Split], recipe: Recipe
+) -> Contest:
+    """Lets every kind of scorer answer the questions, cross-fitted, and weighs the kinds on the same splits."""
+    weight, group = _pair_weights(questions), questions.individual[questions.pairs.query]
+    answers = {
+        kind: questions.answered(cross_fitted(kind, questions.pairs, questions.right, weight, group, recipe.seed))
+        for kind in track(kinds, f"weighing the scorers of {dataset}")
+    }
+    outcomes = {kind: [_outcome(answers[kind], split) for split in splits] for kind in kinds}
+    scores = {kind: np.array([outcome.score for outcome in outcomes[kind]]) for kind in kinds}
+    winner = _choose(scores, min(_individuals(questions, new=False), _individuals(questions, new=True)))
+    return Contest(
+        scorer=fit_scorer(winner, questions.pairs, questions.right, weight, recipe.seed),
+        answers=answers[winner],
+        outcomes=[outcome for outcome in outcomes[winner] if not np.isnan(outcome.score)],
+        contenders={kind: _mean_of(values) for kind, values in scores.items() if not np.isnan(values).all()},
+    )
+
+
+def _threshold(
+    dataset: str, own: Questions, outcomes: Sequence[Outcome], plateau: tuple[float, float], notes: Sequence[str]
+) -> Threshold:
+    """The middle of the plateau, and what is expected of it by the outcomes of the splits."""
+    mean = Outcome(*np.mean(outcomes, axis=0).tolist()) if outcomes else None
+    if mean and mean.baks < HARDLY:
+        notes = [
+            *notes,
+            f"hardly any known animal is expected to be named: {mean.baks:.0%} of their photographs rightly (BAKS), "
+            "the others called new or somebody else. More photographs of each animal, or another recipe, may help",
+        ]
+    scores = [outcome.score for outcome in outcomes]
+    low, high = plateau
+    return Threshold(
+        dataset=dataset,
+        value=(low + high) / 2,
+        score=mean.score if mean else None,
+        interval=tuple(np.quantile(scores, [0.05, 0.95]).tolist()) if scores else None,
+        baks=mean.baks if mean else None,
+        baus=mean.baus if mean else None,
+        share_new=mean.share_new if mean else None,
+        plateau=plateau,
+        known=_individuals(own, new=False),
+        new=_individuals(own, new=True),
+        note="\n".join(notes),
+    )
 
 
 def _splits(questions: Questions, recipe: Recipe) -> Iterator[Split]:

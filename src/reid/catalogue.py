@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -183,52 +184,29 @@ def _padded(written: re.Match[str]) -> str:
     return "-".join(part.zfill(2) for part in written.group(1, 3, 4) if part)
 
 
+class _Check(NamedTuple):
+    """What is expected of a column's cells."""
+
+    column: str
+    expected: str
+    faulty: pd.Series
+    """bool, the rows that are otherwise."""
+
+
 def find_faults(catalogue: Catalogue) -> list[str]:
     """Every fault of the rows in a sentence that names the row, what was expected, what was found and what to do.
 
     Rows that share a fault to the letter, as those behind one link do, share a sentence when they are many.
     """
     table = catalogue.table
-    database = table["split"] == "database"
-    below = table["path"].map(_is_below)
-    checks = [
-        *(
-            (
-                ~table[column].map(lambda cell: bool(NAME.fullmatch(cell))),
-                column,
-                "expected 200 characters at most, and no control characters among them",
-            )
-            for column in ("image_id", "identity")
-        ),
-        (table["image_id"] == "", "image_id", "expected an id, found an empty cell"),
-        (
-            table["image_id"].duplicated() & (table["image_id"] != ""),
-            "image_id",
-            "expected every id once, it came before",
-        ),
-        (~table["split"].isin(SPLITS), "split", "expected database or query"),
-        (
-            database & (table["identity"] == ""),
-            "identity",
-            "expected the individual on a database row",
-        ),
-        (table["identity"] == NEW_INDIVIDUAL, "identity", "expected an individual; that word is the submission's"),
-        (
-            (database | (table["dataset"] != ""))
-            & ~table["dataset"].map(lambda name: bool(DATASET_NAME.fullmatch(name))),
-            "dataset",
-            "expected a name of letters, digits, '_', '-', '.' (it names files), other than 'species' and 'X.gallery'",
-        ),
-        (~below, "path", "expected a relative path that stays in the data folder"),
-    ]
     told = [
         {
-            row: f"{column}: {expected}; found {cell[:99]!r}. Mend or remove it"
-            for row, cell in _cells(table.loc[mask, column])
+            row: f"{check.column}: {check.expected}; found {cell[:99]!r}. Mend or remove it"
+            for row, cell in _cells(table.loc[check.faulty, check.column])
         }
-        for mask, column, expected in checks
+        for check in _checks(table)
     ]
-    outside = below & ~table["path"].map(_is_inside(catalogue.root))
+    outside = table["path"].map(_is_below) & ~table["path"].map(_is_inside(catalogue.root))
     told.append(
         {
             row: "path: expected a path that stays in the data folder, links followed, but a link leads out of it; "
@@ -237,11 +215,38 @@ def find_faults(catalogue: Catalogue) -> list[str]:
         }
     )
     faults = [f"{rows}, column {words}" for kind in told for rows, words in rows_alike(kind.items())]
-    if not database.any():
+    if not (table["split"] == "database").any():
         faults.append(
             "expected rows with split 'database' to learn from, found none; add the photographs that are known"
         )
     return faults
+
+
+def _checks(table: pd.DataFrame) -> list[_Check]:
+    """What the table alone can tell, in the order in which faults are named."""
+    image_id, identity, dataset = table["image_id"], table["identity"], table["dataset"]
+    database = table["split"] == "database"
+    characters = "expected 200 characters at most, and no control characters among them"
+    return [
+        _Check("image_id", characters, ~_fits(image_id, NAME)),
+        _Check("identity", characters, ~_fits(identity, NAME)),
+        _Check("image_id", "expected an id, found an empty cell", image_id == ""),
+        _Check("image_id", "expected every id once, it came before", image_id.duplicated() & (image_id != "")),
+        _Check("split", "expected database or query", ~table["split"].isin(SPLITS)),
+        _Check("identity", "expected the individual on a database row", database & (identity == "")),
+        _Check("identity", "expected an individual; that word is the submission's", identity == NEW_INDIVIDUAL),
+        _Check(
+            "dataset",
+            "expected a name of letters, digits, '_', '-', '.' (it names files), other than 'species' and 'X.gallery'",
+            (database | (dataset != "")) & ~_fits(dataset, DATASET_NAME),
+        ),
+        _Check("path", "expected a relative path that stays in the data folder", ~table["path"].map(_is_below)),
+    ]
+
+
+def _fits(column: pd.Series, pattern: re.Pattern[str]) -> pd.Series:
+    """Whether each cell is what the pattern describes, from its beginning to its end."""
+    return column.map(lambda cell: bool(pattern.fullmatch(cell)))
 
 
 def tell_problems(catalogue: Catalogue, problems: Mapping[str, str]) -> list[str]:

@@ -66,6 +66,9 @@ INTERRUPTED = 130
 TIMES = "seconds.json"
 """Beside the training's histories: wall times, for the report."""
 
+FOR_THIS_RUN = f"; {', '.join(WORK_FIELDS)} for this run alone"
+"""What the help of `--set` says of WORK_FIELDS where a call leaves those of the manifest as they are."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb; gives the exit status: 0 done, 2 the input or the call is wrong, 75 stopped by a signal, 130
@@ -120,15 +123,32 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"reid {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
+    _add_toy(verbs)
+    _add_check(verbs)
+    _add_train(verbs)
+    _add_fetch(verbs)
+    _add_enroll(verbs)
+    _add_calibrate(verbs)
+    _add_predict(verbs)
+    _add_score(verbs)
+    _add_report(verbs)
+    return parser
+
+
+def _add_toy(verbs: Any) -> None:
     verb = _add_verb(verbs, "toy", _toy, "draw a small world of three species in the competition's format", "toy world")
     verb.add_argument("folder", metavar="DIR", type=Path, help="the data folder to make")
     verb.add_argument("--seed", type=int, default=0, help="another seed draws another world (default 0)")
 
+
+def _add_check(verbs: Any) -> None:
     does = "validate a data folder, and a submission for it"
     verb = _add_verb(verbs, "check", _check, does, "check photographs --submission submission.csv")
     _add_data(verb)
     verb.add_argument("--submission", metavar="CSV", type=Path, help="check this submission's rows too")
 
+
+def _add_train(verbs: Any) -> None:
     does = "train all networks, enrol the galleries, fit the thresholds"
     verb = _add_verb(verbs, "train", _train, does, "train photographs --out weights --recipe best --set epochs=30")
     _add_data(verb)
@@ -152,24 +172,31 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", metavar="N", type=int, help="only about N database photographs per dataset, for a quick look"
     )
 
+
+def _add_fetch(verbs: Any) -> None:
     does = "write a trunk's first weights into a file, for machines without a network"
     verb = _add_verb(verbs, "fetch", _fetch, does, "fetch resnet50 --out resnet50.safetensors")
     verb.add_argument("trunk", metavar="TRUNK", help="timm's name, or hf-hub:OWNER/NAME")
     verb.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
 
-    alone = f"; {', '.join(WORK_FIELDS)} for this run alone"
+
+def _add_enroll(verbs: Any) -> None:
     does = "embed the database photographs into the galleries again, e.g. with new individuals, without training"
     verb = _add_verb(verbs, "enroll", _enroll, does, "enroll photographs --weights weights")
     _add_data(verb)
     _add_weights(verb)
-    _add_settings(verb, alone)
+    _add_settings(verb, FOR_THIS_RUN)
 
+
+def _add_calibrate(verbs: Any) -> None:
     does = "fit the thresholds again, without training"
     verb = _add_verb(verbs, "calibrate", _calibrate, does, "calibrate photographs --weights weights")
     _add_data(verb)
     _add_weights(verb)
-    _add_settings(verb, alone)
+    _add_settings(verb, FOR_THIS_RUN)
 
+
+def _add_predict(verbs: Any) -> None:
     does = "write the submission for the query photographs"
     verb = _add_verb(verbs, "predict", _predict, does, "predict photographs --weights weights --out submission.csv")
     _add_data(verb)
@@ -178,6 +205,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_route(verb)
     _add_settings(verb)
 
+
+def _add_score(verbs: Any) -> None:
     does = "score a submission as the organisers do"
     verb = _add_verb(verbs, "score", _score, does, "score submission.csv photographs/solution.csv")
     verb.add_argument("submission", metavar="CSV", type=Path, help="the submission, columns image_id and identity")
@@ -185,6 +214,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--usage", metavar="Public,Private", help="only the rows of these parts (default: all)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
+
+def _add_report(verbs: Any) -> None:
     does = "make a page a person can read: scores, thresholds, matches as pictures"
     verb = _add_verb(verbs, "report", _report, does, "report photographs --weights weights --out report")
     _add_data(verb)
@@ -202,7 +233,6 @@ def _parser() -> argparse.ArgumentParser:
     same = "; as in the call of predict, else the page may show other answers than its submission"
     _add_route(verb, same)
     _add_settings(verb, same)
-    return parser
 
 
 def _add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], None], does: str, example: str) -> Any:

@@ -4,6 +4,7 @@
 file that was cut short, swapped or edited is noticed before the first photograph.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -134,7 +135,7 @@ def seal_weights(
     return Weights(folder, recipe, tuple(sorted(datasets)), manifest)
 
 
-def _parts(recipe: Recipe, datasets: list[str]) -> list[str]:
+def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
     """The files without which a weights folder is not whole."""
     encoders = [encoder_file(dataset) for dataset in datasets] if "encoder" in recipe.cues else []
     return [CALIBRATION, *encoders, *(gallery_file(dataset) for dataset in datasets)]
@@ -160,6 +161,13 @@ def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
     Raises:
         InputError: no such folder, another format version, a file that is missing or not the one that was written.
     """
+    weights = _read_manifest(folder)
+    _check_files(weights, remade)
+    return weights
+
+
+def _read_manifest(folder: Path) -> Weights:
+    """What the manifest says, before a file is looked at."""
     if not (folder / MANIFEST).is_file():
         found = "a folder without one (was training finished?)" if folder.is_dir() else "no such folder"
         raise InputError(
@@ -189,6 +197,12 @@ def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
             raise ValueError(f"limit {limit!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{folder / MANIFEST}: it is damaged ({problem!r}); {AGAIN}") from None
+    return Weights(folder, recipe, tuple(datasets), manifest)
+
+
+def _check_files(weights: Weights, remade: tuple[str, ...]) -> None:
+    """Refuses a file that is missing or not the one that was written, and one that the manifest forgot."""
+    folder, files = weights.folder, dict(weights.manifest["files"])
     for name, expected in files.items():
         if name.endswith(remade):
             continue
@@ -204,9 +218,9 @@ def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
                 f"{path}: expected sha256 {str(expected)[:12]}..., found {found[:12]}...: it is not the file "
                 f"that training wrote. Copy the weights folder again{_or_remake(folder, name)}"
             )
-    unlisted = [file for file in _parts(recipe, datasets) if file not in files and not file.endswith(remade)]
+    parts = _parts(weights.recipe, weights.datasets)
+    unlisted = [file for file in parts if file not in files and not file.endswith(remade)]
     if unlisted:
         raise InputError(
             f"{folder / MANIFEST}: it is damaged (no hash of {unlisted[0]}); {AGAIN}{_or_remake(folder, unlisted[0])}"
         )
-    return Weights(folder, recipe, tuple(datasets), manifest)
