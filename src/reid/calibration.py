@@ -157,42 +157,43 @@ def fit_calibrations(questions: Mapping[str, Questions], recipe: Recipe, few: in
         recipe: `scorers`, `new_share`, `calibration_splits`, `seed`.
         few: a dataset with fewer known or fewer new individuals takes those of all datasets.
     """
-    everything = _pooled(questions)
+    pooled = _pooled(questions)
     fitted = {}
-    for dataset, own in questions.items():
-        enough = min(_individuals(own, new=False), _individuals(own, new=True)) >= few
-        fitted[dataset] = _fit(dataset, own, own if enough or len(questions) == 1 else everything, recipe, few)
+    for dataset, asked in questions.items():
+        enough = min(_individuals(asked, new=False), _individuals(asked, new=True)) >= few
+        source = asked if enough or len(questions) == 1 else pooled
+        fitted[dataset] = _fit(dataset, asked, source, recipe, few)
     return fitted
 
 
 def _pooled(questions: Mapping[str, Questions]) -> Questions:
     """All datasets' questions as if they were one's; individuals of one name in two datasets stay apart."""
-    named = {dataset: np.char.add(f"{dataset} ", own.individual) for dataset, own in questions.items()}
-    return join_questions([replace(own, individual=named[dataset]) for dataset, own in questions.items()])
+    named = {dataset: np.char.add(f"{dataset} ", asked.individual) for dataset, asked in questions.items()}
+    return join_questions([replace(asked, individual=named[dataset]) for dataset, asked in questions.items()])
 
 
 def _individuals(questions: Questions, new: bool) -> int:
     return len(np.unique(questions.individual[questions.new == new]))
 
 
-def _fit(dataset: str, own: Questions, source: Questions, recipe: Recipe, few: int) -> Calibration:
+def _fit(dataset: str, questions: Questions, source: Questions, recipe: Recipe, few: int) -> Calibration:
     """The calibration of a dataset, learned from `source`: its own questions or those of all datasets."""
-    notes = [str(note) for note in own.notes]
-    if source is not own:
+    notes = [str(note) for note in questions.notes]
+    if source is not questions:
         notes.append(
-            f"{_individuals(own, new=False)} known and {_individuals(own, new=True)} new individuals can be asked for, "
-            f"fewer than {few}: scorer and threshold are those of all datasets together"
+            f"{_individuals(questions, new=False)} known and {_individuals(questions, new=True)} new individuals can "
+            f"be asked for, fewer than {few}: scorer and threshold are those of all datasets together"
         )
-    kinds = _kinds_of_scorers(dataset, own, recipe)
+    kinds = _kinds_of_scorers(dataset, questions, recipe)
     splits = list(_splits(source, recipe))
     if not splits or not source.right.any():
-        return _guessed(dataset, own, Scorer(kinds[0], {}), notes)
+        return _guessed(dataset, questions, Scorer(kinds[0], {}), notes)
     contest = _contest(dataset, source, kinds, splits, recipe)
     edges, curves = _mean_curves([sweep(contest.answers, split.times) for split in splits])
-    threshold = _threshold(dataset, own, contest.outcomes, _plateau(edges, curves.score), notes)
-    known, new = _seen(own, contest.scorer)
+    threshold = _threshold(dataset, questions, contest.outcomes, _plateau(edges, curves.score), notes)
+    known, new = _seen(questions, contest.scorer)
     curve = _thinned(edges, curves)
-    return _in_lengths(Calibration(threshold, contest.scorer, own.unit, contest.contenders, curve, known, new))
+    return _in_lengths(Calibration(threshold, contest.scorer, questions.unit, contest.contenders, curve, known, new))
 
 
 def _kinds_of_scorers(dataset: str, questions: Questions, recipe: Recipe) -> list[str]:
@@ -259,7 +260,7 @@ def _contest(
 
 
 def _threshold(
-    dataset: str, own: Questions, outcomes: Sequence[Outcome], plateau: tuple[float, float], notes: Sequence[str]
+    dataset: str, questions: Questions, outcomes: Sequence[Outcome], plateau: tuple[float, float], notes: Sequence[str]
 ) -> Threshold:
     """The middle of the plateau, and what is expected of it by the outcomes of the splits."""
     mean = Outcome(*np.mean(outcomes, axis=0).tolist()) if outcomes else None
@@ -280,8 +281,8 @@ def _threshold(
         baus=mean.baus if mean else None,
         share_new=mean.share_new if mean else None,
         plateau=plateau,
-        known=_individuals(own, new=False),
-        new=_individuals(own, new=True),
+        known=_individuals(questions, new=False),
+        new=_individuals(questions, new=True),
         note="\n".join(notes),
     )
 
@@ -295,7 +296,7 @@ def _splits(questions: Questions, recipe: Recipe) -> Iterator[Split]:
     """
     rng = np.random.default_rng([recipe.seed, 4])
     both = np.intersect1d(questions.individual[questions.new], questions.individual[~questions.new])
-    counts = np.array([(questions.individual == one).sum() for one in both.tolist()], int)
+    counts = np.array([(questions.individual == individual).sum() for individual in both.tolist()], int)
     for _ in range(recipe.calibration_splits):
         steps = np.floor(np.arange(len(both) + 1) * recipe.new_share + rng.random())
         plays_new = np.zeros(len(both), bool)
@@ -318,8 +319,8 @@ def _outcome(queries: PseudoQueries, split: Split) -> Outcome:
     if not len(edges) or not rest.new.any() or rest.new.all():
         return Outcome(*[float("nan")] * 4)
     low, high = _plateau(edges, curves.score)
-    won = sweep(rest).at(np.array([(low + high) / 2]))
-    return Outcome(float(np.sqrt(won.baks[0] * won.baus[0])), *(float(curve[0]) for curve in won[1:]))
+    reached = sweep(rest).at(np.array([(low + high) / 2]))
+    return Outcome(float(np.sqrt(reached.baks[0] * reached.baus[0])), *(float(curve[0]) for curve in reached[1:]))
 
 
 def _choose(scores: Mapping[str, np.ndarray], individuals: int) -> str:
@@ -336,8 +337,8 @@ def _choose(scores: Mapping[str, np.ndarray], individuals: int) -> str:
 
 def _mean_of(scores: np.ndarray) -> float:
     """Over the splits that have one; 0 where none has."""
-    there = scores[~np.isnan(scores)]
-    return float(there.mean()) if len(there) else 0.0
+    measured = scores[~np.isnan(scores)]
+    return float(measured.mean()) if len(measured) else 0.0
 
 
 class MeanCurves(NamedTuple):
@@ -354,10 +355,12 @@ def _mean_curves(sweeps: Sequence[Sweep]) -> tuple[np.ndarray, MeanCurves]:
 
     A step lies below each edge; the one above the last is what no query needs.
     """
-    edges = np.unique(np.concatenate([one.edges for one in sweeps]))
+    edges = np.unique(np.concatenate([swept.edges for swept in sweeps]))
     edges = edges[np.isfinite(edges)]
-    read = [one.at(edges) for one in sweeps]
-    baks, baus, share_new = (np.stack([getattr(one, name) for one in read]) for name in ("baks", "baus", "share_new"))
+    at_edges = [swept.at(edges) for swept in sweeps]
+    baks, baus, share_new = (
+        np.stack([getattr(swept, name) for swept in at_edges]) for name in ("baks", "baus", "share_new")
+    )
     return edges, MeanCurves(baks.mean(0), baus.mean(0), np.sqrt(baks * baus).mean(0), share_new.mean(0))
 
 
@@ -380,9 +383,9 @@ def _pair_weights(questions: Questions) -> np.ndarray:
     return weights
 
 
-def _guessed(dataset: str, own: Questions, scorer: Scorer, notes: list[str]) -> Calibration:
+def _guessed(dataset: str, questions: Questions, scorer: Scorer, notes: list[str]) -> Calibration:
     """Without known or without new pseudo-queries nothing can be weighed; winners of the competition over-reject."""
-    known, new = _seen(own, scorer)
+    known, new = _seen(questions, scorer)
     if known:
         value = max(known)
         notes.append("no individual could play the new one: every distance seen so far counts as known")
@@ -401,11 +404,11 @@ def _guessed(dataset: str, own: Questions, scorer: Scorer, notes: list[str]) -> 
         baus=None,
         share_new=None,
         plateau=(value, value),
-        known=_individuals(own, new=False),
-        new=_individuals(own, new=True),
+        known=_individuals(questions, new=False),
+        new=_individuals(questions, new=True),
         note="\n".join(notes),
     )
-    return _in_lengths(Calibration(threshold, scorer, own.unit, {}, Curve([], [], [], [], []), known, new))
+    return _in_lengths(Calibration(threshold, scorer, questions.unit, {}, Curve([], [], [], [], []), known, new))
 
 
 def _seen(questions: Questions, scorer: Scorer) -> tuple[list[float], list[float]]:
@@ -432,12 +435,12 @@ def calibration_from(stored: Mapping[str, Any]) -> Calibration:
     threshold = dict(stored["threshold"])
     threshold["plateau"] = tuple(threshold["plateau"])
     threshold["interval"] = threshold["interval"] and tuple(threshold["interval"])
-    parts = {
+    rebuilt = {
         "threshold": Threshold(**threshold),
         "scorer": Scorer(**stored["scorer"]),
         "curve": Curve(**stored["curve"]),
     }
-    return Calibration(**{**stored, **parts})
+    return Calibration(**{**stored, **rebuilt})
 
 
 def _in_lengths(calibration: Calibration) -> Calibration:
@@ -477,6 +480,8 @@ def drift(live: np.ndarray, calibration: Calibration) -> float:
         for doubts, other in ((calibration.known, calibration.new), (calibration.new, calibration.known))
     )
     grid = np.unique(np.concatenate([live, known, new]))
-    reached, by_known, by_new = (np.searchsorted(some, grid, side="right") / len(some) for some in (live, known, new))
+    reached, by_known, by_new = (
+        np.searchsorted(doubts, grid, side="right") / len(doubts) for doubts in (live, known, new)
+    )
     shares = np.linspace(0, 1, 51)
     return float(min(np.abs(reached - (share * by_new + (1 - share) * by_known)).max() for share in shares))

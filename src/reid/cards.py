@@ -103,7 +103,7 @@ def cards_of(judged: pd.DataFrame, catalogue: Catalogue, evidence: Evidence, thu
 
 def _size(card: Card) -> int:
     """Bytes of a card's neighbours, about."""
-    lines = sum(len(one.pair.agreeing) + len(one.pair.others) for one in card.neighbours if one.pair)
+    lines = sum(len(beside.pair.agreeing) + len(beside.pair.others) for beside in card.neighbours if beside.pair)
     return NEIGHBOUR_BYTES * len(card.neighbours) + lines
 
 
@@ -132,33 +132,35 @@ class _PictureIndex:
     def card(self, place: int, row: Any, neighbours: Sequence[Neighbour]) -> Card:
         """A match, a row of `judge`, with the individuals that were found beside it."""
         truth = f"{_short(row.truth, row.dataset)} (new)" if row.truth_new else _short(row.truth, row.dataset)
-        found = tuple(neighbours) or self._told(row)
+        shown = tuple(neighbours) or self._of_match(row)
         beside = tuple(
             Beside(
-                role=_role(one, one.identity == row.truth),
-                picture=self._picture(_short(one.identity, row.dataset), one.photograph, one.mirrored),
-                distance=one.distance if neighbours and np.isfinite(one.distance) else None,
-                is_right=one.identity == row.truth,
-                pair=_pair(one) if neighbours else None,
+                role=_role(neighbour, neighbour.identity == row.truth),
+                picture=self._picture(
+                    _short(neighbour.identity, row.dataset), neighbour.photograph, neighbour.mirrored
+                ),
+                distance=neighbour.distance if neighbours and np.isfinite(neighbour.distance) else None,
+                is_right=neighbour.identity == row.truth,
+                pair=_pair(neighbour) if neighbours else None,
             )
-            for one in found
+            for neighbour in shown
         )
         return Card(place, row, self._picture(truth or "not known", row.image_id), beside)
 
-    def _told(self, row: Any) -> tuple[Neighbour, ...]:
+    def _of_match(self, row: Any) -> tuple[Neighbour, ...]:
         """What the match itself says: the nearest individual, and the right one by a look-alike."""
         nothing = Verified(np.zeros((0, 2, 2), np.float32), np.zeros(0, bool))
         square = ((1.0, 1.0), (1.0, 1.0))
-        told = [Neighbour(row.identity, row.photograph, False, 1, row.distance, square, nothing)]
+        neighbours = [Neighbour(row.identity, row.photograph, False, 1, row.distance, square, nothing)]
         if row.truth in self.photographs and row.identity != row.truth:
             look_alike = self._look_alike(row.truth, row.image_id)
-            told.append(Neighbour(row.truth, look_alike, False, 0, np.inf, square, nothing))
-        return tuple(told)
+            neighbours.append(Neighbour(row.truth, look_alike, False, 0, np.inf, square, nothing))
+        return tuple(neighbours)
 
     def _look_alike(self, identity: str, image_id: str) -> str:
         """A database photograph of an individual, from the query's side where there is one."""
-        own, side = self.photographs[identity], self.orientations.get(image_id, "")
-        return next((one for one in own if self.orientations[one] == side), own[0])
+        photographs, side = self.photographs[identity], self.orientations.get(image_id, "")
+        return next((photograph for photograph in photographs if self.orientations[photograph] == side), photographs[0])
 
     def _picture(self, name: str, image_id: str, mirrored: bool = False) -> Picture:
         thumbnail = self.thumbnails.of_photograph(image_id)

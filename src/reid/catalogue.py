@@ -123,8 +123,8 @@ class Catalogue:
 
     def row_name(self, image_id: str) -> str:
         """How a message names a row: as a spreadsheet counts, the header being row 1."""
-        own = self.table[self.table["image_id"] == image_id]
-        return f"row {own.index.to_numpy(int)[0] + 2} (image_id {image_id}, {own['path'].iloc[0]})"
+        rows = self.table[self.table["image_id"] == image_id]
+        return f"row {rows.index.to_numpy(int)[0] + 2} (image_id {image_id}, {rows['path'].iloc[0]})"
 
     def _where(self, mask: pd.Series) -> "Catalogue":
         return replace(self, table=self.table[mask])
@@ -181,7 +181,7 @@ def _days(dates: pd.Series) -> pd.Series:
 
 def _padded(written: re.Match[str]) -> str:
     """2020:5:3 -> 2020-05-03"""
-    return "-".join(part.zfill(2) for part in written.group(1, 3, 4) if part)
+    return "-".join(number.zfill(2) for number in written.group(1, 3, 4) if number)
 
 
 class _Check(NamedTuple):
@@ -199,7 +199,7 @@ def find_faults(catalogue: Catalogue) -> list[str]:
     Rows that share a fault to the letter, as those behind one link do, share a sentence when they are many.
     """
     table = catalogue.table
-    told = [
+    sentences = [
         {
             row: f"{check.column}: {check.expected}; found {cell[:99]!r}. Mend or remove it"
             for row, cell in _cells(table.loc[check.faulty, check.column])
@@ -207,14 +207,14 @@ def find_faults(catalogue: Catalogue) -> list[str]:
         for check in _checks(table)
     ]
     outside = table["path"].map(_is_below) & ~table["path"].map(_is_inside(catalogue.root))
-    told.append(
+    sentences.append(
         {
             row: "path: expected a path that stays in the data folder, links followed, but a link leads out of it; "
             f"found {_link_in(catalogue.root, cell)}. Copy what it leads to into the folder, or remove the rows"
             for row, cell in _cells(table.loc[outside, "path"])
         }
     )
-    faults = [f"{rows}, column {words}" for kind in told for rows, words in rows_alike(kind.items())]
+    faults = [f"{rows}, column {words}" for kind in sentences for rows, words in rows_alike(kind.items())]
     if not (table["split"] == "database").any():
         faults.append(
             "expected rows with split 'database' to learn from, found none; add the photographs that are known"
@@ -326,9 +326,9 @@ def find_blanks(catalogue: Catalogue) -> list[str]:
 def find_unread_dates(catalogue: Catalogue) -> list[str]:
     """The dates that can't be read, in a sentence per dataset; no faults, for such photographs count as undated."""
     sentences = []
-    for dataset, part in catalogue.by_dataset().items():
-        dates = part.table["date"][part.table["date"] != ""]
-        unread = dates[part.table["day"][dates.index] == ""]
+    for dataset, photographs in catalogue.by_dataset().items():
+        dates = photographs.table["date"][photographs.table["date"] != ""]
+        unread = dates[photographs.table["day"][dates.index] == ""]
         if len(unread):
             rows = ", ".join(str(place + 2) for place in unread.index[:5]) + ", ..." * (len(unread) > 5)
             sentences.append(
@@ -354,8 +354,8 @@ def describe(catalogue: Catalogue, survey: pd.DataFrame) -> pd.DataFrame:
     table = table.merge(survey[["image_id", "sha256", "problem"]], on="image_id", how="left")
     known_bytes = set(table.loc[(table["split"] == "database") & (table["sha256"] != ""), "sha256"])
     rows = []
-    for dataset, part in table.groupby("dataset", sort=True):
-        database, query = part[part["split"] == "database"], part[part["split"] == "query"]
+    for dataset, photographs in table.groupby("dataset", sort=True):
+        database, query = photographs[photographs["split"] == "database"], photographs[photographs["split"] == "query"]
         sizes = database["identity"].value_counts()
         rows.append(
             {
@@ -365,7 +365,7 @@ def describe(catalogue: Catalogue, survey: pd.DataFrame) -> pd.DataFrame:
                 "singletons": int((sizes == 1).sum()),
                 "largest": int(sizes.max()) if len(sizes) else 0,
                 "query": len(query),
-                "unreadable": int((part["problem"] != "").sum()),
+                "unreadable": int((photographs["problem"] != "").sum()),
                 "duplicates": int(np.isin(query["sha256"].to_numpy(str), list(known_bytes)).sum())
                 if known_bytes
                 else 0,

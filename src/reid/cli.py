@@ -567,15 +567,15 @@ def _score(options: argparse.Namespace) -> None:
     scores = score_submission(read_submission(options.submission), read_solution(options.solution, usage), names)
     if options.json:
         rows = {
-            dataset: {"baks": _or_none(one.baks), "baus": _or_none(one.baus), "score": one.score}
-            for dataset, one in scores.items()
+            dataset: {"baks": _or_none(score.baks), "baus": _or_none(score.baus), "score": score.score}
+            for dataset, score in scores.items()
         }
         print(json.dumps({"overall": overall(scores), "datasets": rows}, indent=2))
         return
     say(_score_table(scores).to_string(index=False, float_format="%.4f"))
     say(f"overall {overall(scores):.4f}")
-    for name, one in scores.items():
-        for share, kind in ((one.baks, "known"), (one.baus, "new")):
+    for name, score in scores.items():
+        for share, kind in ((score.baks, "known"), (score.baus, "new")):
             if share != share:
                 say(f"warning: {name}: the solution has no {kind} individuals to find, for which the score counts 0")
 
@@ -587,8 +587,8 @@ def _or_none(value: float) -> float | None:
 def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"dataset": name, "images": one.images, "BAKS": one.baks, "BAUS": one.baus, "score": one.score}
-            for name, one in scores.items()
+            {"dataset": name, "images": score.images, "BAKS": score.baks, "BAUS": score.baus, "score": score.score}
+            for name, score in scores.items()
         ]
     )
 
@@ -632,13 +632,13 @@ def _named_file(words: str) -> tuple[str, Path]:
 
 def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
     rows = []
-    for dataset, one in calibrations.items():
-        threshold = one.threshold
+    for dataset, calibration in calibrations.items():
+        threshold = calibration.threshold
         known = threshold.score is not None and threshold.interval is not None
         rows.append(
             {
                 "dataset": dataset,
-                "scorer": one.scorer.kind,
+                "scorer": calibration.scorer.kind,
                 "threshold": f"{threshold.value:.3f}",
                 "plateau": f"{threshold.plateau[0]:.3f} to {threshold.plateau[1]:.3f}",
                 "expected score": _range(threshold) if known else "unknown",
@@ -652,12 +652,12 @@ def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
         "expected score: on individuals that the threshold was not fitted on, with the range of nine of ten splits; "
         "known, new: individuals that were asked for"
     )
-    for dataset, one in calibrations.items():
-        if len(one.contenders) > 1:
-            scores = ", ".join(f"{kind} {score:.3f}" for kind, score in one.contenders.items())
+    for dataset, calibration in calibrations.items():
+        if len(calibration.contenders) > 1:
+            scores = ", ".join(f"{kind} {score:.3f}" for kind, score in calibration.contenders.items())
             say(f"{dataset}: the scorers' expected scores: {scores}")
-    for dataset, one in calibrations.items():
-        for note in one.threshold.note.splitlines():
+    for dataset, calibration in calibrations.items():
+        for note in calibration.threshold.note.splitlines():
             say(f"warning: {dataset}: {note}")
 
 

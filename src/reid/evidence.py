@@ -102,14 +102,14 @@ def gather_evidence(
     maps = {}
     routes = np.array([look.route for look in looks], object)
     for dataset in weights.datasets:
-        own = np.flatnonzero(routes == dataset)
+        rows = np.flatnonzero(routes == dataset)
         gallery = load_gallery(weights.folder / gallery_file(dataset))
-        seen = embeddings_of([looks[place] for place in own], queries.table.iloc[own]) if len(own) else None
+        seen = embeddings_of([looks[row] for row in rows], queries.table.iloc[rows]) if len(rows) else None
         if "encoder" in recipe.cues:
             maps[dataset] = map_of(gallery, seen, recipe.seed)
         if seen is None:
             continue
-        truth = readable["truth"].to_numpy(str)[own]
+        truth = readable["truth"].to_numpy(str)[rows]
         chosen = _chosen(seen, gallery, truth, calibrations[dataset], recipe)
         neighbours |= _beside(seen, gallery, chosen, catalogue, calibrations[dataset], recipe)
     return Evidence(neighbours, maps, decided)
@@ -133,14 +133,14 @@ def _chosen(
     individuals, labels = gallery.individuals, gallery.labels
     rows = []
     for number, right in enumerate(truth):
-        own = np.flatnonzero(pairs.query == number)
-        ranked = own[np.argsort(doubts[own], kind="stable")]
+        candidates = np.flatnonzero(pairs.query == number)
+        ranked = candidates[np.argsort(doubts[candidates], kind="stable")]
         is_right = individuals[pairs.individual[ranked]] == right
         rows.append(
             [
                 _Chosen(int(pairs.photograph[pair]), rank, float(doubts[pair]))
-                for rank, (pair, own_kind) in enumerate(zip(ranked, is_right, strict=True), 1)
-                if rank <= NEAREST or own_kind
+                for rank, (pair, is_truth) in enumerate(zip(ranked, is_right, strict=True), 1)
+                if rank <= NEAREST or is_truth
             ]
         )
         if not is_right.any() and right in individuals:
@@ -159,29 +159,29 @@ def _beside(
     recipe: Recipe,
 ) -> dict[str, tuple[Neighbour, ...]]:
     """The chosen individuals with the keypoints that they share with their queries."""
-    places = sorted({one.place for row in chosen for one in row})
+    places = sorted({individual.place for row in chosen for individual in row})
     known = gallery.embeddings.of(np.array(places, int))
     numbers = {place: number for number, place in enumerate(places)}
     first = {image_id: place for place, image_id in reversed(list(enumerate(gallery.embeddings.image_id)))}
     mirrored = [first[image_id] != place for image_id, place in zip(known.image_id, places, strict=True)]
     asked_points, known_points = _keypoints(queries, known, mirrored, catalogue, calibration.scorer.kind, recipe)
     matching = Matching(recipe.match_ratio, recipe.match_model, recipe.match_tolerance)
-    shortlists = [np.array([numbers[one.place] for one in row], int) for row in chosen]
+    shortlists = [np.array([numbers[individual.place] for individual in row], int) for row in chosen]
     verified = verify(asked_points, known_points, shortlists, matching)
     return {
         image_id: tuple(
             Neighbour(
-                identity=gallery.identity[one.place],
-                photograph=gallery.embeddings.image_id[one.place],
-                mirrored=mirrored[numbers[one.place]],
-                rank=one.rank,
-                distance=one.distance,
-                extents=(points.extent, known_points[numbers[one.place]].extent),
+                identity=gallery.identity[individual.place],
+                photograph=gallery.embeddings.image_id[individual.place],
+                mirrored=mirrored[numbers[individual.place]],
+                rank=individual.rank,
+                distance=individual.distance,
+                extents=(points.extent, known_points[numbers[individual.place]].extent),
                 shared=shared,
             )
-            for one, shared in zip(row, found, strict=True)
+            for individual, shared in zip(row, compared, strict=True)
         )
-        for image_id, points, row, found in zip(queries.image_id, asked_points, chosen, verified, strict=True)
+        for image_id, points, row, compared in zip(queries.image_id, asked_points, chosen, verified, strict=True)
     }
 
 
@@ -193,12 +193,12 @@ def _keypoints(
     if "local" not in recipe.cues:
         looked_at = list(zip(known.image_id, mirrored, strict=True))
         as_is = [image_id for image_id, is_mirrored in looked_at if not is_mirrored]
-        found = {
+        extracted = {
             False: _extracted([*queries.image_id, *as_is], catalogue, recipe),
             True: _extracted([image_id for image_id, is_mirrored in looked_at if is_mirrored], catalogue, recipe, True),
         }
-        asked_points = [found[False][image_id] for image_id in queries.image_id]
-        return asked_points, [found[is_mirrored][image_id] for image_id, is_mirrored in looked_at]
+        asked_points = [extracted[False][image_id] for image_id in queries.image_id]
+        return asked_points, [extracted[is_mirrored][image_id] for image_id, is_mirrored in looked_at]
 
     def sift(points: Keypoints) -> Keypoints:
         on_animal = scorer.startswith("focused")
@@ -211,13 +211,13 @@ def _extracted(
     image_ids: Sequence[str], catalogue: Catalogue, recipe: Recipe, mirror: bool = False
 ) -> dict[str, Keypoints]:
     """By image_id; none of them where a photograph can't be read or is not in this folder."""
-    keypoints = replace(recipe, cues=("local",), scorers=("local",))
+    local_recipe = replace(recipe, cues=("local",), scorers=("local",))
     rows = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(image_ids)])
-    extractions, views = [extraction_of(keypoints)] * len(rows), views_of(rows, keypoints, mirror)
-    batches = photograph_batches(rows.paths, views, keypoints, "finding keypoints to show", extractions)
+    extractions, views = [extraction_of(local_recipe)] * len(rows), views_of(rows, local_recipe, mirror)
+    batches = photograph_batches(rows.paths, views, local_recipe, "finding keypoints to show", extractions)
     opened = [points for batch in batches for points in batch.keypoints] if len(rows) else []
-    found = [NO_KEYPOINTS if points is None else points for points in opened]
-    return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(rows.image_ids, found, strict=True))
+    keypoints = [NO_KEYPOINTS if points is None else points for points in opened]
+    return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(rows.image_ids, keypoints, strict=True))
 
 
 def map_of(gallery: Gallery, queries: Embeddings | None, seed: int) -> Map:

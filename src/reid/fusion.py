@@ -152,7 +152,7 @@ def cross_fitted(
         return Scorer(kind, {}).doubts(pairs)
     individuals = np.random.default_rng([seed, 3]).permutation(np.unique(group))
     fold_of = dict(zip(individuals.tolist(), (np.arange(len(individuals)) % FOLDS).tolist(), strict=True))
-    fold = np.array([fold_of[one] for one in group.tolist()])
+    fold = np.array([fold_of[individual] for individual in group.tolist()])
     doubts = np.ones(len(pairs))
     for number in range(min(FOLDS, len(individuals))):
         rest = fold != number
@@ -301,7 +301,7 @@ def _fit_trees(columns: np.ndarray, right: np.ndarray, weight: np.ndarray, seed:
 def _grown(tree: dict[str, list[float]], columns: np.ndarray) -> np.ndarray:
     """What a regression tree says of each row, (P,): left where the feature is not above the limit."""
     feature, limit, left, right, value = (
-        np.array(tree[part]) for part in ("feature", "limit", "left", "right", "value")
+        np.array(tree[name]) for name in ("feature", "limit", "left", "right", "value")
     )
     node = np.zeros(len(columns), int)
     columns = columns.astype(np.float32)  # as scikit-learn compares them
@@ -309,5 +309,5 @@ def _grown(tree: dict[str, list[float]], columns: np.ndarray) -> np.ndarray:
     while (inner := left[node] >= 0).any():
         below = columns[rows, feature[node]] <= limit[node]
         node = np.where(inner, np.where(below, left[node], right[node]), node)
-    said: np.ndarray = value[node]
-    return said
+    leaves: np.ndarray = value[node]
+    return leaves

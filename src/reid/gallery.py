@@ -110,16 +110,18 @@ def enroll(catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Reci
                 f"found {', '.join(catalogue.database.by_dataset())}. Name the folder that holds all of them"
             )
         for fold in range(recipe.folds):
-            own = fold_folder(folder, fold)
-            if not fold or (own / encoder_file(dataset)).exists():
-                gallery = _gallery(photographs, own, folder, dataset, recipe, loudly=not fold)
+            encoder_folder = fold_folder(folder, fold)
+            if not fold or (encoder_folder / encoder_file(dataset)).exists():
+                gallery = _gallery(photographs, encoder_folder, folder, dataset, recipe, loudly=not fold)
                 if is_first():
-                    save_gallery(own / gallery_file(dataset), gallery)
+                    save_gallery(encoder_folder / gallery_file(dataset), gallery)
 
 
-def _gallery(photographs: Catalogue, own: Path, folder: Path, dataset: str, recipe: Recipe, loudly: bool) -> Gallery:
-    """What the encoder of one fold, in its `own` folder, sees on the photographs of one dataset that can be read."""
-    eyes = open_eyes(own, [dataset], False, recipe, keypoints_in=folder)
+def _gallery(
+    photographs: Catalogue, encoder_folder: Path, folder: Path, dataset: str, recipe: Recipe, loudly: bool
+) -> Gallery:
+    """What the encoder of one fold, in `encoder_folder`, sees on the photographs of one dataset that can be read."""
+    eyes = open_eyes(encoder_folder, [dataset], False, recipe, keypoints_in=folder)
     looks = look_at(photographs, eyes, "column", recipe, f"enrolling {dataset}")
     broken = {
         image_id: look.problem for image_id, look in zip(photographs.image_ids, looks, strict=True) if look.problem
@@ -143,20 +145,20 @@ def _gallery(photographs: Catalogue, own: Path, folder: Path, dataset: str, reci
 def save_gallery(path: Path, gallery: Gallery) -> None:
     """Writes vectors and keypoints, and the rows as JSON text in a tensor of bytes: a safetensors header is for small
     things."""
-    known = gallery.embeddings
-    rows = {"image_id": known.image_id, "identity": gallery.identity, "orientation": known.orientation}
+    photographs = gallery.embeddings
+    rows = {"image_id": photographs.image_id, "identity": gallery.identity, "orientation": photographs.orientation}
     tensors = {
-        "vectors": known.vectors.contiguous(),
+        "vectors": photographs.vectors.contiguous(),
         "rows": torch.from_numpy(np.frombuffer(json.dumps(rows).encode(), dtype=np.uint8).copy()),
     }
-    if any(map(len, known.keypoints)):
-        tensors |= {name: torch.from_numpy(tensor) for name, tensor in tensors_of(known.keypoints).items()}
+    if any(map(len, photographs.keypoints)):
+        tensors |= {name: torch.from_numpy(tensor) for name, tensor in tensors_of(photographs.keypoints).items()}
     write_bytes(path, save(tensors))
 
 
 def _check(gallery: Gallery) -> None:
-    known, vectors = gallery.embeddings, gallery.embeddings.vectors
-    if not all(isinstance(word, str) for word in (*known.image_id, *known.orientation, *gallery.identity)):
+    photographs, vectors = gallery.embeddings, gallery.embeddings.vectors
+    if not all(isinstance(word, str) for word in (*photographs.image_id, *photographs.orientation, *gallery.identity)):
         raise ValueError("its rows are no words")
     if vectors.dtype != torch.float32 or vectors.ndim != 2 or not torch.isfinite(vectors).all():
         raise ValueError(f"its vectors are {tuple(vectors.shape)} {vectors.dtype}, or not all of them are numbers")
@@ -172,10 +174,10 @@ def load_gallery(path: Path) -> Gallery:
         with safe_open(path, framework="pt") as opened:
             rows = json.loads(opened.get_tensor("rows").numpy().tobytes())
             vectors = opened.get_tensor("vectors")
-            parts = {name: opened.get_tensor(name).numpy() for name in set(opened.keys()) - {"rows", "vectors"}}
-        keypoints = keypoints_from(parts) if parts else ()
-        known = Embeddings(tuple(rows["image_id"]), vectors, tuple(rows["orientation"]), keypoints)
-        gallery = Gallery(known, tuple(rows["identity"]))
+            tensors = {name: opened.get_tensor(name).numpy() for name in set(opened.keys()) - {"rows", "vectors"}}
+        keypoints = keypoints_from(tensors) if tensors else ()
+        embeddings = Embeddings(tuple(rows["image_id"]), vectors, tuple(rows["orientation"]), keypoints)
+        gallery = Gallery(embeddings, tuple(rows["identity"]))
         _check(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `python -m reid enroll` makes it") from None
@@ -183,7 +185,7 @@ def load_gallery(path: Path) -> Gallery:
         raise InputError(
             f"{path}: expected a gallery, but it can't be read ({problem}); run `python -m reid enroll`"
         ) from None
-    optional = [len(some) for some in (known.orientation, keypoints) if some]
-    if len({len(gallery.identity), len(known.image_id), len(vectors), *optional}) > 1:
+    optional = [len(column) for column in (embeddings.orientation, keypoints) if column]
+    if len({len(gallery.identity), len(embeddings.image_id), len(vectors), *optional}) > 1:
         raise InputError(f"{path}: expected a vector per photograph, found other counts; run `python -m reid enroll`")
     return gallery

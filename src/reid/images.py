@@ -337,9 +337,9 @@ class PhotographFiles(Dataset[Opened]):
 
 def _together(opened: list[Opened]) -> Opened:
     return Opened(
-        torch.cat([one.pixels for one in opened]),
-        [one.keypoints[0] for one in opened],
-        [one.problems[0] for one in opened],
+        torch.cat([photograph.pixels for photograph in opened]),
+        [photograph.keypoints[0] for photograph in opened],
+        [photograph.problems[0] for photograph in opened],
     )
 
 
@@ -418,7 +418,7 @@ def _by_threads(files: PhotographFiles, batch_size: int, gpu: bool) -> Iterator[
 
 def _arrived(batch: list[Future[Opened]], gpu: bool) -> Opened:
     """In memory that a GPU copies from by itself."""
-    opened = _together([one.result() for one in batch])
+    opened = _together([opening.result() for opening in batch])
     return opened._replace(pixels=opened.pixels.pin_memory()) if gpu else opened
 
 
@@ -617,7 +617,9 @@ def training_batches(
     works on a batch, the next is read from the file.
     """
     for batch, part, read in _ahead(_read_batches(store, sampler, device)):
-        photographs, places = (some.to(device, non_blocking=True) for some in (read, torch.from_numpy(batch.places)))
+        photographs, places = (
+            tensor.to(device, non_blocking=True) for tensor in (read, torch.from_numpy(batch.places))
+        )
         yield augment(photographs, recipe, np.random.default_rng(batch.seed), part), places
 
 

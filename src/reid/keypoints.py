@@ -136,12 +136,12 @@ def extract(image: np.ndarray, extraction: Extraction) -> Keypoints:
     if extraction.clahe:
         grey = cv2.createCLAHE(extraction.clahe, (8, 8)).apply(grey)
     sift = cv2.SIFT.create(contrastThreshold=extraction.contrast)
-    found = _strongest(sift.detect(grey), extraction)
+    detected = _strongest(sift.detect(grey), extraction)
     extent = (shape[0] / extraction.size, shape[1] / extraction.size)
-    if not found:
+    if not detected:
         return replace(NO_KEYPOINTS, extent=extent)
-    described, raw = sift.compute(grey, found)
-    rows = np.array([(one.pt[0] + 0.5, one.pt[1] + 0.5, one.size, one.angle) for one in described])
+    described, raw = sift.compute(grey, detected)
+    rows = np.array([(point.pt[0] + 0.5, point.pt[1] + 0.5, point.size, point.angle) for point in described])
     points = rows / extraction.size
     points[:, 3] = np.radians(rows[:, 3])
     descriptors = np.sqrt(raw / np.maximum(raw.sum(1, keepdims=True), 1))  # SIFT's components are whole numbers
@@ -149,17 +149,17 @@ def extract(image: np.ndarray, extraction: Extraction) -> Keypoints:
     return Keypoints(points.astype(np.float32), descriptors.astype(np.float16), extent, certain)
 
 
-def _strongest(found: Sequence[cv2.KeyPoint], extraction: Extraction) -> list[cv2.KeyPoint]:
+def _strongest(detected: Sequence[cv2.KeyPoint], extraction: Extraction) -> list[cv2.KeyPoint]:
     """The keypoints of the strongest response, in an order that does not depend on OpenCV's threads."""
     if extraction.upright:  # SIFT repeats a keypoint for every strong angle; without angles these are one
-        for one in found:
-            one.angle = 0
-        found = list({(one.pt, one.size): one for one in found}.values())
-    return sorted(found, key=_strength)[: extraction.count]
+        for point in detected:
+            point.angle = 0
+        detected = list({(point.pt, point.size): point for point in detected}.values())
+    return sorted(detected, key=_strength)[: extraction.count]
 
 
-def _strength(one: cv2.KeyPoint) -> tuple[float, ...]:
-    return (-one.response, *one.pt, one.size, one.angle)
+def _strength(point: cv2.KeyPoint) -> tuple[float, ...]:
+    return (-point.response, *point.pt, point.size, point.angle)
 
 
 def weigh(keypoints: Keypoints, attention: np.ndarray, fit: str) -> Keypoints:
@@ -257,11 +257,11 @@ def tensors_of(photographs: Sequence[Keypoints]) -> dict[str, np.ndarray]:
     """What a safetensors file can hold: points (M, 4), descriptors (M, D) and weights (M,), extents (N, 2) and counts
     (N,)."""
     return {
-        "points": np.concatenate([one.points for one in photographs]),
-        "descriptors": np.concatenate([one.descriptors for one in photographs]),
-        "weights": np.concatenate([one.weights for one in photographs]),
-        "extents": np.array([one.extent for one in photographs]),
-        "counts": np.array([len(one) for one in photographs]),
+        "points": np.concatenate([keypoints.points for keypoints in photographs]),
+        "descriptors": np.concatenate([keypoints.descriptors for keypoints in photographs]),
+        "weights": np.concatenate([keypoints.weights for keypoints in photographs]),
+        "extents": np.array([keypoints.extent for keypoints in photographs]),
+        "counts": np.array([len(keypoints) for keypoints in photographs]),
     }
 
 
@@ -320,8 +320,8 @@ def stack(photographs: Sequence[Keypoints], spread: float = math.inf, power: flo
     counts = torch.tensor([0, *(len(keypoints) for keypoints in photographs)])
     empty = np.zeros((0, 128), np.float16)
     vectors = np.concatenate([keypoints.descriptors for keypoints in photographs] or [empty])
-    parts = [_centrality(keypoints, spread) * keypoints.weights**power for keypoints in photographs]
-    weights = np.concatenate([np.zeros(0), *parts])
+    votes = [_centrality(keypoints, spread) * keypoints.weights**power for keypoints in photographs]
+    weights = np.concatenate([np.zeros(0), *votes])
     return Descriptors(torch.from_numpy(vectors), counts.cumsum(0), torch.from_numpy(weights.astype(np.float32)))
 
 
@@ -380,16 +380,16 @@ def lnbnn(
     for rows, distance, place in search(queries.vectors, count=count, hidden=never, query_owner=asked):
         for turn in turns:
             row = turn[asked[rows]]
-            own = (row >= 0).nonzero().flatten()
-            row, vectors, weights = row[own], queries.vectors[rows][own], queries.weights[rows][own]
-            far, near = _struck_out(distance[own], place[own], hidden[row[:, None], owner[place[own]]], k + 1)
+            active = (row >= 0).nonzero().flatten()
+            row, vectors, weights = row[active], queries.vectors[rows][active], queries.weights[rows][active]
+            far, near = _struck_out(distance[active], place[active], hidden[row[:, None], owner[place[active]]], k + 1)
             if len(short := torch.isnan(far).any(1).nonzero().flatten()):
-                found = list(search(vectors[short], count=k + 1, hidden=hidden[row[short]]))
-                far[short] = torch.cat([one.distance for one in found])
-                near[short] = torch.cat([one.place for one in found])
-            there = torch.isfinite(far)
-            farthest = far.masked_fill(~there, -torch.inf).amax(1, keepdim=True)
-            votes = (farthest - far).masked_fill(~there, 0)[:, :k]
+                searched = list(search(vectors[short], count=k + 1, hidden=hidden[row[short]]))
+                far[short] = torch.cat([block.distance for block in searched])
+                near[short] = torch.cat([block.place for block in searched])
+            finite = torch.isfinite(far)
+            farthest = far.masked_fill(~finite, -torch.inf).amax(1, keepdim=True)
+            votes = (farthest - far).masked_fill(~finite, 0)[:, :k]
             voted = places[owner[near[:, :k]]]
             repeated = (voted[:, :, None] == voted[:, None, :]).tril(-1).any(2)
             counted = (votes * weights[:, None] * gallery.weights[near[:, :k]]).masked_fill(repeated, 0).double()
@@ -414,7 +414,7 @@ def _turns(about: Tensor, queries: int) -> list[Tensor]:
     """Rows dealt out so that each turn has at most one about each photograph: (Q,) int64, the row, -1 for none."""
     turns: list[Tensor] = []
     for row, photograph in enumerate(about.tolist()):
-        turn = next((one for one in turns if one[photograph] < 0), None)
+        turn = next((earlier for earlier in turns if earlier[photograph] < 0), None)
         if turn is None:
             turns.append(torch.full((queries,), -1, dtype=torch.long))
             turn = turns[-1]
@@ -499,8 +499,8 @@ def verify(
             compared.append(np.stack(ends, 1))  # (n, 2, 2)
     with ThreadPoolExecutor(cores()) as pool:  # OpenCV lets Python's lock go while it fits
         fitted = pool.map(partial(_fit, matching), compared)
-        found = iter([Verified(pairs, inlier) for pairs, inlier in zip(compared, fitted, strict=True)])
-    return [[next(found) for _ in row] for row in shortlist]
+        verified = iter([Verified(pairs, inlier) for pairs, inlier in zip(compared, fitted, strict=True)])
+    return [[next(verified) for _ in row] for row in shortlist]
 
 
 def _match(
@@ -522,8 +522,8 @@ def _match(
     mutual = similarity.argmax(1).gather(1, places[:, :, 0]) == torch.arange(len(query), device=device)
     good = mutual & (distances[:, :, 0] <= ratio * distances[:, :, 1]) & (lengths > 0)[:, None].to(device)
     return [
-        torch.stack([own.nonzero()[:, 0], place[own, 0]], 1).cpu().numpy()
-        for own, place in zip(good, places, strict=True)
+        torch.stack([mask.nonzero()[:, 0], place[mask, 0]], 1).cpu().numpy()
+        for mask, place in zip(good, places, strict=True)
     ]
 
 

@@ -114,15 +114,15 @@ def look_at(
     Returns:
         A look per photograph, in order; one that can't be read has a problem and vectors of a grey field.
     """
-    own = share(len(catalogue))
-    looks = collected(_look_at(replace(catalogue, table=catalogue.table[own]), eyes, route, recipe, what, mirror))
+    rows = share(len(catalogue))
+    by_rank = collected(_look_at(replace(catalogue, table=catalogue.table[rows]), eyes, route, recipe, what, mirror))
     for number in range(world()):  # one after the other: each adds its own to the file
         if number == rank():
             for embedder in eyes.embedders:
                 if embedder.memory:
                     embedder.memory.save()
         wait()
-    return [look for some in looks for look in some]
+    return [look for looks in by_rank for look in looks]
 
 
 def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what: str, mirror: bool) -> list[Look]:
@@ -130,20 +130,20 @@ def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what:
     column = catalogue.table["dataset"].to_numpy(str)
     paths, views = catalogue.paths, views_of(catalogue, recipe, mirror)
     digests = digests_of(paths, views) if eyes.remember else [""] * len(paths)
-    known = zip(digests, column, views, strict=True)
-    found = [_recalled(digest, cell, view, eyes, route, recipe) for digest, cell, view in known]
+    rows = zip(digests, column, views, strict=True)
+    looks = [_recalled(digest, cell, view, eyes, route, recipe) for digest, cell, view in rows]
     # those of one dataset together, so that its encoder gets full batches
-    asked = sorted((place for place, look in enumerate(found) if look is None), key=lambda place: column[place])
-    waiting = iter(asked)
+    missing = sorted((place for place, look in enumerate(looks) if look is None), key=lambda place: column[place])
+    upcoming = iter(missing)
     batches = photograph_batches(
-        [paths[place] for place in asked],
-        [views[place] for place in asked],
+        [paths[place] for place in missing],
+        [views[place] for place in missing],
         recipe,
         what,
-        [eyes.extraction if _keypoints_of(digests[place], eyes) is None else None for place in asked],
+        [eyes.extraction if _keypoints_of(digests[place], eyes) is None else None for place in missing],
     )
     for pixels, keypoints, problems in batches:
-        places = [next(waiting) for _ in problems]
+        places = [next(upcoming) for _ in problems]
         pixels = pixels.to(eyes.device, non_blocking=True)  # once, for the classifier and the encoders
         logits = eyes.classifier.embed(pixels) if eyes.classifier else torch.zeros(len(pixels), 1)
         species = _classes_of(logits, eyes)
@@ -157,8 +157,8 @@ def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what:
                 points = NO_KEYPOINTS
             if not problems[row]:
                 _remember(digests[place], routes[row], logits[row], *seen[row], points, eyes)
-            found[place] = _look(species[row], routes[row], *seen[row], points, problems[row], views[place], recipe)
-    return [look for look in found if look is not None]
+            looks[place] = _look(species[row], routes[row], *seen[row], points, problems[row], views[place], recipe)
+    return [look for look in looks if look is not None]
 
 
 def route_queries(
@@ -177,7 +177,7 @@ def route_queries(
     """
     if route == "classifier":
         return list(species)
-    return [cell if cell in datasets else said for cell, said in zip(column, species, strict=True)]
+    return [cell if cell in datasets else guess for cell, guess in zip(column, species, strict=True)]
 
 
 def _classes_of(logits: Tensor, eyes: Eyes) -> list[str]:
@@ -192,9 +192,9 @@ def _see_by_route(eyes: Eyes, pixels: Tensor, routes: list[str]) -> list[tuple[T
     seen = [(torch.empty(0), torch.empty(0, 0))] * len(routes)
     for dataset in sorted(set(routes) & set(eyes.encoders)):
         places = [place for place, route in enumerate(routes) if route == dataset]
-        vectors, attention = eyes.encoders[dataset].see(pixels[places])
-        for place, vector, where in zip(places, vectors, attention, strict=True):
-            seen[place] = vector, where
+        vectors, attentions = eyes.encoders[dataset].see(pixels[places])
+        for place, vector, attention in zip(places, vectors, attentions, strict=True):
+            seen[place] = vector, attention
     return seen
 
 

@@ -85,7 +85,7 @@ def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recip
     """Fits every dataset's scorer and threshold on its gallery and writes `calibration.json`."""
     questions = {dataset: questions_of(catalogue, folder, dataset, recipe) for dataset in datasets}
     calibrations = fit_calibrations(questions, recipe)
-    write_json(folder / CALIBRATION, {dataset: asdict(one) for dataset, one in calibrations.items()})
+    write_json(folder / CALIBRATION, {dataset: asdict(calibration) for dataset, calibration in calibrations.items()})
     return calibrations
 
 
@@ -95,23 +95,23 @@ def questions_of(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recip
     Only photographs that an encoder has not learned from are asked for; without an encoder, any.
     """
     folders = [fold_folder(folder, fold) for fold in range(recipe.folds)]
-    folders = [own for own in folders if (own / gallery_file(dataset)).exists()]
-    known = load_gallery(folders[0] / gallery_file(dataset))
-    labels, image_ids = np.array(known.identity), np.array(known.embeddings.image_id)
-    del known  # a gallery with keypoints may take a gigabyte: one at a time
+    folders = [path for path in folders if (path / gallery_file(dataset)).exists()]
+    gallery = load_gallery(folders[0] / gallery_file(dataset))
+    labels, image_ids = np.array(gallery.identity), np.array(gallery.embeddings.image_id)
+    del gallery  # a gallery with keypoints may take a gigabyte: one at a time
     _check_enrolled(catalogue, image_ids, dataset)
-    held_out = _held_out([own / encoder_file(dataset) for own in folders], labels, image_ids, recipe)
+    held_out = _held_out([path / encoder_file(dataset) for path in folders], labels, image_ids, recipe)
     rows = catalogue.database.table.set_index("image_id").reindex(image_ids).fillna("")
     photographs = Catalogue(catalogue.root, rows.reset_index(names="image_id"))
     days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
     sides = rows["orientation"].to_numpy(str)
-    share = replace(recipe, pseudo_queries=-(-recipe.pseudo_queries // len(folders)))
+    fold_recipe = replace(recipe, pseudo_queries=-(-recipe.pseudo_queries // len(folders)))
     ever = np.any([unseen.either for unseen in held_out], axis=0)
-    parts = []
+    questions = []
     for folder_of_fold, unseen in zip(folders, held_out, strict=True):
-        asked = choose_asked(labels, days, duplicates, unseen, share, sides, ever)
-        parts.append(ask(load_gallery(folder_of_fold / gallery_file(dataset)), asked, dataset, recipe).in_units())
-    return join_questions(parts)
+        asked = choose_asked(labels, days, duplicates, unseen, fold_recipe, sides, ever)
+        questions.append(ask(load_gallery(folder_of_fold / gallery_file(dataset)), asked, dataset, recipe).in_units())
+    return join_questions(questions)
 
 
 def _check_enrolled(catalogue: Catalogue, image_ids: np.ndarray, dataset: str) -> None:
@@ -138,7 +138,7 @@ def _held_out(encoders: list[Path], labels: np.ndarray, image_ids: np.ndarray, r
     if "encoder" not in recipe.cues:
         return [HeldOut(individuals=original, photographs=np.zeros(len(labels), bool))]
     learned = [np.isin(image_ids, read_plan(encoder).trained_on) for encoder in encoders]
-    unseen = np.stack([~np.isin(labels, labels[own]) for own in learned])  # (folds, N)
+    unseen = np.stack([~np.isin(labels, labels[mask]) for mask in learned])  # (folds, N)
     # where an individual is held out as a whole it is asked for as such; its single photographs in the fold after
     turn = np.argmax(unseen, axis=0)
     strangers = unseen.all(0)  # enrolled after the training; they take turns
@@ -160,7 +160,7 @@ def load_calibrations(weights: Weights) -> dict[str, Calibration]:
     """
     path = weights.folder / CALIBRATION
     try:
-        return {dataset: calibration_from(one) for dataset, one in read_json(path).items()}
+        return {dataset: calibration_from(stored) for dataset, stored in read_json(path).items()}
     except (TypeError, KeyError, AttributeError, ValueError) as problem:
         raise InputError(f"{path}: it is damaged ({problem}); run `python -m reid calibrate`") from None
 
@@ -175,13 +175,13 @@ def ask(gallery: Gallery, asked: Asked, dataset: str, recipe: Recipe) -> Questio
         recipe: the cues and how they are found.
     """
     labels, names = gallery.labels, np.array(gallery.identity)
-    own = labels[asked.places][:, None] == labels  # (A, N)
+    same_individual = labels[asked.places][:, None] == labels  # (A, N)
     # a photograph's two roles one after the other: they are compared in one go
     row = np.concatenate([np.flatnonzero(asked.known), np.flatnonzero(asked.new)])
     new = np.repeat([False, True], [asked.known.sum(), asked.new.sum()])
     order = np.argsort(row, kind="stable")
     row, new = row[order], new[order]
-    place, hidden = asked.places[row], asked.hidden[row] | (own[row] & new[:, None])
+    place, hidden = asked.places[row], asked.hidden[row] | (same_individual[row] & new[:, None])
     pairs = compare(gallery.embeddings.of(place), gallery, recipe, hidden, f"asking {dataset} for its own photographs")
     return Questions(
         individual=names[place],
@@ -208,13 +208,13 @@ def compare(
         The pairs; a query from which everything is hidden has none.
     """
     shelf = Shelf.of(gallery, recipe)
-    parts = []
+    pairs = []
     for start in track(range(0, max(1, len(queries)), BLOCK), what):
         rows = np.arange(start, min(start + BLOCK, len(queries)))
         block, unseen = queries.of(rows), None if hidden is None else hidden[rows]
         shortlist = _shortlist(block, shelf, unseen, recipe)
-        parts.append(_pairs(shortlist, block, shelf, recipe).numbered_from(start))
-    return Pairs.joined(parts)
+        pairs.append(_pairs(shortlist, block, shelf, recipe).numbered_from(start))
+    return Pairs.joined(pairs)
 
 
 @dataclass(frozen=True)
@@ -243,16 +243,16 @@ class Shelf:
 
     @classmethod
     def of(cls, gallery: Gallery, recipe: Recipe) -> "Shelf":
-        labels, known = gallery.labels, gallery.embeddings
+        labels, photographs = gallery.labels, gallery.embeddings
         order = np.argsort(labels, kind="stable")
         starts = np.searchsorted(labels[order], np.arange(len(gallery.individuals)))
-        cues = _sights(known, recipe) if "local" in recipe.cues else {}
-        weights = [keypoints.weights for keypoints in known.keypoints if len(keypoints)]
-        if weights and not any((own < 1).any() for own in weights):
-            cues.pop("focused", None)
-        searched = "encoder" not in recipe.cues or len(known) <= recipe.whole_gallery
-        whole = {cue: _stacked(cue, own, recipe) for cue, own in cues.items()} if searched else {}
-        shelf = cls(known, labels, order, starts, cues, whole, None, best_device())
+        sights = _sights(photographs, recipe) if "local" in recipe.cues else {}
+        weights = [keypoints.weights for keypoints in photographs.keypoints if len(keypoints)]
+        if weights and not any((values < 1).any() for values in weights):
+            sights.pop("focused", None)
+        searched = "encoder" not in recipe.cues or len(photographs) <= recipe.whole_gallery
+        whole = {cue: _stacked(cue, keypoints, recipe) for cue, keypoints in sights.items()} if searched else {}
+        shelf = cls(photographs, labels, order, starts, sights, whole, None, best_device())
         fused = "encoder" in recipe.cues and {"logistic", "boosted"} & set(recipe.scorers)
         return replace(shelf, usual=_usual_distances(shelf)) if fused else shelf
 
@@ -280,10 +280,10 @@ def _usual_distances(shelf: Shelf) -> np.ndarray:
     one_each = shelf.order[shelf.starts]
     cohort = one_each[np.unique(np.linspace(0, len(one_each) - 1, COHORT).astype(int))]
     total, squares, count = (np.zeros(len(shelf.starts)) for _ in range(3))
-    for some in np.array_split(cohort, -(-len(cohort) // BLOCK)):
-        far = pairwise_distances(shelf.gallery.vectors[some], shelf.gallery.vectors).double().numpy()
+    for block in np.array_split(cohort, -(-len(cohort) // BLOCK)):
+        far = pairwise_distances(shelf.gallery.vectors[block], shelf.gallery.vectors).double().numpy()
         near = shelf.per_individual(far, np.minimum)  # (c, L)
-        others = shelf.labels[some][:, None] != np.arange(near.shape[1])
+        others = shelf.labels[block][:, None] != np.arange(near.shape[1])
         total += (near * others).sum(0)
         squares += (near**2 * others).sum(0)
         count += others.sum(0)
@@ -312,10 +312,10 @@ def _shortlist(block: Embeddings, shelf: Shelf, hidden: np.ndarray | None, recip
     unseen = None if hidden is None else torch.from_numpy(hidden)
     listed, votes = [np.zeros(0, np.int64)], {}
     if "encoder" in recipe.cues:
-        vectors, known = block.vectors, shelf.gallery.vectors
-        for found in nearest(vectors, known, recipe.shortlist, unseen, device=shelf.device):
-            listed.append(_cells(found.place.numpy(), torch.isfinite(found.distance).numpy(), found.rows.start, shelf))
-    sights = {cue: own for cue, own in _sights(block, recipe).items() if cue in shelf.sights}
+        vectors, gallery = block.vectors, shelf.gallery.vectors
+        for near in nearest(vectors, gallery, recipe.shortlist, unseen, device=shelf.device):
+            listed.append(_cells(near.place.numpy(), torch.isfinite(near.distance).numpy(), near.rows.start, shelf))
+    sights = {cue: keypoints for cue, keypoints in _sights(block, recipe).items() if cue in shelf.sights}
     _, first, about = np.unique(np.array(block.image_id), return_index=True, return_inverse=True)
     for cue, whole in shelf.whole.items():
         stacked = _stacked(cue, [sights[cue][place] for place in first], recipe)
@@ -323,23 +323,23 @@ def _shortlist(block: Embeddings, shelf: Shelf, hidden: np.ndarray | None, recip
             stacked, whole, None, recipe.neighbours, unseen, torch.from_numpy(about), shelf.device
         ).numpy()
         best = np.argsort(-votes[cue], axis=1, kind="stable")[:, : recipe.shortlist]
-        there = np.ones(best.shape, bool) if hidden is None else ~np.take_along_axis(hidden, best, 1)
-        listed.append(_cells(best, there, 0, shelf))
+        visible = np.ones(best.shape, bool) if hidden is None else ~np.take_along_axis(hidden, best, 1)
+        listed.append(_cells(best, visible, 0, shelf))
     query, place = np.divmod(np.unique(np.concatenate(listed)), len(shelf.labels))
     distance, local, inliers = None, {}, {}
     if "encoder" in recipe.cues:
         distance = (block.vectors[query] - shelf.gallery.vectors[place]).norm(dim=1).numpy()
     for cue, asked in sights.items():
         local[cue] = votes[cue][query, place] if cue in votes else _voted(cue, asked, shelf, query, place, recipe)
-        photographs = [asked[one] for one in first]
+        photographs = [asked[number] for number in first]
         inliers[cue] = _verified(cue, photographs, about[query], shelf, query, place, local[cue], recipe)
     return Shortlist(query, place, distance, local, inliers)
 
 
-def _cells(places: np.ndarray, there: np.ndarray, first: int, shelf: Shelf) -> np.ndarray:
-    """(C,) int64, query x N + place, of the places (q, B) that are there; the first row is query number `first`."""
+def _cells(places: np.ndarray, valid: np.ndarray, first: int, shelf: Shelf) -> np.ndarray:
+    """(C,) int64, query x N + place, of the places (q, B) that are valid; the first row is query number `first`."""
     rows = np.arange(first, first + len(places))[:, None]
-    cells: np.ndarray = (rows * len(shelf.labels) + places)[there]
+    cells: np.ndarray = (rows * len(shelf.labels) + places)[valid]
     return cells
 
 
@@ -348,11 +348,11 @@ def _voted(
 ) -> np.ndarray:
     """(S,) float32, LNBNN among each query's own shortlist."""
     votes = np.zeros(len(query), np.float32)
-    for row, keypoints in enumerate(asked):
-        own = np.flatnonzero(query == row)
-        known = _stacked(cue, [shelf.sights[cue][photograph] for photograph in place[own]], recipe)
-        one = _stacked(cue, [keypoints], recipe)
-        votes[own] = lnbnn(one, known, k=recipe.neighbours, device=shelf.device)[0].numpy()
+    for number, keypoints in enumerate(asked):
+        rows = np.flatnonzero(query == number)
+        candidates = _stacked(cue, [shelf.sights[cue][photograph] for photograph in place[rows]], recipe)
+        descriptors = _stacked(cue, [keypoints], recipe)
+        votes[rows] = lnbnn(descriptors, candidates, k=recipe.neighbours, device=shelf.device)[0].numpy()
     return votes
 
 
@@ -378,8 +378,8 @@ def _verified(
     asked, known = np.divmod(pairs, len(shelf.labels))
     matching = Matching(recipe.match_ratio, recipe.match_model, recipe.match_tolerance)
     shortlists = [known[asked == photograph] for photograph in range(len(photographs))]
-    found = verify(photographs, shelf.sights[cue], shortlists, matching, shelf.device)
-    inliers[chosen] = np.array([one.inliers for own in found for one in own], float)[which]
+    compared = verify(photographs, shelf.sights[cue], shortlists, matching, shelf.device)
+    inliers[chosen] = np.array([verified.inliers for row in compared for verified in row], float)[which]
     return inliers
 
 
@@ -392,14 +392,14 @@ def _pairs(shortlist: Shortlist, block: Embeddings, shelf: Shelf, recipe: Recipe
     query, label, place = shortlist.query[order], label[order], shortlist.place[order]
     starts = np.flatnonzero(np.diff(query * len(shelf.starts) + label, prepend=-1))
     pair_query, individual = query[starts], label[starts]
-    asked, known = (np.array(some.orientation or [""] * len(some)) for some in (block, shelf.gallery))
+    asked, known = (np.array(seen.orientation or [""] * len(seen)) for seen in (block, shelf.gallery))
     sides = known[place[starts]], asked[pair_query]
-    told = (sides[0] != "") & (sides[1] != "")
+    both_known = (sides[0] != "") & (sides[1] != "")
     features = {
         # all of them, also those that are hidden from a pseudo-query: else few of them would tell the right individual
         "photographs": np.bincount(shelf.labels)[individual].astype(float),
-        "same side": (told & (sides[0] == sides[1])).astype(float),
-        "other side": (told & (sides[0] != sides[1])).astype(float),
+        "same side": (both_known & (sides[0] == sides[1])).astype(float),
+        "other side": (both_known & (sides[0] != sides[1])).astype(float),
     }
     if shortlist.distance is not None:
         features["distance"] = np.minimum.reduceat(distance[order].astype(float), starts)

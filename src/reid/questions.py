@@ -97,11 +97,11 @@ def hold_out(catalogue: Catalogue, recipe: Recipe, fold: int = 0) -> HeldOut:
     # two photographs must be left to learn from
     candidates = rng.permutation(individuals[(counts >= 3) & ((recipe.folds > 1) | ~np.isin(individuals, chosen))])
     for individual in candidates[: round(recipe.held_out_photographs * len(candidates))]:
-        own = np.flatnonzero(labels == individual)
-        first, last = _spans(days[own])
-        last_day = own[last >= max(first)]
-        leaves_two = len(own) - len(last_day) >= 2
-        single[last_day if leaves_two else rng.choice(own, size=1)] = True
+        photographs = np.flatnonzero(labels == individual)
+        first, last = _spans(days[photographs])
+        last_day = photographs[last >= max(first)]
+        leaves_two = len(photographs) - len(last_day) >= 2
+        single[last_day if leaves_two else rng.choice(photographs, size=1)] = True
     return HeldOut(individuals=whole, photographs=single & ~whole)
 
 
@@ -168,24 +168,24 @@ def choose_asked(
     ever_asked = np.flatnonzero(held_out.either if ever is None else ever)
     apart = sides if _sides_tell(ever_asked, labels, days, duplicates, sides, recipe.pseudo_dates) else None
     for dates in DATES[DATES.index(recipe.pseudo_dates) :]:
-        places, kept = _answerable(candidates, labels, days, duplicates, apart, dates, recipe.pseudo_queries)
-        own = labels[places][:, None] == labels  # (A, N)
-        known = (own & ~kept).any(1)
+        places, hidden = _answerable(candidates, labels, days, duplicates, apart, dates, recipe.pseudo_queries)
+        same_individual = labels[places][:, None] == labels  # (A, N)
+        known = (same_individual & ~hidden).any(1)
         if known.any():
             break
     sizes = np.unique(labels, return_counts=True)[1]
     for row in np.flatnonzero(known):
-        visible = np.flatnonzero(own[row] & ~kept[row])
+        visible = np.flatnonzero(same_individual[row] & ~hidden[row])
         most = recipe.pseudo_photographs or int(rng.choice(sizes))
-        kept[row, rng.permutation(visible)[most:]] = True
-    same_day = (own & ~kept & (days[places][:, None] == days) & (days != "")).any(1)
+        hidden[row, rng.permutation(visible)[most:]] = True
+    same_day = (same_individual & ~hidden & (days[places][:, None] == days) & (days != "")).any(1)
     undated = known & (days[places] == "")
     across = np.zeros(len(places), bool)
     if sides is not None and recipe.pseudo_dates != "any":
-        across = (~kept & _other_side(places, labels, days, sides)).any(1)
-    said = ((same_day, SAME_DAY), (undated, UNDATED), (across, ACROSS))
-    notes = [Note(int(those.sum()), int(known.sum()), words) for those, words in said if those.any()]
-    return Asked(places, known, held_out.individuals[places], kept, tuple(notes))
+        across = (~hidden & _other_side(places, labels, days, sides)).any(1)
+    kinds = ((same_day, SAME_DAY), (undated, UNDATED), (across, ACROSS))
+    notes = [Note(int(affected.sum()), int(known.sum()), words) for affected, words in kinds if affected.any()]
+    return Asked(places, known, held_out.individuals[places], hidden, tuple(notes))
 
 
 def _spread(candidates: np.ndarray, labels: np.ndarray, duplicates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -213,11 +213,11 @@ def _sides_tell(
         return False
     by_side = by_any = 0
     for label in np.unique(labels[asked]):
-        own = np.flatnonzero(labels == label)
-        some, told = np.flatnonzero(np.isin(own, asked)), (labels[own], days[own])
-        hidden = _hidden(some, *told, duplicates[own], dates)
+        photographs = np.flatnonzero(labels == label)
+        rows, cells = np.flatnonzero(np.isin(photographs, asked)), (labels[photographs], days[photographs])
+        hidden = _hidden(rows, *cells, duplicates[photographs], dates)
         by_any += not hidden.all()
-        by_side += not (hidden | _other_side(some, *told, sides[own])).all()
+        by_side += not (hidden | _other_side(rows, *cells, sides[photographs])).all()
         if by_side >= FEW:
             return True
     return by_side > 0 and by_any < FEW
@@ -234,18 +234,18 @@ def _answerable(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first of the candidates that meet half of the others' photographs or more, (A,), and what is hidden from
     each, (A, N) bool. Looked for in blocks: candidates may be as many as the database has photographs."""
-    places, kept = [np.zeros(0, np.int64)], [np.zeros((0, len(labels)), bool)]
+    places, hidden_blocks = [np.zeros(0, np.int64)], [np.zeros((0, len(labels)), bool)]
     for start in range(0, len(candidates), BLOCK):
-        some = candidates[start : start + BLOCK]
-        hidden = _hidden(some, labels, days, duplicates, dates)
+        block = candidates[start : start + BLOCK]
+        hidden = _hidden(block, labels, days, duplicates, dates)
         if sides is not None:
-            hidden |= _other_side(some, labels, days, sides)
-        enough = (hidden & (labels[some][:, None] != labels)).sum(1) <= len(labels) / 2
-        places.append(some[enough])
-        kept.append(hidden[enough])
+            hidden |= _other_side(block, labels, days, sides)
+        enough = (hidden & (labels[block][:, None] != labels)).sum(1) <= len(labels) / 2
+        places.append(block[enough])
+        hidden_blocks.append(hidden[enough])
         if sum(map(len, places)) >= most:
             break
-    return np.concatenate(places)[:most], np.concatenate(kept)[:most]
+    return np.concatenate(places)[:most], np.concatenate(hidden_blocks)[:most]
 
 
 def _hidden(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, duplicates: np.ndarray, dates: str) -> np.ndarray:
@@ -263,9 +263,9 @@ def _hidden(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, duplicates:
 
 def _spans(days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first and the last day that each date may mean, (N,) str each: 2020-05 is any day of that month."""
-    told = np.char.str_len(days.astype(str))
+    lengths = np.char.str_len(days.astype(str))
     first, last = (
-        np.char.add(days.astype(str), np.select([told == 4, told == 7], [f"-{month}-{day}", f"-{day}"], ""))
+        np.char.add(days.astype(str), np.select([lengths == 4, lengths == 7], [f"-{month}-{day}", f"-{day}"], ""))
         for month, day in (("01", "01"), ("12", "31"))
     )
     return first, last
@@ -274,8 +274,8 @@ def _spans(days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _other_side(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """(A, N) bool, photographs without a date of each asked one's individual from another side."""
     undated = (days[asked] == "")[:, None] | (days == "")
-    told = (sides[asked] != "")[:, None] & (sides != "")
-    other: np.ndarray = undated & told & (labels[asked][:, None] == labels) & (sides[asked][:, None] != sides)
+    both_known = (sides[asked] != "")[:, None] & (sides != "")
+    other: np.ndarray = undated & both_known & (labels[asked][:, None] == labels) & (sides[asked][:, None] != sides)
     return other
 
 
@@ -291,8 +291,8 @@ def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     group = np.arange(len(thumbnails))
     for start in range(0, len(thumbnails), 1000):
         alike = thumbnails[start : start + 1000] @ thumbnails.T > DUPLICATE  # (1000, N)
-        for one, others in enumerate(alike, start):
-            joined = np.unique(np.append(group[others], group[one]))
+        for photograph, others in enumerate(alike, start):
+            joined = np.unique(np.append(group[others], group[photograph]))
             if len(joined) > 1:
                 group[np.isin(group, joined)] = joined[0]
     return group
@@ -349,9 +349,9 @@ class Questions:
     def answered(self, doubts: np.ndarray) -> PseudoQueries:
         """The queries with the least doubtful individual of each, from the pairs' doubts (P,)."""
         first, _ = best_pairs(self.pairs.query, doubts, len(self.new))
-        found = first >= 0
+        has_pair = first >= 0
         distance, right = np.full(len(first), np.inf), np.zeros(len(first), bool)
-        distance[found], right[found] = doubts[first[found]], self.right[first[found]]
+        distance[has_pair], right[has_pair] = doubts[first[has_pair]], self.right[first[has_pair]]
         return PseudoQueries(distance, right, self.individual, self.new)
 
 
@@ -371,4 +371,4 @@ def join_questions(parts: Sequence[Questions]) -> Questions:
 def _summed(notes: Sequence[Note]) -> tuple[Note, ...]:
     """One of each kind."""
     kinds = {words: [note for note in notes if note.words == words] for words in dict.fromkeys(n.words for n in notes)}
-    return tuple(Note(sum(n.some for n in own), sum(n.of for n in own), words) for words, own in kinds.items())
+    return tuple(Note(sum(n.some for n in alike), sum(n.of for n in alike), words) for words, alike in kinds.items())

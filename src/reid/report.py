@@ -114,7 +114,7 @@ def write_report(
     """
     evidence = evidence or Evidence()
     calibrations = load_calibrations(weights)
-    thresholds = {name: one.threshold for name, one in calibrations.items()}
+    thresholds = {name: calibration.threshold for name, calibration in calibrations.items()}
     scores = {} if solution is None else score_submission(prediction.submission, solution)
     draws = {} if solution is None else resampled(prediction.submission, solution)
     judged = judge(prediction.matches, solution)
@@ -136,17 +136,21 @@ def write_report(
         "score_rows": _score_rows(scores, draws, thresholds, rivals),
         "threshold_rows": _threshold_rows(judged, scores, calibrations, prediction),
         "threshold_charts": [
-            (name, _threshold_charts(judged[judged["dataset"] == name], one, scores))
-            for name, one in calibrations.items()
+            (name, _threshold_charts(judged[judged["dataset"] == name], calibration, scores))
+            for name, calibration in calibrations.items()
         ],
         "contenders": [
-            (name, one.scorer.kind, one.contenders) for name, one in calibrations.items() if len(one.contenders) > 1
+            (name, calibration.scorer.kind, calibration.contenders)
+            for name, calibration in calibrations.items()
+            if len(calibration.contenders) > 1
         ],
         "cards": cards,
         "compared": bool(evidence.neighbours),
         "decided": evidence.decided,
         "filters": filters_of(judged, cards),
-        "thumbnails": [(numbers[image_id], one.uri) for image_id, one in thumbnails.drawn.items() if one.uri],
+        "thumbnails": [
+            (numbers[image_id], thumbnail.uri) for image_id, thumbnail in thumbnails.drawn.items() if thumbnail.uri
+        ],
         "data_rows": _data_rows(catalogue, judged, left_out),
         "data_charts": _data_charts(catalogue),
         "unreadable": left_out[:LISTED],
@@ -191,8 +195,8 @@ def _headline(
     draws: Mapping[str, np.ndarray],
     thresholds: Mapping[str, Threshold],
 ) -> Headline:
-    expected = [one.score for one in thresholds.values() if one.score is not None]
-    spreads = [spread for one in thresholds.values() if (spread := _spread(one)) is not None]
+    expected = [threshold.score for threshold in thresholds.values() if threshold.score is not None]
+    spreads = [spread for threshold in thresholds.values() if (spread := _spread(threshold)) is not None]
     counts = Counter(judged["verdict"])
     return Headline(
         score=overall(dict(scores)) if scores else None,
@@ -213,7 +217,7 @@ def _spread(threshold: Threshold) -> float | None:
 
 def _overall_draws(draws: Mapping[str, np.ndarray]) -> np.ndarray:
     """(R,) the mean score over the datasets, of each sample."""
-    mean: np.ndarray = np.mean([own[:, 2] for own in draws.values()], axis=0)
+    mean: np.ndarray = np.mean([samples[:, 2] for samples in draws.values()], axis=0)
     return mean
 
 
@@ -233,7 +237,7 @@ class Intervals(NamedTuple):
 
 
 def _intervals(draws: Mapping[str, np.ndarray]) -> dict[str, Intervals]:
-    return {name: Intervals(*(_middle(column) for column in own.T)) for name, own in draws.items()}
+    return {name: Intervals(*(_middle(column) for column in samples.T)) for name, samples in draws.items()}
 
 
 def _kinds_chart(
@@ -245,18 +249,18 @@ def _kinds_chart(
         kinds = {
             kind: Bars(
                 kind,
-                {name: getattr(one, kind) for name, one in scores.items()},
-                {name: getattr(one, kind) for name, one in intervals.items() if name in scores},
+                {name: getattr(score, kind) for name, score in scores.items()},
+                {name: getattr(ends, kind) for name, ends in intervals.items() if name in scores},
             )
             for kind in ("score", "baks", "baus")
         }
         total = _overall_bars("score", kinds["score"], overall(dict(scores)), draws)
         return kinds_chart(total, kinds["baks"], kinds["baus"])
     kinds = {
-        kind: Bars(kind, {name: getattr(one, kind) for name, one in thresholds.items()}, {})
+        kind: Bars(kind, {name: getattr(threshold, kind) for name, threshold in thresholds.items()}, {})
         for kind in ("score", "baks", "baus")
     }
-    ranges = {name: one.interval for name, one in thresholds.items() if one.interval}
+    ranges = {name: threshold.interval for name, threshold in thresholds.items() if threshold.interval}
     return kinds_chart(kinds["score"]._replace(ranges=ranges), kinds["baks"], kinds["baus"])
 
 
@@ -273,8 +277,8 @@ def _beside_chart(
     rivals: Sequence[Rival],
 ) -> dict[str, Any]:
     """The report's Figure 3: a recipe's bar beside what was expected of it and beside other recipes, per dataset."""
-    expected = {name: one.score for name, one in thresholds.items() if one.score is not None}
-    ranges = {name: one.interval for name, one in thresholds.items() if one.interval is not None}
+    expected = {name: threshold.score for name, threshold in thresholds.items() if threshold.score is not None}
+    ranges = {name: threshold.interval for name, threshold in thresholds.items() if threshold.interval is not None}
     series = [_total_bars("this one", scores, draws)] if scores else []
     series += [Bars("this one, as expected", expected, ranges)] if expected else []
     series += [_total_bars(*rival) for rival in rivals]
@@ -283,8 +287,8 @@ def _beside_chart(
 
 def _total_bars(name: str, scores: Mapping[str, Score], draws: Mapping[str, np.ndarray]) -> Bars:
     """A recipe's score per dataset and over all."""
-    values = {dataset: one.score for dataset, one in scores.items()}
-    ranges = {dataset: one.score for dataset, one in _intervals(draws).items()}
+    values = {dataset: score.score for dataset, score in scores.items()}
+    ranges = {dataset: intervals.score for dataset, intervals in _intervals(draws).items()}
     return _overall_bars(name, Bars(name, values, ranges), overall(dict(scores)), draws)
 
 
@@ -336,21 +340,21 @@ def _threshold_rows(
 ) -> list[dict[str, Any]]:
     rows = []
     share_new = prediction.share_new()
-    for name, one in calibrations.items():
-        own = judged[judged["dataset"] == name]
-        known = own[own["truth"] != ""]
+    for name, calibration in calibrations.items():
+        queries = judged[judged["dataset"] == name]
+        solved = queries[queries["truth"] != ""]
         drift = prediction.drifts.get(name, 0.0)
         rows.append(
             {
                 "dataset": name,
-                "scorer": one.scorer.kind,
-                "one": one.threshold,
+                "scorer": calibration.scorer.kind,
+                "one": calibration.threshold,
                 "live": scores[name].score if name in scores else None,
-                "best": best_in_hindsight(own),
+                "best": best_in_hindsight(queries),
                 "live_new": share_new.get(name),
-                "truly_new": float(known["truth_new"].mean()) if len(known) else None,
+                "truly_new": float(solved["truth_new"].mean()) if len(solved) else None,
                 "drift": drift,
-                "drifted": has_drifted(drift, len(own)),
+                "drifted": has_drifted(drift, len(queries)),
             }
         )
     return rows
@@ -442,7 +446,7 @@ def _problem(path: Path) -> str:
 
 
 def _data_rows(catalogue: Catalogue, judged: pd.DataFrame, left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
-    absent = Counter((one.dataset, one.split) for one in left_out)
+    absent = Counter((photograph.dataset, photograph.split) for photograph in left_out)
     rows = []
     for name in sorted(set(catalogue.table["dataset"])):
         photographs, queries = catalogue.database.of(name), catalogue.query.of(name)
@@ -473,10 +477,10 @@ def _dated(photographs: Catalogue) -> float | None:
 def _data_charts(catalogue: Catalogue) -> list[tuple[str, str]]:
     """Words and chart."""
     charts = []
-    for name, part in catalogue.database.by_dataset().items():
-        sizes = part.table["identity"].value_counts().to_numpy(int)
+    for name, photographs in catalogue.database.by_dataset().items():
+        sizes = photographs.table["identity"].value_counts().to_numpy(int)
         charts.append((f"{name}: individuals by their photographs", size_chart(name, sizes)))
-        days = [[day for day in some.table["day"] if day] for some in (part, catalogue.query.of(name))]
+        days = [[day for day in split.table["day"] if day] for split in (photographs, catalogue.query.of(name))]
         if days[0] or days[1]:
             charts.append((f"{name}: dates, those of queries downwards", date_chart(name, *days)))
     return charts
@@ -540,44 +544,46 @@ def _maps(
     evidence: Evidence, judged: pd.DataFrame, thumbnails: Thumbnails, numbers: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     drawn = {image_id: number for image_id, number in numbers.items() if thumbnails.drawn[image_id].uri}
-    told = {
+    captions = {
         str(row.image_id): f"query {row.image_id}\n{VERDICTS[str(row.verdict)]}: {row.answer}"
         for row in judged.itertuples()
     }
     return [
         {
             "dataset": name,
-            "kept": one.kept,
-            "known": sum(identity != "" for identity in one.identity),
-            "photographs": one.photographs,
-            "asked": "" in one.identity,
-            "names": _commonest(one),
-            "dots": _dots(one, told, drawn),
+            "kept": dataset_map.kept,
+            "known": sum(identity != "" for identity in dataset_map.identity),
+            "photographs": dataset_map.photographs,
+            "asked": "" in dataset_map.identity,
+            "names": _commonest(dataset_map),
+            "dots": _dots(dataset_map, captions, drawn),
         }
-        for name, one in evidence.maps.items()
+        for name, dataset_map in evidence.maps.items()
     ]
 
 
-def _commonest(one: Map) -> list[str]:
+def _commonest(dataset_map: Map) -> list[str]:
     """The six individuals with most photographs on a map, which get a colour of their own."""
-    counts = Counter(identity for identity in one.identity if identity)
+    counts = Counter(identity for identity in dataset_map.identity if identity)
     return sorted(counts, key=lambda name: (-counts[name], name))[:6]
 
 
-def _dots(one: Map, told: Mapping[str, str], drawn: Mapping[str, int]) -> list[Dot]:
-    colours = {name: f"k{number}" for number, name in enumerate(_commonest(one))}
+def _dots(dataset_map: Map, captions: Mapping[str, str], drawn: Mapping[str, int]) -> list[Dot]:
+    colours = {name: f"k{number}" for number, name in enumerate(_commonest(dataset_map))}
     dots = []
-    for image_id, (x, y), identity in zip(one.image_id, one.points.tolist(), one.identity, strict=True):
+    for image_id, (x, y), identity in zip(
+        dataset_map.image_id, dataset_map.points.tolist(), dataset_map.identity, strict=True
+    ):
         kinds = ["q" if not identity else colours.get(identity, ""), "r" if x > 0.5 else ""]
         kinds += ["p", f"t{drawn[image_id]}"] if image_id in drawn else []
-        words = f"{identity}\nphoto {image_id}" if identity else told.get(image_id, f"query {image_id}")
+        words = f"{identity}\nphoto {image_id}" if identity else captions.get(image_id, f"query {image_id}")
         dots.append(Dot(f"{100 * x:.1f}", f"{100 * (1 - y):.1f}", " ".join(kind for kind in kinds if kind), words))
     return dots
 
 
 def _histories(folder: Path) -> list[tuple[str, str, str]]:
     """Name, words and chart of every network's training, as far as its history can be read."""
-    found = []
+    charts = []
     for number, path in enumerate(sorted(folder.rglob("*.history.csv"))):
         try:
             history = pd.read_csv(path)[["epoch", "loss", "accuracy", "score"]].astype(float)
@@ -589,8 +595,8 @@ def _histories(folder: Path) -> list[tuple[str, str, str]]:
         name = " ".join([path.name.removesuffix(".history.csv"), *place])
         best = history["score"].max() if history["score"].notna().any() else history["accuracy"].max()
         words = f"{len(history)} epochs" + (f", best {best:.3f}" if best == best else "")
-        found.append((name, words, history_chart(f"{number}", history)))
-    return found
+        charts.append((name, words, history_chart(f"{number}", history)))
+    return charts
 
 
 # how it was made
@@ -603,7 +609,7 @@ def _made(catalogue: Catalogue, weights: Weights, route: str, seconds: Mapping[s
         "name": name,
         "route": route,
         "versions": {"reid (this page)": __version__}
-        | {f"{part} (weights)": manifest.get(part, "not said") for part in ("reid", "torch", "timm")},
+        | {f"{package} (weights)": manifest.get(package, "not said") for package in ("reid", "torch", "timm")},
         "recipe": [
             (field, _word(getattr(weights.recipe, field)), getattr(weights.recipe, field) != getattr(shipped, field))
             for field in weights.recipe.used

@@ -139,13 +139,13 @@ def _answered(submission: pd.DataFrame, solution: pd.DataFrame, names: tuple[str
     new = solution["identity"].isin(solution.loc[solution["new_identity"], "identity"])
     right = np.where(new, answered == NEW_INDIVIDUAL, answered == solution["identity"])
     rows = solution.assign(new_identity=new, right=right.astype(float))
-    found = {}
-    for dataset, part in rows.groupby("dataset", sort=True):
-        per_individual = part.groupby(["new_identity", "identity"])["right"].mean()
+    by_dataset = {}
+    for dataset, queries in rows.groupby("dataset", sort=True):
+        per_individual = queries.groupby(["new_identity", "identity"])["right"].mean()
         is_new = per_individual.index.get_level_values("new_identity").to_numpy(bool)
         shares = per_individual.to_numpy(float)
-        found[str(dataset)] = _Answered(shares[~is_new], shares[is_new], len(part))
-    return found
+        by_dataset[str(dataset)] = _Answered(shares[~is_new], shares[is_new], len(queries))
+    return by_dataset
 
 
 def overall(scores: dict[str, Score]) -> float:
@@ -161,7 +161,9 @@ def read_scores(path: Path) -> dict[str, Score]:
     """
     content = read_json(path)
     try:
-        rows = {str(name): [one[kind] for kind in ("baks", "baus")] for name, one in content["datasets"].items()}
+        rows = {
+            str(name): [figures[kind] for kind in ("baks", "baus")] for name, figures in content["datasets"].items()
+        }
         cells = {name: [float("nan") if value is None else float(value) for value in row] for name, row in rows.items()}
     except (TypeError, KeyError, AttributeError, ValueError) as problem:
         raise InputError(
@@ -229,9 +231,9 @@ def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identit
     faults = []
     if list(submission.columns) != list(SUBMISSION_COLUMNS):
         faults.append(f"row 1: expected the columns image_id,identity, found {','.join(map(str, submission.columns))}")
-    told = _faults_of_rows(submission, set(image_ids), {*identities, NEW_INDIVIDUAL})
+    row_faults = _faults_of_rows(submission, set(image_ids), {*identities, NEW_INDIVIDUAL})
     names = {f"row {place + 2}": f" (image_id {name or 'empty'})" for place, name in enumerate(submission["image_id"])}
-    faults += [f"{rows}{names.get(rows, '')}: {words}" for rows, words in rows_alike(told)]
+    faults += [f"{rows}{names.get(rows, '')}: {words}" for rows, words in rows_alike(row_faults)]
     answered = set(submission["image_id"])
     missing = [image_id for image_id in image_ids if image_id not in answered]
     if len(missing) > ALIKE:
@@ -264,5 +266,5 @@ def _faults_of_rows(submission: pd.DataFrame, wanted: set[str], allowed: set[str
         if identity == "":
             yield row, f"the identity is empty; expected an individual or {NEW_INDIVIDUAL}"
         elif identity not in allowed:
-            one = f"no individual of the database is called {identity[:99]!r}"
-            yield row, many if len(strangers) > ALIKE else one
+            words = f"no individual of the database is called {identity[:99]!r}"
+            yield row, many if len(strangers) > ALIKE else words

@@ -125,16 +125,16 @@ def _match(
     remember: bool,
 ) -> pd.DataFrame:
     """Adds each query's nearest individual and the runner-up; each rank matches its share."""
-    places = table["dataset"].to_numpy(str)
-    parts = []
-    for dataset in sorted(set(places)):
-        own = np.flatnonzero(places == dataset)
-        own = own[share(len(own))]
-        if len(own):
-            queries = embeddings_of([looks[place] for place in own], table.iloc[own])
-            parts.append(_matched(queries, dataset, weights, calibrations[dataset], recipe, remember and world() == 1))
-    found = pd.concat([part for some in collected(parts) for part in some]).drop(columns="dataset")
-    return table.drop(columns="orientation").merge(found, on="image_id", how="left", validate="one_to_one")
+    datasets = table["dataset"].to_numpy(str)
+    tables = []
+    for dataset in sorted(set(datasets)):
+        rows = np.flatnonzero(datasets == dataset)
+        rows = rows[share(len(rows))]
+        if len(rows):
+            queries = embeddings_of([looks[row] for row in rows], table.iloc[rows])
+            tables.append(_matched(queries, dataset, weights, calibrations[dataset], recipe, remember and world() == 1))
+    matches = pd.concat([matched for of_rank in collected(tables) for matched in of_rank]).drop(columns="dataset")
+    return table.drop(columns="orientation").merge(matches, on="image_id", how="left", validate="one_to_one")
 
 
 def _matched(
@@ -176,10 +176,10 @@ def _key(queries: Embeddings, dataset: str, weights: Weights, recipe: Recipe) ->
         "versions": [torch.__version__, np.__version__, cv2.__version__],
         "queries": [queries.image_id, queries.orientation],
     }
-    told = hashlib.sha256(json.dumps(made_with).encode())
+    digest = hashlib.sha256(json.dumps(made_with).encode())
     for values in (queries.vectors.numpy(), *tensors_of(queries.keypoints).values()):
-        told.update(values.tobytes())
-    return told.hexdigest()
+        digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 def _seal(columns: dict[str, list[str]]) -> str:
@@ -189,7 +189,8 @@ def _seal(columns: dict[str, list[str]]) -> str:
 
 def decide(matches: pd.DataFrame, calibrations: dict[str, Calibration]) -> pd.DataFrame:
     """Adds each query's threshold and answer: the nearest individual when it is nearer than the threshold, else new."""
-    limits = matches["dataset"].map({dataset: one.threshold.value for dataset, one in calibrations.items()})
+    thresholds = {dataset: calibration.threshold.value for dataset, calibration in calibrations.items()}
+    limits = matches["dataset"].map(thresholds)
     named = (matches["distance"] < limits) & (matches["problem"] == "")
     return matches.assign(threshold=limits, answer=matches["identity"].where(named, NEW_INDIVIDUAL))
 
@@ -198,8 +199,8 @@ def drifts_of(matches: pd.DataFrame, calibrations: dict[str, Calibration]) -> di
     """See `Prediction.drifts`."""
     readable = matches[matches["problem"] == ""]
     return {
-        str(dataset): drift(own["distance"].to_numpy(float), calibrations[str(dataset)])
-        for dataset, own in readable.groupby("dataset")
+        str(dataset): drift(rows["distance"].to_numpy(float), calibrations[str(dataset)])
+        for dataset, rows in readable.groupby("dataset")
     }
 
 
@@ -239,8 +240,8 @@ def explain(prediction: Prediction) -> None:
         say(f"  species classifier and dataset column differ on {dissent.sum()} of {len(matches)} queries{detail}")
     elif detail:
         say(f"  warning: the dataset column names what these weights have no gallery of: {detail}")
-    for problem, alike in matches[matches["problem"] != ""].groupby("problem", sort=False):
-        names = list(alike["image_id"])
-        told = [first_of(names)] if len(names) > ALIKE else names
-        for name in told:
+    for problem, rows in matches[matches["problem"] != ""].groupby("problem", sort=False):
+        names = list(rows["image_id"])
+        listed = [first_of(names)] if len(names) > ALIKE else names
+        for name in listed:
             say(f"  warning: image_id {name} can't be read ({problem}): called {NEW_INDIVIDUAL}")

@@ -179,11 +179,11 @@ def _stored(photographs: Catalogue, recipe: Recipe) -> Iterator[PhotographStore]
 def _refuse_other_ranks(record: dict[str, Any]) -> None:
     """All ranks must train the same."""
     for other, theirs in enumerate(collected((socket.gethostname(), record))):
-        host, found = theirs[0], differences(record, theirs[1])
-        if found:
+        host, different = theirs[0], differences(record, theirs[1])
+        if different:
             raise InputError(
                 f"rank {other} on host {host} is called otherwise than rank {rank()} on host {socket.gethostname()}: "
-                f"{'; '.join(found[:3])}. Start all ranks with one command on one data folder"
+                f"{'; '.join(different[:3])}. Start all ranks with one command on one data folder"
             )
 
 
@@ -198,7 +198,7 @@ def missing_networks(folder: Path, files: Sequence[str], recipe: Recipe) -> list
     missing = []
     for file in files:
         folds = [fold_folder(folder, fold) for fold in range(1 if file == SPECIES else recipe.folds)]
-        if not all((one / file).exists() for one in folds):
+        if not all((path / file).exists() for path in folds):
             missing.append(_name_of(file))
     return missing
 
@@ -274,7 +274,9 @@ def _folds(folder: Path) -> list[Path]:
 
 def _made(folder: Path, names: Collection[str]) -> list[Path]:
     """These networks and their galleries in all folds, whether they are there or not."""
-    return [own / file for own in _folds(folder) for name in names for file in (encoder_file(name), gallery_file(name))]
+    return [
+        fold / file for fold in _folds(folder) for name in names for file in (encoder_file(name), gallery_file(name))
+    ]
 
 
 def _left(folder: Path, names: Collection[str]) -> Iterator[tuple[str, Path]]:
@@ -282,8 +284,8 @@ def _left(folder: Path, names: Collection[str]) -> Iterator[tuple[str, Path]]:
 
     Members of a soup are NAME.1, NAME.2 and so on, however many they were; so may another dataset be called.
     """
-    for own in _folds(folder):
-        for path in own.glob(f"{RUN_FOLDER}/*"):
+    for fold in _folds(folder):
+        for path in fold.glob(f"{RUN_FOLDER}/*"):
             if match := LEFT.fullmatch(path.name):
                 soup, _, member = match[1].rpartition(".")
                 if match[1] in names or (soup in names and member.isdecimal()):
@@ -323,9 +325,9 @@ def _refuse_another_run(folder: Path, files: list[str], record: dict[str, Any], 
     before = read_json(path)
     if not (isinstance(before, dict) and isinstance(before.get("recipe"), dict) and {"data", "init"} <= set(before)):
         raise InputError(f"{path}: it is damaged, so that the run can't be gone on with; start over with {over}")
-    if found := differences(before, record):
+    if different := differences(before, record):
         raise InputError(
-            f"{folder}: it holds a run with other settings ({'; '.join(found[:3])}). Go on with the same ones, "
+            f"{folder}: it holds a run with other settings ({'; '.join(different[:3])}). Go on with the same ones, "
             f"choose another folder, or start over with {over}"
         )
 
@@ -333,9 +335,9 @@ def _refuse_another_run(folder: Path, files: list[str], record: dict[str, Any], 
 def _holds(folder: Path, files: list[str]) -> bool:
     """Whether a folder is whole, or has these networks, checkpoints or galleries of them; histories are no loss."""
     names = [SHARED, *map(_name_of, files)]
-    there = [folder / MANIFEST, *_made(folder, names)]
-    there += [path for _, path in _left(folder, names) if path.suffix != ".csv"]
-    return any(path.exists() for path in there)
+    traces = [folder / MANIFEST, *_made(folder, names)]
+    traces += [path for _, path in _left(folder, names) if path.suffix != ".csv"]
+    return any(path.exists() for path in traces)
 
 
 def _readable(database: Catalogue, store: PhotographStore, recipe: Recipe) -> np.ndarray:
@@ -361,8 +363,8 @@ def _readable(database: Catalogue, store: PhotographStore, recipe: Recipe) -> np
 
 def _refuse_unreadable(database: Catalogue) -> None:
     """Every dataset needs a photograph that can be read; the first one is enough to know."""
-    for dataset, own in database.by_dataset().items():
-        if not any(map(_opens, own.paths)):
+    for dataset, photographs in database.by_dataset().items():
+        if not any(map(_opens, photographs.paths)):
             raise _none_readable(database, dataset)
 
 
@@ -404,11 +406,11 @@ def _fit_soup(file: str, datasets: list[str], run: Run, shared: Path | None = No
         _fit(encoder_work(file, datasets, run, shared), run)
         return
     members = [f"{RUN_FOLDER}/{name}.safetensors" for name in _trained_as(file, run.recipe)]
-    for member, own in enumerate(members):
-        if not first_says((run.folder / own).exists()):
-            _fit(encoder_work(own, datasets, run, shared, member), run)
-    network, *others = (load_network(run.folder / own) for own in members)
-    states = [one.state_dict() for one in (network, *others)]
+    for member, member_file in enumerate(members):
+        if not first_says((run.folder / member_file).exists()):
+            _fit(encoder_work(member_file, datasets, run, shared, member), run)
+    network, *others = (load_network(run.folder / member_file) for member_file in members)
+    states = [encoder.state_dict() for encoder in (network, *others)]
     for key, tensor in states[0].items():
         if tensor.is_floating_point():
             tensor.copy_(torch.stack([state[key] for state in states]).mean(0))

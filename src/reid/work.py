@@ -123,8 +123,8 @@ def species_work(run: Run) -> Work:
     """Which dataset does a photograph belong to? Validated on individuals that the classifier has not learned from."""
     recipe, datasets = run.recipe, run.column("dataset")
     learn = run.readable.copy()
-    for dataset, part in run.database.by_dataset().items():
-        learn[datasets == dataset] &= ~hold_out(part, recipe).individuals
+    for dataset, photographs in run.database.by_dataset().items():
+        learn[datasets == dataset] &= ~hold_out(photographs, recipe).individuals
     train_on, validate_on = np.flatnonzero(learn), np.flatnonzero(run.readable & ~learn)
     classes, targets = np.unique(datasets, return_inverse=True)
     plan = run.plan(
@@ -165,7 +165,7 @@ def encoder_work(file: str, datasets: list[str], run: Run, shared: Path | None =
     """
     recipe, identities = run.recipe, run.column("identity")
     splits = {dataset: _split(dataset, run) for dataset in datasets}
-    train_on = np.concatenate([own for own, _ in splits.values()])
+    train_on = np.concatenate([places for places, _ in splits.values()])
     targets, groups = _classes(run, train_on)
     plan = run.plan(
         recipe.image_size,
@@ -178,20 +178,20 @@ def encoder_work(file: str, datasets: list[str], run: Run, shared: Path | None =
     inputs = run.inputs(plan)
     samplers = tuple(
         PKSampler(
-            own,
-            identities[own],
+            places,
+            identities[places],
             recipe.individuals_per_batch,
             recipe.photographs_per_individual,
             seed=recipe.seed + 1000 * member,
             balance=recipe.balance,
         )
-        for own, _ in splits.values()
+        for places, _ in splits.values()
     )
 
     def validate(network: Network) -> Validation:
-        found = [_validate_on(own, run, inputs, network) for _, own in splits.values() if len(own)]
-        known = [np.array([value for value in column if value is not None]) for column in zip(*found, strict=True)]
-        means = [float(values.mean()) if len(values) else math.nan for values in known] or [math.nan]
+        rows = [_validate_on(places, run, inputs, network) for _, places in splits.values() if len(places)]
+        measured = [np.array([value for value in column if value is not None]) for column in zip(*rows, strict=True)]
+        means = [float(values.mean()) if len(values) else math.nan for values in measured] or [math.nan]
         return Validation(*means)
 
     return Work(
@@ -209,17 +209,17 @@ def encoder_work(file: str, datasets: list[str], run: Run, shared: Path | None =
 
 def _split(dataset: str, run: Run) -> tuple[np.ndarray, np.ndarray]:
     """A dataset's photographs to learn from, and those of individuals to validate on."""
-    own = np.flatnonzero(run.column("dataset") == dataset)
-    readable = run.readable[own]
+    places = np.flatnonzero(run.column("dataset") == dataset)
+    readable = run.readable[places]
     held_out = hold_out(run.database.of(dataset), run.recipe, run.fold)
-    return own[readable & ~held_out.individuals & ~held_out.photographs], own[readable & held_out.individuals]
+    return places[readable & ~held_out.individuals & ~held_out.photographs], places[readable & held_out.individuals]
 
 
 def _classes(run: Run, train_on: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
     """The class of each photograph (N,), -1 where it is not learned from; and the dataset of each class (C,)."""
     views = run.column("orientation") if run.recipe.classes_by_view else np.full(len(run.database), "")
     cells = zip(run.column("dataset"), run.column("identity"), views, strict=True)
-    names = np.array(["\t".join(three) for three in cells])  # a tab sorts first: classes of one dataset stand together
+    names = np.array(["\t".join(row) for row in cells])  # a tab sorts first: classes of one dataset stand together
     classes, learned = np.unique(names[train_on], return_inverse=True)
     targets = np.full(len(names), -1)
     targets[train_on] = learned
