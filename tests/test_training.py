@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 from processes import end, start
 from safetensors.torch import load_file
 
-from reid import InputError, training, work
+from reid import InputError, images, training, work
 from reid.catalogue import Catalogue, read_catalogue
 from reid.checkpoints import locked
+from reid.gallery import enroll
 from reid.networks import load_network
 from reid.recipe import Recipe, override
 from reid.training import missing_networks, settle, train_networks
@@ -212,6 +214,32 @@ def test_a_frozen_trunk_is_the_same_in_every_network_and_its_heads_learn(
         assert torch.equal(tensor, trunks[2][name])
     history = pd.read_csv(tmp_path / "w" / "training" / "Dots.history.csv")
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+
+
+@pytest.mark.parametrize("settings", [["embedding_size=8"], ["embedding_size=0", "normalise=true"]])
+def test_what_a_frozen_trunk_has_seen_is_not_looked_at_again_to_enrol(
+    settings: list[str], patterns: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [*settings, "trunk_rate=0", "feature_views=1", "folds=2", "neck=bnneck", "pooling=gem", "batch_size=7"]
+    recipe = override(tiny_recipe, settings)
+    catalogue = read_catalogue(patterns)
+    cut = catalogue.paths[0]
+    cut.write_bytes(cut.read_bytes()[:200])
+    recipe = replace(recipe, skip_unreadable=True)
+    folder = tmp_path / "w"
+    train_networks(catalogue, recipe, folder)
+    opened: list[Path] = []
+    decode = images._decoded
+    monkeypatch.setattr(images, "_decoded", lambda path, view: opened.append(path) or decode(path, view))
+    enroll(catalogue, folder, ["Checks", "Dots"], recipe)
+    assert set(opened) == {cut}  # nothing is remembered of what can't be read
+    galleries = {path: path.read_bytes() for path in folder.rglob("*.gallery.safetensors")}
+    assert len(galleries) == 4
+    for cache in list(folder.rglob("cache")):
+        shutil.rmtree(cache)
+    enroll(catalogue, folder, ["Checks", "Dots"], recipe)
+    assert set(opened) == set(catalogue.database.paths)
+    assert {path: path.read_bytes() for path in galleries} == galleries
 
 
 def test_a_frozen_trunk_without_a_head_has_learned_from_nobody(

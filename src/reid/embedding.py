@@ -198,6 +198,25 @@ class Embedder:
                 torch.cuda.empty_cache()
                 say(f"warning: the GPU's memory is too small; going on with {self.at_a_time} photographs at a time")
 
+    @torch.inference_mode()
+    def of_features(self, features: Tensor) -> Tensor:
+        """What `embed` says of photographs whose features the trunk has told already, to the bit.
+
+        Args:
+            features: (B, F) float32, as a network without head and neck embeds them.
+
+        Returns:
+            (B, D) float32, on the processor. Not for means over mirror images and sizes.
+        """
+        network, vectors = self.fast, []
+        for part in torch.split(features, self.at_a_time):
+            filled = torch.cat([part, part.new_zeros(self.at_a_time - len(part), part.shape[1])]).to(self.device)
+            vectors.append(self._of_unit_length(network.finish(network.head(filled)))[: len(part)].cpu())
+        return torch.cat([torch.empty(0, self.plan.outputs), *vectors])
+
+    def _of_unit_length(self, vectors: Tensor) -> Tensor:
+        return functional.normalize(vectors) if self.plan.normalise else vectors
+
     def _forwards(self, parts: Sequence[Tensor]) -> list[Seen]:
         """Each part's outputs.
 
@@ -240,7 +259,7 @@ class Embedder:
                     vectors = network(image, scale)
                 looks.append(vectors)
         mean = torch.stack(looks).mean(0) if len(looks) > 1 else looks[0]
-        return Seen(functional.normalize(mean) if network.plan.normalise else mean, attention)
+        return Seen(self._of_unit_length(mean), attention)
 
     def recall(self, digest: str) -> tuple[Tensor, Tensor] | None:
         """The vector (D,) and the attention (h, h) of a photograph that was seen before; None when it was not."""

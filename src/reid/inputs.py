@@ -4,7 +4,7 @@ Both have the same two verbs: `draw` an epoch's batches, and give a network's `o
 enrolled.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from reid.embedding import Embedder, embed
 from reid.images import PhotographStore, augment, training_batches
 from reid.networks import Network, NetworkPlan, best_device, build_network
 from reid.progress import track
-from reid.ranks import rank, share, total, world
+from reid.ranks import collected, rank, share, total, world
 from reid.recipe import Recipe
 from reid.sampler import Batch
 
@@ -60,14 +60,20 @@ class Features:
     plan: NetworkPlan
     init: Path | str
 
-    @cached_property
+    @property
     def vectors(self) -> Tensor:
         """(1 + V, N, F) float32: of the photographs as they are, and of V augmented views of each."""
+        return self.seen[0]
+
+    @cached_property
+    def seen(self) -> tuple[Tensor, Tensor]:
+        """See `vectors`, and where the trunk looks on the photographs as they are, (N, h, h), see `embedding.Seen`."""
         bare = replace(self.plan, hidden_size=0, embedding_size=0, neck=False, normalise=False, classes=())
         trunk = build_network(bare, self.recipe.seed, self.init).to(best_device())
         embedder = Embedder(trunk, replace(self.recipe, flip_average=False, scales=(1.0,)))
         places = np.arange(len(self.store.problems))
         found = torch.zeros(1 + self.recipe.feature_views, len(places), bare.features)
+        looked: dict[int, Tensor] = {}
         starts = range(0, len(places), self.recipe.batch_size)[rank() :: world()]
         for view in range(len(found)):
             for start in track(starts, f"embedding photographs, view {view + 1} of {len(found)}"):
@@ -75,8 +81,11 @@ class Features:
                 (pixels,) = self.store.batches(some, len(some))
                 rng = np.random.default_rng([self.recipe.seed, 3, view, start])
                 seen = augment(pixels, self.recipe, rng) if view else pixels
-                found[view, some] = embedder.embed(seen)
-        return total(found)
+                found[view, some], attention = embedder.see(seen)
+                if not view:
+                    looked[start] = attention
+        everywhere = dict(sorted(item for part in collected(looked) for item in part.items()))
+        return total(found), torch.cat([torch.empty(0), *everywhere.values()])
 
     def draw(self, sampler: Iterable[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """A view of each photograph of this rank's share, (b, F) float32, and the places of all, (B,), on the
@@ -86,6 +95,21 @@ class Features:
             chosen = np.random.default_rng(batch.seed).integers(len(views), size=len(batch.places))
             own = share(len(batch.places))
             yield views[chosen[own], batch.places[own]].to(device), torch.from_numpy(batch.places).to(device)
+
+    def remember_for(self, embedder: Embedder, places: np.ndarray, digests: Sequence[str]) -> None:
+        """Lets an encoder on this trunk remember photographs: enrolment would look at them once more for each fold.
+
+        Args:
+            embedder: the encoder's.
+            places: (n,) int64, the photographs.
+            digests: (N,) of all photographs, see `embedding.digests_of`.
+        """
+        vectors, attention = embedder.of_features(self.vectors[0, places]), self.seen[1][places]
+        for place, vector, where in zip(places, vectors, attention, strict=True):
+            if not self.store.problems[place]:
+                embedder.remember(digests[place], vector, where)
+        if embedder.memory:
+            embedder.memory.save()
 
     @torch.inference_mode()
     def outputs(self, network: Network, places: np.ndarray) -> Tensor:

@@ -22,10 +22,10 @@ import torch
 from reid import InputError, Stopped
 from reid.catalogue import Catalogue
 from reid.checkpoints import SAVE_EVERY, Checkpoint, differences, locked
-from reid.embedding import CACHE_FOLDER
+from reid.embedding import CACHE_FOLDER, digests_of, load_embedder
 from reid.files import read_json, sha256_of, write_json
 from reid.history import History, Pace, TensorBoardLog
-from reid.images import PhotographStore, UnreadableError, open_photograph, scratch_folder, store_photographs
+from reid.images import PhotographStore, UnreadableError, open_photograph, scratch_folder, store_photographs, views_of
 from reid.learner import Learner
 from reid.networks import Network, best_device, check_device, load_network, plan_network, save_network
 from reid.objective import Labels
@@ -128,6 +128,7 @@ def train_networks(
             for fold in range(recipe.folds):
                 for file in files:
                     _train(file, replace(run, fold=fold, folder=fold_folder(folder, fold)))
+            _remember(run, [file for file in files if file != SPECIES])
     return str(record["data"])
 
 
@@ -237,6 +238,20 @@ def _train(file: str, run: Run) -> None:
         _fit(species_work(run), run)
     else:
         train_encoder(file, run)
+
+
+def _remember(run: Run, files: list[str]) -> None:
+    """Encoders on a frozen trunk remember what its features, which are there by now, say of their photographs."""
+    features = run.features.get(run.recipe.image_size)
+    if features is None or run.recipe.flip_average or run.recipe.scales != (1.0,):
+        return
+    if not (len(features.vectors) and is_first()):  # every rank has its share of them
+        return
+    digests = digests_of(run.database.paths, views_of(run.database, run.recipe))
+    for fold in range(run.recipe.folds):
+        for file in files:
+            places = np.flatnonzero(run.column("dataset") == _name_of(file))
+            features.remember_for(load_embedder(fold_folder(run.folder, fold), file, run.recipe), places, digests)
 
 
 def _check_datasets(catalogue: Catalogue) -> None:
