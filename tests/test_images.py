@@ -122,7 +122,7 @@ def broken_file(folder: Path, kind: str) -> Path:
         ("missing", "no such file"),
         ("folder", "not a file"),
         ("fifo", "not a file"),  # opening it would wait for ever
-        ("empty", "it is no image"),
+        ("empty", "the file is empty"),
         ("text", "it is no image"),
         ("cut", "it can't be decoded"),
     ],

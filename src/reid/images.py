@@ -268,6 +268,8 @@ def _opened(path: Path) -> Image.Image:
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise UnreadableError("not a file" if path.exists() else "no such file")
+        if not path.stat().st_size:
+            raise UnreadableError("the file is empty; copy it again")
         return Image.open(path, formats=_kinds())
     except UnidentifiedImageError:
         advice = "; it is a HEIC, as telephones make them: export it as JPEG" if _is_heic(path) else ""
