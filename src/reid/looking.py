@@ -2,7 +2,7 @@
 keypoints. Enrolment and prediction look through the same eyes.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reid.catalogue import Catalogue
-from reid.embedding import CACHE_FOLDER, Embedder, digests_of, load_embedder
+from reid.embedding import CACHE_FOLDER, Embedder, Seen, digests_of, load_embedder
 from reid.images import OPENED_AS, View, extraction_of, photograph_batches, views_of
 from reid.keypoints import NO_KEYPOINTS, Extraction, KeypointCache, Keypoints, sift_out, weigh
 from reid.ranks import collected, rank, share, wait, world
@@ -142,23 +142,58 @@ def _look_at(catalogue: Catalogue, eyes: Eyes, route: str, recipe: Recipe, what:
         what,
         [eyes.extraction if _keypoints_of(digests[place], eyes) is None else None for place in missing],
     )
-    for pixels, keypoints, problems in batches:
-        places = [next(upcoming) for _ in problems]
-        pixels = pixels.to(eyes.device, non_blocking=True)  # once, for the classifier and the encoders
-        logits = eyes.classifier.embed(pixels) if eyes.classifier else torch.zeros(len(pixels), 1)
-        species = _classes_of(logits, eyes)
-        routes = route_queries(route, column[places], species, eyes.datasets)
-        seen = _see_by_route(eyes, pixels, routes)
-        for row, place in enumerate(places):
-            points = keypoints[row]
+
+    def routed() -> Iterator[list[_Routed]]:
+        for pixels, keypoints, problems in batches:
+            places = [next(upcoming) for _ in problems]
+            pixels = pixels.to(eyes.device, non_blocking=True)  # once, for the classifier and the encoders
+            logits = eyes.classifier.embed(pixels) if eyes.classifier else torch.zeros(len(pixels), 1)
+            species = _classes_of(logits, eyes)
+            routes = route_queries(route, column[places], species, eyes.datasets)
+            yield list(map(_Routed, places, species, routes, logits, pixels, keypoints, problems))
+
+    for photographs in _full_passes(routed(), eyes):
+        for photograph, vector, attention in zip(photographs, *_seen_by_encoder(photographs, eyes), strict=True):
+            place, species, dataset, logits, _, points, problem = photograph
             if points is None:
                 points = _keypoints_of(digests[place], eyes)
             if points is None:
                 points = NO_KEYPOINTS
-            if not problems[row]:
-                _remember(digests[place], routes[row], logits[row], *seen[row], points, eyes)
-            looks[place] = _look(species[row], routes[row], *seen[row], points, problems[row], views[place], recipe)
+            if not problem:
+                _remember(digests[place], dataset, logits, vector, attention, points, eyes)
+            looks[place] = _look(species, dataset, vector, attention, points, problem, views[place], recipe)
     return [look for look in looks if look is not None]
+
+
+class _Routed(NamedTuple):
+    """A photograph on the way to its encoder."""
+
+    place: int
+    species: str
+    dataset: str
+    """Whose encoder."""
+    logits: Tensor
+    pixels: Tensor
+    """(3, S, S) uint8"""
+    keypoints: Keypoints | None
+    problem: str
+
+
+def _full_passes(batches: Iterable[list[_Routed]], eyes: Eyes) -> Iterator[list[_Routed]]:
+    """The photographs of one encoder after the other, as many as it sees in full passes; the rest wait for those of the
+    next batches, or for the end. A pass always has the same size, and what it lacks would be computed for nothing."""
+    waiting: dict[str, list[_Routed]] = {}
+    for batch in batches:
+        for photograph in batch:
+            waiting.setdefault(photograph.dataset, []).append(photograph)
+        for dataset, photographs in waiting.items():
+            at_a_time = eyes.encoders[dataset].at_a_time if dataset in eyes.encoders else 1
+            full = len(photographs) - len(photographs) % at_a_time
+            if full:
+                yield photographs[:full]
+            # copied, for they would keep the pixels of their whole batch
+            waiting[dataset] = [rest._replace(pixels=rest.pixels.clone()) for rest in photographs[full:]]
+    yield from filter(None, waiting.values())
 
 
 def route_queries(
@@ -187,15 +222,12 @@ def _classes_of(logits: Tensor, eyes: Eyes) -> list[str]:
     return [eyes.datasets[0] if len(eyes.datasets) == 1 else ""] * len(logits)
 
 
-def _see_by_route(eyes: Eyes, pixels: Tensor, routes: list[str]) -> list[tuple[Tensor, Tensor]]:
-    """Per photograph its vector (D,) and the attention (h, h), by the encoder that its route names."""
-    seen = [(torch.empty(0), torch.empty(0, 0))] * len(routes)
-    for dataset in sorted(set(routes) & set(eyes.encoders)):
-        places = [place for place, route in enumerate(routes) if route == dataset]
-        vectors, attentions = eyes.encoders[dataset].see(pixels[places])
-        for place, vector, attention in zip(places, vectors, attentions, strict=True):
-            seen[place] = vector, attention
-    return seen
+def _seen_by_encoder(photographs: Sequence[_Routed], eyes: Eyes) -> Seen:
+    """Vectors and attention of one dataset's photographs; empty ones without an encoder."""
+    encoder = eyes.encoders.get(photographs[0].dataset)
+    if encoder is None:
+        return Seen(torch.zeros(len(photographs), 0), torch.zeros(len(photographs), 0, 0))
+    return encoder.see(torch.stack([photograph.pixels for photograph in photographs]))
 
 
 def _look(
