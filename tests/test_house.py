@@ -217,6 +217,11 @@ def test_stages_are_timed_by_a_clock_that_tells_whole_seconds_only(tmp_path: Pat
     assert times == [*((stage, "7") for stage in stages), ("total", "49")]
 
 
-def test_a_verb_that_needs_no_network_does_not_load_what_networks_need() -> None:
-    code = "import sys, reid.cli; print({'torch', 'timm', 'torchvision', 'cv2', 'sklearn'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+@pytest.mark.parametrize("call", ["score a b", "check a", "train a --out b", "predict a --weights b --out c"])
+def test_a_call_that_is_refused_for_its_folder_does_not_load_what_networks_need(call: str, tmp_path: Path) -> None:
+    code = f"""
+import sys, reid.cli
+assert reid.cli.main({call.split()}) == 2
+print({{'torch', 'timm', 'torchvision', 'cv2', 'sklearn'}} & set(sys.modules))"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert told.stdout == "set()\n", told.stderr

@@ -216,7 +216,10 @@ def test_a_frozen_trunk_is_the_same_in_every_network_and_its_heads_learn(
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
 
 
-@pytest.mark.parametrize("settings", [["embedding_size=8"], ["embedding_size=0", "normalise=true"]])
+@pytest.mark.parametrize(
+    "settings",
+    [["embedding_size=8"], ["embedding_size=0", "normalise=true"], ["embedding_size=8", "precision=bfloat16"]],
+)
 def test_what_a_frozen_trunk_has_seen_is_not_looked_at_again_to_enrol(
     settings: list[str], patterns: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The verbs: `python -m reid VERB`. Each reads its input, calls the rooms below, says what it made and what is next.
 
-A verb imports the rooms with torch in them itself, so that `score` and every refused call answer at once.
+A verb imports the rooms with torch in them itself, after what it can refuse without them, so that `score` and a wrong
+call answer at once.
 """
 
 import argparse
@@ -277,14 +278,15 @@ def _toy(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from reid.images import survey
-
     catalogue = read_rows(options.data)
     faults = find_faults(catalogue)
     for fault in faults:
         say(f"{options.data / 'metadata.csv'}: {fault}")
     if faults:
         raise InputError(f"{options.data / 'metadata.csv'}: {_count(len(faults), 'fault')}, listed above")
+
+    from reid.images import survey
+
     files = survey(catalogue)
     broken = files[files["problem"] != ""]
     for problem in tell_problems(catalogue, dict(zip(broken["image_id"], broken["problem"], strict=True))):
@@ -361,24 +363,30 @@ def _check_submission(path: Path, data: Path) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from reid.training import settle
-    from reid.trunks import describe_trunk
-
     recipe = override(recipe_named(options.recipe), options.settings)
     if options.save_every is not None and not options.save_every >= 0:
         raise InputError(f"--save-every: expected 0 or more seconds, found {options.save_every}")
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
     catalogue = read_catalogue(options.data)
-    if "encoder" in recipe.cues:  # last, for the hub may be asked, which takes a minute where there is no network
-        recipe = settle(recipe, describe_trunk(recipe.trunk, options.init))
-        _warn_of_random_trunk(recipe, options.init)
     if options.limit is not None:
-        if options.limit < 1:
-            raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
-        part = catalogue.limited(options.limit)
-        options.limit = options.limit if len(part) < len(catalogue) else None
-        catalogue = part
+        limited = catalogue.limited(options.limit)
+        options.limit = options.limit if len(limited) < len(catalogue) else None
+        catalogue = limited
+    if "encoder" in recipe.cues:
+        recipe = _settled(recipe, options.init)
     with listening() as stop, joined():
         _train_all(catalogue, recipe, options, stop)
+
+
+def _settled(recipe: Recipe, init: Path | None) -> Recipe:
+    """What the recipe leaves to its trunk, for which the hub may be asked: that takes a minute without a network."""
+    from reid.training import settle
+    from reid.trunks import describe_trunk
+
+    settled = settle(recipe, describe_trunk(recipe.trunk, init))
+    _warn_of_random_trunk(settled, init)
+    return settled
 
 
 def _train_all(catalogue: Catalogue, recipe: Recipe, options: argparse.Namespace, stop: Stop) -> None:
@@ -452,10 +460,11 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _enroll(options: argparse.Namespace) -> None:
-    from reid.gallery import enroll
-
     catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
+
+    from reid.gallery import enroll
+
     recipe = _recipe_for(weights, options.settings, (*ENROLMENT_FIELDS, *WORK_FIELDS))
     datasets = list(weights.datasets)
     with joined():
@@ -507,10 +516,11 @@ def _kept(recipe: Recipe, weights: Weights) -> Recipe:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from reid.matching import calibrate
-
     catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(CALIBRATION,))
+
+    from reid.matching import calibrate
+
     recipe = _recipe_for(weights, options.settings, (*CALIBRATION_FIELDS, *WORK_FIELDS))
     _warn_of_dates(catalogue)
     calibrations = calibrate(catalogue, weights.folder, list(weights.datasets), recipe)
@@ -522,12 +532,13 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from reid.submission import explain, predict, write_submission
-
     catalogue = read_catalogue(options.data)
     _refuse_input(options.out, options.data)
     refuse_unwritable(options.out)
     weights = open_weights(options.weights)  # after what is seen at once, for it reads every byte of them
+
+    from reid.submission import explain, predict, write_submission
+
     recipe = _recipe_of_answers(options, weights)
     seconds: dict[str, float] = {}
     with stage("predict", seconds), joined():
@@ -594,9 +605,6 @@ def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from reid.report import collect_evidence, read_rival, write_report
-    from reid.submission import predict
-
     named = [_named_file(words) for words in options.against]
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None
@@ -611,6 +619,10 @@ def _report(options: argparse.Namespace) -> None:
             f"--solution {options.solution}: expected the answers to the {len(wanted)} queries of {options.data}, "
             f"found {len(strange)} of {len(solution)} rows for others, such as {min(strange)}; name these queries' own"
         )
+
+    from reid.report import collect_evidence, read_rival, write_report
+    from reid.submission import predict
+
     rivals = [read_rival(name, path, solution) for name, path in named]
     weights = open_weights(options.weights)
     recipe = _recipe_of_answers(options, weights)
@@ -676,21 +688,26 @@ def _times_of(weights: Path) -> dict[str, float]:
 
 @contextmanager
 def _kept_stage(what: str, weights: Path, afresh: bool = False) -> Iterator[None]:
-    """Adds the wall time of the block, even of one that is stopped, to that of earlier calls, if it is not `afresh`."""
+    """Adds the wall time of the block, even of one that is stopped, to that of earlier calls, if it is not `afresh`.
+
+    Not of one that ends with `InputError`, most likely before anything was done.
+    """
     seconds: dict[str, float] = {}
-    refused = False
+
+    def keep() -> None:
+        if is_first():
+            before = {} if afresh else _times_of(weights)
+            after = before | {what: round(before.get(what, 0.0) + seconds[what], 1)}
+            write_json(weights / RUN_FOLDER / TIMES, after)
+
     try:
         with stage(what, seconds):
             yield
-    except InputError:  # most likely before anything was done
-        refused = True
+    except Stopped:
+        with suppress(InputError):  # a full disk: that it was stopped is what a person must know
+            keep()
         raise
-    finally:
-        if is_first() and not refused:
-            before = {} if afresh else _times_of(weights)
-            after = before | {what: round(before.get(what, 0.0) + seconds[what], 1)}
-            with suppress(InputError):  # what ended the block is what a person must know
-                write_json(weights / RUN_FOLDER / TIMES, after)
+    keep()
 
 
 def _say_times(seconds: dict[str, float], what: str = "time") -> None:

@@ -96,6 +96,10 @@ class Features:
             own = share(len(batch.places))
             yield views[chosen[own], batch.places[own]].to(device), torch.from_numpy(batch.places).to(device)
 
+    def compute(self) -> None:
+        """Computes what is not there yet; every rank must take part, for each has its share of it."""
+        _ = self.seen
+
     def remember_for(self, embedder: Embedder, places: np.ndarray, digests: Sequence[str]) -> None:
         """Lets an encoder on this trunk remember photographs: enrolment would look at them once more for each fold.
 

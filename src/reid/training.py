@@ -245,7 +245,8 @@ def _remember(run: Run, files: list[str]) -> None:
     features = run.features.get(run.recipe.image_size)
     if features is None or run.recipe.flip_average or run.recipe.scales != (1.0,):
         return
-    if not (len(features.vectors) and is_first()):  # every rank has its share of them
+    features.compute()
+    if not is_first():
         return
     digests = digests_of(run.database.paths, views_of(run.database, run.recipe))
     for fold in range(run.recipe.folds):
