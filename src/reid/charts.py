@@ -95,25 +95,25 @@ def _bar_chart(series: Sequence[Bars], colours: Sequence[str], thick: Sequence[f
     groups = _groups(series)
     figure = Figure(figsize=(5.2, 0.5 + len(groups) * (0.22 + 0.95 * sum(thick))), layout="constrained")
     axes = figure.add_subplot()
-    room = sum(thick) + 0.28
+    group_height = sum(thick) + 0.28
     for row, group in enumerate(groups):
-        there = [number for number, bars in enumerate(series) if group in bars.values]
-        top = row * room - sum(thick[number] for number in there) / 2
-        for number in there:
+        shown = [number for number, bars in enumerate(series) if group in bars.values]
+        top = row * group_height - sum(thick[number] for number in shown) / 2
+        for number in shown:
             bars, colour, height = series[number], colours[number], thick[number]
             value, place = bars.values[group], top + height / 2
             top += height
             known = value is not None and value == value
             length = value if value is not None and known else 0.0
             axes.barh(place, length, 0.88 * height, color=colour)
-            end, label = length, f"{length:.3f}" if known else "\u2014"
+            label_from, label = length, f"{length:.3f}" if known else "\u2014"
             low, high = bars.ranges.get(group, (length, length))
             if known and high > low:
                 axes.plot([low, high], [place, place], color=INK, linewidth=1.1, solid_capstyle="butt")
-                end = max(length, high)
+                label_from = max(length, high)
             size = 9.5 if height > 0.25 else 7.5
-            axes.text(end + 0.012, place, label, va="center", color=INK, fontsize=size)
-    for tick in axes.set_yticks([row * room for row in range(len(groups))], groups):
+            axes.text(label_from + 0.012, place, label, va="center", color=INK, fontsize=size)
+    for tick in axes.set_yticks([row * group_height for row in range(len(groups))], groups):
         tick.label1.set_parse_math(False)  # a solution's datasets may have any name
     axes.set_xlim(0, 1.12)
     axes.set_xticks(np.arange(0, 1.01, 0.2))
@@ -182,12 +182,12 @@ def threshold_chart(contest: Contest, threshold: Threshold, ends: tuple[float, f
 
 
 def _histogram(axes: Axes, contest: Contest, bins: np.ndarray) -> None:
-    up = np.zeros(len(bins) - 1)
+    stacked = np.zeros(len(bins) - 1)
     for distances, colour, sign in zip(contest.groups, (KNOWN, MISLED, NEW, SCORE), (1, 1, -1, 1), strict=True):
         counts = np.histogram(distances, bins)[0]
-        bottom = up if sign > 0 else 0
+        bottom = stacked if sign > 0 else 0
         axes.bar(bins[:-1], sign * counts, np.diff(bins) * 0.9, bottom=bottom, align="edge", color=colour)
-        up = up + counts * (sign > 0)
+        stacked = stacked + counts * (sign > 0)
     axes.set_ylabel("queries")
     axes.axhline(0, color=MUTED, linewidth=0.8)
     _whole(axes, 5)
@@ -235,14 +235,14 @@ def date_chart(name: str, database: Sequence[str], queries: Sequence[str]) -> st
         name: a part of the ids on the page.
         database, queries: days, YYYY-MM-DD, or months or years; one at least.
     """
-    days = [np.array(list(some), "datetime64[D]") for some in (database, queries)]
-    numbers = [some.astype(int) for some in days]
+    days = [np.array(list(values), "datetime64[D]") for values in (database, queries)]
+    numbers = [values.astype(int) for values in days]
     low, high = (end(np.concatenate(numbers)) for end in (np.min, np.max))
     bins = np.linspace(low, high + 1, 25)
     figure = Figure(figsize=(4.6, 1.9), layout="constrained")
     axes = figure.add_subplot()
-    for some, colour, sign in zip(numbers, (SCORE, NEW), (1, -1), strict=True):
-        axes.bar(bins[:-1], sign * np.histogram(some, bins)[0], np.diff(bins) * 0.9, align="edge", color=colour)
+    for values, colour, sign in zip(numbers, (SCORE, NEW), (1, -1), strict=True):
+        axes.bar(bins[:-1], sign * np.histogram(values, bins)[0], np.diff(bins) * 0.9, align="edge", color=colour)
     axes.axhline(0, color=MUTED, linewidth=0.8)
     ticks = np.unique(np.linspace(low, high, 4).astype(int))  # of a day or two, fewer
     words = [str(np.datetime64(int(tick), "D")) for tick in ticks]
@@ -263,8 +263,8 @@ def history_chart(name: str, history: pd.DataFrame) -> str:
     """
     figure = Figure(figsize=(4.6, 2.9), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.2])
-    few = "o" if len(history) < 3 else ""
-    above.plot(history["epoch"], history["loss"], color=INK, linewidth=1.4, marker=few, markersize=4)
+    dots = "o" if len(history) < 3 else ""
+    above.plot(history["epoch"], history["loss"], color=INK, linewidth=1.4, marker=dots, markersize=4)
     above.set_ylabel("loss")
     for column, colour in (("accuracy", KNOWN), ("score", SCORE)):
         known = history[history[column].notna()]

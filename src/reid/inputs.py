@@ -68,24 +68,24 @@ class Features:
     @cached_property
     def seen(self) -> tuple[Tensor, Tensor]:
         """See `vectors`, and where the trunk looks on the photographs as they are, (N, h, h), see `embedding.Seen`."""
-        bare = replace(self.plan, hidden_size=0, embedding_size=0, neck=False, normalise=False, classes=())
-        trunk = build_network(bare, self.recipe.seed, self.init).to(best_device())
+        plan = replace(self.plan, hidden_size=0, embedding_size=0, neck=False, normalise=False, classes=())
+        trunk = build_network(plan, self.recipe.seed, self.init).to(best_device())
         embedder = Embedder(trunk, replace(self.recipe, flip_average=False, scales=(1.0,)))
         places = np.arange(len(self.store.problems))
-        found = torch.zeros(1 + self.recipe.feature_views, len(places), bare.features)
-        looked: dict[int, Tensor] = {}
+        features = torch.zeros(1 + self.recipe.feature_views, len(places), plan.features)
+        attention_from: dict[int, Tensor] = {}
         starts = range(0, len(places), self.recipe.batch_size)[rank() :: world()]
-        for view in range(len(found)):
-            for start in track(starts, f"embedding photographs, view {view + 1} of {len(found)}"):
-                some = places[start : start + self.recipe.batch_size]
-                (pixels,) = self.store.batches(some, len(some))
+        for view in range(len(features)):
+            for start in track(starts, f"embedding photographs, view {view + 1} of {len(features)}"):
+                batch = places[start : start + self.recipe.batch_size]
+                (pixels,) = self.store.batches(batch, len(batch))
                 rng = np.random.default_rng([self.recipe.seed, 3, view, start])
-                seen = augment(pixels, self.recipe, rng) if view else pixels
-                found[view, some], attention = embedder.see(seen)
+                shown = augment(pixels, self.recipe, rng) if view else pixels
+                features[view, batch], attention = embedder.see(shown)
                 if not view:
-                    looked[start] = attention
-        everywhere = dict(sorted(item for part in collected(looked) for item in part.items()))
-        return total(found), torch.cat([torch.empty(0), *everywhere.values()])
+                    attention_from[start] = attention
+        attention_in_order = dict(sorted(item for part in collected(attention_from) for item in part.items()))
+        return total(features), torch.cat([torch.empty(0), *attention_in_order.values()])
 
     def draw(self, sampler: Iterable[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """A view of each photograph of this rank's share, (b, F) float32, and the places of all, (B,), on the

@@ -87,13 +87,13 @@ class Learner:
         trunk = [*network.trunk.parameters(), *network.pool.parameters()]
         for parameter in trunk:
             parameter.requires_grad_(recipe.trunk_rate > 0)
-        new = [*network.head.parameters(), *network.neck.parameters(), *objective.parameters()]
+        added = [*network.head.parameters(), *network.neck.parameters(), *objective.parameters()]
         groups = [
             {"params": [parameter for parameter in parameters if parameter.requires_grad], "lr": rate}
-            for parameters, rate in ((trunk, recipe.learning_rate * recipe.trunk_rate), (new, recipe.learning_rate))
+            for parameters, rate in ((trunk, recipe.learning_rate * recipe.trunk_rate), (added, recipe.learning_rate))
         ]
-        kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        optimizer_class = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+        optimizer = optimizer_class(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         precision = precision_on(device, recipe.precision)
         return cls(
             network=network,
@@ -134,8 +134,8 @@ class Learner:
             The loss of the whole batch, and what the objective logs.
         """
         # sown anew at every step, so that a run that goes on needs no state of the generators, on whatever device
-        state = [self.seed, self.schedule.last_epoch, rank()]
-        torch.manual_seed(int(np.random.default_rng(state).integers(2**63)))
+        entropy = [self.seed, self.schedule.last_epoch, rank()]
+        torch.manual_seed(int(np.random.default_rng(entropy).integers(2**63)))
         loss, figures = self.whole(inputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -171,22 +171,22 @@ class Learner:
         return {**parts, "average": self.average} if self.average else parts
 
 
-def _whole(one: Pass, recipe: Recipe) -> nn.Module:
-    if world() == 1 or not any(parameter.requires_grad for parameter in one.parameters()):
-        return one
+def _whole(both: Pass, recipe: Recipe) -> nn.Module:
+    if world() == 1 or not any(parameter.requires_grad for parameter in both.parameters()):
+        return both
     # the only weights that a recipe can leave without a gradient
-    without = recipe.neck != "none" and recipe.triplet_before_neck and recipe.classification == "none"
-    return DistributedDataParallel(one, find_unused_parameters=without)
+    may_lack_gradients = recipe.neck != "none" and recipe.triplet_before_neck and recipe.classification == "none"
+    return DistributedDataParallel(both, find_unused_parameters=may_lack_gradients)
 
 
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:
     """What the learning rate is multiplied with: a straight rise, then constant or half a cosine down to zero."""
-    rise = round(recipe.warmup * steps)
-    if step < rise:
-        return (step + 1) / (rise + 1)
+    warmup_steps = round(recipe.warmup * steps)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
     if recipe.schedule == "constant":
         return 1.0
-    return 0.5 * (1 + math.cos(math.pi * min(1, (step - rise) / max(1, steps - rise))))
+    return 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup_steps) / max(1, steps - warmup_steps))))
 
 
 def _average_of(network: Network, decay: float) -> AveragedModel:

@@ -278,9 +278,9 @@ def _check_shapes(path: Path, shapes: dict[str, Tensor]) -> None:
     needed = {name: list(tensor.shape) for name, tensor in shapes.items()}
     with safe_open(path, framework="pt") as opened:
         found = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 it is no dict
-    odd = sorted(name for name in needed.keys() | found if needed.get(name) != found.get(name))
-    if odd:
-        raise ValueError(f"{odd[0]}: expected {needed.get(odd[0])}, found {found.get(odd[0])}")
+    misfits = sorted(name for name in needed.keys() | found if needed.get(name) != found.get(name))
+    if misfits:
+        raise ValueError(f"{misfits[0]}: expected {needed.get(misfits[0])}, found {found.get(misfits[0])}")
 
 
 def load_network(path: Path) -> Network:
@@ -306,8 +306,10 @@ def load_network(path: Path) -> Network:
 
 def _is_whole(network: Network) -> bool:
     """Whether no tensor of a network is a mere shape."""
-    kept = (each for module in network.modules() for each in (*module.buffers(recurse=False), *vars(module).values()))
-    return not any(isinstance(each, Tensor) and each.is_meta for each in kept)
+    values = (
+        value for module in network.modules() for value in (*module.buffers(recurse=False), *vars(module).values())
+    )
+    return not any(isinstance(value, Tensor) and value.is_meta for value in values)
 
 
 @contextmanager

@@ -103,13 +103,13 @@ def joined() -> Iterator[None]:
 
     backend = "gloo"
     if torch.cuda.is_available():
-        own, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if own >= there:
+        local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local_rank >= gpus:
             raise InputError(
-                f"rank {rank()} on {socket.gethostname()}: expected a GPU for each process of a machine, found {there} "
-                f"for {os.environ['LOCAL_WORLD_SIZE']}; start torchrun with --nproc-per-node={there}"
+                f"rank {rank()} on {socket.gethostname()}: expected a GPU for each process of a machine, found {gpus} "
+                f"for {os.environ['LOCAL_WORLD_SIZE']}; start torchrun with --nproc-per-node={gpus}"
             )
-        torch.cuda.set_device(own)
+        torch.cuda.set_device(local_rank)
         backend = "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend, timeout=PATIENCE)
     try:
@@ -125,10 +125,10 @@ def share(count: int, of: int | None = None) -> slice:
         count: rows.
         of: whose share; None for this process's.
     """
-    each, rest = divmod(count, world())
+    rows_each, rest = divmod(count, world())
     own = rank() if of is None else of
-    start = own * each + min(own, rest)
-    return slice(start, start + each + (own < rest))
+    start = own * rows_each + min(own, rest)
+    return slice(start, start + rows_each + (own < rest))
 
 
 def gathered(rows: "Tensor", count: int) -> "Tensor":

@@ -66,34 +66,48 @@ def nearest(
             precision; None for what the device likes. The result does not depend on it.
     """
     device = device or torch.device("cpu")
-    wide = min(count + SPARE, len(gallery))
-    if not wide:
+    candidates = min(count + SPARE, len(gallery))
+    if not candidates:
         return
     query_owner = torch.arange(len(queries)) if query_owner is None else query_owner
     gallery_owner = torch.arange(len(gallery)) if gallery_owner is None else gallery_owner
-    held = max(1, (budget or BUDGET[device.type]) // precision.itemsize)  # distances
-    most = max(1, math.isqrt(held // 2))  # blocks twice as long as tall: longer ones multiply slower
-    parts = -(-len(queries) // most)  # of equal size: a small rest would cost a pass of its own
-    tall = max(1, -(-len(queries) // max(1, parts)))
-    long = max(1, held // max(tall, gallery.shape[1]))  # a few queries would take the whole gallery at once
-    long = min(len(gallery), long - long % CHUNK if long > CHUNK else long)
-    buffer = torch.empty(tall * long, dtype=precision, device=device)  # once: memory from the kernel costs its clearing
-    lengths = [torch.linalg.vector_norm(part.float(), dim=1) for part in torch.split(gallery, long)]
-    halves = torch.cat(lengths).square().to(device) / 2  # (N,); squares of whole blocks would leave the cache
-    for start in range(0, len(queries), tall):
-        rows = slice(start, min(start + tall, len(queries)))
+    distances = max(1, (budget or BUDGET[device.type]) // precision.itemsize)
+    height, width = _block_shape(len(queries), gallery.shape, distances)
+    # taken once: memory from the kernel costs its clearing
+    buffer = torch.empty(height * width, dtype=precision, device=device)
+    lengths = [torch.linalg.vector_norm(known.float(), dim=1) for known in torch.split(gallery, width)]
+    half_squares = torch.cat(lengths).square().to(device) / 2  # (N,); squares of whole blocks would leave the cache
+    for start in range(0, len(queries), height):
+        rows = slice(start, min(start + height, len(queries)))
         block = queries[rows].to(device)
-        closeness = torch.full((len(block), wide), -torch.inf, dtype=precision, device=device)
-        place = torch.zeros((len(block), wide), dtype=torch.long, device=device)
-        for left in range(0, len(gallery), long):
-            part = gallery[left : left + long].to(device, precision)
-            found = buffer[: len(block) * len(part)].view(len(block), len(part))
+        closeness = torch.full((len(block), candidates), -torch.inf, dtype=precision, device=device)
+        place = torch.zeros((len(block), candidates), dtype=torch.long, device=device)
+        for first in range(0, len(gallery), width):
+            known = gallery[first : first + width].to(device, precision)
+            products = buffer[: len(block) * len(known)].view(len(block), len(known))
             # |q - g|^2 = |q|^2 - 2 (qg - |g|^2 / 2), and |q|^2 is the same for all of a query's neighbours
-            torch.addmm(-halves[left : left + len(part)].to(precision), block.to(precision), part.T, out=found)
+            torch.addmm(
+                -half_squares[first : first + len(known)].to(precision), block.to(precision), known.T, out=products
+            )
             if hidden is not None:
-                _hide(found, hidden, query_owner[rows], gallery_owner[left : left + len(part)])
-            _merge(found, closeness, place, left)
-        yield _exact(rows, block, gallery, closeness, place, min(count, wide))
+                _hide(products, hidden, query_owner[rows], gallery_owner[first : first + len(known)])
+            _merge(products, closeness, place, first)
+        yield _exact(rows, block, gallery, closeness, place, min(count, candidates))
+
+
+def _block_shape(queries: int, gallery: torch.Size, distances: int) -> tuple[int, int]:
+    """How many queries are beside how many gallery rows at a time.
+
+    Args:
+        queries: Q, how many there are.
+        gallery: (N, D), its shape.
+        distances: how many are held at a time, and as many numbers of the gallery's rows.
+    """
+    tallest = max(1, math.isqrt(distances // 2))  # twice as long as tall: longer blocks multiply slower
+    blocks = -(-queries // tallest)  # of equal height: a small rest would cost a pass of its own
+    height = max(1, -(-queries // max(1, blocks)))
+    width = max(1, distances // max(height, gallery[1]))  # a few queries would take the whole gallery at once
+    return height, min(gallery[0], width - width % CHUNK if width > CHUNK else width)
 
 
 def _exact(rows: slice, block: Tensor, gallery: Tensor, closeness: Tensor, place: Tensor, count: int) -> Nearest:
@@ -107,39 +121,39 @@ def _exact(rows: slice, block: Tensor, gallery: Tensor, closeness: Tensor, place
     return Nearest(rows, distance.cpu(), place.cpu())
 
 
-def _hide(found: Tensor, hidden: Tensor, query_owner: Tensor, gallery_owner: Tensor) -> None:
+def _hide(products: Tensor, hidden: Tensor, query_owner: Tensor, gallery_owner: Tensor) -> None:
     """Takes what is hidden out of the block (q, b), owner by owner."""
     owners, counts = torch.unique_consecutive(query_owner, return_counts=True)
-    for owner, part in zip(owners.tolist(), torch.split(found, counts.tolist()), strict=True):
+    for owner, part in zip(owners.tolist(), torch.split(products, counts.tolist()), strict=True):
         columns = hidden[owner][gallery_owner].nonzero().flatten()
-        part.index_fill_(1, columns.to(found.device), -torch.inf)
+        part.index_fill_(1, columns.to(products.device), -torch.inf)
 
 
-def _merge(found: Tensor, closeness: Tensor, place: Tensor, left: int) -> None:
+def _merge(products: Tensor, closeness: Tensor, place: Tensor, first: int) -> None:
     """Puts what a block of the gallery has into what was found before it.
 
     Only chunks whose maximum is above the smallest of what was found so far have something to add; in a late block
     most rows have none, and the others a few.
 
     Args:
-        found: (q, b), the block's.
+        products: (q, b), the block's.
         closeness: (q, C), the largest so far, the largest first; changed in place.
         place: (q, C) int64, where they are; likewise.
-        left: the gallery row of the block's first column.
+        first: the gallery row of the block's first column.
     """
-    wide, chunks = closeness.shape[1], found.shape[1] // CHUNK
-    chunks = chunks if chunks > wide else 0  # of few columns all are looked at
-    body, tail = found[:, : chunks * CHUNK].view(len(found), chunks, CHUNK), found[:, chunks * CHUNK :]
+    candidates, chunks = closeness.shape[1], products.shape[1] // CHUNK
+    chunks = chunks if chunks > candidates else 0  # of few columns all are looked at
+    body, tail = products[:, : chunks * CHUNK].view(len(products), chunks, CHUNK), products[:, chunks * CHUNK :]
     peaks = body.amax(2)  # (q, chunks)
-    best = torch.cat([peaks, tail], 1).amax(1)
-    rows = (best > closeness[:, -1]).nonzero().flatten()
+    peak = torch.cat([peaks, tail], 1).amax(1)
+    rows = (peak > closeness[:, -1]).nonzero().flatten()
     if not len(rows):
         return
-    few = int((peaks[rows] > closeness[rows, -1:]).sum(1).max()) if chunks else 0
-    leading = peaks[rows].topk(min(wide, few)).indices  # (r, c)
+    most_chunks = int((peaks[rows] > closeness[rows, -1:]).sum(1).max()) if chunks else 0
+    leading = peaks[rows].topk(min(candidates, most_chunks)).indices  # (r, c)
     inside = body[rows[:, None], leading].flatten(1)  # (r, c x CHUNK)
-    inside_place = (leading[:, :, None] * CHUNK + torch.arange(CHUNK, device=found.device)).flatten(1) + left
-    tail_place = torch.arange(chunks * CHUNK, found.shape[1], device=found.device).expand(len(rows), -1) + left
-    values, order = torch.cat([closeness[rows], inside, tail[rows]], 1).topk(wide)
+    inside_place = (leading[:, :, None] * CHUNK + torch.arange(CHUNK, device=products.device)).flatten(1) + first
+    tail_place = torch.arange(chunks * CHUNK, products.shape[1], device=products.device).expand(len(rows), -1) + first
+    values, order = torch.cat([closeness[rows], inside, tail[rows]], 1).topk(candidates)
     place[rows] = torch.cat([place[rows], inside_place, tail_place], 1).gather(1, order)
     closeness[rows] = values

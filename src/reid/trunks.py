@@ -70,12 +70,12 @@ def describe_trunk(name: str, init: Path | None = None) -> Trunk:
     Raises:
         InputError: timm has no such trunk (the nearest names are offered), or the hub has no such repository.
     """
-    if init is not None and (told := _metadata(init).get("trunk")):
-        return _told(init, told)
+    if init is not None and (description := _metadata(init).get("trunk")):
+        return _told(init, description)
     if name.startswith(HUB):
         with _asking_hub(name):
-            known, architecture, _ = load_model_config_from_hf(name.removeprefix(HUB))
-        return _described(architecture, known)
+            settings, architecture, _ = load_model_config_from_hf(name.removeprefix(HUB))
+        return _described(architecture, settings)
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"; near it are {', '.join(near)}" if near else "; `timm.list_models()` lists them"
@@ -83,19 +83,19 @@ def describe_trunk(name: str, init: Path | None = None) -> Trunk:
         raise InputError(f"trunk: expected a name that timm {timm.__version__} knows, found {name!r}{hint}")
     architecture, _, tag = name.partition(".")
     try:
-        known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
     except RuntimeError:
-        tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+        tags = [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{architecture}.*")]
         raise InputError(
             f"trunk: timm has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}"
         ) from None
-    return _described(architecture, asdict(known) if known else {})
+    return _described(architecture, asdict(settings) if settings else {})
 
 
-def _told(init: Path, told: str) -> Trunk:
+def _told(init: Path, description: str) -> Trunk:
     """What a fetched file says of its trunk."""
     try:
-        trunk = Trunk(**as_fields(json.loads(told)))
+        trunk = Trunk(**as_fields(json.loads(description)))
         if timm.is_model(trunk.name) and trunk.image_size > 0 and len(trunk.mean) == len(trunk.std) == 3:
             return trunk
         problem = f"found {trunk}"
@@ -106,14 +106,14 @@ def _told(init: Path, told: str) -> Trunk:
     )
 
 
-def _described(architecture: str, known: dict[str, Any]) -> Trunk:
+def _described(architecture: str, settings: dict[str, Any]) -> Trunk:
     """From timm's settings of the first weights; where there are none, ImageNet's."""
     return Trunk(
         name=architecture,
-        image_size=(known.get("input_size") or (3, 224, 224))[-1],
-        mean=tuple(known.get("mean") or (0.485, 0.456, 0.406)),
-        std=tuple(known.get("std") or (0.229, 0.224, 0.225)),
-        interpolation=known.get("interpolation") or "bicubic",
+        image_size=(settings.get("input_size") or (3, 224, 224))[-1],
+        mean=tuple(settings.get("mean") or (0.485, 0.456, 0.406)),
+        std=tuple(settings.get("std") or (0.229, 0.224, 0.225)),
+        interpolation=settings.get("interpolation") or "bicubic",
     )
 
 
@@ -130,8 +130,8 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def takes_any_size(name: str) -> bool:
     """Whether a trunk, once it is built, takes photographs of any size, as convolutions do."""
-    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    return not (known and known.fixed_input_size)
+    settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return not (settings and settings.fixed_input_size)
 
 
 def make_trunk(name: str, image_size: int, pooling: str, last_stride: int) -> Any:
@@ -227,8 +227,8 @@ def fetch_trunk(name: str, path: Path) -> Trunk:
 
 def save_trunk(path: Path, trunk: Trunk, tensors: dict[str, Tensor], name: str) -> None:
     """Writes a state dict and what is known of its trunk, fetched under that name, into a safetensors file."""
-    told = {"trunk": json.dumps(asdict(trunk)), "fetched": name}
-    write_bytes(path, save({key: tensor.contiguous() for key, tensor in tensors.items()}, metadata=told))
+    metadata = {"trunk": json.dumps(asdict(trunk)), "fetched": name}
+    write_bytes(path, save({key: tensor.contiguous() for key, tensor in tensors.items()}, metadata=metadata))
 
 
 def _from_hub(name: str) -> dict[str, Tensor]:
@@ -270,10 +270,10 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: no code of a pickle runs
+        loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: no code of a pickle runs
         for word in ("state_dict", "model"):  # where training scripts put it
-            found = found[word] if isinstance(found.get(word), dict) else found
-        return {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+            loaded = loaded[word] if isinstance(loaded.get(word), dict) else loaded
+        return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
     except (FileNotFoundError, IsADirectoryError):
         found_there = "a folder" if path.is_dir() else "no file"
         raise InputError(
