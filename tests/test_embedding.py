@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reid import InputError
 from reid.catalogue import Catalogue, read_catalogue
-from reid.embedding import Embedder, Memory, Seen, _folded, digests_of, embed, load_embedder, precision_on
+from reid.embedding import Embedder, Memory, Seen, digests_of, embed, load_embedder, precision_on
 from reid.images import View, open_photograph
 from reid.looking import Eyes, look_at
 from reid.networks import Network, build_network, load_network, plan_network, save_network
@@ -61,34 +61,12 @@ def embed_photographs(embedder: Embedder, catalogue: Catalogue, recipe: Recipe) 
 # the fast way
 
 
-@pytest.mark.parametrize("trunk", ["test_resnet", "test_efficientnet", "test_byobnet", "test_convnext", "test_vit"])
-def test_folding_changes_nothing_whatever_the_trunk(trunk: str) -> None:
-    network = encoder(trunk)
-    pixels = torch.randn(3, 3, 160, 160, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        assert torch.allclose(_folded(network.trunk)(pixels), network.trunk(pixels), rtol=1e-3, atol=1e-4)
-
-
 def test_a_small_sibling_of_megadescriptor_embeds_at_another_size_than_its_own() -> None:
     """Swin transformers, once traced, hold tables of five dimensions."""
     plan = plan_network("swin_tiny_patch4_window7_224", 64, normalise=True)
     network = build_network(plan, 0, "none")
     embedder = Embedder(network, replace(FLOAT32, batch_size=5))
     assert torch.allclose(embedder.embed(PHOTOGRAPHS), exactly(network, PHOTOGRAPHS), atol=1e-5)
-
-
-def test_batch_norms_are_folded_away() -> None:
-    norms = [module for module in _folded(encoder().trunk).modules() if isinstance(module, nn.BatchNorm2d)]
-    assert not norms
-
-
-def test_a_trunk_that_cannot_be_traced_runs_as_it_is() -> None:
-    class Branching(nn.Module):
-        def forward(self, pixels: Tensor) -> Tensor:
-            return pixels if pixels.sum() > 0 else -pixels
-
-    trunk = Branching()
-    assert _folded(trunk) is trunk
 
 
 @pytest.mark.parametrize(("precision", "least"), [("float32", 0.99999), ("bfloat16", 0.995)])

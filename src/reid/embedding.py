@@ -20,12 +20,12 @@ import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+from torch import Tensor
 from torch.nn import functional
 
 from reid import InputError
 from reid.files import sha256_of, write_bytes
+from reid.folding import folded
 from reid.images import OPENED_AS, View
 from reid.networks import Network, best_device, channels_last, load_network, read_plan
 from reid.progress import say, track
@@ -66,8 +66,8 @@ def precision_on(device: torch.device, wanted: str) -> torch.dtype:
         return PRECISIONS[wanted]
     if device.type == "cuda":  # from compute capability 8.0 (Ampere) on; a T4 has 7.5 and would emulate it
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    has = (getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return torch.bfloat16 if any(has) else torch.float32
+    supported = (getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return torch.bfloat16 if any(supported) else torch.float32
 
 
 class Memory:
@@ -89,10 +89,10 @@ class Memory:
 
     def _stored(self) -> dict[str, Tensor]:
         with suppress(OSError, SafetensorError, ValueError, TypeError), safe_open(self.path, framework="pt") as opened:
-            told = opened.metadata() or {}
-            if told.get("key") == self.key and set(opened.keys()) == {"digests", "vectors"}:
+            metadata = opened.metadata() or {}
+            if metadata.get("key") == self.key and set(opened.keys()) == {"digests", "vectors"}:
                 digests, vectors = opened.get_tensor("digests"), opened.get_tensor("vectors")
-                if told.get("seal") == _seal(digests, vectors):  # the manifest knows nothing of this file
+                if metadata.get("seal") == _seal(digests, vectors):  # the manifest knows nothing of this file
                     rows = zip(digests.numpy(), vectors, strict=True)
                     return {row.tobytes().hex(): vector for row, vector in rows}
         return {}
@@ -105,9 +105,9 @@ class Memory:
         self.vectors = {**self._stored(), **self.vectors}
         digests = torch.tensor([list(bytes.fromhex(digest)) for digest in self.vectors], dtype=torch.uint8)
         vectors = torch.stack(list(self.vectors.values()))
-        told = {"key": self.key, "seal": _seal(digests, vectors)}
+        metadata = {"key": self.key, "seal": _seal(digests, vectors)}
         with suppress(InputError):
-            write_bytes(self.path, save({"digests": digests, "vectors": vectors}, metadata=told))
+            write_bytes(self.path, save({"digests": digests, "vectors": vectors}, metadata=metadata))
             self.saved = len(self.vectors)
 
 
@@ -158,8 +158,8 @@ class Embedder:
         self.attends = self.plan.attends and "local" in recipe.cues
         self.device = best_device() if isinstance(network, Path) else next(network.parameters()).device
         self.precision = precision_on(self.device, recipe.precision)
-        few = max(1, AT_A_TIME // self.plan.image_size**2)
-        self.at_a_time = recipe.batch_size if self.device.type == "cuda" else min(few, recipe.batch_size)
+        fitting = max(1, AT_A_TIME // self.plan.image_size**2)
+        self.at_a_time = recipe.batch_size if self.device.type == "cuda" else min(fitting, recipe.batch_size)
 
     @cached_property
     def network(self) -> Network:
@@ -170,7 +170,7 @@ class Embedder:
     def fast(self) -> Network:
         """The same network in the precision of the device."""
         fast = copy.deepcopy(self.network)
-        fast.trunk = _folded(fast.trunk).to(self.precision)
+        fast.trunk = folded(fast.trunk).to(self.precision)
         channels_last(fast.trunk)
         return fast
 
@@ -274,15 +274,6 @@ class Embedder:
         """Keeps what was seen for the next time; digest "" stands for a file that can't be read."""
         if self.memory and digest:
             self.memory.vectors[digest] = torch.cat([vector, attention.flatten()])
-
-
-def _folded(trunk: nn.Module) -> nn.Module:
-    """The trunk with batch norms folded into the convolutions before them, where it can be traced for that."""
-    try:
-        folded: nn.Module = fuse(trunk, inplace=True)
-    except Exception:  # tracing meets every kind of code in other people's trunks; they run as they are
-        return trunk
-    return folded
 
 
 def embed(network: Network, batches: Iterable[Tensor], recipe: Recipe) -> Tensor:
