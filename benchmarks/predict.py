@@ -59,10 +59,7 @@ def contests(options: Options) -> Iterator[Contest]:
         for queries in (16,) if options.quick else SIZES:
             data, weights = Path(scratch) / f"data-{queries}", Path(scratch) / f"weights-{queries}"
             write_world(data, files, queries)
-            settings = ["init=none", "epochs=0", "species_epochs=0", "calibration_splits=1"]
-            words = ["train", str(data), "--out", str(weights), "--recipe", "seed"]
-            if reid(words + [word for setting in settings for word in ("--set", setting)]):
-                raise NotHereError("training the random weights failed; its words stand above")
+            random_weights(data, weights)
             yield contest(read_catalogue(data), weights, queries)
 
 
@@ -87,6 +84,14 @@ def write_world(data: Path, files: list[Path], queries: int, gallery: int = GALL
             }
         )
     pd.DataFrame(rows).to_csv(data / "metadata.csv", index=False)
+
+
+def random_weights(data: Path, weights: Path) -> None:
+    """A weights folder of recipe `seed` whose networks have learned nothing."""
+    settings = ["init=none", "epochs=0", "species_epochs=0", "calibration_splits=1"]
+    words = ["train", str(data), "--out", str(weights), "--recipe", "seed"]
+    if reid(words + [word for setting in settings for word in ("--set", setting)]):
+        raise NotHereError("training the random weights failed; its words stand above")
 
 
 def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import beside
 import decode
 import losses
 import mining
@@ -42,6 +43,7 @@ HERE = Path(__file__).parent
 
 CASES = {
     "predict": Case(predict.contests, "query photographs"),
+    "beside": Case(beside.contests, "query photographs"),
     "search": Case(search.contests, "photographs in the gallery"),
     "training": Case(training.contests, "parameters"),
     "losses": Case(losses.contests, "photographs in the batch"),
