@@ -1,5 +1,7 @@
 """Folded trunks say what the trunks say."""
 
+from collections.abc import Callable
+
 import pytest
 import timm
 import torch
@@ -10,23 +12,29 @@ from reid.folding import folded
 PIXELS = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def trunk_with_norms(name: str) -> nn.Module:
+def that_has_learned(trunk: nn.Module) -> nn.Module:
     """A trunk in float64 whose norms have seen these pixels; new ones would scale and shift by nothing."""
     torch.manual_seed(0)
-    trunk = timm.create_model(name, pretrained=False, num_classes=0).double()
+    trunk = trunk.double()
     for module in trunk.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.5, 0.5)
     with torch.no_grad():
         trunk.train()(PIXELS)
     return trunk.eval()
 
 
-def features(trunk: nn.Module, pixels: Tensor = PIXELS) -> Tensor:
+def make(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return that_has_learned(timm.create_model(name, pretrained=False, num_classes=0))
+
+
+def features(trunk: nn.Module) -> Tensor:
     with torch.no_grad():
-        return trunk(pixels)
+        return trunk(PIXELS)
 
 
 def norms(trunk: nn.Module) -> int:
@@ -34,23 +42,25 @@ def norms(trunk: nn.Module) -> int:
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["resnet18", "test_efficientnet", "test_byobnet", "tf_efficientnet_lite0", "mobilenetv3_small_050", "regnety_002"],
+    ("name", "there", "left"),
+    [
+        ("resnet18", 20, 0),
+        ("test_efficientnet", 13, 0),
+        ("test_byobnet", 14, 0),
+        ("tf_efficientnet_lite0", 49, 0),
+        ("mobilenetv3_small_050", 34, 0),
+        ("regnety_002", 44, 0),
+        ("resnetv2_50", 49, 17),  # these stand before their convolutions
+        ("densenet121", 121, 62),  # likewise
+    ],
 )
-def test_every_norm_goes_into_a_convolution_and_changes_nothing(name: str) -> None:
-    trunk = trunk_with_norms(name)
-    assert norms(trunk)
+def test_norms_go_into_the_convolutions_before_them_and_nothing_changes(name: str, there: int, left: int) -> None:
+    trunk = make(name)
     expected = features(trunk)
     quick = folded(trunk)
-    assert not norms(quick)
+    assert (norms(trunk), norms(quick)) == (there, left)
     torch.testing.assert_close(features(quick), expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", ["resnetv2_50", "densenet121", "test_convnext"])
-def test_norms_behind_something_else_stay_and_nothing_changes(name: str) -> None:
-    trunk = trunk_with_norms(name)
-    expected = features(trunk)
-    torch.testing.assert_close(features(folded(trunk)), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(features(trunk), expected, rtol=0, atol=0)
 
 
 class Doubled(nn.Conv2d):
@@ -60,48 +70,79 @@ class Doubled(nn.Conv2d):
         return 2 * super().forward(pixels)
 
 
-class Shared(nn.Module):
-    """A convolution, or a norm, that is called twice."""
-
-    def __init__(self, norms: int) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(norms))
+class Squared(nn.BatchNorm2d):
+    """A norm of its own kind."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        if len(self.norms) == 1:
-            return self.norms[0](self.second(self.norms[0](self.first(pixels))))
-        return self.norms[1](self.first(self.norms[0](self.first(pixels))))
+        return super().forward(pixels) ** 2
 
 
-class Branched(nn.Module):
-    """A convolution that not only the norm looks at."""
+class Pair(nn.Module):
+    """Two convolutions and two norms, to be called in some order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolution, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.first, self.second = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+        self.norm, self.other_norm = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
 
+
+class OneNorm(Pair):
     def forward(self, pixels: Tensor) -> Tensor:
-        output = self.convolution(pixels)
+        return self.norm(self.second(self.norm(self.first(pixels))))
+
+
+class OneConvolution(Pair):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.other_norm(self.first(self.norm(self.first(pixels))))
+
+
+class Branched(Pair):
+    def forward(self, pixels: Tensor) -> Tensor:
+        output = self.first(pixels)
         return output + self.norm(output)
 
 
+class WeightsRead(Pair):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.norm(self.first(pixels)) + self.first.weight.sum()
+
+
+class ShiftRead(Pair):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.norm(self.first(pixels)) + self.norm.bias.sum()
+
+
 @pytest.mark.parametrize(
-    "trunk",
-    [nn.Sequential(Doubled(3, 3, 1), nn.BatchNorm2d(3)), Shared(norms=1), Shared(norms=2), Branched()],
-    ids=[
-        "another kind of convolution",
-        "a norm that is called twice",
-        "a convolution that is called twice",
-        "branched",
+    "build",
+    [
+        lambda: nn.Sequential(Doubled(3, 3, 1), nn.BatchNorm2d(3)),
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Squared(3)),
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)),
+        OneNorm,
+        OneConvolution,
+        Branched,
+        WeightsRead,
+        ShiftRead,
     ],
 )
-def test_what_is_not_alone_or_not_plain_is_not_folded(trunk: nn.Module) -> None:
-    trunk.double().train()(PIXELS)
-    expected, before = features(trunk.eval()), norms(trunk)
+def test_what_is_not_plain_or_not_alone_is_not_folded(build: Callable[[], nn.Module]) -> None:
+    trunk = that_has_learned(build())
     quick = folded(trunk)
-    assert norms(quick) == before
-    torch.testing.assert_close(features(quick), expected)
+    used = [module for module in quick.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert used
+    torch.testing.assert_close(features(quick), features(trunk))
+
+
+def test_a_norm_without_scale_and_a_convolution_without_bias_are_folded() -> None:
+    trunk = that_has_learned(nn.Sequential(nn.Conv2d(3, 5, 1, bias=False), nn.BatchNorm2d(5, affine=False)))
+    quick = folded(trunk)
+    assert not norms(quick)
+    torch.testing.assert_close(features(quick), features(trunk))
+
+
+def test_a_trunk_in_training_runs_as_it_is() -> None:
+    trunk = make("test_resnet").train()
+    assert folded(trunk) is trunk
 
 
 def test_a_trunk_that_cannot_be_traced_runs_as_it_is() -> None:

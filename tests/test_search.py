@@ -74,9 +74,9 @@ def test_distances_are_never_held_all_at_once(monkeypatch: pytest.MonkeyPatch) -
     held: list[int] = []
     merge = search._merge
 
-    def watched(closeness: Tensor, *rest: object) -> None:
-        held.append(closeness.numel() * closeness.element_size())
-        merge(closeness, *rest)  # type: ignore[arg-type]
+    def watched(products: Tensor, *rest: object) -> None:
+        held.append(products.numel() * products.element_size())
+        merge(products, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(search, "_merge", watched)
     found(some_vectors(0, 600), some_vectors(1, 1800), 5, budget=100_000)
@@ -88,9 +88,9 @@ def test_a_single_query_does_not_take_the_gallery_as_a_whole(monkeypatch: pytest
     rows: list[int] = []
     merge = search._merge
 
-    def watched(found: Tensor, *rest: object) -> None:
-        rows.append(found.shape[1])
-        merge(found, *rest)  # type: ignore[arg-type]
+    def watched(products: Tensor, *rest: object) -> None:
+        rows.append(products.shape[1])
+        merge(products, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(search, "_merge", watched)
     found(some_vectors(0, 1), some_vectors(1, 1800), 5, budget=64_000)

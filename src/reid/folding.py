@@ -13,27 +13,34 @@ from torch.nn.utils import fuse_conv_bn_eval
 __all__ = ["folded"]
 
 CONVOLUTIONS, NORMS = (nn.Conv2d, Conv2dSame), (nn.BatchNorm2d, BatchNormAct2d)
-"""What is folded into what. Other classes derived from these do something else with their weights."""
+"""What is folded into what. Other classes derived from these may do something else with their weights."""
 
 
 def folded(trunk: nn.Module) -> nn.Module:
-    """The trunk with batch norms folded into the convolutions before them, where it can be traced for that.
+    """The trunk with batch norms folded into the convolutions before them, where that can be done.
 
     Args:
-        trunk: in evaluation mode; its modules go into what is given back.
+        trunk: in evaluation mode; it stays as it is, and shares all other modules with what is given back.
     """
     try:
-        traced = fx.GraphModule(trunk, _Tracer().trace(trunk))
-    except Exception:  # tracing meets every kind of code in other people's trunks; they run as they are
+        return _folded(trunk)
+    except Exception:  # other people's trunks hold every kind of code; those that can't be traced run as they are
         return trunk
-    calls = Counter(node.target for node in traced.graph.nodes)
+
+
+def _folded(trunk: nn.Module) -> fx.GraphModule:
+    traced = fx.GraphModule(trunk, _Tracer().trace(trunk))
+    calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
+    read = {node.target.rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
     for node in traced.graph.nodes:
         norm = _module_of(traced, node)
         if type(norm) not in NORMS:
             continue
         (before,) = node.all_input_nodes
         convolution = _module_of(traced, before)
-        if type(convolution) in CONVOLUTIONS and calls[before.target] == calls[node.target] == len(before.users) == 1:
+        if type(convolution) not in CONVOLUTIONS or len(before.users) > 1:
+            continue
+        if calls[before.target] == calls[node.target] == 1 and not read & {before.target, node.target}:
             traced.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
             traced.set_submodule(node.target, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
     return traced

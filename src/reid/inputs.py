@@ -68,11 +68,11 @@ class Features:
     @cached_property
     def seen(self) -> tuple[Tensor, Tensor]:
         """See `vectors`, and where the trunk looks on the photographs as they are, (N, h, h), see `embedding.Seen`."""
-        plan = replace(self.plan, hidden_size=0, embedding_size=0, neck=False, normalise=False, classes=())
-        trunk = build_network(plan, self.recipe.seed, self.init).to(best_device())
+        trunk_plan = replace(self.plan, hidden_size=0, embedding_size=0, neck=False, normalise=False, classes=())
+        trunk = build_network(trunk_plan, self.recipe.seed, self.init).to(best_device())
         embedder = Embedder(trunk, replace(self.recipe, flip_average=False, scales=(1.0,)))
         places = np.arange(len(self.store.problems))
-        features = torch.zeros(1 + self.recipe.feature_views, len(places), plan.features)
+        features = torch.zeros(1 + self.recipe.feature_views, len(places), trunk_plan.features)
         attention_from: dict[int, Tensor] = {}
         starts = range(0, len(places), self.recipe.batch_size)[rank() :: world()]
         for view in range(len(features)):

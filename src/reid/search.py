@@ -101,9 +101,9 @@ def _block_shape(queries: int, gallery: torch.Size, distances: int) -> tuple[int
     Args:
         queries: Q, how many there are.
         gallery: (N, D), its shape.
-        distances: how many are held at a time, and as many numbers of the gallery's rows.
+        distances: how many are held at a time; the gallery rows hold no more numbers than that either.
     """
-    tallest = max(1, math.isqrt(distances // 2))  # twice as long as tall: longer blocks multiply slower
+    tallest = max(1, math.isqrt(distances // 2))  # twice as wide as high: wider blocks multiply slower
     blocks = -(-queries // tallest)  # of equal height: a small rest would cost a pass of its own
     height = max(1, -(-queries // max(1, blocks)))
     width = max(1, distances // max(height, gallery[1]))  # a few queries would take the whole gallery at once
@@ -145,8 +145,8 @@ def _merge(products: Tensor, closeness: Tensor, place: Tensor, first: int) -> No
     chunks = chunks if chunks > candidates else 0  # of few columns all are looked at
     body, tail = products[:, : chunks * CHUNK].view(len(products), chunks, CHUNK), products[:, chunks * CHUNK :]
     peaks = body.amax(2)  # (q, chunks)
-    peak = torch.cat([peaks, tail], 1).amax(1)
-    rows = (peak > closeness[:, -1]).nonzero().flatten()
+    row_peak = torch.cat([peaks, tail], 1).amax(1)
+    rows = (row_peak > closeness[:, -1]).nonzero().flatten()
     if not len(rows):
         return
     most_chunks = int((peaks[rows] > closeness[rows, -1:]).sum(1).max()) if chunks else 0
