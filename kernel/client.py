@@ -113,8 +113,8 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
     if status is None:
         raise KaggleError(f"{what}: the kaggle client failed ({type(failure).__name__}: {words})", "Run this again")
     doing = {**ADVICE, **(advice or {})}.get(status, FAULT_OF_KAGGLE if status >= 500 else ADVICE[400])
-    kind = PassingError if status == 429 or status >= 500 else KaggleError
-    raise kind(f"{what}: Kaggle answered {status} ({words})", doing, status)
+    error_class = PassingError if status == 429 or status >= 500 else KaggleError
+    raise error_class(f"{what}: Kaggle answered {status} ({words})", doing, status)
 
 
 def _found_credentials() -> str:
@@ -160,15 +160,15 @@ def patiently(what: str, look: Callable[[], Answer | None], every: float, limit:
     started, failures = time.monotonic(), 0
     while True:
         try:
-            found, failures = look(), 0
+            answer, failures = look(), 0
         except PassingError as problem:
             failures += 1
             if failures == PATIENCE:
                 raise
             print(f"  {what}: {problem.found}", flush=True)
-            found = None
-        if found is not None:
-            return found
+            answer = None
+        if answer is not None:
+            return answer
         if time.monotonic() - started + every > limit:
             return None
         time.sleep(every)

@@ -292,25 +292,7 @@ def push_kernel(place: Place, rehearsal: Path) -> None:
     shutil.copy(script, stage / script.name)
     what = f"pushing {metadata['id']}"
     answer = ask(what, lambda: api.kernels_push(str(stage)))
-    if answer.error:
-        raise InputError(f"{what}: Kaggle refused it ({answer.error}). No new version runs; mend that and push again")
-    for kind, refused, doing in [
-        ("dataset", answer.invalid_dataset_sources, "Run `make push-weights` first"),
-        ("competition", answer.invalid_competition_sources, "Accept the competition's rules on its page"),
-        ("kernel", answer.invalid_kernel_sources, "Mend kernel_sources in kernel-metadata.json"),
-        ("model", answer.invalid_model_sources, "Mend model_sources in kernel-metadata.json"),
-    ]:
-        if refused:
-            place.record.unlink(missing_ok=True)  # what runs now is neither this push nor the one before
-            raise InputError(
-                f"{what}: version {answer.version_number} was pushed without its {kind} {', '.join(refused)}, which "
-                f"Kaggle did not accept; that run will fail. {doing}, then push again ({answer.url})"
-            )
-    if not answer.version_number:
-        raise InputError(
-            f"{what}: Kaggle's answer names no version, so nothing may have been pushed. Look at "
-            f"https://www.kaggle.com/code/{metadata['id']}, then push again"
-        )
+    _check_pushed(answer, what, metadata["id"], place.record)
     record = {
         "kernel": metadata["id"],
         "version": answer.version_number,
@@ -322,6 +304,29 @@ def push_kernel(place: Place, rehearsal: Path) -> None:
     write_json(place.record, record)
     print(f"pushed version {answer.version_number} of {metadata['id']}: {answer.url}")
     print("next: make kernel-status")
+
+
+def _check_pushed(answer: Any, what: str, kernel: str, record: Path) -> None:
+    """Refuses an answer that names no new version, or one that lacks what it needs."""
+    if answer.error:
+        raise InputError(f"{what}: Kaggle refused it ({answer.error}). No new version runs; mend that and push again")
+    for source, refused, doing in [
+        ("dataset", answer.invalid_dataset_sources, "Run `make push-weights` first"),
+        ("competition", answer.invalid_competition_sources, "Accept the competition's rules on its page"),
+        ("kernel", answer.invalid_kernel_sources, "Mend kernel_sources in kernel-metadata.json"),
+        ("model", answer.invalid_model_sources, "Mend model_sources in kernel-metadata.json"),
+    ]:
+        if refused:
+            record.unlink(missing_ok=True)  # what runs now is neither this push nor the one before
+            raise InputError(
+                f"{what}: version {answer.version_number} was pushed without its {source} {', '.join(refused)}, which "
+                f"Kaggle did not accept; that run will fail. {doing}, then push again ({answer.url})"
+            )
+    if not answer.version_number:
+        raise InputError(
+            f"{what}: Kaggle's answer names no version, so nothing may have been pushed. Look at "
+            f"https://www.kaggle.com/code/{kernel}, then push again"
+        )
 
 
 def _look_for_weights(api: Any) -> None:
@@ -350,16 +355,16 @@ def kernel_status(place: Place, waiting: Waiting) -> None:
     record = _read_record(place)
     api = log_in()
     kernel = record["kernel"]
-    before = ""
+    last_state = ""
     first_end = 0.0
 
     def look() -> str | None:
-        nonlocal before, first_end
+        nonlocal last_state, first_end
         answer = ask(f"asking for {kernel}", lambda: api.kernels_status(kernel))
         state = str(answer.status.name)
-        if state != before:
+        if state != last_state:
             print(f"{kernel}: {state}", flush=True)
-            before = state
+            last_state = state
         if state not in ("COMPLETE", *FAILED):
             first_end = 0.0
             if not record["seen"]:
@@ -367,14 +372,14 @@ def kernel_status(place: Place, waiting: Waiting) -> None:
                 write_json(place.record, record)
             return None
         first_end = first_end or time.monotonic()
-        if state in FAILED and record["seen"]:
-            raise InputError(_end_of(record, state, answer.failure_message))
-        if state == "COMPLETE" and _run_on_kaggle(api, kernel).get("bundle") == record["bundle"]:
-            return state
-        if time.monotonic() - first_end + waiting.every <= waiting.grace:
+        failed = state in FAILED
+        is_ours = record["seen"] if failed else _run_on_kaggle(api, kernel).get("bundle") == record["bundle"]
+        if not is_ours and time.monotonic() - first_end + waiting.every <= waiting.grace:
             return None  # it may be the run before this push
-        if state in FAILED:
+        if failed:
             raise InputError(_end_of(record, state, answer.failure_message))
+        if is_ours:
+            return state
         raise InputError(
             f"{kernel}: expected the run of version {record['version']}, found the end of another one (its run.json is "
             f"not of the pushed bundle). Look at {record['url']}; run `make kernel-status` again, or push again"
@@ -382,7 +387,7 @@ def kernel_status(place: Place, waiting: Waiting) -> None:
 
     if patiently(f"waiting for {kernel}", look, waiting.every, waiting.limit) is None:
         raise InputError(
-            f"{kernel}: {before.lower()} after {waiting.limit:.0f} s; run `make kernel-status` again later"
+            f"{kernel}: {last_state.lower()} after {waiting.limit:.0f} s; run `make kernel-status` again later"
         )
     print(f"version {record['version']} of {kernel} is complete")
     print("next: make kernel-output")
@@ -442,12 +447,12 @@ def kernel_output(place: Place) -> None:
             f"{submission}: expected the file that the kernel wrote, got "
             f"{'another text (an error, or cut short)' if submission.is_file() else 'none'}. {again}"
         )
-    rows = check_answers(submission, place.data)
+    count = check_answers(submission, place.data)
     shutil.rmtree(place.output, ignore_errors=True)
     fresh.rename(place.output)
     for dataset, share in run["share_new"].items():
         print(f"  {dataset}: {share:.0%} called new")
-    print(f"{rows} answers, checked: {place.output / 'submission.csv'}; the matches: {place.output / 'report.html'}")
+    print(f"{count} answers, checked: {place.output / 'submission.csv'}; the matches: {place.output / 'report.html'}")
     print("next: make submit")
 
 
@@ -461,7 +466,7 @@ def submit(place: Place, submission: Path | None, message: str, waiting: Waiting
         raise InputError(
             f"{path}: expected a submission, found none. Run `make kernel-output`, or name a file: SUBMISSION="
         )
-    rows = check_answers(path, place.data)
+    count = check_answers(path, place.data)
     competition = _metadata("kernel-metadata.json")["competition_sources"][0]
     api = log_in()
     what = f"handing in {path}"
@@ -477,12 +482,12 @@ def submit(place: Place, submission: Path | None, message: str, waiting: Waiting
     )
     if not answer.ref and "success" not in (answer.message or "").lower():
         raise InputError(f"{what}: {answer.message or 'Kaggle gave no answer'}. Nothing was handed in; run this again")
-    print(f"{rows} answers handed in: {answer.message}", flush=True)
+    print(f"{count} answers handed in: {answer.message}", flush=True)
 
     def look() -> Any | None:
         listed = ask("asking for the score", lambda: api.competition_submissions(competition)) or []
-        own = [one for one in listed if one is not None and (one.ref == answer.ref or not answer.ref)]
-        return own[0] if own and own[0].status.name != "PENDING" else None
+        matching = [one for one in listed if one is not None and (one.ref == answer.ref or not answer.ref)]
+        return matching[0] if matching and matching[0].status.name != "PENDING" else None
 
     later = f"don't hand it in again; the score will be at {page}/submissions"
     try:

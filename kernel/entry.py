@@ -216,14 +216,14 @@ def _only(
 ) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder}: expected the folder that Kaggle mounts, found none. Name another with --input")
-    found = [place for place, names in _walk(folder, belongs) if belongs(names, place)]
-    different = {tuple(sha256_of(place / marker) for marker in markers): place for place in reversed(found)}
-    if not different:
+    candidates = [place for place, names in _walk(folder, belongs) if belongs(names, place)]
+    place_by_hashes = {tuple(sha256_of(place / marker) for marker in markers): place for place in reversed(candidates)}
+    if not place_by_hashes:
         raise InputError(f"{folder}: expected {wanted}, found none. {advice}. What is there: {_tree(folder)}")
-    if len(different) > 1:  # the same content in two places is one dataset under its old and its new mount
-        places = ", ".join(str(place) for place in found)
+    if len(place_by_hashes) > 1:  # the same content in two places is one dataset under its old and its new mount
+        places = ", ".join(str(place) for place in candidates)
         raise InputError(f"{folder}: expected one {wanted.removeprefix('a ')}, found {places}. Keep one under Input")
-    return found[0]
+    return candidates[0]
 
 
 def _walk(folder: Path, belongs: Callable[[set[str], Path], bool]) -> Iterator[tuple[Path, set[str]]]:
@@ -284,8 +284,8 @@ def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
     files = [encoder_file(weights.datasets[0])] * ("encoder" in weights.recipe.cues) + [SPECIES] * weights.has_species
     if not files:  # keypoints are the processor's work anyway
         return
-    each = sum(_seconds_of(load_embedder(weights.folder, file, weights.recipe, remember=False)) for file in files)
-    minutes = round(each * len(wanted_rows(catalogue)) / 60)
+    embedders = (load_embedder(weights.folder, file, weights.recipe, remember=False) for file in files)
+    minutes = round(sum(map(_seconds_of, embedders)) * len(wanted_rows(catalogue)) / 60)
     say(
         f"warning: no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on "
         "this processor. On Kaggle choose Settings > Accelerator > GPU T4 x2"
@@ -314,9 +314,9 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
     if len(parts) == 1:
         return predict(catalogue, weights, recipe, remember=False)
     with _processes(len(parts)) as pool:
-        waiting = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]
+        futures = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]
         try:
-            predictions = [one.result() for one in waiting]
+            predictions = [one.result() for one in futures]
         except BrokenProcessPool:  # one that the system killed, most likely for want of memory
             say("warning: a process was killed; every query is answered by this one alone, which takes longer")
             return predict(catalogue, weights, recipe, remember=False)

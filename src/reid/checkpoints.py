@@ -72,17 +72,17 @@ class Checkpoint:
         Raises:
             InputError: none is whole, or it is another run's.
         """
-        there = [path for path in (self.newest, self.path, self.previous) if path.exists()]
-        for path in there:
+        existing = [path for path in (self.newest, self.path, self.previous) if path.exists()]
+        for path in existing:
             state = _opened(path)
             if state is None:
                 say(f"warning: {path}: this checkpoint was cut short or damaged; looking for the one before it")
-            elif found := differences(state["record"], self.record):
-                raise InputError(f"{path}: it is of another run ({'; '.join(found[:3])}); start over with --fresh")
+            elif mismatches := differences(state["record"], self.record):
+                raise InputError(f"{path}: it is of another run ({'; '.join(mismatches[:3])}); start over with --fresh")
             else:
                 return state
-        if there:
-            raise InputError(f"{there[0]}: no checkpoint here can be read; start over with --fresh")
+        if existing:
+            raise InputError(f"{existing[0]}: no checkpoint here can be read; start over with --fresh")
         return None
 
     def remove(self) -> None:

@@ -132,10 +132,10 @@ def _chosen(
     doubts = calibration.scorer.doubts(pairs)
     individuals, labels = gallery.individuals, gallery.labels
     rows = []
-    for number, right in enumerate(truth):
+    for number, true_identity in enumerate(truth):
         candidates = np.flatnonzero(pairs.query == number)
         ranked = candidates[np.argsort(doubts[candidates], kind="stable")]
-        is_right = individuals[pairs.individual[ranked]] == right
+        is_right = individuals[pairs.individual[ranked]] == true_identity
         rows.append(
             [
                 _Chosen(int(pairs.photograph[pair]), rank, float(doubts[pair]))
@@ -143,8 +143,8 @@ def _chosen(
                 if rank <= NEAREST or is_truth
             ]
         )
-        if not is_right.any() and right in individuals:
-            photographs = np.flatnonzero(individuals[labels] == right)
+        if not is_right.any() and true_identity in individuals:
+            photographs = np.flatnonzero(individuals[labels] == true_identity)
             distances = (gallery.embeddings.vectors[photographs] - queries.vectors[number]).norm(dim=1)
             rows[-1].append(_Chosen(int(photographs[int(distances.argmin())]), 0, float("inf")))
     return rows
@@ -212,12 +212,12 @@ def _extracted(
 ) -> dict[str, Keypoints]:
     """By image_id; none of them where a photograph can't be read or is not in this folder."""
     local_recipe = replace(recipe, cues=("local",), scorers=("local",))
-    rows = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(image_ids)])
-    extractions, views = [extraction_of(local_recipe)] * len(rows), views_of(rows, local_recipe, mirror)
-    batches = photograph_batches(rows.paths, views, local_recipe, "finding keypoints to show", extractions)
-    opened = [points for batch in batches for points in batch.keypoints] if len(rows) else []
+    present = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(image_ids)])
+    extractions, views = [extraction_of(local_recipe)] * len(present), views_of(present, local_recipe, mirror)
+    batches = photograph_batches(present.paths, views, local_recipe, "finding keypoints to show", extractions)
+    opened = [points for batch in batches for points in batch.keypoints] if len(present) else []
     keypoints = [NO_KEYPOINTS if points is None else points for points in opened]
-    return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(rows.image_ids, keypoints, strict=True))
+    return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(present.image_ids, keypoints, strict=True))
 
 
 def map_of(gallery: Gallery, queries: Embeddings | None, seed: int) -> Map:

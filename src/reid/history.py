@@ -122,12 +122,12 @@ class Pace:
         if self.last - self.said < LINE_EVERY or not history.steps:
             return
         self.said = self.last
-        done, steps = len(history.steps), (self.limit - len(history.epochs)) * self.steps
-        left = (steps - done) * (self.last - self.measured_from) / self.done
+        done_in_epoch, steps_of_open_epochs = len(history.steps), (self.limit - len(history.epochs)) * self.steps
+        seconds_left = (steps_of_open_epochs - done_in_epoch) * (self.last - self.measured_from) / self.done
         say(
-            f"  {self.name}: epoch {len(history.epochs) + 1} of {self.limit}, step {done} of {self.steps}, "
+            f"  {self.name}: epoch {len(history.epochs) + 1} of {self.limit}, step {done_in_epoch} of {self.steps}, "
             f"{_figures(history.steps[-1])}, {history.photographs / max(history.seconds, 1e-9):.0f} images/s, "
-            f"at most {_duration(left)} left{_validated(history)}"
+            f"at most {_duration(seconds_left)} left{_validated(history)}"
         )
 
 

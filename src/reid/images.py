@@ -541,20 +541,20 @@ def _augmented(photographs: Tensor, recipe: Recipe, rng: np.random.Generator, pa
     drawn = rng.random((rows, len(names))) < 0.5
     if recipe.augment == "one":
         drawn = rng.integers(len(names), size=rows)[:, None] == np.arange(len(names))
-    gets = {
+    masks = {
         name: drawn[:, names.index(name)] if name in names else np.zeros(rows, dtype=bool) for name in AUGMENTATIONS
     }
-    colour, offset = (amounts[part.own] for amounts in _jitters(gets["jitter"], rng))
-    where = _placements(gets, rng)[part.own]
+    colour, offset = (amounts[part.own] for amounts in _jitters(masks["jitter"], rng))
+    placements = _placements(masks, rng)[part.own]
     device = photographs.device
-    grid = functional.affine_grid(torch.from_numpy(where).to(device), list(photographs.shape), align_corners=False)
+    grid = functional.affine_grid(torch.from_numpy(placements).to(device), list(photographs.shape), align_corners=False)
     moved = functional.grid_sample(photographs.float(), grid, padding_mode="reflection", align_corners=False)
     grey = moved.mean((1, 2, 3))[:, None, None, None]  # what the contrast is about
     tinted = torch.einsum("bij,bjhw->bihw", torch.from_numpy(colour).to(device), moved)
     return (tinted + grey * torch.from_numpy(offset).to(device)[:, None, None, None]).round().clamp(0, 255).byte()
 
 
-def _erased(photographs: Tensor, share: float, rng: np.random.Generator, part: Part) -> Tensor:
+def _erased(photographs: Tensor, probability: float, rng: np.random.Generator, part: Part) -> Tensor:
     """Paints a grey rectangle over some photographs (Zhong et al. 2017, arXiv 1708.04896).
 
     Amounts as there: 2 to 40 % of the area, sides from 0.3 to 3.3 times each other.
@@ -564,7 +564,7 @@ def _erased(photographs: Tensor, share: float, rng: np.random.Generator, part: P
     aspect = np.exp(rng.uniform(np.log(0.3), np.log(3.3), rows))
     tall, wide = np.minimum(np.sqrt(area * aspect), 1), np.minimum(np.sqrt(area / aspect), 1)  # shares of the sides
     top, left = rng.uniform(0, 1 - tall), rng.uniform(0, 1 - wide)
-    wide = wide * (rng.random(rows) < share)
+    wide = wide * (rng.random(rows) < probability)
     y, x = ((np.arange(side) + 0.5) / side for side in (height, width))
     inside_y = (y >= top[:, None]) & (y < (top + tall)[:, None])
     inside_x = (x >= left[:, None]) & (x < (left + wide)[:, None])
@@ -573,38 +573,38 @@ def _erased(photographs: Tensor, share: float, rng: np.random.Generator, part: P
     return photographs.masked_fill(painted, GREY)
 
 
-def _placements(gets: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def _placements(masks: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Where each output pixel comes from: (B, 2, 3) float32, in coordinates from -1 to 1.
 
     Amounts: rotation 20 degrees; crop 70 to 100 % of the area; affine 10 degrees, 10 % shift, 15 % scale, shear 8.
     """
-    rows = len(gets["flip"])
-    angle = np.radians(rng.uniform(-20, 20, rows) * gets["rotation"] + rng.uniform(-10, 10, rows) * gets["affine"])
-    shear = np.tan(np.radians(rng.uniform(-8, 8, rows) * gets["affine"]))
-    scale = np.where(gets["affine"], rng.uniform(0.85, 1.15, rows), 1.0)
-    side = np.where(gets["crop"], np.sqrt(rng.uniform(0.7, 1.0, rows)), 1.0)
-    shift = rng.uniform(-0.2, 0.2, (2, rows)) * gets["affine"] + rng.uniform(-1, 1, (2, rows)) * (1 - side)
-    mirror = np.where(gets["flip"], -1.0, 1.0)
+    rows = len(masks["flip"])
+    angle = np.radians(rng.uniform(-20, 20, rows) * masks["rotation"] + rng.uniform(-10, 10, rows) * masks["affine"])
+    shear = np.tan(np.radians(rng.uniform(-8, 8, rows) * masks["affine"]))
+    scale = np.where(masks["affine"], rng.uniform(0.85, 1.15, rows), 1.0)
+    side = np.where(masks["crop"], np.sqrt(rng.uniform(0.7, 1.0, rows)), 1.0)
+    shift = rng.uniform(-0.2, 0.2, (2, rows)) * masks["affine"] + rng.uniform(-1, 1, (2, rows)) * (1 - side)
+    mirror = np.where(masks["flip"], -1.0, 1.0)
     cos, sin, zoom = np.cos(angle), np.sin(angle), side / scale
-    rotated = np.stack([np.stack([cos, -sin + shear * cos], -1), np.stack([sin, cos + shear * sin], -1)], 1)
-    rotated *= zoom[:, None, None]
-    rotated[:, :, 0] *= mirror[:, None]
-    return np.concatenate([rotated, shift.T[:, :, None]], axis=2).astype(np.float32)
+    linear = np.stack([np.stack([cos, -sin + shear * cos], -1), np.stack([sin, cos + shear * sin], -1)], 1)
+    linear *= zoom[:, None, None]
+    linear[:, :, 0] *= mirror[:, None]
+    return np.concatenate([linear, shift.T[:, :, None]], axis=2).astype(np.float32)
 
 
-def _jitters(gets: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _jitters(is_jittered: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Brightness, contrast, saturation and hue as a matrix (B, 3, 3) and a share of the mean grey to add (B,), float32.
 
     Amounts: 30 % of the first three; hue turned by up to 10 degrees around the grey axis.
     """
-    rows = len(gets)
-    brightness, contrast, saturation = (np.where(gets, rng.uniform(0.7, 1.3, rows), 1.0) for _ in range(3))
-    turn = np.radians(np.where(gets, rng.uniform(-10, 10, rows), 0.0))
-    grey = np.full((3, 3), 1 / 3)  # the projection onto the grey axis; Rodrigues' rotation around it
-    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+    rows = len(is_jittered)
+    brightness, contrast, saturation = (np.where(is_jittered, rng.uniform(0.7, 1.3, rows), 1.0) for _ in range(3))
+    turn = np.radians(np.where(is_jittered, rng.uniform(-10, 10, rows), 0.0))
+    grey_projection = np.full((3, 3), 1 / 3)  # the projection onto the grey axis; Rodrigues' rotation around it
+    cross_matrix = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     cos, sin = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
-    chroma = cos * (np.eye(3) - grey) + sin * across
-    matrix = grey + saturation[:, None, None] * chroma
+    chroma = cos * (np.eye(3) - grey_projection) + sin * cross_matrix
+    matrix = grey_projection + saturation[:, None, None] * chroma
     gain = (brightness * contrast)[:, None, None]
     return (gain * matrix).astype(np.float32), (brightness * (1 - contrast)).astype(np.float32)
 

@@ -130,14 +130,14 @@ def extract(image: np.ndarray, extraction: Extraction) -> Keypoints:
     """
     height, width = image.shape[:2]
     factor = extraction.size / max(height, width)
-    shape = max(1, round(width * factor)), max(1, round(height * factor))
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), shape, interpolation=how)
+    scaled_size = max(1, round(width * factor)), max(1, round(height * factor))
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), scaled_size, interpolation=interpolation)
     if extraction.clahe:
         grey = cv2.createCLAHE(extraction.clahe, (8, 8)).apply(grey)
     sift = cv2.SIFT.create(contrastThreshold=extraction.contrast)
     detected = _strongest(sift.detect(grey), extraction)
-    extent = (shape[0] / extraction.size, shape[1] / extraction.size)
+    extent = (scaled_size[0] / extraction.size, scaled_size[1] / extraction.size)
     if not detected:
         return replace(NO_KEYPOINTS, extent=extent)
     described, raw = sift.compute(grey, detected)
@@ -367,42 +367,50 @@ def lnbnn(
     """
     about = torch.arange(len(queries)) if about is None else about
     hidden = torch.zeros(len(about), len(gallery), dtype=torch.bool) if hidden is None else hidden.cpu()
-    places = torch.arange(len(gallery)) if labels is None else labels.cpu()
-    width = int(places.max()) + 1 if len(places) else 0
-    scores = torch.zeros(len(about) * width, dtype=torch.float64)
-    asked, owner = queries.owner, gallery.owner
+    photograph_labels = torch.arange(len(gallery)) if labels is None else labels.cpu()
+    label_count = int(photograph_labels.max()) + 1 if len(photograph_labels) else 0
+    scores = torch.zeros(len(about) * label_count, dtype=torch.float64)
+    query_owner, gallery_owner = queries.owner, gallery.owner
     turns = _turns(about, len(queries))
-    never = torch.ones(len(queries), len(gallery), dtype=torch.bool)  # hidden in every row about the photograph
+    always_hidden = torch.ones(len(queries), len(gallery), dtype=torch.bool)  # hidden in every row about the photograph
     for turn in turns:
-        never &= hidden[turn] | (turn < 0)[:, None]
+        always_hidden &= hidden[turn] | (turn < 0)[:, None]
     count = k + 1 + (SHARED if len(turns) > 1 else 0)
-    search = partial(nearest, gallery=gallery.vectors, gallery_owner=owner, device=device, precision=precision)
-    for rows, distance, place in search(queries.vectors, count=count, hidden=never, query_owner=asked):
+    search = partial(nearest, gallery=gallery.vectors, gallery_owner=gallery_owner, device=device, precision=precision)
+    for rows, distance, place in search(queries.vectors, count=count, hidden=always_hidden, query_owner=query_owner):
         for turn in turns:
-            row = turn[asked[rows]]
-            active = (row >= 0).nonzero().flatten()
-            row, vectors, weights = row[active], queries.vectors[rows][active], queries.weights[rows][active]
-            far, near = _struck_out(distance[active], place[active], hidden[row[:, None], owner[place[active]]], k + 1)
-            if len(short := torch.isnan(far).any(1).nonzero().flatten()):
-                searched = list(search(vectors[short], count=k + 1, hidden=hidden[row[short]]))
-                far[short] = torch.cat([block.distance for block in searched])
-                near[short] = torch.cat([block.place for block in searched])
-            finite = torch.isfinite(far)
-            farthest = far.masked_fill(~finite, -torch.inf).amax(1, keepdim=True)
-            votes = (farthest - far).masked_fill(~finite, 0)[:, :k]
-            voted = places[owner[near[:, :k]]]
+            score_rows = turn[query_owner[rows]]
+            active = (score_rows >= 0).nonzero().flatten()
+            score_rows = score_rows[active]
+            unseen = hidden[score_rows[:, None], gallery_owner[place[active]]]
+            kept_distances, kept_places = _struck_out(distance[active], place[active], unseen, k + 1)
+            if len(incomplete := torch.isnan(kept_distances).any(1).nonzero().flatten()):
+                vectors = queries.vectors[rows][active[incomplete]]
+                searched = list(search(vectors, count=k + 1, hidden=hidden[score_rows[incomplete]]))
+                kept_distances[incomplete] = torch.cat([block.distance for block in searched])
+                kept_places[incomplete] = torch.cat([block.place for block in searched])
+            voting = kept_places[:, :k]
+            voted = photograph_labels[gallery_owner[voting]]
             repeated = (voted[:, :, None] == voted[:, None, :]).tril(-1).any(2)
-            counted = (votes * weights[:, None] * gallery.weights[near[:, :k]]).masked_fill(repeated, 0).double()
-            scores.index_add_(0, (row[:, None] * width + voted).flatten(), counted.flatten())
-    return scores.view(len(about), width).float()
+            votes = _votes(kept_distances, k) * queries.weights[rows][active][:, None] * gallery.weights[voting]
+            counted = votes.masked_fill(repeated, 0).double()
+            scores.index_add_(0, (score_rows[:, None] * label_count + voted).flatten(), counted.flatten())
+    return scores.view(len(about), label_count).float()
 
 
-def _struck_out(far: Tensor, near: Tensor, unseen: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _votes(distances: Tensor, k: int) -> Tensor:
+    """(n, C) squared distances -> (n, k), by how much the first k are nearer than the farthest that is there."""
+    finite = torch.isfinite(distances)
+    farthest = distances.masked_fill(~finite, -torch.inf).amax(1, keepdim=True)
+    return (farthest - distances).masked_fill(~finite, 0)[:, :k]
+
+
+def _struck_out(distances: Tensor, places: Tensor, unseen: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The first `count` neighbours, (n, count), of those (n, C) that are not unseen; NaN where there may be others
     beyond the last."""
-    cut = (unseen.sum(1) > far.shape[1] - count) & torch.isfinite(far[:, -1])
-    far, order = far.masked_fill(unseen, torch.inf).topk(min(count, far.shape[1]), largest=False)
-    return far.masked_fill(cut[:, None], torch.nan), near.gather(1, order)
+    incomplete = (unseen.sum(1) > distances.shape[1] - count) & torch.isfinite(distances[:, -1])
+    distances, order = distances.masked_fill(unseen, torch.inf).topk(min(count, distances.shape[1]), largest=False)
+    return distances.masked_fill(incomplete[:, None], torch.nan), places.gather(1, order)
 
 
 SHARED = 8
@@ -410,13 +418,13 @@ SHARED = 8
 is struck out afterwards, and a descriptor that has too few left is searched for again."""
 
 
-def _turns(about: Tensor, queries: int) -> list[Tensor]:
+def _turns(about: Tensor, query_count: int) -> list[Tensor]:
     """Rows dealt out so that each turn has at most one about each photograph: (Q,) int64, the row, -1 for none."""
     turns: list[Tensor] = []
     for row, photograph in enumerate(about.tolist()):
         turn = next((earlier for earlier in turns if earlier[photograph] < 0), None)
         if turn is None:
-            turns.append(torch.full((queries,), -1, dtype=torch.long))
+            turns.append(torch.full((query_count,), -1, dtype=torch.long))
             turn = turns[-1]
         turn[photograph] = row
     return turns

@@ -116,12 +116,12 @@ def _mine(embeddings: Tensor, pairs: Tensor, same: Tensor, easy_positive: bool) 
     costs B x D and no matrix of B x B is kept for it.
     """
     # |x - y|^2 = |x|^2 + 2 (|y|^2 / 2 - xy), and |x|^2 is the same for all that a row is compared with
-    apart = torch.addmm(embeddings.pow(2).sum(1) / 2, embeddings, embeddings.T, alpha=-1)  # (B, B)
+    relative_distances = torch.addmm(embeddings.pow(2).sum(1) / 2, embeddings, embeddings.T, alpha=-1)  # (B, B)
     if easy_positive:
-        positive = torch.where(pairs, apart, torch.inf).argmin(1)
+        positive = torch.where(pairs, relative_distances, torch.inf).argmin(1)
     else:
-        positive = torch.where(pairs, apart, -torch.inf).argmax(1)
-    return positive, apart.masked_fill_(same, torch.inf).argmin(1)
+        positive = torch.where(pairs, relative_distances, -torch.inf).argmax(1)
+    return positive, relative_distances.masked_fill_(same, torch.inf).argmin(1)
 
 
 def _row_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -200,8 +200,8 @@ def add_angular_margin(cosines: Tensor, targets: Tensor, margin: float) -> Tenso
         targets: (B,) integers.
         margin: m, in radians, 0 to π.
     """
-    own = cosines.gather(1, targets[:, None]).clamp(-1, 1)  # (B, 1)
-    sines = (1 - own.pow(2)).clamp(min=1e-12).sqrt()  # the gradient of a root has no value at 0
-    moved = own * math.cos(margin) - sines * math.sin(margin)
-    moved = torch.where(own > math.cos(math.pi - margin), moved, own - margin * math.sin(margin))
+    target_cosine = cosines.gather(1, targets[:, None]).clamp(-1, 1)  # (B, 1)
+    sines = (1 - target_cosine.pow(2)).clamp(min=1e-12).sqrt()  # the gradient of a root has no value at 0
+    moved = target_cosine * math.cos(margin) - sines * math.sin(margin)
+    moved = torch.where(target_cosine > math.cos(math.pi - margin), moved, target_cosine - margin * math.sin(margin))
     return cosines.scatter(1, targets[:, None], moved)

@@ -166,8 +166,8 @@ def match_rows(catalogue: Catalogue, judged: pd.DataFrame, recipe: Recipe, match
     for name, part in judged[judged["problem"] == ""].groupby("dataset", sort=True):
         # the middle and not the worst: the sheet is to be typical
         by_verdict = part.groupby("verdict")["verdict"]
-        turn = (by_verdict.cumcount() - by_verdict.transform("size") // 2) % by_verdict.transform("size")
-        chosen = part.loc[turn.sort_values(kind="stable").index[:matches]].sort_index()
+        pick_order = (by_verdict.cumcount() - by_verdict.transform("size") // 2) % by_verdict.transform("size")
+        chosen = part.loc[pick_order.sort_values(kind="stable").index[:matches]].sort_index()
         groups = []
         for row in chosen.itertuples():
             query = photographs[str(row.image_id)]._replace(

@@ -59,12 +59,12 @@ BODY = (480, 320)
 """Width and height of a body's canvas; it is scaled down when it is posed."""
 
 
-def _scattered(rng: np.random.Generator, count: int, apart: float, box: tuple[int, int, int, int]) -> np.ndarray:
+def _scattered(rng: np.random.Generator, count: int, min_distance: float, box: tuple[int, int, int, int]) -> np.ndarray:
     """Points in a box that keep a distance from each other: (count, 2) at most, fewer where no room is left."""
     points: list[np.ndarray] = []
     for _ in range(count * 40):
         point = rng.uniform(box[:2], box[2:])
-        if len(points) < count and all(np.hypot(*(point - other)) > apart for other in points):
+        if len(points) < count and all(np.hypot(*(point - other)) > min_distance for other in points):
             points.append(point)
     return np.array(points)
 
@@ -272,12 +272,12 @@ def draw_world(folder: Path, seed: int = 0) -> None:
     rows, answers = [], []
     for image_id, place in enumerate(track(order.tolist(), "drawing photographs")):
         shot = shots[place]
-        own = np.random.default_rng([seed, SPECIES.index(shot.species), shot.number, shot.photograph])
-        row, picture = _take(shot, own, bodies, seed)
-        _save(folder / row["path"], picture, own)
+        photograph_rng = np.random.default_rng([seed, SPECIES.index(shot.species), shot.number, shot.photograph])
+        row, picture = _take(shot, photograph_rng, bodies, seed)
+        _save(folder / row["path"], picture, photograph_rng)
         rows.append({"image_id": image_id, **row})
         if shot.split == "query":
-            usage = "Public" if own.random() < 0.3 else "Private"
+            usage = "Public" if photograph_rng.random() < 0.3 else "Private"
             answers.append((image_id, shot.identity, shot.new, shot.species.dataset, usage))
     solution = pd.DataFrame(answers, columns=["image_id", "identity", "new_identity", "dataset", "Usage"])
     write_table(folder / "solution.csv", solution)

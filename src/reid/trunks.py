@@ -71,14 +71,14 @@ def describe_trunk(name: str, init: Path | None = None) -> Trunk:
         InputError: timm has no such trunk (the nearest names are offered), or the hub has no such repository.
     """
     if init is not None and (description := _metadata(init).get("trunk")):
-        return _told(init, description)
+        return _trunk_in_file(init, description)
     if name.startswith(HUB):
         with _asking_hub(name):
             settings, architecture, _ = load_model_config_from_hf(name.removeprefix(HUB))
-        return _described(architecture, settings)
+        return _trunk_from_settings(architecture, settings)
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"; near it are {', '.join(near)}" if near else "; `timm.list_models()` lists them"
+        similar = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"; near it are {', '.join(similar)}" if similar else "; `timm.list_models()` lists them"
         hint = f"; with --set trunk={HUB}{name} it is looked for on timm's hub" if "/" in name else hint
         raise InputError(f"trunk: expected a name that timm {timm.__version__} knows, found {name!r}{hint}")
     architecture, _, tag = name.partition(".")
@@ -89,10 +89,10 @@ def describe_trunk(name: str, init: Path | None = None) -> Trunk:
         raise InputError(
             f"trunk: timm has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}"
         ) from None
-    return _described(architecture, asdict(settings) if settings else {})
+    return _trunk_from_settings(architecture, asdict(settings) if settings else {})
 
 
-def _told(init: Path, description: str) -> Trunk:
+def _trunk_in_file(init: Path, description: str) -> Trunk:
     """What a fetched file says of its trunk."""
     try:
         trunk = Trunk(**as_fields(json.loads(description)))
@@ -106,7 +106,7 @@ def _told(init: Path, description: str) -> Trunk:
     )
 
 
-def _described(architecture: str, settings: dict[str, Any]) -> Trunk:
+def _trunk_from_settings(architecture: str, settings: dict[str, Any]) -> Trunk:
     """From timm's settings of the first weights; where there are none, ImageNet's."""
     return Trunk(
         name=architecture,
@@ -158,7 +158,9 @@ def _drop_last_stride(trunk: nn.Module, name: str) -> None:
         for path, module in trunk.named_modules()
         if isinstance(module, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d) and module.stride in (2, (2, 2))
     ]
-    stage = ".".join(halving[-1].split(".")[:2]) if halving else ""  # layer4.0 of a ResNet, blocks.5 of an EfficientNet
+    if not halving:
+        raise InputError(f"recipe field last_stride: the trunk {name} halves nothing by a stride; set it to 2")
+    stage = ".".join(halving[-1].split(".")[:2])  # layer4.0 of a ResNet, blocks.5 of an EfficientNet
     for path in halving:
         module = trunk.get_submodule(path)
         if not path.startswith(f"{stage}."):
@@ -171,8 +173,6 @@ def _drop_last_stride(trunk: nn.Module, name: str) -> None:
             raise InputError(
                 f"recipe field last_stride: the last halving of the trunk {name} can't be left out; set it to 2"
             )
-    if not halving:
-        raise InputError(f"recipe field last_stride: the trunk {name} halves nothing by a stride; set it to 2")
 
 
 @functools.cache
@@ -244,9 +244,9 @@ def _asking_hub(name: str) -> Iterator[None]:
         InputError: neither the hub nor the cache on this machine has the trunk.
     """
     _tell_of_hub(name)
-    client = logging.getLogger("huggingface_hub")
-    before = client.level
-    client.setLevel(logging.ERROR)
+    hub_logger = logging.getLogger("huggingface_hub")
+    level_before = hub_logger.level
+    hub_logger.setLevel(logging.ERROR)
     try:
         yield
     except Exception as problem:  # the hub's client raises its own and urllib's errors, timm KeyErrors
@@ -257,7 +257,7 @@ def _asking_hub(name: str) -> Iterator[None]:
             "init=none starts from random ones"
         ) from None
     finally:
-        client.setLevel(before)
+        hub_logger.setLevel(level_before)
 
 
 @functools.cache  # networks are many, their first weights the same
@@ -303,14 +303,14 @@ def load_first_weights(trunk: nn.Module, name: str, init: Path | str) -> None:
         InputError: the file or the hub gives no weights, or they don't fit; tensors are named with their shapes.
     """
     from_file = isinstance(init, Path)
-    found = _read_tensors(init) if isinstance(init, Path) else _from_hub(init)
+    tensors = _read_tensors(init) if isinstance(init, Path) else _from_hub(init)
     expected: dict[str, Tensor] = trunk.state_dict()
-    found = _as_timm_names_them(_without_prefix(found, set(expected)), trunk, name)
-    missing = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
+    tensors = _as_timm_names_them(_without_prefix(tensors, set(expected)), trunk, name)
+    missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
     misfits = [
-        f"{key} (expected {tuple(expected[key].shape)}, found {tuple(found[key].shape)})"
+        f"{key} (expected {tuple(expected[key].shape)}, found {tuple(tensors[key].shape)})"
         for key in expected
-        if key in found and found[key].shape != expected[key].shape
+        if key in tensors and tensors[key].shape != expected[key].shape
     ]
     faults = [f"{key} (missing)" for key in missing] + misfits
     if faults:
@@ -319,22 +319,22 @@ def load_first_weights(trunk: nn.Module, name: str, init: Path | str) -> None:
             f"{'--init ' * from_file}{init}: its tensors don't fit the trunk {name}: {', '.join(faults[:3])}{others}. "
             "Name the trunk that the file belongs to with --set trunk=NAME"
         )
-    trunk.load_state_dict({key: found[key] for key in expected if key in found}, strict=False)
+    trunk.load_state_dict({key: tensors[key] for key in expected if key in tensors}, strict=False)
 
 
-def _without_prefix(found: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
+def _without_prefix(tensors: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
     """Takes off what a larger model puts before its trunk's names, such as "backbone."."""
     probe = min(expected)
-    prefixes = {""} | {name.removesuffix(probe) for name in found if name.endswith(probe)}
-    best = max(sorted(prefixes), key=lambda prefix: sum(prefix + name in found for name in expected))
-    return {name.removeprefix(best): tensor for name, tensor in found.items() if name.startswith(best)}
+    prefixes = {""} | {name.removesuffix(probe) for name in tensors if name.endswith(probe)}
+    best = max(sorted(prefixes), key=lambda prefix: sum(prefix + name in tensors for name in expected))
+    return {name.removeprefix(best): tensor for name, tensor in tensors.items() if name.startswith(best)}
 
 
-def _as_timm_names_them(found: dict[str, Tensor], trunk: nn.Module, name: str) -> dict[str, Tensor]:
+def _as_timm_names_them(tensors: dict[str, Tensor], trunk: nn.Module, name: str) -> dict[str, Tensor]:
     """As timm's own loading does it: older names are translated, position tables resized to the image size."""
     family = sys.modules[model_entrypoint(name).__module__]
     translate = getattr(family, "checkpoint_filter_fn", None)
     try:
-        return cast(dict[str, Tensor], translate(dict(found), trunk)) if translate else found
+        return cast(dict[str, Tensor], translate(dict(tensors), trunk)) if translate else tensors
     except Exception:  # a translation of something that is no such trunk: what doesn't fit is then named
-        return found
+        return tensors

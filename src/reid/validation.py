@@ -72,14 +72,14 @@ def describe_collapse(history: Sequence[dict[str, float]], recipe: Recipe) -> st
         recipe: the loss.
     """
     rows = [row for row in history if not math.isnan(row.get("negative", math.nan))]
-    rest = math.log(2) if recipe.soft_margin else recipe.margin
+    resting_loss = math.log(2) if recipe.soft_margin else recipe.margin
     lately = rows[-3:]
-    is_stuck = len(rows) > 3 and all(abs(row["triplet"] - rest) < 0.02 * rest for row in lately)
+    is_stuck = len(rows) > 3 and all(abs(row["triplet"] - resting_loss) < 0.02 * resting_loss for row in lately)
     if not is_stuck or lately[-1]["negative"] > 0.1 * rows[0]["negative"]:
         return ""
     first, last = rows[0]["negative"], lately[-1]["negative"]
     return (
-        f"the triplets have collapsed: the loss stays at {rest:.3f}, while the distance to the nearest other "
+        f"the triplets have collapsed: the loss stays at {resting_loss:.3f}, while the distance to the nearest other "
         f"individual shrank from {first:.3g} to {last:.3g}. Nothing is learned from here on: start over with a tenth "
         "of the learning_rate and --set warmup=0.2, with positives=easiest, or with classification=softmax beside the "
         "triplet loss"
