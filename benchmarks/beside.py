@@ -1,27 +1,26 @@
 """A whole prediction beside a GPU that answers at once: what is then left is how fast the kit feeds it.
 
-Where there is no GPU, `predict` waits for its networks, and nobody sees whether it could keep up with a faster one.
-Here its networks take no time and say nothing of worth; everything else is what `predict` does beside a GPU: threads
-open photographs some batches ahead, one pass is as long as the recipe's batch, photographs wait until a pass is full,
-galleries are searched, a submission is decided on. Beside it stands the limit, decoding on all cores and nothing else.
+Where there is no GPU, `predict` waits for its networks, and nobody sees whether it could keep up with faster ones. Here
+they are loaded, and then take no time and say nothing of worth; everything else is what `predict` does beside a GPU:
+threads open photographs some batches ahead, one pass is as long as the recipe's batch, photographs wait until a pass is
+full, galleries are searched, a submission is decided on. Beside it stands the limit, decoding on all cores and nothing
+else.
 
 What this can't show: the copies to a GPU, and the work of starting its kernels.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from unittest.mock import patch
 
 import torch
 from harness import Contest, NotHereError, Options
-from predict import decode_only, random_weights, write_world
+from predict import decode_only, worlds
 from torch import Tensor
 
 from reid import embedding, images
-from reid.catalogue import Catalogue, read_catalogue
+from reid.catalogue import Catalogue
 from reid.embedding import Embedder, Seen
 from reid.submission import Prediction, predict
 from reid.weights import Weights, open_weights
@@ -31,28 +30,20 @@ SIZES = (400, 2_135)
 
 
 def contests(options: Options) -> Iterator[Contest]:
-    """So many queries; the 40 photographs come again and again, and nothing is remembered."""
-    files = sorted(options.photographs.glob("*.jp*g"))
-    if not files:
-        raise NotHereError(f"expected JPEGs in {options.photographs}, found none; name a folder with --photos")
+    """So many queries, and nothing is remembered."""
     if torch.cuda.is_available():
         raise NotHereError("there is a GPU; the case predict measures beside it")
-    with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
-        for queries in (64,) if options.quick else SIZES:
-            data, folder = Path(scratch) / f"data-{queries}", Path(scratch) / f"weights-{queries}"
-            write_world(data, files, queries)
-            random_weights(data, folder)
-            catalogue, weights = read_catalogue(data), open_weights(folder)
-            yield Contest(
-                size=queries,
-                label=f"{queries:,} queries of about 2,000 px, networks that answer at once",
-                peers={
-                    "reid, 2 networks": partial(predict_beside, catalogue, weights),
-                    "limit: decoding on all cores": partial(decode_only, catalogue.query.paths),
-                },
-                reference="limit: decoding on all cores",
-                items=queries,
-            )
+    for queries, catalogue, folder in worlds(options, (64,) if options.quick else SIZES):
+        yield Contest(
+            size=queries,
+            label=f"{queries:,} queries of about 2,000 px, networks that answer at once",
+            peers={
+                "reid, 2 networks": partial(predict_beside, catalogue, open_weights(folder)),
+                "limit: decoding on all cores": partial(decode_only, catalogue.query.paths),
+            },
+            reference="limit: decoding on all cores",
+            items=queries,
+        )
 
 
 def predict_beside(catalogue: Catalogue, weights: Weights) -> Prediction:
@@ -77,5 +68,6 @@ def gpu_that_answers_at_once() -> Iterator[None]:
 
 
 def answered_at_once(embedder: Embedder, parts: Sequence[Tensor]) -> list[Seen]:
-    """For `Embedder._forwards`: vectors and no attention."""
+    """For `Embedder._forwards`: the network is loaded, and vectors without attention are made up."""
+    _ = embedder.fast
     return [Seen(torch.randn(len(part), embedder.plan.outputs), torch.zeros(len(part), 0, 0)) for part in parts]

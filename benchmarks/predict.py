@@ -14,7 +14,7 @@ on photographs that are in memory already. The weights are random: what is learn
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -51,16 +51,26 @@ GALLERY = 40
 
 
 def contests(options: Options) -> Iterator[Contest]:
-    """So many queries; the 40 photographs come again and again, and nothing is remembered."""
+    """So many queries, and nothing is remembered."""
+    for queries, catalogue, weights in worlds(options, (16,) if options.quick else SIZES):
+        yield contest(catalogue, weights, queries)
+
+
+def worlds(options: Options, sizes: Iterable[int]) -> Iterator[tuple[int, Catalogue, Path]]:
+    """So many queries, where the 40 photographs come again and again, their data folder, and weights for it.
+
+    Raises:
+        NotHereError: no photographs.
+    """
     files = sorted(options.photographs.glob("*.jp*g"))
     if not files:
         raise NotHereError(f"expected JPEGs in {options.photographs}, found none; name a folder with --photos")
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
-        for queries in (16,) if options.quick else SIZES:
+        for queries in sizes:
             data, weights = Path(scratch) / f"data-{queries}", Path(scratch) / f"weights-{queries}"
             write_world(data, files, queries)
             random_weights(data, weights)
-            yield contest(read_catalogue(data), weights, queries)
+            yield queries, read_catalogue(data), weights
 
 
 def write_world(data: Path, files: list[Path], queries: int, gallery: int = GALLERY) -> None:

@@ -1,6 +1,6 @@
 """The trunks that users ask for, at full size with random weights: do they go the whole way, and what do they need?
 
-    python benchmarks/trunks.py
+    OMP_NUM_THREADS=1 python benchmarks/trunks.py
 
 Each is written as `reid fetch` writes it, read back as `--init` reads it, trained for one step on a batch of 2, saved,
 loaded and asked to embed; the loaded network must embed as the saved one did. Every trunk gets a process of its own,
@@ -49,8 +49,8 @@ def main() -> None:
         print(row(sys.argv[1]))
         return
     print(
-        "| trunk | pixels | parameters | its file | memory to embed | memory to train, batch of 2 | s per photograph "
-        "| of that with batch norms |"
+        "| trunk | pixels | parameters | its file | memory to embed | memory to train, batch of 2 "
+        "| s of work per photograph | of that with batch norms |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in TRUNKS:
