@@ -136,17 +136,16 @@ def _chosen(
         candidates = np.flatnonzero(pairs.query == number)
         ranked = candidates[np.argsort(doubts[candidates], kind="stable")]
         is_right = individuals[pairs.individual[ranked]] == true_identity
-        rows.append(
-            [
-                _Chosen(int(pairs.photograph[pair]), rank, float(doubts[pair]))
-                for rank, (pair, is_truth) in enumerate(zip(ranked, is_right, strict=True), 1)
-                if rank <= NEAREST or is_truth
-            ]
-        )
+        beside = [
+            _Chosen(int(pairs.photograph[pair]), rank, float(doubts[pair]))
+            for rank, (pair, is_truth) in enumerate(zip(ranked, is_right, strict=True), 1)
+            if rank <= NEAREST or is_truth
+        ]
         if not is_right.any() and true_identity in individuals:
             photographs = np.flatnonzero(individuals[labels] == true_identity)
             distances = (gallery.embeddings.vectors[photographs] - queries.vectors[number]).norm(dim=1)
-            rows[-1].append(_Chosen(int(photographs[int(distances.argmin())]), 0, float("inf")))
+            beside.append(_Chosen(int(photographs[int(distances.argmin())]), 0, float("inf")))
+        rows.append(beside)
     return rows
 
 

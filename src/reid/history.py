@@ -101,29 +101,30 @@ class Pace:
             steps: of an epoch.
         """
         self.name, self.limit, self.steps = name, limit, steps
-        self.said = self.last = time.monotonic()
-        self.measured_from, self.done, self.cold = self.last, 0, True
+        self.last_line_at = self.last_step_at = time.monotonic()
+        self.measured_from, self.steps_measured, self.is_cold = self.last_step_at, 0, True
 
     def start(self) -> None:
         """The next step begins; what went before is not its time."""
-        self.last = time.monotonic()
+        self.last_step_at = time.monotonic()
 
     def tick(self) -> float:
         """A step is done; gives the seconds since the one before."""
         now = time.monotonic()
-        self.last, since = now, now - self.last
-        if self.done == 1 and self.cold:  # the first step warms a GPU up: the pace is that of the others
-            self.measured_from, self.done, self.cold = now - since, 0, False
-        self.done += 1
+        self.last_step_at, since = now, now - self.last_step_at
+        if self.steps_measured == 1 and self.is_cold:  # the first step warms a GPU up: the pace is that of the others
+            self.measured_from, self.steps_measured, self.is_cold = now - since, 0, False
+        self.steps_measured += 1
         return since
 
     def say(self, history: History) -> None:
         """A line, if the last one is old enough."""
-        if self.last - self.said < LINE_EVERY or not history.steps:
+        if self.last_step_at - self.last_line_at < LINE_EVERY or not history.steps:
             return
-        self.said = self.last
-        done_in_epoch, steps_of_open_epochs = len(history.steps), (self.limit - len(history.epochs)) * self.steps
-        seconds_left = (steps_of_open_epochs - done_in_epoch) * (self.last - self.measured_from) / self.done
+        self.last_line_at = self.last_step_at
+        done_in_epoch = len(history.steps)
+        steps_left = (self.limit - len(history.epochs)) * self.steps - done_in_epoch
+        seconds_left = steps_left * (self.last_step_at - self.measured_from) / self.steps_measured
         say(
             f"  {self.name}: epoch {len(history.epochs) + 1} of {self.limit}, step {done_in_epoch} of {self.steps}, "
             f"{_figures(history.steps[-1])}, {history.photographs / max(history.seconds, 1e-9):.0f} images/s, "

@@ -564,13 +564,12 @@ def _erased(photographs: Tensor, probability: float, rng: np.random.Generator, p
     aspect = np.exp(rng.uniform(np.log(0.3), np.log(3.3), rows))
     tall, wide = np.minimum(np.sqrt(area * aspect), 1), np.minimum(np.sqrt(area / aspect), 1)  # shares of the sides
     top, left = rng.uniform(0, 1 - tall), rng.uniform(0, 1 - wide)
-    wide = wide * (rng.random(rows) < probability)
+    erased = rng.random(rows) < probability
     y, x = ((np.arange(side) + 0.5) / side for side in (height, width))
     inside_y = (y >= top[:, None]) & (y < (top + tall)[:, None])
     inside_x = (x >= left[:, None]) & (x < (left + wide)[:, None])
-    inside = inside_y[part.own, None, :, None] & inside_x[part.own, None, None, :]
-    painted = torch.from_numpy(inside).to(photographs.device)
-    return photographs.masked_fill(painted, GREY)
+    inside = (inside_y[:, :, None] & inside_x[:, None, :] & erased[:, None, None])[part.own, None]
+    return photographs.masked_fill(torch.from_numpy(inside).to(photographs.device), GREY)
 
 
 def _placements(masks: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:

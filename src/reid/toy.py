@@ -46,6 +46,8 @@ class Species:
         species: the cell of the column `species`.
         draw_body: (generator) -> the body, RGBA, transparent around it, head to the right.
         flanks: orientations that show different markings.
+        lies_down: photographed from above, now and then on its side; its known ones have no cell `species`.
+        is_dated: photographs have a date; queries have no orientation.
     """
 
     dataset: str
@@ -53,6 +55,8 @@ class Species:
     species: str
     draw_body: Callable[[np.random.Generator], Image.Image]
     flanks: tuple[str, ...]
+    lies_down: bool = False
+    is_dated: bool = False
 
 
 BODY = (480, 320)
@@ -155,8 +159,8 @@ def draw_turtle(rng: np.random.Generator) -> Image.Image:
 
 SPECIES = (
     Species("LynxID2025", "lynx", "lynx", draw_lynx, ("left", "right")),
-    Species("SalamanderID2025", "salamander", "salamander", draw_salamander, ("top",)),
-    Species("SeaTurtleID2022", "turtle", "loggerhead turtle", draw_turtle, ("left",)),
+    Species("SalamanderID2025", "salamander", "salamander", draw_salamander, ("top",), lies_down=True),
+    Species("SeaTurtleID2022", "turtle", "loggerhead turtle", draw_turtle, ("left",), is_dated=True),
 )
 
 GROUNDS = (
@@ -297,27 +301,27 @@ def _take(
     flank = species.flanks[(shot.photograph if met_from_both_sides else shot.number) % len(species.flanks)]
     body = _body(shot, flank, seed, bodies)
     picture = draw_photograph(rng, body.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flank == "left" else body)
-    orientation, date = flank, ""
-    if species.word == "salamander":
+    orientation = flank
+    if species.lies_down:
         orientation, picture = _lying(rng, picture)
-    if species.word == "turtle":
-        date = (
-            f"{2012 + shot.photograph // 2}-07-{1 + shot.number % 31:02d}"
-            if database
-            else f"2023-08-{1 + shot.number % 28:02d}"
-        )
-        orientation = flank if database else ""
     digest = hashlib.sha256(f"{seed} {shot.identity} {shot.photograph}".encode()).hexdigest()[:16]
     row = {
         "identity": shot.identity if database else "",
         "path": f"images/{species.dataset}/{shot.split}/{digest}.{'JPG' if rng.random() < 0.05 else 'jpg'}",
-        "date": date,
-        "orientation": orientation,
-        "species": "" if species.word == "salamander" and database else species.species,
+        "date": _day(shot) if species.is_dated else "",
+        "orientation": "" if species.is_dated and not database else orientation,
+        "species": "" if species.lies_down and database else species.species,
         "split": shot.split,
         "dataset": species.dataset,
     }
     return row, picture
+
+
+def _day(shot: _Shot) -> str:
+    """Queries were taken after everything that is known."""
+    if shot.split == "database":
+        return f"{2012 + shot.photograph // 2}-07-{1 + shot.number % 31:02d}"
+    return f"2023-08-{1 + shot.number % 28:02d}"
 
 
 def _body(shot: _Shot, flank: str, seed: int, bodies: dict[tuple[str, str], Image.Image]) -> Image.Image:
