@@ -41,6 +41,20 @@ def test_hold_out_leaves_two_photographs_and_takes_whole_individuals() -> None:
     assert not (held_out.photographs & held_out.individuals).any()
 
 
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_every_individual_is_held_out_in_one_fold_and_in_no_other(folds: int) -> None:
+    rows = [(f"animal {n}", "") for n in range(23) for _ in range(1 + n % 5)]
+    labels = np.array([identity for identity, _ in rows])
+    parts = [hold_out(database(rows), override(RECIPE, [f"folds={folds}"]), fold) for fold in range(folds)]
+    assert (np.sum([part.individuals for part in parts], axis=0) == 1).all()
+    taken = [set(labels[part.individuals]) for part in parts]
+    assert sum(map(len, taken)) == 23
+    assert max(map(len, taken)) - min(map(len, taken)) <= 2  # one of those with several photographs, one of the others
+    for part in parts:
+        assert not (part.photographs & part.individuals).any()
+        assert part.photographs.any()
+
+
 def test_hold_out_takes_the_last_day_where_there_are_days() -> None:
     rows = [(f"animal {n}", day) for n in range(10) for day in ("2020-01-01", "2020-01-01", "2021-05-05", "2021-05-05")]
     held_out = hold_out(database(rows), RECIPE)

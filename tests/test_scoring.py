@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from reid import NEW_INDIVIDUAL, InputError
-from reid.scoring import check_submission, overall, read_solution, read_submission, score_submission
+from reid.scoring import check_submission, overall, read_solution, read_submission, resampled, score_submission
 
 
 def slow_score(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, float]:
@@ -110,6 +110,64 @@ def test_usage_keeps_only_its_rows(tmp_path: Path) -> None:
 def test_a_solution_that_cannot_be_used_is_refused(tmp_path: Path, rows: str, usage: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         read_solution(write_solution(tmp_path / "s.csv", rows), usage)
+
+
+# what the score might have been on other individuals
+
+
+def answered(known: np.ndarray, new: np.ndarray, photographs: int = 4) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A submission and its solution, in which so many photographs of each individual are answered rightly."""
+    rows, told = [], []
+    for role, hits in ((False, known), (True, new)):
+        for number, right in enumerate(hits):
+            name = f"{'new' if role else 'known'} {number}"
+            for photograph in range(photographs):
+                image_id = f"{name} {photograph}"
+                is_right = photograph < right
+                rows.append((image_id, name, role, "lions"))
+                told.append((image_id, NEW_INDIVIDUAL if role == is_right else name))
+    solution = pd.DataFrame(rows, columns=["image_id", "identity", "new_identity", "dataset"])
+    return pd.DataFrame(told, columns=["image_id", "identity"]), solution
+
+
+def test_resampled_scores_spread_as_means_over_drawn_individuals_do() -> None:
+    """The mean of n drawn with replacement has the mean of all, and their deviation divided by the root of n."""
+    known, new = np.array([4, 4, 3, 2, 0, 1, 4, 4, 2]), np.array([4, 0, 4, 1])
+    draws = resampled(*answered(known, new))["lions"]
+    assert draws.shape == (1000, 3)
+    for column, hits in enumerate((known / 4, new / 4)):
+        deviation = hits.std() / np.sqrt(len(hits))
+        assert draws[:, column].mean() == pytest.approx(hits.mean(), abs=4 * deviation / np.sqrt(1000))
+        assert draws[:, column].std() == pytest.approx(deviation, rel=0.1)  # 4 of its standard errors
+        lattice = draws[:, column] * 4 * len(hits)  # a mean of so many quarters
+        assert lattice == pytest.approx(lattice.round(), abs=1e-6)
+    assert abs(np.corrcoef(draws[:, 0], draws[:, 1])[0, 1]) < 4 / np.sqrt(1000)  # known and new are drawn apart
+    assert draws[:, 2] == pytest.approx(np.sqrt(draws[:, 0] * draws[:, 1]))
+
+
+def test_intervals_of_nine_tenths_hold_the_truth_about_nine_times_of_ten() -> None:
+    """Individuals of a kind whose photographs are named with a known chance, 40 of them in each of 100 contests."""
+    rng, held = np.random.default_rng(0), 0
+    for contest in range(100):
+        known = rng.binomial(4, rng.beta(2, 1, 40))  # the chance is 2/3 in the mean
+        low, high = np.quantile(resampled(*answered(known, np.array([4])), seed=contest)["lions"][:, 0], [0.05, 0.95])
+        held += low <= 2 / 3 <= high
+    assert 80 <= held <= 98  # of 100 with a chance of 0.9 fewer, or more, than once in 500 times each
+
+
+def test_resampled_scores_of_two_submissions_can_be_compared_row_by_row() -> None:
+    good, solution = answered(np.array([4, 3, 2, 4, 1]), np.array([4, 2]))
+    worse, _ = answered(np.array([3, 2, 1, 3, 0]), np.array([4, 2]))
+    one, other = (resampled(told, solution, seed=3)["lions"] for told in (good, worse))
+    assert one[:, 0] - other[:, 0] == pytest.approx(1 / 4)  # whoever is drawn: each lost one photograph of four
+    assert np.array_equal(one[:, 1], other[:, 1])
+    assert not np.array_equal(one, resampled(good, solution, seed=4)["lions"])
+
+
+def test_resampled_scores_know_no_half_that_nobody_was_asked_for() -> None:
+    draws = resampled(*answered(np.array([4, 3]), np.array([], int)))["lions"]
+    assert np.isnan(draws[:, 1]).all()
+    assert (draws[:, 2] == 0).all()
 
 
 WANTED = ["10", "11", "12"]
