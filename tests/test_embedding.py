@@ -9,9 +9,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from reid import InputError
+from reid import InputError, embedding
 from reid.catalogue import Catalogue, read_catalogue
-from reid.embedding import Embedder, Memory, Seen, digests_of, embed, load_embedder, precision_on
+from reid.embedding import Embedder, Memory, digests_of, embed, load_embedder, precision_on
 from reid.images import View, open_photograph
 from reid.looking import Eyes, look_at
 from reid.networks import Network, build_network, load_network, plan_network, save_network
@@ -130,16 +130,15 @@ def test_what_float16_cannot_hold_is_computed_in_float32() -> None:
     assert torch.allclose(vectors, exactly(network, PHOTOGRAPHS), rtol=1e-3)
 
 
-def test_too_little_memory_means_fewer_photographs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_means_fewer_photographs_at_a_time() -> None:
     embedder = Embedder(encoder(), FLOAT32)
-    expected, forward = embedder.embed(PHOTOGRAPHS), embedder._forward
+    expected = embedder.embed(PHOTOGRAPHS)
 
-    def small(network: Network, part: Tensor) -> Seen:
-        if embedder.at_a_time > 2:
+    def small(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if len(inputs[0]) > 2:
             raise torch.OutOfMemoryError
-        return forward(network, part)
 
-    monkeypatch.setattr(embedder, "_forward", small)
+    embedder.fast.register_forward_pre_hook(small)
     assert torch.allclose(embedder.embed(PHOTOGRAPHS), expected, atol=1e-5)
     assert embedder.at_a_time <= 2
 
@@ -227,7 +226,7 @@ def test_where_everything_is_remembered_no_network_is_loaded(
     remembering: tuple[Path, Catalogue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = look(*remembering)
-    monkeypatch.setattr("reid.embedding.load_network", None)
+    monkeypatch.setattr(embedding, "load_network", None)
     assert torch.equal(look(*remembering)[0], first)
 
 

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from reid.catalogue import Catalogue, read_catalogue
-from reid.embedding import Embedder
 from reid.looking import look_at, open_eyes
 from reid.weights import open_weights
 
 
 @pytest.mark.parametrize("at_a_time", [3, 5, 64])
 def test_photographs_wait_until_a_pass_of_their_encoder_is_full(
-    at_a_time: int, patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
+    at_a_time: int, patterns: Path, patterns_weights: Path
 ) -> None:
     weights = open_weights(patterns_weights)
     recipe = replace(weights.recipe, batch_size=at_a_time)
@@ -29,14 +28,9 @@ def test_photographs_wait_until_a_pass_of_their_encoder_is_full(
         look_at(Catalogue(queries.root, queries.table.iloc[[row]]), eyes, "classifier", recipe, "alone")[0]
         for row in range(len(queries))
     ]
-    passes: Counter[int] = Counter()
-    forward = Embedder._forward
-
-    def counted(self: Embedder, network: torch.nn.Module, part: torch.Tensor) -> object:
-        passes[id(self)] += 1
-        return forward(self, network, part)
-
-    monkeypatch.setattr(Embedder, "_forward", counted)
+    passes: Counter[str] = Counter()
+    for dataset, encoder in eyes.encoders.items():
+        encoder.fast.register_forward_pre_hook(lambda *_, dataset=dataset: passes.update([dataset]))
     together = look_at(queries, eyes, "classifier", recipe, "together")
     for one, other in zip(alone, together, strict=True):
         assert (one.species, one.route, one.problem) == (other.species, other.route, other.problem)
@@ -44,4 +38,4 @@ def test_photographs_wait_until_a_pass_of_their_encoder_is_full(
     routes = Counter(look.route for look in together)
     assert len(routes) == 2
     for dataset, encoder in eyes.encoders.items():
-        assert passes[id(encoder)] == -(-routes[dataset] // encoder.at_a_time)
+        assert passes[dataset] == -(-routes[dataset] // encoder.at_a_time)

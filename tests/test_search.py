@@ -1,11 +1,14 @@
 """The exact search against sorting every distance."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from reid import search
 from reid.search import nearest
 
 
@@ -70,29 +73,33 @@ def test_fewer_are_found_where_there_are_fewer() -> None:
     assert list(nearest(some_vectors(0, 0), some_vectors(1, 3), 2)) == []
 
 
-def test_distances_are_never_held_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    held: list[int] = []
-    merge = search._merge
+class Made(TorchFunctionMode):
+    """The bytes of the largest tensor that is made inside, those that share the memory of given ones left aside."""
 
-    def watched(products: Tensor, *rest: object) -> None:
-        held.append(products.numel() * products.element_size())
-        merge(products, *rest)  # type: ignore[arg-type]
+    def __init__(self, *given: Tensor) -> None:
+        super().__init__()
+        self.known, self.largest = {one.untyped_storage().data_ptr() for one in given}, 0
 
-    monkeypatch.setattr(search, "_merge", watched)
-    found(some_vectors(0, 600), some_vectors(1, 1800), 5, budget=100_000)
-    assert sum(held) == 600 * 1800 * 4  # each distance once
-    assert max(held) <= 100_000
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for one in result if isinstance(result, tuple) else (result,):
+            if isinstance(one, Tensor) and one.untyped_storage().data_ptr() not in self.known:
+                self.largest = max(self.largest, one.numel() * one.element_size())
+        return result
 
 
-def test_a_single_query_does_not_take_the_gallery_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows: list[int] = []
-    merge = search._merge
+def test_distances_are_never_held_all_at_once() -> None:
+    queries, gallery = some_vectors(0, 600, 4), some_vectors(1, 1800, 4)
+    with Made(queries, gallery) as made:
+        found(queries, gallery, 5, budget=100_000)
+    assert made.largest >= 50_000  # it is watched
+    assert made.largest <= 200_000  # places in a block take twice as much as its distances; all at once 4,320,000
 
-    def watched(products: Tensor, *rest: object) -> None:
-        rows.append(products.shape[1])
-        merge(products, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(search, "_merge", watched)
-    found(some_vectors(0, 1), some_vectors(1, 1800), 5, budget=64_000)
-    assert sum(rows) == 1800
-    assert max(rows) * 16 * 4 <= 64_000
+def test_a_single_query_does_not_take_the_gallery_as_a_whole() -> None:
+    query, gallery = some_vectors(0, 1, 160), some_vectors(1, 1800, 160)
+    with Made(query, gallery) as made:
+        found(query, gallery, 5, precision=torch.bfloat16, budget=64_000)
+    assert made.largest <= 64_000  # the gallery in bfloat16 takes 576,000
