@@ -15,14 +15,12 @@ import torch
 from PIL import Image, ImageOps, features
 from torch import Tensor
 
-from reid import InputError, images
+from reid import InputError
 from reid.catalogue import describe, read_rows
 from reid.images import (
     PhotographStore,
     UnreadableError,
     View,
-    _ahead,
-    _reserve,
     augment,
     open_photograph,
     photograph_batches,
@@ -151,14 +149,13 @@ def test_a_decompression_bomb_that_hides_its_size_is_unreadable(
         open_photograph(tmp_path / "x.icns", 32)
 
 
-@pytest.mark.parametrize("workers", [0, 2, -1])
-def test_batches_keep_the_order_and_stand_in_for_broken_files(tmp_path: Path, workers: int) -> None:
+def test_batches_keep_the_order_and_stand_in_for_broken_files(tmp_path: Path) -> None:
     paths = []
     for number in range(5):
         paths.append(tmp_path / f"{number}.png")
         Image.new("RGB", (40, 30), (number * 40, 0, 0)).save(paths[-1])
     paths[2].write_bytes(b"")
-    recipe = override(RECIPES["toy"], ["batch_size=2", f"workers={workers}", "image_size=16"])
+    recipe = override(RECIPES["toy"], ["batch_size=2", "image_size=16"])
     batches = list(photograph_batches(paths, [View(16)] * len(paths), recipe, "testing"))
     pixels = torch.cat([batch.pixels for batch in batches])
     problems = [problem for batch in batches for problem in batch.problems]
@@ -166,13 +163,12 @@ def test_batches_keep_the_order_and_stand_in_for_broken_files(tmp_path: Path, wo
     assert [bool(problem) for problem in problems] == [False, False, True, False, False]
 
 
-@pytest.mark.parametrize("workers", [0, 2, -1])
-def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path, workers: int) -> None:
+def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for number, path in enumerate(paths):
         scene(150 + number, 100).save(path)
     paths[1].write_bytes(b"")
-    recipe = override(RECIPES["toy"], ["batch_size=2", f"workers={workers}"])
+    recipe = override(RECIPES["toy"], ["batch_size=2"])
     extraction = Extraction(size=120, count=50)
     views = [View(16, turn=90, detail=120)] * 3
     opened = list(photograph_batches(paths, views, recipe, "testing", [extraction] * len(paths)))
@@ -191,16 +187,16 @@ def test_beside_a_gpu_the_next_batch_is_opened_while_one_is_in_use(
     patterns: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = sorted((patterns / "images").rglob("*.jpg"))[:5]
-    recipe = override(RECIPES["toy"], ["batch_size=2", "workers=-1"])
+    recipe = override(RECIPES["toy"], ["batch_size=2"])
     expected = torch.cat([batch.pixels for batch in photograph_batches(paths, [View(16)] * 5, recipe, "testing")])
-    decoded, third, count = images._decoded, threading.Event(), itertools.count(1)
+    open_any, third, count = Image.open, threading.Event(), itertools.count(1)
 
-    def opening(*some: Any) -> Any:
+    def opening(*some: Any, **named: Any) -> Image.Image:
         if next(count) >= 3:
             third.set()
-        return decoded(*some)
+        return open_any(*some, **named)
 
-    monkeypatch.setattr(images, "_decoded", opening)
+    monkeypatch.setattr(Image, "open", opening)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(Tensor, "pin_memory", lambda pixels: pixels)  # there is no GPU to pin it for
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
@@ -219,10 +215,10 @@ def test_without_a_gpu_no_batch_is_opened_before_it_is_asked_for(
 ) -> None:
     """On a processor's cores it would only be in the network's way."""
     paths = sorted((patterns / "images").rglob("*.jpg"))[:5]
-    decoded, opened = images._decoded, itertools.count()
-    monkeypatch.setattr(images, "_decoded", lambda *some: (next(opened), decoded(*some))[1])
+    open_any, opened = Image.open, itertools.count()
+    monkeypatch.setattr(Image, "open", lambda *some, **named: (next(opened), open_any(*some, **named))[1])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    recipe = override(RECIPES["toy"], ["batch_size=2", "workers=-1"])
+    recipe = override(RECIPES["toy"], ["batch_size=2"])
     for count, batch in enumerate(photograph_batches(paths, [View(16)] * 5, recipe, "testing"), start=1):
         assert len(batch.problems) == min(2, 5 - 2 * (count - 1))
         assert next(opened) == min(2 * count, 5) + count - 1  # itself counts too
@@ -233,10 +229,18 @@ def test_without_a_network_no_pixels_are_made(tmp_path: Path) -> None:
     assert open_photograph(tmp_path / "x.png", View(0, detail=50)).shape == (0, 0, 3)
 
 
-def test_decoding_leaves_what_the_keypoints_need(tmp_path: Path) -> None:
+def test_decoding_leaves_what_the_keypoints_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene(1600, 1200).save(tmp_path / "x.jpg", quality=95)
-    for view, scale in ((View(100), 4), (View(100, detail=500), 2), (View(100, detail=700), 1)):
-        assert max(images._decoded(tmp_path / "x.jpg", view).image.size) == 1600 // scale
+    resize, decoded = Image.Image.resize, []
+
+    def watched(image: Image.Image, *some: Any, **named: Any) -> Image.Image:
+        decoded.append(image.size)
+        return resize(image, *some, **named)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    for view in (View(100), View(100, detail=500), View(100, detail=700)):
+        open_photograph(tmp_path / "x.jpg", view)
+    assert decoded == [(400, 300), (800, 600), (1600, 1200)]
 
 
 def test_thumbnails_tell_copies_from_others(tmp_path: Path) -> None:
@@ -429,6 +433,13 @@ def test_a_name_that_is_too_long_is_unreadable(tmp_path: Path) -> None:
         open_photograph(tmp_path / ("x" * 300), 32)
 
 
+def write_rows(folder: Path, count: int) -> None:
+    """A metadata.csv of the photographs 0.jpg, 1.jpg and so on."""
+    rows = [f"{number},leo,{number}.jpg,,,,database,Lions" for number in range(count)]
+    header = "image_id,identity,path,date,orientation,species,split,dataset"
+    (folder / "metadata.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
 @pytest.mark.filterwarnings("ignore")  # what Pillow says of each damage
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP"])
 def test_random_damage_never_raises_anything_else_and_the_survey_agrees(tmp_path: Path, kind: str) -> None:
@@ -439,20 +450,22 @@ def test_random_damage_never_raises_anything_else_and_the_survey_agrees(tmp_path
     scene(40, 30).save(tmp_path / "whole", kind, **({"exif": exif} if kind not in ("GIF", "BMP") else {}))
     whole = (tmp_path / "whole").read_bytes()
     rng = np.random.default_rng(0)
-    refused = 0
-    for _ in range(60):
+    for number in range(60):
         damaged = np.frombuffer(whole, np.uint8).copy()
         damaged[rng.integers(len(damaged), size=3)] = rng.integers(256, size=3)
         damaged[rng.integers(min(200, len(damaged)), size=2)] = rng.integers(256, size=2)
-        (tmp_path / "x").write_bytes(damaged[: rng.integers(1, len(damaged))] if rng.random() < 0.2 else damaged)
-        sha256, *_, problem = images._survey_file(tmp_path / "x")
+        cut = damaged[: rng.integers(1, len(damaged))] if rng.random() < 0.2 else damaged
+        (tmp_path / f"{number}.jpg").write_bytes(cut.tobytes())
+    write_rows(tmp_path, 60)
+    catalogue, refused = read_rows(tmp_path), 0
+    for path, row in zip(catalogue.paths, survey(catalogue).itertuples(), strict=True):
         try:
-            pixels = open_photograph(tmp_path / "x", 16)
-            assert (pixels.shape, pixels.dtype, problem) == ((16, 16, 3), np.uint8, "")
+            pixels = open_photograph(path, 16)
+            assert (pixels.shape, pixels.dtype, row.problem) == ((16, 16, 3), np.uint8, "")
         except UnreadableError:
             refused += 1
-            assert problem
-        assert bool(sha256) == (not problem)
+            assert row.problem
+        assert bool(row.sha256) == (not row.problem)
     assert refused > 5  # the damage was not harmless
 
 
@@ -487,13 +500,11 @@ def test_decoded_photographs_are_kept_as_they_were_opened_and_broken_ones_are_no
 ) -> None:
     if missing:
         monkeypatch.delattr(os, missing, raising=False)
-    rows = ["image_id,identity,path,date,orientation,species,split,dataset"]
     for number in range(5):
         scene(50 + number, 40).save(tmp_path / f"{number}.jpg")
-        rows.append(f"{number},leo,{number}.jpg,,,,database,Lions")
     (tmp_path / "3.jpg").write_bytes(b"")
-    (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
-    recipe = override(RECIPES["toy"], ["batch_size=2", "workers=0", "image_size=16"])
+    write_rows(tmp_path, 5)
+    recipe = override(RECIPES["toy"], ["batch_size=2", "image_size=16"])
     catalogue = read_rows(tmp_path)
     with scratch_folder() as folder:
         store = store_photographs(catalogue, recipe, Path(folder))
@@ -505,20 +516,25 @@ def test_decoded_photographs_are_kept_as_they_were_opened_and_broken_ones_are_no
 
 
 @pytest.mark.parametrize("missing", [None, "posix_fallocate"])
-def test_a_file_takes_its_place_on_the_disk_before_it_is_filled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
+def test_the_store_takes_its_place_on_the_disk_before_it_is_filled(
+    patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
 ) -> None:
     if missing:
         monkeypatch.delattr(os, missing, raising=False)
-    file = tmp_path / "x.npy"
-    mapped = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(3, 1_000_001))
-    before = file.read_bytes()
-    assert file.stat().st_blocks * 512 < len(before)
-    _reserve(file, mapped.offset)
-    assert file.stat().st_blocks * 512 >= len(before)
-    mapped[2, -1] = 7
-    mapped.flush()
-    assert file.read_bytes() == before[:-1] + b"\x07"
+    open_any, folder, taken = Image.open, tmp_path / "store", []
+
+    def watched(*some: Any, **named: Any) -> Image.Image:
+        (file,) = folder.iterdir()
+        taken.append((file.stat().st_blocks * 512, file.stat().st_size))
+        return open_any(*some, **named)
+
+    folder.mkdir()
+    monkeypatch.setattr(Image, "open", watched)
+    catalogue = read_rows(patterns)
+    store_photographs(catalogue, override(RECIPES["toy"], ["image_size=128"]), folder)
+    assert len(taken) == len(catalogue)
+    assert taken[0][1] > len(catalogue) * 3 * 128**2
+    assert taken[0][0] >= taken[0][1]
 
 
 @pytest.mark.parametrize("missing", [None, "posix_fallocate"])
@@ -531,7 +547,7 @@ def test_decoding_onto_a_disk_that_is_really_full_is_told(
     disk.mkdir()
     if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=64k tmpfs {disk} 2>/dev/null") != 0:
         pytest.skip("only root can mount a disk of 64 kB, and not on every machine")
-    recipe = override(RECIPES["toy"], ["workers=0", "image_size=32"])
+    recipe = override(RECIPES["toy"], ["image_size=32"])
     try:
         with pytest.raises(InputError, match=r"don't fit there \(No space left on device\); name a larger disk"):
             store_photographs(read_rows(patterns), recipe, disk)
@@ -568,18 +584,19 @@ def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:
     assert (first.shape, first.dtype) == ((2, 3, 32, 32), torch.uint8)
 
 
-def test_items_are_made_one_ahead_in_order_and_a_failure_is_told() -> None:
-    made: list[int] = []
+def test_batches_are_read_one_ahead_in_order_and_a_failure_is_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", photographs(4).numpy())
+    store, drawn = PhotographStore(tmp_path / "x.npy", ("",) * 4), []
 
-    def make() -> Iterator[int]:
+    def draws() -> Iterator[Batch]:
         for number in range(4):
-            made.append(number)
-            yield number
+            drawn.append(number)
+            yield Batch(np.array([number]), seed=number)
         raise UnreadableError("the disk is gone")
 
-    seen = []
+    seen: list[int] = []
     with pytest.raises(UnreadableError, match="the disk is gone"):
-        for item in _ahead(make()):
-            seen.append(item)
-            assert len(made) <= item + 2  # at most the next one is in memory beside it
-    assert seen == made == [0, 1, 2, 3]
+        for _, places in training_batches(store, only(""), draws(), torch.device("cpu")):
+            seen += places.tolist()
+            assert len(drawn) <= seen[-1] + 2  # at most the next one is in memory beside it
+    assert seen == drawn == [0, 1, 2, 3]
