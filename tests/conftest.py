@@ -19,7 +19,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 TINY = [
     *("trunk=test_resnet", "image_size=32", "embedding_size=8", "neck=none", "normalise=false", "soft_scale=1"),
-    *("epochs=4", "validate_every=2", "stop_accuracy=2", "species_epochs=2", "calibration_splits=5", "workers=0"),
+    *("epochs=4", "validate_every=2", "stop_accuracy=2", "species_epochs=2", "calibration_splits=5"),
 ]
 """Settings of a training that takes a second or two: the report's network and loss, very small."""
 

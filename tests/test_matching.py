@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,9 +17,10 @@ from reid.fusion import Pairs, Scorer
 from reid.gallery import Embeddings, Gallery, save_gallery
 from reid.keypoints import NO_KEYPOINTS, Extraction, Keypoints, Matching, extract, lnbnn, stack, verify
 from reid.matching import ask, compare, match, questions_of
+from reid.networks import build_network, plan_network, save_network
 from reid.questions import HeldOut, choose_asked
 from reid.recipe import Recipe
-from reid.weights import fold_folder, gallery_file
+from reid.weights import encoder_file, fold_folder, gallery_file
 
 SMALL = Extraction(size=160, count=80)
 BOTH = Recipe(
@@ -258,20 +258,34 @@ def test_no_scorer_expects_anything_of_cues_without_sense() -> None:
     assert max(calibrated.contenders.values()) < 0.2
 
 
-def test_every_individual_is_asked_for_by_one_encoder_that_has_not_learned_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def save_fold(folder: Path, fold: int, gallery: Gallery, learned: tuple[str, ...]) -> None:
+    """A gallery of Lions and the encoder of a fold, which has learned from some of its photographs."""
+    place = fold_folder(folder, fold)
+    place.mkdir(parents=True, exist_ok=True)
+    save_gallery(place / gallery_file("Lions"), gallery)
+    plan = replace(plan_network("test_resnet", 32, embedding_size=4), trained_on=learned)
+    save_network(place / encoder_file("Lions"), build_network(plan, 0, "none"))
+
+
+def test_every_individual_is_asked_for_by_one_encoder_that_has_not_learned_it(tmp_path: Path) -> None:
+    """What an encoder has learned from lies far from everything in its gallery: whoever asked for it would see that."""
     labels = np.array(list("aabbccddeef"))  # d to f were enrolled after the training
-    image_ids = np.array([str(place) for place in range(len(labels))])
-    learned = {"0": ["2", "3", "4", "5"], "1": ["0", "1", "4"], "2": ["0", "1", "2"]}
-    plans = {fold: SimpleNamespace(trained_on=own) for fold, own in learned.items()}
-    monkeypatch.setattr(matching, "read_plan", lambda path: plans[str(path)])
-    held = matching._held_out([Path(fold) for fold in learned], labels, image_ids, ENCODER)
-    asked = np.array([one.individuals for one in held])  # (folds, N)
-    assert (asked.sum(0) == 1).all()
-    assert [int(fold) for fold in asked.argmax(0)] == [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2]
-    for fold, one in enumerate(held):
-        assert not set(image_ids[one.individuals | one.photographs]) & set(learned[str(fold)])
+    names = tuple(map(str, range(len(labels))))
+    rng, near = np.random.default_rng(0), torch.rand(len(labels), 4, generator=torch.Generator().manual_seed(0))
+    for fold, learned in enumerate([(2, 3, 4, 5), (0, 1, 4), (0, 1, 2)]):
+        vectors = near.clone()
+        vectors[list(learned)] += 1000 * torch.from_numpy(rng.normal(size=(len(learned), 4)).astype(np.float32))
+        known = Gallery(Embeddings(names, vectors, ("",) * len(names), (NO_KEYPOINTS,) * len(names)), tuple(labels))
+        save_fold(tmp_path, fold, known, tuple(names[place] for place in learned))
+    columns = {"identity": labels, "day": "", "orientation": "", "split": "database", "path": names}
+    catalogue = Catalogue(tmp_path, pd.DataFrame({"image_id": names, **columns}))
+    recipe = replace(ENCODER, folds=3, shortlist=11, pseudo_queries=100, pseudo_photographs=10)
+    questions = questions_of(catalogue, tmp_path, "Lions", recipe)
+    assert sorted(questions.individual[questions.new]) == sorted(labels)  # each of its photographs once, by one encoder
+    nearest = questions.answered(questions.pairs.features["distance"]).distance
+    assert nearest.max() < 50
+    # one of b's once more, by the encoder that has learned the other one
+    assert sorted(questions.individual[~questions.new]) == sorted("aabbbccddee")
 
 
 def test_datasets_without_a_keypoint_have_the_same_features_as_others(gallery: Gallery) -> None:
@@ -286,22 +300,16 @@ def test_datasets_without_a_keypoint_have_the_same_features_as_others(gallery: G
     assert not features[1]["focused_inliers"].any()
 
 
-def test_whether_other_sides_may_answer_is_decided_by_what_all_folds_ask_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whether_other_sides_may_answer_is_decided_by_what_all_folds_ask_for(tmp_path: Path) -> None:
     """Of twenty lions ten have two photographs of a side; the first encoder has learned nine of these, the second the
     others."""
     labels = np.repeat([f"lion {number:02d}" for number in range(20)], 2)
     sides = ["left", "left"] * 10 + ["left", "right"] * 10
     names = tuple(map(str, range(40)))
     vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
-    for fold in range(2):
-        path = fold_folder(tmp_path, fold) / gallery_file("Lions")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_gallery(path, Gallery(Embeddings(names, vectors, tuple(sides), (NO_KEYPOINTS,) * 40), tuple(labels)))
-    first = np.arange(40) >= 18
-    unseen = [HeldOut(asked, np.zeros(40, bool)) for asked in (first, ~first)]
-    monkeypatch.setattr(matching, "_held_out", lambda *_: unseen)
+    known = Gallery(Embeddings(names, vectors, tuple(sides), (NO_KEYPOINTS,) * 40), tuple(labels))
+    for fold, learned in enumerate([names[:18], names[18:]]):
+        save_fold(tmp_path, fold, known, learned)
     columns = {"identity": labels, "day": "", "orientation": sides, "split": "database", "path": names}
     catalogue = Catalogue(tmp_path, pd.DataFrame({"image_id": names, **columns}))
     questions = questions_of(catalogue, tmp_path, "Lions", replace(ENCODER, folds=2))

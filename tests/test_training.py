@@ -4,17 +4,19 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from processes import end, start
 from safetensors.torch import load_file
 
-from reid import InputError, images, training, work
+from reid import InputError, work
 from reid.catalogue import Catalogue, read_catalogue
-from reid.checkpoints import locked
+from reid.checkpoints import Checkpoint, locked
 from reid.gallery import enroll
 from reid.networks import load_network
 from reid.recipe import Recipe, override
@@ -30,10 +32,25 @@ def same_weights(a: Path, b: Path) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_same_seed_gives_the_same_weights_however_many_workers(
-    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
-) -> None:
-    for name, settings in (("a", []), ("b", ["workers=2"]), ("c", ["seed=1"])):
+def killed(catalogue: Catalogue, recipe: Recipe, folder: Path, only: Sequence[str], after: int, name: str = "") -> None:
+    """Trains and ends without a word behind so many checkpoints (of the network of that name), one after every step; in
+    these worlds an epoch is one step."""
+    save, left = Checkpoint.save, [None] * after
+
+    def dies(checkpoint: Checkpoint, state: dict[str, Any]) -> None:
+        save(checkpoint, state)
+        if checkpoint.path.name.startswith(name):
+            left.pop()
+        if not left:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoint, "save", dies)
+        train_networks(catalogue, recipe, folder, only=only, save_every=0)
+
+
+def test_the_same_seed_gives_the_same_weights(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    for name, settings in (("a", ["seed=0"]), ("b", ["seed=0"]), ("c", ["seed=1"])):
         train_networks(read_catalogue(patterns), override(tiny_recipe, settings), tmp_path / name)
     for file in NETWORKS:
         assert same_weights(tmp_path / "a" / file, tmp_path / "b" / file)
@@ -41,27 +58,13 @@ def test_the_same_seed_gives_the_same_weights_however_many_workers(
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(
-    patterns: Path,
-    tiny_recipe: Recipe,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     catalogue = read_catalogue(patterns)
     train_networks(catalogue, tiny_recipe, tmp_path / "straight")
-    train_epoch, calls = training._train_epoch, []
-
-    def dies_in_the_third_epoch_of_dots(work, *rest):
-        calls.append(work.file)
-        if calls.count("Dots.safetensors") == 3:
-            raise KeyboardInterrupt
-        return train_epoch(work, *rest)
-
-    monkeypatch.setattr(training, "_train_epoch", dies_in_the_third_epoch_of_dots)
-    with pytest.raises(KeyboardInterrupt):
-        train_networks(catalogue, tiny_recipe, tmp_path / "broken", save_every=0)
+    killed(catalogue, tiny_recipe, tmp_path / "broken", (), after=2, name="Dots")
+    assert (tmp_path / "broken" / "Checks.safetensors").exists()
     assert not (tmp_path / "broken" / "Dots.safetensors").exists()
-    monkeypatch.setattr(training, "_train_epoch", train_epoch)
     train_networks(catalogue, tiny_recipe, tmp_path / "broken")
     assert "Dots: going on after epoch 1, step 1 of the next" in capsys.readouterr().out
     for file in NETWORKS:
@@ -232,8 +235,13 @@ def test_what_a_frozen_trunk_has_seen_is_not_looked_at_again_to_enrol(
     folder = tmp_path / "w"
     train_networks(catalogue, recipe, folder)
     opened: list[Path] = []
-    decode = images._decoded
-    monkeypatch.setattr(images, "_decoded", lambda path, view: opened.append(path) or decode(path, view))
+    open_any = Image.open
+
+    def watched(path: Path, **named: Any) -> Image.Image:
+        opened.append(path)
+        return open_any(path, **named)
+
+    monkeypatch.setattr(Image, "open", watched)
     enroll(catalogue, folder, ["Checks", "Dots"], recipe)
     assert set(opened) == {cut}  # nothing is remembered of what can't be read
     galleries = {path: path.read_bytes() for path in folder.rglob("*.gallery.safetensors")}
@@ -310,28 +318,13 @@ def test_fresh_trains_the_shared_encoder_anew(patterns: Path, tiny_recipe: Recip
     assert same_weights(tmp_path / "straight" / "Dots.safetensors", tmp_path / "w" / "Dots.safetensors")
 
 
-def killed(catalogue: Catalogue, recipe: Recipe, folder: Path, only: Sequence[str], epochs: int) -> None:
-    """Trains and ends without a word after so many epochs, a checkpoint behind every step."""
-    train_epoch, left = training._train_epoch, [None] * epochs
-
-    def dies(*words) -> None:
-        if not left:
-            raise KeyboardInterrupt
-        left.pop()
-        train_epoch(*words)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "_train_epoch", dies)
-        train_networks(catalogue, recipe, folder, only=only, save_every=0)
-
-
 @pytest.mark.parametrize(("epochs", "soup"), [(3, 3), (1, 1)])
 def test_a_soup_that_was_killed_starts_over_with_fresh(
     epochs: int, soup: int, patterns: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A soup of three, killed in the first or in the second member, and the soup that takes its place."""
     catalogue, recipe = read_catalogue(patterns), override(tiny_recipe, ["epochs=2", f"soup={soup}"])
-    killed(catalogue, override(recipe, ["soup=3"]), tmp_path / "w", ["Dots"], epochs)
+    killed(catalogue, override(recipe, ["soup=3"]), tmp_path / "w", ["Dots"], after=epochs)
     left = sorted((tmp_path / "w" / "training").iterdir())
     assert f"Dots.{1 + epochs // 2}.checkpoint.pt" in [path.name for path in left]
     if soup != 3:
@@ -364,10 +357,10 @@ def test_fresh_spares_a_dataset_whose_name_begins_alike(
     edit_rows(lambda table: table.assign(dataset=table["dataset"].replace("Checks", "Dots.1")))
     catalogue = read_catalogue(patterns)
     recipe = override(tiny_recipe, [f"soup={soup}", f"epochs={4 // soup}", "species_epochs=4"])
-    killed(catalogue, recipe, tmp_path / "w", [stays], epochs=3)  # of four; in the second member of a soup
+    killed(catalogue, recipe, tmp_path / "w", [stays], after=3)  # of four; in the second member of a soup
     left = {path: path.read_bytes() for path in (tmp_path / "w").rglob("*") if path.is_file()}
     assert any("checkpoint" in path.name for path in left)
-    killed(catalogue, recipe, tmp_path / "w", [goes], epochs=3)
+    killed(catalogue, recipe, tmp_path / "w", [goes], after=3)
     train_networks(catalogue, recipe, tmp_path / "w", only=[goes], fresh=True)
     assert "going on" not in capsys.readouterr().out
     assert {path: path.read_bytes() for path in left} == left

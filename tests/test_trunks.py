@@ -5,7 +5,9 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -14,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from reid import InputError
-from reid.networks import Network, build_network, plan_network
+from reid.networks import build_network, plan_network
 from reid.recipe import RECIPES, override
 from reid.training import settle
-from reid.trunks import count_features, describe_trunk, load_first_weights, make_trunk
+from reid.trunks import count_features, describe_trunk, fetch_trunk, load_first_weights, make_trunk
 
 TRUNK = "test_resnet"  # timm's smallest
 PLAN = plan_network(TRUNK, 64, embedding_size=8)
@@ -173,37 +175,34 @@ def test_positions_are_resized_to_the_image_size(tmp_path: Path) -> None:
     assert torch.allclose(network.trunk.pos_embed[:, 0], own.pos_embed[:, 0])
 
 
-def test_without_network_and_file_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import timm
+def no_hub(monkeypatch: pytest.MonkeyPatch, said: Callable[[], None] = lambda: None) -> None:
+    """The client of timm's hub says something and finds no way to it; trunks without weights can be made."""
+    make = timm.create_model
 
-    def no_hub(*_: object, pretrained: bool, **__: object) -> None:
+    def asked(*words: Any, pretrained: bool, **settings: Any) -> Any:
+        if not pretrained:
+            return make(*words, pretrained=False, **settings)
+        said()
         raise OSError("no route to host")
 
-    plan = PLAN
-    network = Network(plan)
-    monkeypatch.setattr("reid.networks.Network", lambda _: network)
-    monkeypatch.setattr(timm, "create_model", no_hub)
+    monkeypatch.setattr(timm, "create_model", asked)
+
+
+def test_without_network_and_file_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_hub(monkeypatch)
     with pytest.raises(InputError, match=r"weights of test_resnet.*no route to host.*fetch test_resnet.*init=none"):
-        build_network(plan, seed=0, init="test_resnet")
+        build_network(PLAN, seed=0, init="test_resnet")
 
 
 def test_asking_the_hub_is_said_once_and_what_its_client_warns_of_is_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    from reid import trunks
-
     client = logging.getLogger("huggingface_hub.utils")
-
-    def slow_hub(*_: object, **__: object) -> None:
-        client.warning("Retrying in 1s [Retry 1/5].")
-        raise OSError("no route to host")
-
-    trunks._tell_of_hub.cache_clear()
-    monkeypatch.setattr(timm, "create_model", slow_hub)
-    for _ in range(2):
+    no_hub(monkeypatch, lambda: client.warning("Retrying in 1s [Retry 1/5]."))
+    for _ in range(2):  # no other test asks for a trunk of this name
         with pytest.raises(InputError, match="no route to host"):
-            trunks._from_hub("a-trunk")
-    assert capsys.readouterr().out.count("asking timm's hub for a-trunk") == 1
+            load_first_weights(make_trunk(TRUNK, 160, "trunk", 2), TRUNK, "a-trunk")
+    assert "".join(capsys.readouterr()).count("asking timm's hub for a-trunk") == 1
     assert not caplog.records
     client.warning("heard again")
     assert len(caplog.records) == 1
@@ -287,10 +286,9 @@ def test_first_weights_that_are_no_file_are_called_what_they_are(tmp_path: Path,
 
 
 def test_a_fetched_file_says_what_it_is_to_people_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reid import trunks
-
-    monkeypatch.setattr(trunks, "_from_hub", lambda _: make_trunk(TRUNK, 160, "trunk", 2).state_dict())
-    trunks.fetch_trunk(TRUNK, tmp_path / "x.safetensors")
+    make = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **settings: make(name, **settings))
+    fetch_trunk(TRUNK, tmp_path / "x.safetensors")
     with safe_open(tmp_path / "x.safetensors", framework="pt") as opened:
         assert opened.metadata()["fetched"] == TRUNK
         assert json.loads(opened.metadata()["trunk"])["name"] == TRUNK
