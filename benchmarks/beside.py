@@ -9,7 +9,7 @@ else.
 What this can't show: the copies to a GPU, and the work of starting its kernels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from unittest.mock import patch
@@ -55,19 +55,19 @@ def predict_beside(catalogue: Catalogue, weights: Weights) -> Prediction:
 @contextmanager
 def gpu_that_answers_at_once() -> Iterator[None]:
     """Inside, networks take no time, and photographs are opened and put together as they are beside a GPU."""
-    by_threads = images._by_threads
+    by_threads = images._by_threads  # noqa: SLF001 it is told of a GPU that no other part of the program should see
     with ExitStack() as stand_ins:
         for owner, name, stand_in in (
             (images, "_by_threads", lambda files, batch_size, gpu: by_threads(files, batch_size, True)),
             (embedding, "AT_A_TIME", 1 << 40),  # pixels of a pass: only the recipe's batch size bounds it
-            (Embedder, "_forwards", answered_at_once),
+            (Embedder, "see", answered_at_once),
             (Tensor, "pin_memory", lambda tensor: tensor),
         ):
             stand_ins.enter_context(patch.object(owner, name, stand_in))
         yield
 
 
-def answered_at_once(embedder: Embedder, parts: Sequence[Tensor]) -> list[Seen]:
-    """For `Embedder._forwards`: the network is loaded, and vectors without attention are made up."""
+def answered_at_once(embedder: Embedder, photographs: Tensor) -> Seen:
+    """For `Embedder.see`: the network is loaded, and vectors without attention are made up."""
     _ = embedder.fast
-    return [Seen(torch.randn(len(part), embedder.plan.outputs), torch.zeros(len(part), 0, 0)) for part in parts]
+    return Seen(torch.randn(len(photographs), embedder.plan.outputs), torch.zeros(len(photographs), 0, 0))

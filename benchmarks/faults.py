@@ -29,7 +29,7 @@ from conftest import TINY, draw_patterns
 from harness import children
 from PIL import Image
 
-from reid import cli, files, gallery, matching, report, submission, toy, training
+from reid import cli, gallery, matching, report, submission, toy, training
 
 WARM = (safetensors.torch, torch, gallery, matching, report, submission, toy, training)
 
@@ -168,7 +168,7 @@ def steps(limit: int, counted: Path | None = None) -> Change:
             step()
             return result
 
-        files.os.fsync = slow_fsync
+        os.fsync = slow_fsync
         Path.replace = slow_replace  # type: ignore[method-assign]
 
     return change

@@ -76,3 +76,26 @@ def end(ranks: Sequence[ForkServerProcess], after: float | None = None, by: int 
     for process in ranks:
         process.join(300)  # far more than it takes; a machine may be busy
     return [process.exitcode for process in ranks]
+
+
+class Witness:
+    """Writes into a folder how many cores a process counts as its own, as soon as it is sent to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return note_cores, (self.folder,)
+
+
+def note_cores(folder: Path) -> None:
+    from reid.ranks import cores
+
+    (folder / f"{os.getpid()}.txt").write_text(str(cores()))
+
+
+class Deadly:
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
+        return os._exit, (1,)

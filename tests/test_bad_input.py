@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reid import InputError, cli, files
+from reid import InputError, cli, trunks
 from reid.catalogue import read_catalogue
-from reid.files import atomically, write_json
+from reid.files import atomically, write_bytes, write_json
 from reid.weights import open_weights
 
 
@@ -64,7 +64,7 @@ def test_a_line_break_in_a_cell_does_not_break_the_line(tmp_path: Path, capsys: 
 def test_another_recipe_in_the_folder_of_a_run_changes_nothing_and_the_same_may_be_typed_again(
     patterns: Path, patterns_weights: Path, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    local = ["--recipe", "local", *("--set", "scorers=local", "--set", "calibration_splits=3", "--set", "workers=0")]
+    local = ["--recipe", "local", *("--set", "scorers=local", "--set", "calibration_splits=3")]
     before = contents(patterns_weights)
     told = fails(capsys, "train", patterns, "--out", patterns_weights, *local)
     assert "it holds a run with other settings" in told
@@ -113,7 +113,7 @@ def test_calibrating_by_a_folder_that_does_not_know_the_gallery_is_refused(
 def test_what_is_seen_at_once_is_refused_before_what_takes_long(
     tmp_path: Path, patterns: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reid.trunks.describe_trunk", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(trunks, "describe_trunk", lambda *_: pytest.fail("the hub was asked"))
     monkeypatch.setattr(cli, "open_weights", lambda *_, **__: pytest.fail("the weights were read"))
     nowhere, out = tmp_path / "nowhere", ["--out", tmp_path / "w"]
     assert "no such folder" in fails(capsys, "train", nowhere, *out, "--recipe", "baseline")
@@ -265,7 +265,7 @@ def test_galleries_of_all_photographs_are_whole_where_no_network_learned_from_a_
     patterns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = str(tmp_path / "w")
-    local = ["--recipe", "local", *("--set", "scorers=local", "--set", "calibration_splits=3", "--set", "workers=0")]
+    local = ["--recipe", "local", *("--set", "scorers=local", "--set", "calibration_splits=3")]
     assert cli.main(["train", str(patterns), "--out", weights, "--limit", "16", *local]) == 0
     assert "(--limit 16), not to be handed in" in capsys.readouterr().out
     assert cli.main(["enroll", str(patterns), "--weights", weights]) == 0
@@ -380,7 +380,7 @@ def test_a_pipe_keeps_its_place(
         told = fails(capsys, "predict", patterns, "--weights", patterns_weights, "--out", pipe)
     else:
         with pytest.raises(InputError) as caught:
-            files.write_bytes(pipe, b"weights")
+            write_bytes(pipe, b"weights")
         told = str(caught.value)
     assert "expected the name of a file to write, found a pipe or a device" in told
     assert pipe.is_fifo()
@@ -435,7 +435,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
         InputError, match=r"x\.json: could not be written \(No space left on device\); nothing was left"
     ):

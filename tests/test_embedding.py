@@ -19,7 +19,7 @@ from reid.recipe import Recipe
 from reid.weights import encoder_file
 
 PHOTOGRAPHS = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-FLOAT32 = Recipe(image_size=64, interpolation="bicubic", precision="float32", workers=0)
+FLOAT32 = Recipe(image_size=64, interpolation="bicubic", precision="float32")
 
 
 def encoder(trunk: str = "test_resnet", seed: int = 0) -> Network:
@@ -80,7 +80,7 @@ def test_the_fast_way_gives_the_exact_vectors(precision: str, least: float, toy_
             for path in part.paths
         ]
         exact = exactly(network, torch.from_numpy(np.stack(full)).permute(0, 3, 1, 2))
-        recipe = Recipe(image_size=size, interpolation="bicubic", precision=precision, workers=0)
+        recipe = Recipe(image_size=size, interpolation="bicubic", precision=precision)
         fast, _ = embed_photographs(Embedder(network, recipe), part, recipe)
         assert cosines(fast, exact).min() > least, dataset
 

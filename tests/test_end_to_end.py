@@ -3,7 +3,6 @@ real photographs where they are there."""
 
 import json
 import os
-import pkgutil
 import re
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from reid import NEW_INDIVIDUAL, Stopped, cli
+from reid import NEW_INDIVIDUAL, Stopped, cli, evidence, gallery, looking, matching, report, training
 from reid.catalogue import read_catalogue
 from reid.embedding import CACHE_FOLDER
 from reid.gallery import load_gallery
@@ -126,16 +127,18 @@ def test_enroll_and_calibrate_again_leave_a_whole_folder_with_the_new_individual
     assert open_weights(patterns_weights).recipe.calibration_splits == 7
 
 
-@pytest.mark.parametrize(("verb", "room"), [("enroll", "gallery"), ("calibrate", "matching")])
+@pytest.mark.parametrize(
+    ("verb", "module"), [("enroll", gallery), ("calibrate", matching)], ids=["enroll", "calibrate"]
+)
 def test_how_the_machine_works_may_be_chosen_and_is_not_kept(
-    verb: str, room: str, patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
+    verb: str, module: ModuleType, patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = {"device": "auto", "precision": "bfloat16", "batch_size": 5, "workers": 1}
     before = open_weights(patterns_weights).recipe
     assert work.keys() == set(WORK_FIELDS)
     used: list[Recipe] = []
-    does = pkgutil.resolve_name(f"reid.{room}.{verb}")
-    monkeypatch.setattr(f"reid.{room}.{verb}", lambda *given: used.append(given[-1]) or does(*given))
+    does = getattr(module, verb)
+    monkeypatch.setattr(module, verb, lambda *given: used.append(given[-1]) or does(*given))
     settings = [word for field, value in work.items() for word in ("--set", f"{field}={value}")]
     assert run(verb, patterns, "--weights", patterns_weights, *settings) == 0
     assert used == [replace(before, **work)]
@@ -147,30 +150,36 @@ def test_the_report_shows_what_predict_answered_when_told_its_route_and_settings
     patterns: Path, patterns_weights: Path, tmp_path: Path, edit_rows: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit_rows(lambda table: table.assign(dataset=table["dataset"].mask(table["split"] == "query", "Checks")))
-    openers = [f"reid.{room}.photograph_batches" for room in ("looking", "evidence")]
-    writer = "reid.report.write_report"
-    calls: dict[str, list[tuple]] = {name: [] for name in (*openers, writer)}
-    for name, made in calls.items():
-        does = pkgutil.resolve_name(name)
-        monkeypatch.setattr(
-            name, lambda *given, does=does, made=made, **named: made.append(given) or does(*given, **named)
-        )
-    same = [patterns, "--weights", patterns_weights, "--set", "batch_size=5", "--set", "workers=1"]
+    openers, writers = [], []
+
+    def noting(module: ModuleType, name: str, calls: list[tuple[Any, ...]]) -> None:
+        does = getattr(module, name)
+
+        def noted(*given: Any, **named: Any) -> Any:
+            calls.append(given)
+            return does(*given, **named)
+
+        monkeypatch.setattr(module, name, noted)
+
+    for module in (looking, evidence):
+        openers.append([])
+        noting(module, "photograph_batches", openers[-1])
+    noting(report, "write_report", writers)
+    same = [patterns, "--weights", patterns_weights, "--set", "batch_size=5"]
     answers = {}
     for route in ("classifier", "column"):
         csv, folder = tmp_path / f"{route}.csv", tmp_path / route
         assert run("predict", *same, "--route", route, "--out", csv) == 0
         shutil.rmtree(patterns_weights / CACHE_FOLDER)  # so that the report has to look itself
-        for made in calls.values():
-            made.clear()
+        for calls in (*openers, writers):
+            calls.clear()
         solution = ["--solution", patterns / "solution.csv"]
         assert run("report", *same, "--route", route, "--out", folder, *solution) == 0
         answers[route] = read_submission(csv)
-        (written,) = calls[writer]
+        (written,) = writers
         assert written[3].submission.equals(answers[route])
-        assert all(calls[name] for name in openers)
-        opened = [given[2] for name in openers for given in calls[name]]
-        assert {(recipe.batch_size, recipe.workers) for recipe in opened} == {(5, 1)}
+        assert all(openers)
+        assert {given[2].batch_size for calls in openers for given in calls} == {5}
         page = (folder / "report.html").read_text("utf-8")
         assert f"route <b>{route}</b>" in page
         assert f"<b>{score(csv, patterns):.3f}</b><span>score, the mean" in page
@@ -306,10 +315,17 @@ def test_every_verb_says_what_it_made_and_what_is_next(
 
 
 @pytest.mark.parametrize("name", ["photographs", "my photographs", "the lynx's", '$HOME of "lynxes" `at` \\ night'])
-def test_a_folder_reaches_a_make_target_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+def test_a_folder_reaches_a_make_target_whatever_it_is_called(
+    name: str, patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (patterns / "solution.csv").unlink()
     (tmp_path / "Makefile").write_text("submit:\n\t@printf %s $(DATA)\n")
-    typed = f"make -s -C {tmp_path} submit DATA={cli._in_make(Path(name))}"
-    assert subprocess.run(typed, shell=True, capture_output=True, text=True, check=True).stdout == name
+    patterns.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert run("check", name, "--submission", Path(name) / "sample_submission.csv") == 0
+    (typed,) = re.findall(r"(make submit DATA=.*)$", capsys.readouterr().out, re.MULTILINE)
+    done = subprocess.run(typed.replace("make", "make -s", 1), shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout == name
 
 
 def test_real_photographs_go_through(reid_mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -341,7 +357,7 @@ def test_the_time_of_a_call_that_was_stopped_counts_too(
         raise Stopped("stopped by SIGTERM", "SIGTERM")
 
     before = json.loads(times.read_text())
-    monkeypatch.setattr("reid.training.train_networks", stopped)
+    monkeypatch.setattr(training, "train_networks", stopped)
     assert run("train", patterns, "--out", patterns_weights, *tiny_settings) == os.EX_TEMPFAIL
     after = json.loads(times.read_text())
     assert after["train"] >= before["train"] + 0.3 - 0.1  # they are kept in tenths

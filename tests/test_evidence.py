@@ -126,7 +126,7 @@ def test_a_map_of_hardly_anything_is_no_error(count: int, width: int) -> None:
 
 
 def test_without_an_encoder_keypoints_decide_and_there_is_no_map(patterns: Path, tmp_path: Path) -> None:
-    local = ["--recipe", "local", "--set", "scorers=local", "--set", "calibration_splits=3", "--set", "workers=0"]
+    local = ["--recipe", "local", "--set", "scorers=local", "--set", "calibration_splits=3"]
     assert cli.main(["train", str(patterns), "--out", str(tmp_path / "w"), *local]) == 0
     catalogue, weights = read_catalogue(patterns), open_weights(tmp_path / "w")
     prediction = predict(catalogue, weights, weights.recipe)

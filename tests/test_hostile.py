@@ -15,7 +15,7 @@ import torch
 from doors import network_bytes, plan, plan_bytes
 from PIL import Image
 
-from reid import InputError, Stopped, cli
+from reid import InputError, Stopped, cli, submission
 from reid.catalogue import find_formulas, read_catalogue
 from reid.embedding import Memory
 from reid.files import read_json, read_table, refuse_unwritable
@@ -334,7 +334,7 @@ def test_a_report_says_at_once_what_cannot_become_one(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("reid.submission.predict", None)  # which may take an hour
+    monkeypatch.setattr(submission, "predict", None)  # which may take an hour
     words = ["report", str(patterns), "--weights", str(patterns_weights), "--out"]
     other = tmp_path / "other.csv"
     other.write_text((patterns / "solution.csv").read_text().replace("\n", "\nx", 1))

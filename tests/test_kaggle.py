@@ -539,12 +539,17 @@ def test_no_server_is_no_traceback(desk: Desk) -> None:
             "Connection to www.kaggle.com timed out",
         ),
         (lambda: requests.ConnectionError("no way"), "no way"),
-        (lambda: KeyError(3), "3"),
-        (lambda: ValueError(), ""),
+        (lambda: KeyError(3), "KeyError: 3"),
+        (lambda: ValueError(), "ValueError: ValueError"),
     ],
 )
 def test_the_reason_is_told_without_what_it_is_wrapped_into(problem: Callable[[], Exception], words: str) -> None:
-    assert client._reason(problem()) == words
+    def question() -> None:
+        raise problem()
+
+    with pytest.raises(client.KaggleError) as refused:
+        client.ask("asking", question)
+    assert refused.value.found.endswith(f"({words})")
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
+from processes import Deadly, Witness
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[1]
@@ -26,12 +29,12 @@ import entry  # noqa: E402
 import rehearsal  # noqa: E402
 from rehearsal import rehearse  # noqa: E402
 
-from reid import InputError, cli  # noqa: E402
+from reid import InputError, cli, report  # noqa: E402
 from reid.catalogue import read_catalogue, wanted_rows  # noqa: E402
 from reid.files import sha256_of, write_json  # noqa: E402
 from reid.ranks import cores  # noqa: E402
 from reid.submission import predict  # noqa: E402
-from reid.weights import open_weights  # noqa: E402
+from reid.weights import Weights, open_weights  # noqa: E402
 
 DEMO = {
     "demo/__init__.py": '"""A package of three rooms."""\n',
@@ -305,9 +308,21 @@ def test_what_is_missing_is_named_with_all_that_is_there(patterns: Path, tmp_pat
         entry.find_weights(tmp_path / "input")
 
 
-def test_the_photographs_are_not_walked_through(patterns: Path, tmp_path: Path) -> None:
+def test_the_photographs_are_not_walked_through(
+    patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mount(patterns, tmp_path / "input" / "competitions" / "animal-clef-2025")
-    walked = [place for place, _ in entry._walk(tmp_path / "input", lambda names, place: False)]
+    scan, walked = os.scandir, []
+
+    def watched(place: Path) -> Any:
+        walked.append(place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", watched)
+    assert entry.find_data(tmp_path / "input")
+    with pytest.raises(InputError, match="found none"):
+        entry.find_weights(tmp_path / "input")
+    assert len(walked) > 4
     assert not [place for place in walked if "images" in place.parts]
 
 
@@ -388,46 +403,64 @@ def test_the_parts_of_several_gpus_add_up_to_the_whole(
     pd.testing.assert_frame_equal(matches, whole.matches, rtol=1e-5, atol=1e-5)
 
 
+def sent_with(weights: Weights, parcel: object) -> Weights:
+    """The weights with something that acts in each process that they are sent to."""
+    return replace(weights, manifest={**weights.manifest, "parcel": parcel})
+
+
 def test_a_process_that_is_killed_costs_time_and_no_answer(
-    patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    patterns: Path, patterns_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     catalogue, weights = read_catalogue(patterns), open_weights(patterns_weights)
     recipe = replace(weights.recipe, batch_size=4)
     alone = predict(catalogue, weights, recipe, remember=False)
-
-    class Killed(ThreadPoolExecutor):
-        def submit(self, *_: object) -> Future:  # type: ignore[override]
-            broken: Future = Future()
-            broken.set_exception(BrokenProcessPool("terminated abruptly"))
-            return broken
-
-    monkeypatch.setattr(entry, "_processes", Killed)
-    found = entry.predict_on(["cpu", "cpu"], catalogue, weights, recipe)
+    found = entry.predict_on(["cpu", "cpu"], catalogue, sent_with(weights, Deadly()), recipe)
     assert found.submission.equals(alone.submission)
-    assert "warning: a process was killed" in capsys.readouterr().out
+    assert "warning: a process was killed" in "".join(capsys.readouterr())
 
 
-def test_the_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_processes_share_the_cores_and_answer_as_one(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    if (mine := cores()) == 1:
-        pytest.skip("with one core there is nothing to share")
-    with entry._processes(mine) as pool:
-        assert pool.submit(cores).result() == 1
+    catalogue, weights, mine = read_catalogue(patterns), open_weights(patterns_weights), cores()
+    recipe = replace(weights.recipe, batch_size=4)
+    alone = predict(catalogue, weights, recipe, remember=False)
+    (tmp_path / "cores").mkdir()
+    found = entry.predict_on(["cpu", "cpu"], catalogue, sent_with(weights, Witness(tmp_path / "cores")), recipe)
+    assert found.submission.equals(alone.submission)
+    assert {path.read_text() for path in (tmp_path / "cores").iterdir()} == {str(max(1, mine // 2))}
     assert cores() == mine
 
 
-def test_every_gpu_gets_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert entry._devices(None) == ["cpu"]
-    assert entry._devices(3) == ["cpu"] * 3
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert entry._devices(None) == ["cuda:0", "cuda:1"]
-    assert entry._devices(3) == ["cuda:0", "cuda:1", "cuda:0"]
+def test_every_gpu_gets_a_process_of_its_own(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def enough(devices: list[str], *_: object) -> None:
+        asked.append(devices)
+        raise InputError("enough")
+
+    monkeypatch.setattr(entry, "predict_on", enough)
+    assert [run(), run("--shards", 3)] == [2, 2]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "a GPU")
+    assert [run(), run("--shards", 3)] == [2, 2]
+    assert asked == [["cpu"], ["cpu"] * 3, ["cuda:0", "cuda:1"], ["cuda:0", "cuda:1", "cuda:0"]]
+
+
+def test_each_process_works_on_its_own_gpu(
+    patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In threads, and without any GPU that they could work on."""
     chosen: list[str] = []
-    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
-    monkeypatch.setattr(entry, "predict", lambda *_, remember: "a prediction")
-    assert entry._predict_part("cuda:1", *[None] * 3) == "a prediction"  # type: ignore[arg-type, comparison-overlap]
-    assert chosen == ["cuda:1"]
+    monkeypatch.setattr(entry, "ProcessPoolExecutor", lambda count, *_: ThreadPoolExecutor(count))
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    weights = open_weights(patterns_weights)
+    recipe = replace(weights.recipe, batch_size=4)
+    found = entry.predict_on(["cuda:0", "cuda:1"], read_catalogue(patterns), weights, recipe)
+    assert sorted(chosen) == ["cuda:0", "cuda:1"]
+    assert len(found.submission) == 28
 
 
 def test_bundle_and_package_agree_on_real_photographs(
@@ -446,7 +479,7 @@ EVERY_CUE = ["cues=encoder,local", "scorers=distance,local,focused,mean,logistic
 def test_bundle_and_package_agree_on_every_cue(
     alone: bool, patterns: Path, tiny_settings: list[str], tmp_path: Path
 ) -> None:
-    chosen = ["calibration_splits=5", "workers=0"] if alone else EVERY_CUE
+    chosen = ["calibration_splits=5"] if alone else EVERY_CUE
     recipe = ["--recipe", "local"] if alone else tiny_settings
     words = [*recipe, *(word for setting in chosen for word in ("--set", setting))]
     weights, submission = tmp_path / "weights", tmp_path / "submission.csv"
@@ -482,14 +515,19 @@ def test_a_rehearsal_that_goes_wrong_is_refused(
 def test_the_toy_stage_is_made_again_only_when_the_sources_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[tuple[str, ...]] = []
-    monkeypatch.setattr(rehearsal, "_reid", lambda *words: made.append(words))
+    made: list[str] = []
+
+    def noted(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        made.append(command[command.index("reid") + 1])
+        return subprocess.CompletedProcess(command, 0, b"")
+
+    monkeypatch.setattr(subprocess, "run", noted)
     monkeypatch.setattr(rehearsal, "ROOT", tmp_path / "checkout")
     source = tmp_path / "checkout" / "src" / "reid" / "room.py"
     source.parent.mkdir(parents=True)
     source.write_text("x = 1\n")
     assert rehearsal.toy_stage(tmp_path) == (tmp_path / "data", tmp_path / "weights")
-    assert [words[0] for words in made] == ["toy", "train"]
+    assert made == ["toy", "train"]
     rehearsal.toy_stage(tmp_path)
     assert len(made) == 2
     source.write_text("x = 2\n")
@@ -514,7 +552,7 @@ def test_other_weights_than_those_it_was_built_for_are_refused(
 def test_damaged_weights_are_refused_before_the_first_photograph(
     run: Callable[..., int], kernel_input: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reid.images.open_photograph", lambda *_: pytest.fail("a photograph was opened"))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a photograph was opened"))
     weights = kernel_input / "datasets" / "some-kaggler" / "animal-reid-weights"
     network = weights / "Dots.safetensors"
     network.write_bytes(network.read_bytes()[:-1] + b"\x01")
@@ -558,7 +596,7 @@ def test_a_report_that_fails_does_not_cost_the_submission(
     def fail(*_: object) -> None:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("reid.report.write_report", fail)
+    monkeypatch.setattr(report, "write_report", fail)
     assert run() == 0
     assert "warning: no report could be made (no fonts); the submission is complete" in capsys.readouterr().out
     told = json.loads((tmp_path / "working" / "run.json").read_text())
