@@ -19,11 +19,11 @@ from harness import Contest, NotHereError, Options
 from predict import decode_only, worlds
 from torch import Tensor
 
-from reid import embedding, images
-from reid.catalogue import Catalogue
-from reid.embedding import Embedder, Seen
-from reid.submission import Prediction, predict
-from reid.weights import Weights, open_weights
+from reid.data import loading
+from reid.data.catalogue import Catalogue
+from reid.decision.artifact import Weights, open_weights
+from reid.decision.predict import Prediction, predict
+from reid.retrieval.embedding import Embedder, EmbeddingOutput
 
 SIZES = (400, 2_135)
 """Queries; the last are the competition's."""
@@ -49,13 +49,13 @@ def contests(options: Options) -> Iterator[Contest]:
 def predict_beside(catalogue: Catalogue, weights: Weights) -> Prediction:
     """The prediction; what it says is worth nothing."""
     with gpu_that_answers_at_once():
-        return predict(catalogue, weights, weights.recipe, remember=False)
+        return predict(catalogue, weights, weights.recipe, use_cache=False)
 
 
 @contextmanager
 def gpu_that_answers_at_once() -> Iterator[None]:
     """Inside, networks take no time, and photographs are opened and put together as they are beside a GPU."""
-    by_threads = images._by_threads  # noqa: SLF001 it is told of a GPU that no other part of the program should see
+    by_threads = loading._by_threads  # noqa: SLF001 it is told of a GPU that no other part of the program should see
     with ExitStack() as stand_ins:
         for owner, name, stand_in in (
             (images, "_by_threads", lambda files, batch_size, gpu: by_threads(files, batch_size, True)),
@@ -67,7 +67,7 @@ def gpu_that_answers_at_once() -> Iterator[None]:
         yield
 
 
-def answered_at_once(embedder: Embedder, photographs: Tensor) -> Seen:
-    """For `Embedder.see`: the network is loaded, and vectors without attention are made up."""
+def answered_at_once(embedder: Embedder, photographs: Tensor) -> EmbeddingOutput:
+    """For `Embedder.see`: the network is loaded, and vectors without saliency are made up."""
     _ = embedder.fast
-    return Seen(torch.randn(len(photographs), embedder.plan.outputs), torch.zeros(len(photographs), 0, 0))
+    return EmbeddingOutput(torch.randn(len(photographs), embedder.plan.outputs), torch.zeros(len(photographs), 0, 0))

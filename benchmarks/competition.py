@@ -23,7 +23,7 @@ from harness import machine
 from PIL import Image
 from stages import adopt, measured
 
-from reid.progress import say, track
+from reid.runtime.progress import say, track
 
 COMPETITION = {"LynxID2025": (2957, 77, 946), "SalamanderID2025": (1388, 587, 689), "SeaTurtleID2022": (8729, 438, 500)}
 """Database photographs, individuals and queries by dataset."""
@@ -32,8 +32,15 @@ PARTS = 10
 """Of each photograph."""
 
 SMALL = [
-    *("trunk=tf_efficientnet_lite0", "init=none", "image_size=128", "epochs=1", "feature_views=0", "species_epochs=0"),
-    *("folds=1", "precision=float32"),
+    *(
+        "backbone.name=tf_efficientnet_lite0",
+        "backbone.init=none",
+        "backbone.image_size=128",
+        "training.epochs=1",
+        "augmentation.feature_views=0",
+        "classifier.epochs=0",
+    ),
+    *("training.folds=1", "precision=float32"),
 ]
 """Encoders that cost next to nothing."""
 

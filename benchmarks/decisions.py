@@ -1,7 +1,7 @@
 """What each part of the decision earns on real photographs: the cues, their fusion, the threshold, honest questions.
 
     python -m reid train DATA --out build/light-0 --recipe light --init build/lite0.safetensors \
-        --set trunk=tf_efficientnet_lite0 --set image_size=128
+        --set backbone.name=tf_efficientnet_lite0 --set backbone.image_size=128
     python benchmarks/decisions.py DATA build/light-0 build/light-1 build/light-2
 
 DATA is a folder with `solution.csv`; the weights differ in their seed. The live queries are matched once by every cue
@@ -25,19 +25,28 @@ import numpy as np
 import pandas as pd
 from harness import interval, machine
 
-from reid.calibration import Calibration, fit_calibrations, sweep
-from reid.catalogue import Catalogue, read_catalogue
-from reid.files import sha256_of, write_table
-from reid.fusion import scorers_for
-from reid.gallery import Gallery, embeddings_of, load_gallery
-from reid.images import thumbnails
-from reid.looking import look_at, open_eyes
-from reid.matching import ask, compare, questions_of
-from reid.progress import say, track
-from reid.questions import HeldOut, Questions, choose_asked, near_duplicates
-from reid.recipe import Recipe
-from reid.scoring import read_solution
-from reid.weights import MANIFEST, Weights, gallery_file, open_weights
+from reid.config.recipe import Recipe
+from reid.config.settings import with_settings
+from reid.data.catalogue import Catalogue
+from reid.data.checks import read_catalogue
+from reid.data.photographs import thumbnails
+from reid.decision.artifact import MANIFEST, Weights, gallery_file, open_weights
+from reid.decision.calibrate import Calibration, fit_calibrations, pseudo_query_pairs
+from reid.decision.metrics import read_solution
+from reid.decision.pseudo_queries import (
+    HeldOut,
+    PseudoQueryPairs,
+    match_pseudo_queries,
+    near_duplicates,
+    select_pseudo_queries,
+)
+from reid.decision.scorers import scorers_for
+from reid.decision.thresholds import sweep
+from reid.retrieval.candidates import candidate_pairs
+from reid.retrieval.extraction import extract_features, open_extractors
+from reid.retrieval.gallery import Gallery, gallery_features, load_gallery
+from reid.runtime.files import sha256_of, write_table
+from reid.runtime.progress import say, track
 
 ROOMS = Path(__file__).parents[1] / "src" / "reid"
 CHOSEN = "**chosen by calibration**"
@@ -86,12 +95,12 @@ def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]
     """What the weights of one seed say: by the table's title its rows, one for each way of deciding and dataset."""
     recipe, galleries = weights.recipe, galleries_of(weights)
     live = live_questions(catalogue, weights, galleries)
-    honest = {name: questions_of(catalogue, weights.folder, name, recipe) for name in galleries}
-    kinds = scorers_for(recipe.scorers, tuple(next(iter(honest.values())).pairs.features))
-    alone = {kind: fit_calibrations(honest, replace(recipe, scorers=(kind,))) for kind in kinds}
+    honest = {name: pseudo_query_pairs(catalogue, weights.folder, name, recipe) for name in galleries}
+    kinds = scorers_for(recipe.calibration.scorers, tuple(next(iter(honest.values())).pairs.features))
+    alone = {kind: fit_calibrations(honest, with_settings(recipe, {"calibration.scorers": (kind,)})) for kind in kinds}
     chosen = fit_calibrations(honest, recipe)
     highest = {
-        name: alone[max(one.contenders, key=one.contenders.__getitem__, default=one.scorer.kind)][name]
+        name: alone[max(one.scorer_scores, key=one.scorer_scores.__getitem__, default=one.scorer.kind)][name]
         for name, one in chosen.items()
     }
     rules = {
@@ -100,7 +109,7 @@ def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]
         "one scorer and threshold for all datasets": fit_calibrations(honest, recipe, few=10**9),
         "the threshold where the mean curve is highest": with_thresholds(chosen, lambda curve: curve.score.argmax()),
         "the threshold that calls as many new as there are": with_thresholds(
-            chosen, lambda curve: np.abs(curve.share_new - recipe.new_share).argmin()
+            chosen, lambda curve: np.abs(curve.share_new - recipe.calibration.new_share).argmin()
         ),
         "the threshold where BAKS and BAUS are equal": with_thresholds(
             chosen, lambda curve: np.abs(curve.baks - curve.baus).argmin()
@@ -116,21 +125,21 @@ def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]
 
 
 def other_ways(
-    catalogue: Catalogue, weights: Weights, honest: dict[str, Questions]
-) -> Iterator[tuple[str, dict[str, Questions]]]:
+    catalogue: Catalogue, weights: Weights, honest: dict[str, PseudoQueryPairs]
+) -> Iterator[tuple[str, dict[str, PseudoQueryPairs]]]:
     """Designs of pseudo-queries, and the questions that each of them asks."""
     recipe = weights.recipe
 
-    def asked(**changes: Any) -> dict[str, Questions]:
+    def asked(**changes: Any) -> dict[str, PseudoQueryPairs]:
         own = replace(recipe, **changes)
-        return {name: questions_of(catalogue, weights.folder, name, own) for name in honest}
+        return {name: pseudo_query_pairs(catalogue, weights.folder, name, own) for name in honest}
 
     yield "as the recipe asks", honest
-    if recipe.folds > 1:
+    if recipe.training.folds > 1:
         yield "with one encoder, for what it did not see", asked(folds=1)
     yield "for individuals with all their photographs", asked(pseudo_photographs=10_000)
     yield "for individuals with one photograph", asked(pseudo_photographs=1)
-    if "encoder" in recipe.cues:
+    if recipe.uses_encoder:
         yield (
             "with one encoder, for what it learned (wrong)",
             {name: learned_questions(catalogue, one, name, recipe) for name, one in galleries_of(weights).items()},
@@ -138,9 +147,9 @@ def other_ways(
     yield "and any photographs may answer (wrong)", asked(pseudo_dates="any")
 
 
-def divided(honest: Mapping[str, Questions], recipe: Recipe) -> pd.DataFrame:
+def divided(honest: Mapping[str, PseudoQueryPairs], recipe: Recipe) -> pd.DataFrame:
     """Rules for the scorer, fitted on two thirds of a dataset's individuals, and what they win of the others."""
-    kinds = scorers_for(recipe.scorers, tuple(next(iter(honest.values())).pairs.features))
+    kinds = scorers_for(recipe.calibration.scorers, tuple(next(iter(honest.values())).pairs.features))
     rng, rows = np.random.default_rng(recipe.seed), []
     for name, questions in track(list(honest.items()) * THIRDS, "weighing rules within the database"):
         known = np.unique(questions.individual[~questions.new])
@@ -148,7 +157,10 @@ def divided(honest: Mapping[str, Questions], recipe: Recipe) -> pd.DataFrame:
         own = np.concatenate([rng.permutation(some)[: round(len(some) * 2 / 3)] for some in (known, others)])
         two_thirds = of_individuals(questions, np.isin(questions.individual, own))
         rest = of_individuals(questions, ~np.isin(questions.individual, own))
-        fitted = {kind: fit_calibrations({name: two_thirds}, replace(recipe, scorers=(kind,)))[name] for kind in kinds}
+        fitted = {
+            kind: fit_calibrations({name: two_thirds}, with_settings(recipe, {"calibration.scorers": (kind,)}))[name]
+            for kind in kinds
+        }
         expected = {kind: one.threshold.score or 0.0 for kind, one in fitted.items()}
         chosen = {CHOSEN: fit_calibrations({name: two_thirds}, recipe)[name].scorer.kind}
         for behind in (0.0, 0.01, 0.03, 0.1):
@@ -161,7 +173,7 @@ def divided(honest: Mapping[str, Questions], recipe: Recipe) -> pd.DataFrame:
     return together.mean().reset_index()
 
 
-def of_individuals(questions: Questions, chosen: np.ndarray) -> Questions:
+def of_individuals(questions: PseudoQueryPairs, chosen: np.ndarray) -> PseudoQueryPairs:
     """The queries that a mask chooses."""
     rows = chosen[questions.pairs.query]
     pairs = questions.pairs.of(rows)
@@ -177,18 +189,22 @@ def galleries_of(weights: Weights) -> dict[str, Gallery]:
     return {name: load_gallery(weights.folder / gallery_file(name)) for name in weights.datasets}
 
 
-def live_questions(catalogue: Catalogue, weights: Weights, galleries: Mapping[str, Gallery]) -> dict[str, Questions]:
+def live_questions(
+    catalogue: Catalogue, weights: Weights, galleries: Mapping[str, Gallery]
+) -> dict[str, PseudoQueryPairs]:
     """The real queries beside the truth."""
     solution = read_solution(catalogue.root / "solution.csv").set_index("image_id")
     live = {}
     for name, gallery in galleries.items():
         queries = catalogue.query.of(name)
-        eyes = open_eyes(weights.folder, [name], False, weights.recipe)
-        looks = look_at(queries, eyes, "column", weights.recipe, f"seeing {name}")
-        pairs = compare(embeddings_of(looks, queries.table), gallery, weights.recipe, what=f"matching {name}")
+        extractors = open_extractors(weights.folder, [name], False, weights.recipe)
+        features = extract_features(queries, extractors, "column", weights.recipe, f"seeing {name}")
+        pairs = candidate_pairs(
+            gallery_features(features, queries.table), gallery, weights.recipe, what=f"matching {name}"
+        )
         truth = solution.loc[queries.image_ids]
         identity = truth["identity"].to_numpy(str)
-        live[name] = Questions(
+        live[name] = PseudoQueryPairs(
             individual=identity,
             new=truth["new_identity"].to_numpy(bool),
             pairs=pairs,
@@ -197,7 +213,7 @@ def live_questions(catalogue: Catalogue, weights: Weights, galleries: Mapping[st
     return live
 
 
-def learned_questions(catalogue: Catalogue, gallery: Gallery, name: str, recipe: Recipe) -> Questions:
+def learned_questions(catalogue: Catalogue, gallery: Gallery, name: str, recipe: Recipe) -> PseudoQueryPairs:
     """Every photograph is asked for, whether or not the encoder has learned its individual."""
     known = gallery.embeddings
     rows = catalogue.database.table.set_index("image_id").loc[list(known.image_id)]
@@ -205,8 +221,8 @@ def learned_questions(catalogue: Catalogue, gallery: Gallery, name: str, recipe:
     photographs = Catalogue(catalogue.root, rows.reset_index())
     duplicates = near_duplicates(thumbnails(photographs.paths))
     days, sides = (rows[column].to_numpy(str) for column in ("day", "orientation"))
-    asked = choose_asked(np.array(gallery.identity), days, duplicates, everything, recipe, sides)
-    return ask(gallery, asked, name, recipe).in_units()
+    asked = select_pseudo_queries(np.array(gallery.identity), days, duplicates, everything, recipe, sides)
+    return match_pseudo_queries(gallery, asked, name, recipe).in_units()
 
 
 def with_thresholds(
@@ -222,14 +238,14 @@ def with_thresholds(
     return changed
 
 
-def rows_of(ways: Mapping[str, Mapping[str, Calibration]], live: Mapping[str, Questions]) -> pd.DataFrame:
+def rows_of(ways: Mapping[str, Mapping[str, Calibration]], live: Mapping[str, PseudoQueryPairs]) -> pd.DataFrame:
     """Per way and dataset what it wins among the live queries."""
     rows = []
     for name, calibrations in ways.items():
         for dataset, calibration in calibrations.items():
             questions = live[dataset]
-            doubts = calibration.scorer.doubts(questions.pairs.scaled(calibration.unit))
-            steps = sweep(questions.answered(doubts))
+            dissimilarity = calibration.scorer.dissimilarity(questions.pairs.scaled(calibration.unit))
+            steps = sweep(questions.answered(dissimilarity))
             at = steps.at(np.array([calibration.threshold.value]))
             rows.append(
                 {

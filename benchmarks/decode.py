@@ -21,8 +21,9 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
-from reid.images import View, open_photograph, photograph_batches
-from reid.recipe import RECIPES
+from reid.config.presets import PRESETS
+from reid.data.loading import photograph_batches
+from reid.data.photographs import View, open_photograph
 
 KIT, FULL = "reid", "Pillow, full decode"
 Opener = Callable[[Path, int], np.ndarray]
@@ -58,8 +59,8 @@ def open_all(opener: Opener, paths: list[Path], size: int) -> np.ndarray:
 
 def open_in_processes(paths: list[Path], size: int, workers: int) -> np.ndarray:
     """(N, S, S, 3) uint8, as a recipe that names workers has them opened; starting the processes is part of it."""
-    recipe = replace(RECIPES["seed"], image_size=size, workers=workers, batch_size=-(-len(paths) // (2 * workers)))
-    batches = photograph_batches(paths, [View(recipe.image_size)] * len(paths), recipe, "decoding")
+    recipe = replace(PRESETS["paper"], image_size=size, workers=workers, batch_size=-(-len(paths) // (2 * workers)))
+    batches = photograph_batches(paths, [View(recipe.backbone.image_size)] * len(paths), recipe, "decoding")
     return torch.cat([opened.pixels for opened in batches]).permute(0, 2, 3, 1).numpy()
 
 

@@ -7,12 +7,12 @@
 
 DATA is a folder with `solution.csv`. Every variant goes the way of `reid train`: photographs are held out, encoders
 trained, galleries enrolled, thresholds fitted on the database alone; then every query row is answered by the global
-embedding of its dataset. Variants on a frozen trunk share its features, which are computed once. Two scores are given,
+embedding of its dataset. Variants on a frozen backbone share its features, which are computed once. Two scores are given,
 the one at the fitted thresholds, and the one at the thresholds that would have been best in hindsight, which tells the
 embedding from the threshold.
 
 A row of `encoders.csv` is written as soon as it is measured; a run that was stopped goes on with what is missing, and
-measures anew what has other settings, data or first weights now. The trunk is EfficientNet-Lite0 from ImageNet, at 128
+measures anew what has other settings, data or first weights now. The backbone is EfficientNet-Lite0 from ImageNet, at 128
 pixels unless the row says otherwise, so that a processor can do it.
 """
 
@@ -21,7 +21,6 @@ import functools
 import math
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,74 +29,79 @@ import torch
 from harness import interval, machine
 from torch import Tensor
 
-from reid.calibration import Calibration, sweep
-from reid.catalogue import Catalogue, read_catalogue
-from reid.files import sha256_of, write_table
-from reid.gallery import Embeddings, Gallery, enroll, load_gallery, save_gallery
-from reid.images import store_photographs
-from reid.inputs import Features
-from reid.looking import look_at, open_eyes
-from reid.matching import calibrate, match
-from reid.networks import load_network, plan_network
-from reid.progress import say
-from reid.questions import PseudoQueries
-from reid.recipe import RECIPES, Recipe, override
-from reid.scoring import read_solution
-from reid.training import settle, train_encoder, train_networks
-from reid.trunks import describe_trunk
-from reid.weights import encoder_file, gallery_file
-from reid.work import Run
+from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe, override
+from reid.config.settings import with_settings
+from reid.data.catalogue import Catalogue
+from reid.data.checks import read_catalogue
+from reid.data.loading import decode_photographs
+from reid.decision.artifact import encoder_file, gallery_file
+from reid.decision.calibrate import Calibration, calibrate
+from reid.decision.enroll import enroll
+from reid.decision.metrics import read_solution
+from reid.decision.predict import match_queries
+from reid.decision.pseudo_queries import OpenSetQueries
+from reid.decision.thresholds import sweep
+from reid.models.backbones import describe_backbone
+from reid.models.networks import load_network, plan_network
+from reid.retrieval.extraction import extract_features, open_extractors
+from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
+from reid.runtime.files import sha256_of, write_table
+from reid.runtime.progress import say
+from reid.training.inputs import Features
+from reid.training.loop import resolve_defaults, train_encoder, train_networks
+from reid.training.tasks import RunContext
 
 SIZED = [
-    *("trunk=tf_efficientnet_lite0", "image_size=128", "species_epochs=0", "precision=float32"),
-    *("cues=encoder", "scorers=distance", "folds=1"),
+    *("backbone.name=tf_efficientnet_lite0", "backbone.image_size=128", "classifier.epochs=0", "precision=float32"),
+    *("matching.cues=encoder", "calibration.scorers=distance", "training.folds=1"),
 ]
 """For a processor; the species classifier, keypoints and folds are not part of this table."""
 
-SHORT = ["epochs=12", "validate_every=4"]
-"""For a trunk that is trained: 120 batches of up to 64 photographs over the three datasets."""
+SHORT = ["training.epochs=12", "training.validate_every=4"]
+"""For a backbone that is trained: 120 batches of up to 64 photographs over the three datasets."""
 
 PLAIN = "light, no augmented views"
-"""What single options are compared with: a frozen trunk and a trained head, in seconds once the features are there."""
+"""What single options are compared with: a frozen backbone and a trained head, in seconds once the features are there."""
 
 SPECIES = "Holstein2025,LionData,NyalaData"
 
 OPTIONS: dict[str, list[str]] = {
     PLAIN: [],
-    "pooling: the trunk's own": ["pooling=trunk"],
-    "last stride 1": ["last_stride=1"],
-    "160 pixels": ["image_size=160"],
-    "192 pixels": ["image_size=192"],
-    "padded": ["fit=pad"],
-    "no neck": ["neck=none"],
-    "not normalised": ["normalise=false", "soft_scale=1"],
-    "embedding of 128": ["embedding_size=128"],
-    "embedding of 1024": ["embedding_size=1024"],
-    "hidden layer of 1024": ["hidden_size=1024"],
-    "triplet alone": ["classification=none"],
-    "classification alone": ["triplet_weight=0"],
-    "triplet before the neck": ["triplet_before_neck=true", "soft_scale=1"],
-    "hinge of 0.3": ["soft_margin=false"],
-    "softmax": ["classification=softmax"],
-    "softmax, smoothed": ["classification=softmax", "label_smoothing=0.1"],
-    "ArcFace, margin 0.3": ["arcface_margin=0.3"],
+    "pooling: the backbone's own": ["backbone.pooling=backbone"],
+    "last stride 1": ["backbone.last_stride=1"],
+    "160 pixels": ["backbone.image_size=160"],
+    "192 pixels": ["backbone.image_size=192"],
+    "padded": ["backbone.fit=pad"],
+    "no neck": ["head.neck=none"],
+    "not normalised": ["head.normalise=false", "loss.soft_scale=1"],
+    "embedding of 128": ["head.embedding_size=128"],
+    "embedding of 1024": ["head.embedding_size=1024"],
+    "hidden layer of 1024": ["head.hidden_size=1024"],
+    "triplet alone": ["loss.classification=none"],
+    "classification alone": ["loss.triplet_weight=0"],
+    "triplet before the neck": ["loss.triplet_before_neck=true", "loss.soft_scale=1"],
+    "hinge of 0.3": ["loss.soft_margin=false"],
+    "softmax": ["loss.classification=softmax"],
+    "softmax, smoothed": ["loss.classification=softmax", "label_smoothing=0.1"],
+    "ArcFace, margin 0.3": ["loss.arcface_margin=0.3"],
     "three centres": ["centres=3"],
     "easiest positives": ["positives=easiest"],
     "positives by view": ["positives_by_view=true"],
-    "classes by view": ["classes_by_view=true"],
+    "classes by view": ["loss.classes_by_view=true"],
     "copies are no positives": ["copies_are_positives=false"],
     "balance 0.5": ["balance=0.5"],
     "balance 0": ["balance=0"],
-    "one head for all datasets": ["shared=true"],
-    "one head, then tuned": ["shared=true", "tune_epochs=20"],
-    "no warm-up": ["warmup=0"],
-    "constant rate": ["schedule=constant"],
+    "one head for all datasets": ["training.shared=true"],
+    "one head, then tuned": ["training.shared=true", "tune_epochs=20"],
+    "no warm-up": ["training.warmup=0"],
+    "constant rate": ["training.schedule=constant"],
     "ema 0.98": ["ema=0.98"],
-    "best epoch kept": ["keep=best", "validate_every=5"],
+    "best epoch kept": ["keep=best", "training.validate_every=5"],
     "soup of three": ["soup=3"],
-    "flips averaged": ["flip_average=true"],
-    "scales averaged": ["scales=0.75,1,1.25"],
-    "galleries mirrored": [f"mirrored={SPECIES}"],
+    "flips averaged": ["prediction.flip_average=true"],
+    "scales averaged": ["prediction.scales=0.75,1,1.25"],
+    "galleries mirrored": [f"prediction.mirrored={SPECIES}"],
 }
 """One change each to the plain way."""
 
@@ -105,14 +109,14 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "seed": ("seed", SHORT),
     "baseline": ("baseline", []),
     "best": ("best", SHORT),
-    "best, norms trained": ("best", [*SHORT, "freeze_norms=false"]),
-    "best, an encoder per dataset": ("best", [*SHORT, "shared=false"]),
-    "best, erasing": ("best", [*SHORT, "erasing=0.5"]),
+    "best, norms trained": ("best", [*SHORT, "backbone.freeze_norms=false"]),
+    "best, an encoder per dataset": ("best", [*SHORT, "training.shared=false"]),
+    "best, erasing": ("best", [*SHORT, "augmentation.erasing=0.5"]),
     "best, ema 0.98": ("best", [*SHORT, "ema=0.98"]),
     "light": ("light", []),
-    "light, flips too": ("light", ["augmentations=flip,rotation,jitter,crop,affine"]),
-    "light, erasing": ("light", ["erasing=0.5"]),
-    **{name: ("light", ["feature_views=0", *settings]) for name, settings in OPTIONS.items()},
+    "light, flips too": ("light", ["augmentation.kinds=flip,rotation,jitter,crop,affine"]),
+    "light, erasing": ("light", ["augmentation.erasing=0.5"]),
+    **{name: ("light", ["augmentation.feature_views=0", *settings]) for name, settings in OPTIONS.items()},
 }
 
 
@@ -121,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", type=Path)
     parser.add_argument("names", nargs="*", metavar="VARIANT", help="all when none is named")
-    parser.add_argument("--init", type=Path, required=True, help="the trunk's first weights")
+    parser.add_argument("--init", type=Path, required=True, help="the backbone's first weights")
     parser.add_argument("--seeds", type=int, default=3, help="how many; 3")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where encoders.csv goes; build/bench")
     asked = parser.parse_intermixed_args()
@@ -150,7 +154,7 @@ def main() -> None:
 def recipe_of(name: str, seed: int) -> Recipe:
     """A variant's recipe."""
     base, changes = VARIANTS[name]
-    return override(RECIPES[base], [*SIZED, *changes, f"seed={seed}"])
+    return override(PRESETS[base], [*SIZED, *changes, f"seed={seed}"])
 
 
 def read(file: Path) -> pd.DataFrame:
@@ -163,10 +167,10 @@ def read(file: Path) -> pd.DataFrame:
 def measure(data: Path, recipe: Recipe, init: Path) -> pd.DataFrame:
     """A row per dataset: scores, rank-1 accuracy of known queries, seconds of the whole way."""
     catalogue, solution = read_catalogue(data), read_solution(data / "solution.csv").set_index("image_id")
-    recipe, started = settle(recipe, describe_trunk(recipe.trunk, init)), time.monotonic()
+    recipe, started = resolve_defaults(recipe, describe_backbone(recipe.backbone.name, init)), time.monotonic()
     datasets = list(catalogue.database.by_dataset())
-    looks_twice = recipe.flip_average or recipe.mirrored or recipe.scales != (1.0,)
-    way = by_photographs if recipe.trunk_rate or looks_twice else by_features
+    features_twice = recipe.prediction.flip_average or recipe.prediction.mirrored or recipe.prediction.scales != (1.0,)
+    way = by_photographs if recipe.training.backbone_rate or features_twice else by_features
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
         vectors = way(catalogue, recipe, init, Path(scratch))
         calibrations = calibrate(catalogue, Path(scratch), datasets, recipe)
@@ -199,30 +203,39 @@ def by_photographs(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Pat
     enroll(catalogue, folder, datasets, recipe)
     vectors = {}
     for name in datasets:
-        eyes = open_eyes(folder, [name], False, recipe)
-        looks = look_at(catalogue.query.of(name), eyes, "column", recipe, f"asking for {name}")
-        vectors[name] = torch.stack([look.vector for look in looks])
+        extractors = open_extractors(folder, [name], False, recipe)
+        features = extract_features(catalogue.query.of(name), extractors, "column", recipe, f"asking for {name}")
+        vectors[name] = torch.stack([look.vector for look in features])
     return vectors
 
 
 def by_features(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) -> dict[str, Tensor]:
-    """The same for a frozen trunk, whose features are computed once for all variants that agree in them."""
-    seed = recipe.seed if recipe.feature_views else 0  # what is not augmented does not depend on it
-    frozen = (recipe.image_size, recipe.fit, recipe.last_stride, recipe.pooling, recipe.erasing, recipe.augmentations)
-    known, asked = features_of(catalogue.root, init, recipe.trunk, seed, recipe.feature_views, *frozen)
+    """The same for a frozen backbone, whose features are computed once for all variants that agree in them."""
+    seed = recipe.seed if recipe.augmentation.feature_views else 0  # what is not augmented does not depend on it
+    frozen = (
+        recipe.backbone.image_size,
+        recipe.backbone.fit,
+        recipe.backbone.last_stride,
+        recipe.backbone.pooling,
+        recipe.augmentation.erasing,
+        recipe.augmentation.kinds,
+    )
+    known, asked = features_of(
+        catalogue.root, init, recipe.backbone.name, seed, recipe.augmentation.feature_views, *frozen
+    )
     database = catalogue.database
-    trunk = describe_trunk(recipe.trunk, init)
+    backbone = describe_backbone(recipe.backbone.name, init)
     readable = np.ones(len(database), dtype=bool)
     record = {"recipe": {}, "data": "", "init": None}  # nothing here is gone on with
-    features = {recipe.image_size: known}
-    run = Run(database, known.store, readable, recipe, trunk, init, folder, record, features=features)
+    features = {recipe.backbone.image_size: known}
+    run = RunContext(database, known.store, readable, recipe, backbone, init, folder, record, features=features)
     vectors = {}
     for name in database.by_dataset():
         train_encoder(encoder_file(name), run)
         network = load_network(folder / encoder_file(name))
         own = np.flatnonzero(database.table["dataset"] == name)
         table = database.table.iloc[own]
-        embeddings = Embeddings(tuple(table["image_id"]), known.outputs(network, own))
+        embeddings = GalleryFeatures(tuple(table["image_id"]), known.outputs(network, own))
         save_gallery(folder / gallery_file(name), Gallery(embeddings, tuple(table["identity"])))
         vectors[name] = asked.outputs(network, np.flatnonzero(catalogue.query.table["dataset"] == name))
     return vectors
@@ -232,7 +245,7 @@ def by_features(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) 
 def features_of(
     data: Path,
     init: Path,
-    trunk: str,
+    backbone: str,
     seed: int,
     views: int,
     image_size: int,
@@ -242,16 +255,30 @@ def features_of(
     erasing: float,
     augmentations: tuple[str, ...],
 ) -> tuple[Features, Features]:
-    """A frozen trunk's features of the database and of the queries."""
-    catalogue, known = read_catalogue(data), describe_trunk(trunk, init)
-    recipe = override(RECIPES["light"], SIZED)
-    recipe = replace(recipe, seed=seed, trunk=trunk, image_size=image_size, fit=fit, feature_views=views)
-    recipe = settle(replace(recipe, erasing=erasing, augmentations=augmentations), known)
+    """A frozen backbone's features of the database and of the queries."""
+    catalogue, known = read_catalogue(data), describe_backbone(backbone, init)
+    recipe = override(PRESETS["frozen"], SIZED)
+    recipe = with_settings(
+        recipe,
+        {
+            "seed": seed,
+            "backbone.name": backbone,
+            "backbone.image_size": image_size,
+            "backbone.fit": fit,
+            "augmentation.feature_views": views,
+        },
+    )
+    recipe = resolve_defaults(
+        with_settings(recipe, {"augmentation.erasing": erasing, "augmentation.kinds": augmentations}), known
+    )
     plan = plan_network(known, image_size, last_stride=last_stride, pooling=pooling)
     found = []
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
-        for part, own in ((catalogue.database, recipe), (catalogue.query, replace(recipe, feature_views=0))):
-            features = Features(store_photographs(part, own, Path(scratch)), own, plan, init)
+        for part, own in (
+            (catalogue.database, recipe),
+            (catalogue.query, with_settings(recipe, {"augmentation.feature_views": 0})),
+        ):
+            features = Features(decode_photographs(part, own, Path(scratch)), own, plan, init)
             _ = features.vectors  # while the pixels are there
             found.append(features)
     return found[0], found[1]
@@ -264,12 +291,12 @@ def answer(
     calibration: Calibration,
     recipe: Recipe,
     solution: pd.DataFrame,
-) -> PseudoQueries:
+) -> OpenSetQueries:
     """The nearest individual of each query of a dataset, beside the truth."""
-    asked = Embeddings(tuple(queries.image_ids), vectors)
-    matches = match(asked, gallery, calibration.threshold.dataset, calibration, recipe)
+    asked = GalleryFeatures(tuple(queries.image_ids), vectors)
+    matches = match_queries(asked, gallery, calibration.threshold.dataset, calibration, recipe)
     truth = solution.loc[queries.image_ids]
-    return PseudoQueries(
+    return OpenSetQueries(
         distance=matches["distance"].to_numpy(),
         right=matches["identity"].to_numpy() == truth["identity"].to_numpy(),
         individual=truth["identity"].to_numpy(str),

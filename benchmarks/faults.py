@@ -21,6 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reid.data import synthetic
+
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import safetensors.torch
@@ -29,7 +31,7 @@ from conftest import TINY, draw_patterns
 from harness import children
 from PIL import Image
 
-from reid import cli, gallery, matching, report, submission, toy, training
+from reid import cli
 
 WARM = (safetensors.torch, torch, gallery, matching, report, submission, toy, training)
 
@@ -75,7 +77,7 @@ VERBS = (
     Verb("toy", ("toy", "world")),
     Verb("train", ("train", "data", "--out", "new", "--recipe", "toy", *SETTINGS)),
     Verb("enroll", ("enroll", "data", "--weights", "weights"), ("weights/cache",)),
-    Verb("calibrate", ("calibrate", "data", "--weights", "weights", "--set", "calibration_splits=4")),
+    Verb("calibrate", ("calibrate", "data", "--weights", "weights", "--set", "calibration.splits=4")),
     Verb("predict", ("predict", "data", "--weights", "weights", "--out", "s.csv"), ("weights/cache",)),
     Verb("report", ("report", "data", "--weights", "weights", "--out", "report"), ("weights/cache",)),
 )
@@ -322,7 +324,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10, help="per verb (default 10)")
     parser.add_argument("--verb", choices=[verb.name for verb in VERBS], action="append", help="only these")
     options = parser.parse_args()
-    toy.PHOTOGRAPHS, toy.NEW_INDIVIDUALS = (3, 2, 1), 1  # a small toy world is drawn as a large one is
+    synthetic.PHOTOGRAPHS, synthetic.NEW_INDIVIDUALS = (3, 2, 1), 1  # a small toy world is drawn as a large one is
     torch.set_num_threads(1)  # a process that had threads can't be forked
     verbs = [verb for verb in VERBS if not options.verb or verb.name in options.verb]
     rows = []

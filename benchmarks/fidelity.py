@@ -17,12 +17,12 @@ from harness import machine
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from reid.embedding import Embedder
-from reid.images import open_photograph
-from reid.networks import best_device, build_network, plan_network
-from reid.progress import say, track
-from reid.recipe import RECIPES
-from reid.trunks import describe_trunk
+from reid.config.presets import PRESETS
+from reid.data.photographs import open_photograph
+from reid.models.backbones import describe_backbone
+from reid.models.networks import best_device, build_network, plan_network
+from reid.retrieval.embedding import Embedder
+from reid.runtime.progress import say, track
 
 
 @torch.inference_mode()
@@ -30,19 +30,19 @@ def main() -> None:
     """Prints a line per precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", metavar="FOLDER", type=Path)
-    parser.add_argument("--init", type=Path, required=True, help="the trunk's first weights")
-    parser.add_argument("--trunk", default="tf_efficientnet_lite0")
+    parser.add_argument("--init", type=Path, required=True, help="the backbone's first weights")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--size", type=int, default=224, help="pixels on a side; 224")
     asked = parser.parse_args()
     say(machine())
     paths = sorted(asked.photographs.rglob("*.jpg"))
-    plan = plan_network(describe_trunk(asked.trunk, asked.init), asked.size)
+    plan = plan_network(describe_backbone(asked.backbone, asked.init), asked.size)
     network = build_network(plan, 0, asked.init).eval()
     exact = torch.cat([network(squares([path], asked.size, in_full)) for path in track(paths, "exactly")])
     small = squares(paths, asked.size, open_photograph)
     network = network.to(best_device())
     for precision in ("float32", "bfloat16", "float16"):
-        recipe = replace(RECIPES["seed"], precision=precision, batch_size=8)
+        recipe = replace(PRESETS["paper"], precision=precision, batch_size=8)
         print(f"{precision}: {compare(Embedder(network, recipe).embed(small), exact)}")
 
 

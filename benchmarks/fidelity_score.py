@@ -23,13 +23,14 @@ from harness import machine
 from PIL import Image, ImageEnhance, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
-from reid.catalogue import COLUMNS, read_catalogue
 from reid.cli import main as reid
-from reid.embedding import Embedder
-from reid.progress import say, track
-from reid.scoring import read_solution, score_submission
-from reid.submission import predict
-from reid.weights import CALIBRATION, open_weights
+from reid.data.catalogue import COLUMNS
+from reid.data.checks import read_catalogue
+from reid.decision.artifact import CALIBRATION, open_weights
+from reid.decision.metrics import read_solution, score_submission
+from reid.decision.predict import predict
+from reid.retrieval.embedding import Embedder
+from reid.runtime.progress import say, track
 
 KNOWN, ASKED = 6, 20
 """Views of an individual in the database, and among the queries."""
@@ -43,8 +44,8 @@ def main() -> None:
     """Draws the views unless they are there, and prints a row per way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", metavar="FOLDER", type=Path)
-    parser.add_argument("--init", type=Path, required=True, help="the trunk's first weights")
-    parser.add_argument("--trunk", default="tf_efficientnet_lite0")
+    parser.add_argument("--init", type=Path, required=True, help="the backbone's first weights")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--recipe", default="light", help="light")
     parser.add_argument("--precisions", nargs="+", default=["auto"], help="of the fast way; auto")
     parser.add_argument("--out", type=Path, default=Path("build/bench/fidelity"), help="build/bench/fidelity")
@@ -54,7 +55,15 @@ def main() -> None:
         draw(sorted(asked.photographs.rglob("*.jpg")), data)
     say(machine())
     solution = read_solution(data / "solution.csv")
-    common = ["--fresh", "--recipe", asked.recipe, "--init", str(asked.init), "--set", f"trunk={asked.trunk}"]
+    common = [
+        "--fresh",
+        "--recipe",
+        asked.recipe,
+        "--init",
+        str(asked.init),
+        "--set",
+        f"backbone.name={asked.backbone}",
+    ]
     print(f"| {asked.recipe}, {len(solution)} queries | score | BAKS | BAUS | expected | nearest right | same answer |")
     print(f"|{'---|' * 7}", flush=True)
     exact: pd.DataFrame | None = None
@@ -65,7 +74,7 @@ def main() -> None:
             if reid(["train", str(data), "--out", str(folder), *common, "--set", setting]):
                 parser.error("training failed; its words stand above")
             weights = open_weights(folder)
-            prediction = predict(read_catalogue(data), weights, weights.recipe, remember=False)
+            prediction = predict(read_catalogue(data), weights, weights.recipe, use_cache=False)
         exact = prediction.matches if exact is None else exact
         (score,) = score_submission(prediction.submission, solution).values()
         expected = json.loads((folder / CALIBRATION).read_text())[DATASET]["threshold"]["score"]

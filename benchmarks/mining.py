@@ -9,7 +9,7 @@ import torch
 from harness import Contest, NotHereError, Options
 from torch import Tensor
 
-from reid.losses import batch_hard_triplet
+from reid.models.losses import batch_hard_triplet
 
 try:
     from pytorch_metric_learning.distances import LpDistance

@@ -2,9 +2,9 @@
 
 The starter's way is its documented steps, as in `DeepFeatures` and `CosineSimilarity` of wildlife-tools 0.0.9 (the
 package itself would replace OpenCV in this environment and bring sixty others): one process decodes in full with
-Pillow, torchvision resizes, makes tensors and normalises, the trunk runs in float32 on batches of 128 as it came from
+Pillow, torchvision resizes, makes tensors and normalises, the backbone runs in float32 on batches of 128 as it came from
 timm, and the cosine similarity of every query with every gallery photograph is held as one matrix. Here it gets the
-kit's trunk, ResNet-50 at 224. It has one network; the kit has two, a species classifier and an encoder, so the starter
+kit's backbone, ResNet-50 at 224. It has one network; the kit has two, a species classifier and an encoder, so the starter
 is measured with one and with two.
 
 Beside them stand the two limits of the hardware: decoding on all cores and nothing else, and the forward passes alone
@@ -30,14 +30,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-from reid.catalogue import Catalogue, read_catalogue
 from reid.cli import main as reid
-from reid.embedding import Embedder, load_embedder, precision_on
-from reid.images import open_photograph
-from reid.networks import best_device
-from reid.recipe import RECIPES
-from reid.submission import predict
-from reid.weights import SPECIES, encoder_file, open_weights
+from reid.config.presets import PRESETS
+from reid.data.catalogue import Catalogue
+from reid.data.checks import read_catalogue
+from reid.data.photographs import open_photograph
+from reid.decision.artifact import CLASSIFIER, encoder_file, open_weights
+from reid.decision.predict import predict
+from reid.models.networks import best_device
+from reid.retrieval.embedding import Embedder, load_embedder, precision_on
 
 SIZE = 224
 SIZES = (100, 400, 2_135)
@@ -98,7 +99,7 @@ def write_world(data: Path, files: list[Path], queries: int, gallery: int = GALL
 
 def random_weights(data: Path, weights: Path) -> None:
     """A weights folder of recipe `seed` whose networks have learned nothing."""
-    settings = ["init=none", "epochs=0", "species_epochs=0", "calibration_splits=1"]
+    settings = ["backbone.init=none", "training.epochs=0", "classifier.epochs=0", "calibration.splits=1"]
     words = ["train", str(data), "--out", str(weights), "--recipe", "seed"]
     if reid(words + [word for setting in settings for word in ("--set", setting)]):
         raise NotHereError("training the random weights failed; its words stand above")
@@ -110,8 +111,8 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
     fast, exact = weights.recipe, replace(weights.recipe, precision="float32")
     slower = {}
     if queries <= STARTERS_LARGEST and precision_on(best_device(), fast.precision) != torch.float32:
-        slower = {"reid, 2 networks, float32": partial(predict, catalogue, weights, exact, remember=False)}
-    embedders = [load_embedder(folder, name, fast, remember=False) for name in (SPECIES, encoder_file("Species0"))]
+        slower = {"reid, 2 networks, float32": partial(predict, catalogue, weights, exact, use_cache=False)}
+    embedders = [load_embedder(folder, name, fast, use_cache=False) for name in (CLASSIFIER, encoder_file("Species0"))]
     paths = catalogue.query.paths
     opened = np.stack([open_photograph(path, SIZE) for path in paths[:64]])
     resident = torch.from_numpy(opened).permute(0, 3, 1, 2).to(best_device())
@@ -128,7 +129,7 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
         label=f"{queries:,} queries of about 2,000 px, ResNet-50 at {SIZE}",
         peers={
             **starters,
-            kit: partial(predict, catalogue, weights, fast, remember=False),
+            kit: partial(predict, catalogue, weights, fast, use_cache=False),
             **slower,
             "limit: decoding on all cores": partial(decode_only, paths),
             "limit: forward passes of 2 networks": partial(forward_only, embedders, resident, queries),
@@ -159,11 +160,13 @@ class StarterPhotographs(Dataset[Tensor]):
 def starter(paths: list[Path], gallery: Tensor, networks: int) -> Tensor:
     """The nearest gallery photograph of each query, (Q,)."""
     device = best_device()
-    trunks = [timm.create_model(RECIPES["seed"].trunk, num_classes=0).eval().to(device) for _ in range(networks)]
+    backbones = [
+        timm.create_model(PRESETS["paper"].backbone.name, num_classes=0).eval().to(device) for _ in range(networks)
+    ]
     batches = []
     for pixels in DataLoader(StarterPhotographs(paths), batch_size=128, num_workers=1):
-        for trunk in trunks:
-            features = trunk(pixels.to(device)).cpu()
+        for backbone in backbones:
+            features = backbone(pixels.to(device)).cpu()
         batches.append(features)
     similarity = nn.functional.normalize(torch.cat(batches)) @ nn.functional.normalize(gallery).T
     return similarity.argmax(1)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from harness import machine
 
-from reid.progress import say
+from reid.runtime.progress import say
 
 WORLDS = (1, 2)
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", type=Path)
     parser.add_argument("--only", default="SalamanderID2025", help="the dataset to train for; SalamanderID2025")
-    parser.add_argument("--trunk", default="resnet50")
+    parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--size", type=int, default=224, help="pixels on a side; 224")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
@@ -51,8 +51,13 @@ def rate(asked: argparse.Namespace, count: int) -> float:
     with tempfile.TemporaryDirectory(prefix="reid-ranks-") as scratch:
         starter = [] if count == 1 else ["-m", "torch.distributed.run", f"--nproc-per-node={count}"]
         settings = [
-            *("init=none", f"trunk={asked.trunk}", f"image_size={asked.size}", "workers=0"),
-            *(f"epochs={asked.epochs}", f"validate_every={asked.epochs}"),
+            *(
+                "backbone.init=none",
+                f"backbone.name={asked.backbone}",
+                f"backbone.image_size={asked.size}",
+                "workers=0",
+            ),
+            *(f"training.epochs={asked.epochs}", f"training.validate_every={asked.epochs}"),
         ]
         subprocess.run(
             [

@@ -7,7 +7,7 @@
 
 DATA is a folder with `solution.csv`. Every recipe goes the whole way by its verbs, `train`, `predict` and `score`, as
 it is shipped but for what lets a processor do it: EfficientNet-Lite0 from ImageNet at 128 pixels, twelve epochs for
-trunks that learn. Memory is that of all processes of a verb together, each shared page counted once. A recipe's
+backbones that learn. Memory is that of all processes of a verb together, each shared page counted once. A recipe's
 weights, its submission and the verbs' words stay in the folder `--out`.
 """
 
@@ -19,14 +19,14 @@ from pathlib import Path
 from harness import machine
 from stages import adopt, measured
 
-from reid.progress import say
-from reid.weights import CALIBRATION
+from reid.decision.artifact import CALIBRATION
+from reid.runtime.progress import say
 
-SMALL = ["trunk=tf_efficientnet_lite0", "image_size=128", "precision=float32"]
+SMALL = ["backbone.name=tf_efficientnet_lite0", "backbone.image_size=128", "precision=float32"]
 """For a processor."""
 
-SHORT = ["epochs=12", "validate_every=4"]
-"""For a trunk that learns."""
+SHORT = ["training.epochs=12", "training.validate_every=4"]
+"""For a backbone that learns."""
 
 SETTINGS: dict[str, list[str]] = {
     "baseline": SMALL,
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", type=Path)
     parser.add_argument("names", nargs="*", metavar="RECIPE", help="all when none is named")
-    parser.add_argument("--init", type=Path, required=True, help="the trunk's first weights")
+    parser.add_argument("--init", type=Path, required=True, help="the backbone's first weights")
     parser.add_argument("--seed", type=int, default=0, help="of the recipes; 0")
     parser.add_argument("--out", type=Path, default=Path("build/bench/recipes"), help="build/bench/recipes")
     asked = parser.parse_intermixed_args()

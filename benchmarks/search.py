@@ -15,7 +15,7 @@ import torch
 from harness import Contest, NotHereError, Options
 from torch import Tensor
 
-from reid.search import nearest
+from reid.retrieval.search import nearest
 
 try:
     import faiss

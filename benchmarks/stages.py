@@ -72,7 +72,7 @@ def worked() -> float:
     return ended.ru_utime + ended.ru_stime
 
 
-def held(process: int) -> float:
+def defer(process: int) -> float:
     """Bytes that a process and its children hold, a page that some share counted once (proc(5), Pss)."""
     total = 0.0
     with suppress(OSError):  # it may end at any moment

@@ -15,15 +15,16 @@ import torch
 from harness import Contest, NotHereError, Options
 from predict import write_world
 
-from reid.catalogue import read_catalogue
-from reid.images import store_photographs
-from reid.learner import Learner
-from reid.networks import best_device
-from reid.objective import Labels
-from reid.recipe import RECIPES, override
-from reid.training import settle
-from reid.trunks import describe_trunk
-from reid.work import Run, Work, encoder_work
+from reid.config.presets import PRESETS
+from reid.config.recipe import override
+from reid.data.checks import read_catalogue
+from reid.data.loading import decode_photographs
+from reid.models.backbones import describe_backbone
+from reid.models.networks import best_device
+from reid.training.loop import resolve_defaults
+from reid.training.objective import Labels
+from reid.training.state import TrainState
+from reid.training.tasks import RunContext, TrainingTask, encoder_task
 
 DATASET = "Species0"
 
@@ -32,26 +33,26 @@ PHOTOGRAPHS = {"cpu": 40, "cuda": 4_000}
 
 
 def contests(options: Options) -> Iterator[Contest]:
-    """One trunk after the other, at 224 pixels."""
+    """One backbone after the other, at 224 pixels."""
     files = sorted(options.photographs.glob("*.jp*g"))
     if not files:
         raise NotHereError(f"expected JPEGs in {options.photographs}, found none; name a folder with --photos")
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
         write_world(Path(scratch) / "data", files, queries=0, gallery=PHOTOGRAPHS[best_device().type])
         database = read_catalogue(Path(scratch) / "data").database
-        for trunk in ("resnet18",) if options.quick else ("resnet18", "resnet50"):
-            known = describe_trunk(trunk)
-            recipe = settle(override(RECIPES["seed"], [f"trunk={trunk}"]), known)
-            store = store_photographs(database, recipe, Path(scratch))
+        for backbone in ("resnet18",) if options.quick else ("resnet18", "resnet50"):
+            known = describe_backbone(backbone)
+            recipe = resolve_defaults(override(PRESETS["paper"], [f"backbone.name={backbone}"]), known)
+            store = decode_photographs(database, recipe, Path(scratch))
             readable = np.ones(len(database), bool)
-            run = Run(database, store, readable, recipe, known, "none", Path(scratch), record={})
-            yield contest(encoder_work(f"{DATASET}.safetensors", [DATASET], run), run)
+            run = RunContext(database, store, readable, recipe, known, "none", Path(scratch), record={})
+            yield contest(encoder_task(f"{DATASET}.safetensors", [DATASET], run), run)
 
 
-def contest(work: Work, run: Run) -> Contest:
+def contest(work: TrainingTask, run: RunContext) -> Contest:
     """An epoch of the sampler, fed and resident."""
     device = best_device()
-    learner = Learner.start(work.start().to(device), work.objective, run.recipe, steps=1_000_000)
+    learner = TrainState.start(work.start().to(device), work.objective, run.recipe, steps=1_000_000)
     learner.train()
     labels = Labels(*(each.to(device) for each in work.labels))
     draw = partial(work.inputs.draw, work.sampler, device)
@@ -64,7 +65,7 @@ def contest(work: Work, run: Run) -> Contest:
     photographs = sum(len(places) for _, places in resident)
     return Contest(
         size=sum(parameter.numel() for parameter in learner.network.parameters()),
-        label=f"{photographs} photographs through {run.recipe.trunk} at {run.recipe.image_size}, on the {device}",
+        label=f"{photographs} photographs through {run.recipe.backbone.name} at {run.recipe.backbone.image_size}, on the {device}",
         peers={
             "reid: read, augmented, learned": lambda: learn_from(draw()),
             "limit: learned from resident tensors": lambda: learn_from(iter(resident)),

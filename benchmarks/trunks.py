@@ -1,9 +1,9 @@
-"""The trunks that users ask for, at full size with random weights: do they go the whole way, and what do they need?
+"""The backbones that users ask for, at full size with random weights: do they go the whole way, and what do they need?
 
-    OMP_NUM_THREADS=1 python benchmarks/trunks.py
+    OMP_NUM_THREADS=1 python benchmarks/backbones.py
 
 Each is written as `reid fetch` writes it, read back as `--init` reads it, trained for one step on a batch of 2, saved,
-loaded and asked to embed; the loaded network must embed as the saved one did. Every trunk gets a process of its own,
+loaded and asked to embed; the loaded network must embed as the saved one did. Every backbone gets a process of its own,
 so that its highest memory is its own. What the weights are worth is not measured: there is no hub here.
 """
 
@@ -20,14 +20,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reid.embedding import Embedder
-from reid.learner import Learner
-from reid.networks import build_network, load_network, plan_network, save_network
-from reid.objective import EncoderObjective, Labels
-from reid.recipe import RECIPES, Recipe
-from reid.trunks import describe_trunk, make_trunk, save_trunk
+from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe
+from reid.models.backbones import build_backbone, describe_backbone, save_backbone
+from reid.models.networks import build_network, load_network, plan_network, save_network
+from reid.retrieval.embedding import Embedder
+from reid.training.objective import EncoderObjective, Labels
+from reid.training.state import TrainState
 
-TRUNKS = {
+BACKBONE = {
     "resnet50": 224,
     "tf_efficientnet_lite0": 224,
     "efficientnetv2_rw_m": 440,  # MiewID's
@@ -44,32 +45,32 @@ TURNS = 7
 
 
 def main() -> None:
-    """A row per trunk."""
+    """A row per backbone."""
     if len(sys.argv) > 1:
         print(row(sys.argv[1]))
         return
     print(
-        "| trunk | pixels | parameters | its file | memory to embed | memory to train, batch of 2 "
+        "| backbone | pixels | parameters | its file | memory to embed | memory to train, batch of 2 "
         "| s of work per photograph | of that with batch norms |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for name in TRUNKS:
+    for name in BACKBONE:
         subprocess.run([sys.executable, __file__, name], check=True)
 
 
 def row(name: str) -> str:
-    """Takes one trunk the whole way."""
+    """Takes one backbone the whole way."""
     torch.manual_seed(0)
-    size, recipe = TRUNKS[name], replace(RECIPES["best"], precision="float32", batch_size=BATCH)
+    size, recipe = BACKBONE[name], replace(PRESETS["finetuned"], precision="float32", batch_size=BATCH)
     photographs = torch.randint(0, 256, (BATCH, 3, size, size), dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
         fetched, saved = Path(scratch) / "fetched.safetensors", Path(scratch) / "saved.safetensors"
-        known = describe_trunk(name)
-        weights = make_trunk(name, known.image_size, "trunk", 2).state_dict()
-        save_trunk(fetched, known, weights, name)
+        known = describe_backbone(name)
+        weights = build_backbone(name, known.image_size, "backbone", 2).state_dict()
+        save_backbone(fetched, known, weights, name)
         parameters = sum(tensor.numel() for tensor in weights.values())
         del weights
-        plan = plan_network(describe_trunk("anything", fetched), size, embedding_size=512, neck=True, normalise=True)
+        plan = plan_network(describe_backbone("anything", fetched), size, embedding_size=512, neck=True, normalise=True)
         forget_peak()
         embedder = Embedder(build_network(plan, 0, fetched), recipe)
         embedder.embed(photographs[:1])
@@ -86,7 +87,7 @@ def row(name: str) -> str:
         individuals = torch.arange(BATCH)
         labels = Labels(individuals, individuals, torch.arange(BATCH), torch.full((BATCH,), -1))
         objective = EncoderObjective(recipe, 512, torch.zeros(BATCH, dtype=torch.long))
-        learner = Learner.start(network, objective, recipe, steps=1)
+        learner = TrainState.start(network, objective, recipe, steps=1)
         learner.train()
         learner.learn(photographs, labels)
         training = peak()

@@ -79,7 +79,8 @@ class Room:
 
 
 def read_rooms(package: Path, entry: Path, allowed: set[str]) -> list[Room]:
-    """The rooms of a package and the entry, each checked, in an order in which a room only needs those before it.
+    """Return the rooms of a package and the entry, each checked, in an order in which a room only needs those before
+    it.
 
     Args:
         package: the folder `src/reid`.
@@ -132,12 +133,13 @@ def _read(path: Path, name: str) -> Room:
 
 
 def _literal(room: Room) -> str:
-    """The room as Python source: a raw string in which nothing is escaped, so that it reads as it was written."""
+    """Return the room as Python source: a raw string in which nothing is escaped, so that it reads as it was
+    written."""
     return f"r'''\n{room.text}'''"
 
 
 def _needs(room: Room, package: str, names: set[str], allowed: set[str]) -> set[str]:
-    """Which rooms a room imports; refuses imports that nothing on Kaggle would answer."""
+    """Return which rooms a room imports; refuses imports that nothing on Kaggle would answer."""
     try:
         tree = ast.parse(room.text)
     except SyntaxError as problem:
@@ -165,7 +167,8 @@ def _needs(room: Room, package: str, names: set[str], allowed: set[str]) -> set[
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[int, str, list[str]]]:
-    """Every import of a file, wherever it stands: its line, the module (with its leading dots), the names taken."""
+    """Return every import of a file, wherever it stands: its line, the module (with its leading dots), the names
+    taken."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -175,21 +178,21 @@ def _imports(tree: ast.Module) -> Iterator[tuple[int, str, list[str]]]:
 
 
 def _height(name: str, needs: dict[str, set[str]], above: tuple[str, ...] = ()) -> int:
-    """How many floors of rooms a room stands upon."""
+    """Return how many floors of rooms a room stands upon."""
     if name in above:
         raise BundleError(f"{name}: rooms import each other in a circle: {' -> '.join([*above, name])}")
     return max((_height(below, needs, (*above, name)) + 1 for below in needs[name]), default=0)
 
 
 def allowed_modules(requirements: Path) -> set[str]:
-    """The modules that requirements.txt promises on Kaggle's image."""
+    """Return the modules that requirements.txt promises on Kaggle's image."""
     lines = [line.strip() for line in requirements.read_text("utf-8").splitlines()]
     names = {re.split(r"[<>=!~;\[ ]", line)[0].lower() for line in lines if line and not line.startswith("#")}
     return {MODULE_NAMES.get(name, name) for name in names - ABSENT_ON_KAGGLE}
 
 
 def bundle(rooms: list[Room], commit: str, weights: str = "") -> str:
-    """The script's text.
+    """Return the script's text.
 
     Args:
         rooms: in their order; the entry is the last.
@@ -283,7 +286,7 @@ if __name__ == "__main__":
 
 
 def write_bundle(out: Path, weights: Path | None = None) -> Path:
-    """Bundles this repository into a folder and says what came out.
+    """Bundle this repository into a folder and says what came out.
 
     Args:
         out: the folder.
@@ -324,7 +327,7 @@ def manifest_hash(weights: Path) -> str:
 
 
 def last_commit() -> str:
-    """Which commit the carried files come from, and whether they were changed since."""
+    """Return which commit the carried files come from, and whether they were changed since."""
     carried = [f"src/{PACKAGE}", "kernel/entry.py", "kernel/bundle.py", "requirements.txt"]
     commit = _git("log", "-1", "--format=%H", "--", *carried)
     if not commit:
@@ -342,13 +345,13 @@ def _git(*words: str) -> str:
 
 
 def _shown(path: Path) -> str:
-    """A path as messages and headings name it: relative to the repository where it lies inside."""
+    """Return a path as messages and headings name it: relative to the repository where it lies inside."""
     path = path.absolute()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; gives the exit status: 0 done, 2 something can't be carried."""
+    """Return the command line; gives the exit status: 0 done, 2 something can't be carried."""
     parser = argparse.ArgumentParser(description="Bundle the package into one script for Kaggle.")
     parser.add_argument("--out", type=Path, default=Path("build/kernel"), help="the folder to write the script into")
     parser.add_argument("--weights", type=Path, help="the only weights folder that the script shall run with")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from typing import Any, TypeVar
 
-from reid import InputError
+from reid.errors import InputError
 
 __all__ = ["KaggleError", "PassingError", "ask", "log_in", "patiently"]
 
@@ -51,7 +51,7 @@ class PassingError(KaggleError):
 
 
 def log_in() -> Any:
-    """The client, logged in; `config_values["username"]` is the user's name.
+    """Return the client, logged in; `config_values["username"]` is the user's name.
 
     Raises:
         InputError: no credentials, or none that are accepted.
@@ -118,7 +118,7 @@ def ask(what: str, question: Callable[[], Answer], advice: Mapping[int, str] | N
 
 
 def _found_credentials() -> str:
-    """What there is where there are not enough: of an older key's two variables one may be missing."""
+    """Return what there is where there are not enough: of an older key's two variables one may be missing."""
     missing = [name for name in ("KAGGLE_USERNAME", "KAGGLE_KEY") if not os.environ.get(name)]
     if len(missing) != 1:
         return "none that Kaggle accepts"
@@ -126,7 +126,8 @@ def _found_credentials() -> str:
 
 
 def _reason(problem: BaseException) -> str:
-    """What went wrong, without the addresses and objects that requests and urllib3 wrap a failed connection into."""
+    """Return what went wrong, without the addresses and objects that requests and urllib3 wrap a failed connection
+    into."""
     words = next((one for one in reversed(problem.args) if isinstance(one, str)), "")
     words = re.sub(r"^(<[^>]*>|HTTPS?Connection\([^)]*\)): ", "", words)
     cause = getattr(problem, "reason", None)
@@ -139,14 +140,15 @@ def _reason(problem: BaseException) -> str:
 
 
 def _with_response(problem: BaseException | None) -> BaseException | None:
-    """The failure that Kaggle's answer caused, if there was an answer: the client rewords some, and guesses wrongly."""
+    """Return the failure that Kaggle's answer caused, if there was an answer: the client rewords some, and guesses
+    wrongly."""
     while problem is not None and getattr(problem, "response", None) is None:  # an error's truth value is False
         problem = problem.__cause__ or problem.__context__
     return problem
 
 
 def patiently(what: str, look: Callable[[], Answer | None], every: float, limit: float) -> Answer | None:
-    """Looks again and again until there is something, or the time is up; a few passing failures in a row are borne.
+    """Look again and again until there is something, or the time is up; a few passing failures in a row are borne.
 
     Args:
         what: what is waited for, for the lines that are printed.

@@ -29,10 +29,10 @@ from bundle import BundleError, manifest_hash, write_bundle
 from client import KaggleError, ask, log_in, patiently
 from rehearsal import check_answers, rehearse, toy_stage
 
-from reid import InputError
-from reid.files import sha256_of, write_json
-from reid.progress import track
-from reid.weights import MANIFEST, open_weights
+from reid.decision.artifact import MANIFEST, open_weights
+from reid.errors import InputError
+from reid.runtime.files import sha256_of, write_json
+from reid.runtime.progress import track
 
 __all__ = ["main"]
 
@@ -92,7 +92,7 @@ class Waiting:
 
 
 def fetch_data(place: Place) -> None:
-    """Downloads the competition's files and unpacks them into the data folder."""
+    """Download the competition's files and unpacks them into the data folder."""
     if (place.data / "metadata.csv").is_file():
         print(f"{place.data} is there already; remove it to download it again")
         return
@@ -113,7 +113,7 @@ def fetch_data(place: Place) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a zip beside its final place and renames it, so that a data folder that exists is whole.
+    """Unpack a zip beside its final place and renames it, so that a data folder that exists is whole.
 
     Raises:
         InputError: it is damaged, names a file outside of the folder, or is larger than the free space.
@@ -183,7 +183,7 @@ def _refuse_unsafe(archive: Path, opened: zipfile.ZipFile, free: int) -> None:
 
 
 def push_weights(place: Place, waiting: Waiting) -> None:
-    """Uploads the weights folder as a private dataset, or a new version of it, and waits until kernels can mount it."""
+    """Upload the weights folder as a private dataset, or a new version of it, and waits until kernels can mount it."""
     manifest_hash(place.weights)  # what is missing is told in the words of `make`
     weights = open_weights(place.weights)  # every hash is checked before anything goes up
     if weights.caution:
@@ -210,7 +210,7 @@ def push_weights(place: Place, waiting: Waiting) -> None:
 
 
 def _upload(api: Any, what: str, stage: Path, names: list[str], notes: str | None) -> str:
-    """Sends the staged files as a new version with these notes, or without notes as a new dataset.
+    """Send the staged files as a new version with these notes, or without notes as a new dataset.
 
     Returns:
         The address of the dataset's page.
@@ -230,7 +230,7 @@ def _upload(api: Any, what: str, stage: Path, names: list[str], notes: str | Non
 
 
 def _wait_until_ready(api: Any, dataset: str, page: str, waiting: Waiting) -> None:
-    """Returns when kernels can mount the dataset."""
+    """Return when kernels can mount the dataset."""
 
     def look() -> str | None:
         status = _dataset_status(api, dataset)
@@ -251,7 +251,7 @@ def _refuse_lost(what: str, lost: list[str]) -> None:
 
 
 def _dataset_status(api: Any, dataset: str) -> str | None:
-    """The dataset's status in lower case, None where there is no such dataset."""
+    """Return the dataset's status in lower case, None where there is no such dataset."""
     try:
         return str(ask(f"looking at {dataset}", lambda: api.dataset_status(dataset))).lower()
     except KaggleError as problem:
@@ -262,7 +262,7 @@ def _dataset_status(api: Any, dataset: str) -> str | None:
 
 
 def _dataset_files(api: Any, dataset: str) -> set[str]:
-    """The names that Kaggle lists, over all pages."""
+    """Return the names that Kaggle lists, over all pages."""
     names: set[str] = set()
     token: str | None = ""
     while token is not None:
@@ -280,7 +280,7 @@ def _files_page(api: Any, dataset: str, token: str) -> Any:
 
 
 def push_kernel(place: Place, rehearsal: Path) -> None:
-    """Bundles, runs the bundle on the toy world, pushes it, and keeps a record of what was pushed."""
+    """Bundle, runs the bundle on the toy world, pushes it, and keeps a record of what was pushed."""
     script = write_bundle(place.kernel, place.weights)
     # before the rehearsal: a minute's wait for "no credentials" or "no network" would be rude
     api = log_in()
@@ -307,7 +307,7 @@ def push_kernel(place: Place, rehearsal: Path) -> None:
 
 
 def _check_pushed(answer: Any, what: str, kernel: str, record: Path) -> None:
-    """Refuses an answer that names no new version, or one that lacks what it needs."""
+    """Refuse an answer that names no new version, or one that lacks what it needs."""
     if answer.error:
         raise InputError(f"{what}: Kaggle refused it ({answer.error}). No new version runs; mend that and push again")
     for source, refused, doing in [
@@ -330,7 +330,8 @@ def _check_pushed(answer: Any, what: str, kernel: str, record: Path) -> None:
 
 
 def _look_for_weights(api: Any) -> None:
-    """Says where Kaggle shows no dataset that the kernel needs. Whether the kernel may use it, the push's answer tells.
+    """Report where Kaggle shows no dataset that the kernel needs. Whether the kernel may use it, the push's answer
+    tells.
 
     Raises:
         KaggleError: Kaggle can't be reached, or does not accept the credentials; no push would be.
@@ -351,7 +352,7 @@ def _look_for_weights(api: Any) -> None:
 
 
 def kernel_status(place: Place, waiting: Waiting) -> None:
-    """Waits until the pushed version has ended; refuses when it failed."""
+    """Wait until the pushed version has ended; refuses when it failed."""
     record = _read_record(place)
     api = log_in()
     kernel = record["kernel"]
@@ -402,7 +403,7 @@ def _end_of(record: dict[str, Any], state: str, message: str | None) -> str:
 
 
 def _run_on_kaggle(api: Any, kernel: str) -> dict[str, Any]:
-    """The run.json that the kernel's last run left; {} where there is none."""
+    """Return the run.json that the kernel's last run left; {} where there is none."""
     with tempfile.TemporaryDirectory() as folder:
         _download(api, kernel, folder, r"\Arun\.json\Z")
         return _read_run(Path(folder) / "run.json")
@@ -421,7 +422,7 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 
 def kernel_output(place: Place) -> None:
-    """Downloads what the kernel left, and checks that it is whole, of the pushed bundle, and fit to be handed in."""
+    """Download what the kernel left, and checks that it is whole, of the pushed bundle, and fit to be handed in."""
     record = _read_record(place)
     api = log_in()
     fresh = place.build / "output.part"
@@ -460,7 +461,7 @@ def kernel_output(place: Place) -> None:
 
 
 def submit(place: Place, submission: Path | None, message: str, waiting: Waiting) -> None:
-    """Checks a submission, hands it in, and shows the score when Kaggle gives it."""
+    """Check a submission, hands it in, and shows the score when Kaggle gives it."""
     path = submission or place.output / "submission.csv"
     if not path.is_file():
         raise InputError(
@@ -524,7 +525,7 @@ def _metadata(name: str) -> dict[str, Any]:
 
 
 def _stage(folder: Path, name: str, owner: str, **changes: str) -> dict[str, Any]:
-    """An empty folder that holds nothing but a metadata file with the user's name in the placeholder's stead."""
+    """Return an empty folder that holds nothing but a metadata file with the user's name in the placeholder's stead."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     text = json.dumps(_metadata(name) | changes, indent=2).replace(PLACEHOLDER, owner)
@@ -533,7 +534,7 @@ def _stage(folder: Path, name: str, owner: str, **changes: str) -> dict[str, Any
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the disk can't."""
+    """Return the same file under another name; a copy where the disk can't."""
     try:
         os.link(source, target)
     except OSError:
@@ -558,7 +559,7 @@ def _read_record(place: Place) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; gives the exit status: 0 done, 2 not done, and the error says what to do."""
+    """Run one verb; gives the exit status: 0 done, 2 not done, and the error says what to do."""
     options = _parser().parse_args(arguments)
     place = Place(options.data, options.weights, options.build, options.kernel)
     waiting = Waiting(options.every, options.limit or LIMITS.get(options.verb, 0.0), options.grace)

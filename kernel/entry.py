@@ -34,17 +34,19 @@ import safetensors
 import timm
 import torch
 
-from reid import InputError, __version__
-from reid.catalogue import Catalogue, read_catalogue, wanted_rows
-from reid.embedding import Embedder, load_embedder
-from reid.files import sha256_of, write_bytes, write_json
-from reid.gallery import load_gallery
-from reid.matching import load_calibrations
-from reid.progress import say, stage
-from reid.ranks import share_cores
-from reid.recipe import Recipe
-from reid.submission import Prediction, drifts_of, explain, predict, write_submission
-from reid.weights import MANIFEST, SPECIES, Weights, encoder_file, gallery_file, open_weights
+from reid import __version__
+from reid.config.recipe import Recipe
+from reid.data.catalogue import Catalogue, rows_to_predict
+from reid.data.checks import read_catalogue
+from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
+from reid.decision.calibrate import load_calibrations
+from reid.decision.predict import Prediction, describe_prediction, predict, shifts_of, write_submission
+from reid.errors import InputError
+from reid.retrieval.embedding import Embedder, load_embedder
+from reid.retrieval.gallery import load_gallery
+from reid.runtime.distributed import divide_cores
+from reid.runtime.files import sha256_of, write_bytes, write_json
+from reid.runtime.progress import say, stage
 
 __all__ = ["divide", "find_data", "find_weights", "main", "predict_on"]
 
@@ -73,7 +75,7 @@ class Script:
 
 
 def main(arguments: list[str], script: str, name: str, bundle: str, weights: str) -> int:
-    """Runs the kernel; gives the exit status: 0 done, 2 the input or the call is wrong.
+    """Run the kernel; gives the exit status: 0 done, 2 the input or the call is wrong.
 
     Args:
         arguments: the command line.
@@ -121,7 +123,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     with stage("predict", seconds):  # loads every network before the first photograph, and says which it can't load
         prediction = predict_on(devices, catalogue, weights, weights.recipe)
     write_submission(prediction, output / "submission.csv")
-    explain(prediction)
+    describe_prediction(prediction)
     with stage("report", seconds):
         problem = _report(output, catalogue, weights, prediction, seconds)
     write_bytes(output / script.name, script.path.read_bytes())
@@ -144,7 +146,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
 
 
 def _clear(output: Path, script: Script) -> None:
-    """Removes what an earlier run left, which must not be taken for this one's, and tries whether the folder can be
+    """Remove what an earlier run left, which must not be taken for this one's, and tries whether the folder can be
     written: noticed after the last photograph, hours of work would be lost."""
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -165,7 +167,7 @@ def _clear(output: Path, script: Script) -> None:
 
 
 def find_data(folder: Path) -> Path:
-    """The competition's folder, wherever below `folder` it is mounted.
+    """Return the competition's folder, wherever below `folder` it is mounted.
 
     Raises:
         InputError: there is none, or there are several with different content.
@@ -184,7 +186,7 @@ def find_data(folder: Path) -> Path:
 
 
 def find_weights(folder: Path) -> Path:
-    """The weights folder, wherever below `folder` it is mounted.
+    """Return the weights folder, wherever below `folder` it is mounted.
 
     Raises:
         InputError: there is none, or there are several with different content.
@@ -203,7 +205,7 @@ def find_weights(folder: Path) -> Path:
 
 
 def _is_manifest(path: Path) -> bool:
-    """Whether a manifest.json is this kit's; other people's datasets have files of that name too."""
+    """Return whether a manifest.json is this kit's; other people's datasets have files of that name too."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -249,7 +251,7 @@ def _walk(folder: Path, belongs: Callable[[set[str], Path], bool]) -> Iterator[t
 
 
 def _tree(folder: Path) -> str:
-    """The first names below a folder, in one line, for a person who can't look there."""
+    """Return the first names below a folder, in one line, for a person who can't look there."""
     lines = []
     for place, names in islice(_walk(folder, lambda names, place: False), 26):
         shown = sorted(names)[:8] + ["..."] * (len(names) > 8)
@@ -258,7 +260,7 @@ def _tree(folder: Path) -> str:
 
 
 def _check_weights(folder: Path, script: Script) -> str:
-    """The manifest's SHA-256. Right after an upload Kaggle may still mount the dataset's version before it."""
+    """Return the manifest's SHA-256. Right after an upload Kaggle may still mount the dataset's version before it."""
     found = sha256_of(folder / MANIFEST)
     if script.weights not in ("", found):
         raise InputError(
@@ -273,19 +275,19 @@ def _check_weights(folder: Path, script: Script) -> str:
 
 
 def _devices(shards: int | None) -> list[str]:
-    """One name per process that shall work: every GPU, or the processor."""
+    """Return one name per process that shall work: every GPU, or the processor."""
     if not torch.cuda.is_available():
         return ["cpu"] * (shards or 1)
     return [f"cuda:{number % torch.cuda.device_count()}" for number in range(shards or torch.cuda.device_count())]
 
 
 def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
-    """Says how long it may take without a GPU, from the time of a few blank photographs."""
-    files = [encoder_file(weights.datasets[0])] * ("encoder" in weights.recipe.cues) + [SPECIES] * weights.has_species
+    """Report how long it may take without a GPU, from the time of a few blank photographs."""
+    files = [encoder_file(weights.datasets[0])] * (weights.recipe.uses_encoder) + [CLASSIFIER] * weights.has_species
     if not files:  # keypoints are the processor's work anyway
         return
-    embedders = (load_embedder(weights.folder, file, weights.recipe, remember=False) for file in files)
-    minutes = round(sum(map(_seconds_of, embedders)) * len(wanted_rows(catalogue)) / 60)
+    embedders = (load_embedder(weights.folder, file, weights.recipe, use_cache=False) for file in files)
+    minutes = round(sum(map(_seconds_of, embedders)) * len(rows_to_predict(catalogue)) / 60)
     say(
         f"warning: no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on "
         "this processor. On Kaggle choose Settings > Accelerator > GPU T4 x2"
@@ -293,8 +295,8 @@ def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
 
 
 def _seconds_of(embedder: Embedder) -> float:
-    """What a photograph costs a network."""
-    size, count = embedder.fast.plan.image_size, embedder.at_a_time  # it is loaded before the clock starts
+    """Return what a photograph costs a network."""
+    size, count = embedder.fast.plan.image_size, embedder.pass_size  # it is loaded before the clock starts
     blank = torch.zeros(count, 3, size, size, dtype=torch.uint8)
     started = time.monotonic()
     embedder.embed(blank)
@@ -302,7 +304,7 @@ def _seconds_of(embedder: Embedder) -> float:
 
 
 def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
-    """The prediction, with the queries divided among processes.
+    """Return the prediction, with the queries divided among processes.
 
     A photograph's vector and distances do not depend on the photographs beside it, so neither does its answer.
 
@@ -310,22 +312,23 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
         devices: "cuda:0" and so on, or "cpu", one per process.
         catalogue, weights, recipe: see `submission.predict`.
     """
-    parts = divide(wanted_rows(catalogue), len(devices), recipe.batch_size)
+    parts = divide(rows_to_predict(catalogue), len(devices), recipe.batch_size)
     if len(parts) == 1:
-        return predict(catalogue, weights, recipe, remember=False)
+        return predict(catalogue, weights, recipe, use_cache=False)
     with _processes(len(parts)) as pool:
         futures = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]
         try:
             predictions = [one.result() for one in futures]
         except BrokenProcessPool:  # one that the system killed, most likely for want of memory
             say("warning: a process was killed; every query is answered by this one alone, which takes longer")
-            return predict(catalogue, weights, recipe, remember=False)
+            return predict(catalogue, weights, recipe, use_cache=False)
     matches = pd.concat([prediction.matches for prediction in predictions], ignore_index=True)
-    return Prediction(matches, predictions[0].route, drifts_of(matches, load_calibrations(weights)))
+    return Prediction(matches, predictions[0].route, shifts_of(matches, load_calibrations(weights)))
 
 
 def divide(queries: Catalogue, count: int, batch_size: int) -> list[Catalogue]:
-    """The queries in `count` parts of about the same size, in order; fewer where there are not enough for a batch each.
+    """Return the queries in `count` parts of about the same size, in order; fewer where there are not enough for a
+    batch each.
 
     Args:
         queries: the rows to answer.
@@ -342,13 +345,13 @@ def divide(queries: Catalogue, count: int, batch_size: int) -> list[Catalogue]:
 
 def _processes(count: int) -> ProcessPoolExecutor:
     # spawn: CUDA can't be used in a process forked from one that used it
-    return ProcessPoolExecutor(count, get_context("spawn"), share_cores, (count,))
+    return ProcessPoolExecutor(count, get_context("spawn"), divide_cores, (count,))
 
 
 def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
     if device != "cpu":
         torch.cuda.set_device(device)
-    return predict(part, weights, recipe, remember=False)
+    return predict(part, weights, recipe, use_cache=False)
 
 
 # what it says
@@ -357,13 +360,13 @@ def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe
 def _report(
     output: Path, catalogue: Catalogue, weights: Weights, prediction: Prediction, seconds: dict[str, float]
 ) -> str:
-    """Writes the report; gives what went wrong. The submission is written by then and is worth more than pictures."""
+    """Write the report; gives what went wrong. The submission is written by then and is worth more than pictures."""
     try:
         # here, because it loads matplotlib: the first photograph comes sooner
-        from reid.report import collect_evidence, write_report
+        from reid.report.report import collect_explanations, write_report
 
-        evidence = collect_evidence(catalogue, weights, prediction, None, remember=False)
-        write_report(output, catalogue, weights, prediction, None, evidence, (), seconds)
+        explanations = collect_explanations(catalogue, weights, prediction, None, use_cache=False)
+        write_report(output, catalogue, weights, prediction, None, explanations, (), seconds)
     except Exception as problem:
         traceback.print_exc()
         say(f"warning: no report could be made ({problem}); the submission is complete")

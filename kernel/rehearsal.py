@@ -12,9 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reid import InputError
-from reid.catalogue import read_catalogue, wanted_rows
-from reid.scoring import check_submission, read_submission
+from reid.data.catalogue import rows_to_predict
+from reid.data.checks import read_catalogue
+from reid.decision.metrics import check_submission, read_submission
+from reid.errors import InputError
 
 __all__ = ["TINY", "check_answers", "kit", "rehearse", "toy_stage"]
 
@@ -27,7 +28,7 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PR
 
 
 def toy_stage(folder: Path) -> tuple[Path, Path]:
-    """A toy world and tiny weights for it, by the sources at hand; made again only when they have changed."""
+    """Return a toy world and tiny weights for it, by the sources at hand; made again only when they have changed."""
     data, weights, made_by = folder / "data", folder / "weights", folder / "made-by"
     if not made_by.is_file() or made_by.read_text() != kit():
         for outdated in (data, weights):
@@ -40,7 +41,7 @@ def toy_stage(folder: Path) -> tuple[Path, Path]:
 
 
 def kit() -> str:
-    """A hash of the package's sources, by which worlds and weights of an older state are told apart."""
+    """Return a hash of the package's sources, by which worlds and weights of an older state are told apart."""
     sources = sorted((ROOT / "src" / "reid").glob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
@@ -53,13 +54,13 @@ def _reid(*words: str) -> None:
 
 
 def _show(said: bytes) -> None:
-    """Prints what a program said, set in, so that its words are not taken for this one's."""
+    """Print what a program said, set in, so that its words are not taken for this one's."""
     for line in said.decode(errors="replace").splitlines():
         print(f"  | {line}", file=sys.stderr)
 
 
 def rehearse(script: Path, data: Path, weights: Path, expected: Path | None = None) -> None:
-    """Runs the script on a data folder and a weights folder and checks what it leaves.
+    """Run the script on a data folder and a weights folder and checks what it leaves.
 
     Args:
         script: the bundle.
@@ -106,7 +107,7 @@ def rehearse(script: Path, data: Path, weights: Path, expected: Path | None = No
 
 
 def check_answers(submission: Path, data: Path) -> int:
-    """Checks a submission as `reid check` does; gives the number of its rows.
+    """Check a submission as `reid check` does; gives the number of its rows.
 
     Raises:
         InputError: the first of its faults.
@@ -117,7 +118,7 @@ def check_answers(submission: Path, data: Path) -> int:
             "Run `make data`, or name another folder with DATA="
         )
     catalogue, answers = read_catalogue(data), read_submission(submission)
-    faults = check_submission(answers, wanted_rows(catalogue).image_ids, set(catalogue.database.identities))
+    faults = check_submission(answers, rows_to_predict(catalogue).image_ids, set(catalogue.database.identities))
     if faults:
         others = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
         raise InputError(f"{submission}: {faults[0]}{others}. Don't hand it in; was it made from {data}?")

@@ -11,15 +11,29 @@ import pytest
 from PIL import Image
 
 from reid import cli
-from reid.catalogue import COLUMNS
-from reid.recipe import RECIPES, Recipe, override
-from reid.toy import draw_world
+from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe, override
+from reid.data.catalogue import COLUMNS
+from reid.data.synthetic import draw_world
 
 SHARED = Path(__file__).parents[2] / "shared"
 
 TINY = [
-    *("trunk=test_resnet", "image_size=32", "embedding_size=8", "neck=none", "normalise=false", "soft_scale=1"),
-    *("epochs=4", "validate_every=2", "stop_accuracy=2", "species_epochs=2", "calibration_splits=5"),
+    *(
+        "backbone.name=test_resnet",
+        "backbone.image_size=32",
+        "head.embedding_size=8",
+        "head.neck=none",
+        "head.normalise=false",
+        "loss.soft_scale=1",
+    ),
+    *(
+        "training.epochs=4",
+        "training.validate_every=2",
+        "training.stop_accuracy=2",
+        "classifier.epochs=2",
+        "calibration.splits=5",
+    ),
 ]
 """Settings of a training that takes a second or two: the report's network and loss, very small."""
 
@@ -34,7 +48,7 @@ def server() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
-    return override(RECIPES["toy"], TINY)
+    return override(PRESETS["toy"], TINY)
 
 
 @pytest.fixture(scope="session")

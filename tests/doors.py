@@ -24,18 +24,27 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from reid import InputError
-from reid.catalogue import COLUMNS, describe, find_faults, read_catalogue, read_rows, wanted_rows
-from reid.embedding import Memory
-from reid.files import sha256_of, write_json, write_table
-from reid.gallery import load_gallery
-from reid.images import UnreadableError, open_photograph
-from reid.matching import load_calibrations
-from reid.networks import build_network, load_network, plan_network, save_network
-from reid.recipe import RECIPES
-from reid.scoring import check_submission, read_solution, read_submission, score_submission
-from reid.trunks import describe_trunk
-from reid.weights import CALIBRATION, MANIFEST, Weights, encoder_file, gallery_file, open_weights, seal_weights
+from reid.config.presets import PRESETS
+from reid.data.catalogue import COLUMNS, read_rows, rows_to_predict
+from reid.data.checks import describe, find_faults, read_catalogue
+from reid.data.photographs import UnreadableError, open_photograph
+from reid.decision.artifact import (
+    CALIBRATION,
+    MANIFEST,
+    Weights,
+    encoder_file,
+    gallery_file,
+    open_weights,
+    write_manifest,
+)
+from reid.decision.calibrate import load_calibrations
+from reid.decision.metrics import check_submission, read_solution, read_submission, score_submission
+from reid.errors import InputError
+from reid.models.backbones import describe_backbone
+from reid.models.networks import build_network, load_network, plan_network, save_network
+from reid.retrieval.cache import EmbeddingCache
+from reid.retrieval.gallery import load_gallery
+from reid.runtime.files import sha256_of, write_json, write_table
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "kernel"))
@@ -97,7 +106,7 @@ def metadata(folder: Path, content: bytes) -> None:
 def sample(folder: Path, content: bytes) -> None:
     (folder / "metadata.csv").write_text("\n".join([",".join(COLUMNS), *ROWS]))
     (folder / "sample_submission.csv").write_bytes(content)
-    assert wanted_rows(read_catalogue(folder)).image_ids == ["3"]
+    assert rows_to_predict(read_catalogue(folder)).image_ids == ["3"]
 
 
 def submission(folder: Path, content: bytes) -> None:
@@ -200,7 +209,7 @@ def sealed() -> Path:
     (folder / encoder_file("Lions")).write_bytes(network_bytes())
     (folder / gallery_file("Lions")).write_bytes(gallery_bytes())
     write_json(folder / CALIBRATION, {})
-    seal_weights(folder, RECIPES["toy"], ["Lions"], "f")
+    write_manifest(folder, PRESETS["toy"], ["Lions"], "f")
     return folder
 
 
@@ -222,20 +231,20 @@ CURVE: dict[str, list[float]] = {name: [0.1, 0.2] for name in ("threshold", "bak
 CALIBRATIONS = {
     "Lions": {
         **{"threshold": THRESHOLD, "scorer": {"kind": "distance", "fitted": {}}, "unit": 1.0},
-        **{"contenders": {"distance": 0.5}, "curve": CURVE, "known": [0.1], "new": [0.9]},
+        **{"scorer_scores": {"distance": 0.5}, "curve": CURVE, "known": [0.1], "new": [0.9]},
     }
 }
 
 
 def calibration(folder: Path, content: bytes) -> None:
     (folder / CALIBRATION).write_bytes(content)
-    load_calibrations(Weights(folder, RECIPES["toy"], ("Lions",), {}))
+    load_calibrations(Weights(folder, PRESETS["toy"], ("Lions",), {}))
 
 
 @cache
 def memory_bytes() -> bytes:
     path = _scratch() / "memory.safetensors"
-    kept = Memory(path, "key")
+    kept = EmbeddingCache(path, "key")
     kept.vectors = {"00" * 32: torch.ones(3), "11" * 32: torch.zeros(3)}
     kept.save()
     return path.read_bytes()
@@ -244,19 +253,19 @@ def memory_bytes() -> bytes:
 def memory(folder: Path, content: bytes) -> None:
     """What is remembered is right or forgotten, and never refused."""
     (folder / "x.safetensors").write_bytes(content)
-    for digest, vector in Memory(folder / "x.safetensors", "key").vectors.items():
+    for digest, vector in EmbeddingCache(folder / "x.safetensors", "key").vectors.items():
         assert torch.equal(vector, {"00" * 32: torch.ones(3), "11" * 32: torch.zeros(3)}[digest])
 
 
 @cache
-def trunk_bytes() -> bytes:
-    told = {"trunk": json.dumps(asdict(describe_trunk("test_resnet"))), "fetched": "test_resnet"}
+def backbone_bytes() -> bytes:
+    told = {"backbone": json.dumps(asdict(describe_backbone("test_resnet"))), "fetched": "test_resnet"}
     return save({"x": torch.zeros(2)}, metadata=told)
 
 
-def trunk(folder: Path, content: bytes) -> None:
+def backbone(folder: Path, content: bytes) -> None:
     (folder / "x.safetensors").write_bytes(content)
-    assert describe_trunk("test_resnet", folder / "x.safetensors").image_size > 0
+    assert describe_backbone("test_resnet", folder / "x.safetensors").image_size > 0
 
 
 # pictures and archives
@@ -344,7 +353,7 @@ DOORS = {
     "gallery": Door(gallery, gallery_bytes, IN_SAFETENSORS),
     "rows": Door(rows, lambda: json.dumps(GALLERY_ROWS).encode(), ODD_VALUES),
     "memory": Door(memory, memory_bytes, IN_SAFETENSORS),
-    "trunk": Door(trunk, trunk_bytes, IN_SAFETENSORS),
+    "backbone": Door(backbone, backbone_bytes, IN_SAFETENSORS),
     "archive": Door(archive, archive_bytes, IN_ARCHIVES),
     **{kind: Door(photograph, picture(kind), IN_PICTURES) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")},
 }

@@ -1,4 +1,4 @@
-"""A tiny world made by hand: two datasets, seven queries whose verdicts are known; and a reader of its page."""
+"""A tiny world made by hand: two datasets, seven queries whose outcomes are known; and a reader of its page."""
 
 import re
 from dataclasses import asdict
@@ -10,18 +10,20 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from reid.calibration import Calibration, Curve, Threshold
-from reid.catalogue import Catalogue, read_catalogue
-from reid.files import write_json
-from reid.fusion import Scorer
-from reid.gallery import Embeddings, Gallery, save_gallery
-from reid.recipe import RECIPES
-from reid.submission import Prediction, decide
-from reid.weights import CALIBRATION, Weights, gallery_file
+from reid.config.presets import PRESETS
+from reid.data.catalogue import Catalogue
+from reid.data.checks import read_catalogue
+from reid.decision.artifact import CALIBRATION, Weights, gallery_file
+from reid.decision.calibrate import Calibration, Curve
+from reid.decision.predict import Prediction, decide
+from reid.decision.scorers import Scorer
+from reid.decision.thresholds import Threshold
+from reid.retrieval.gallery import Gallery, GalleryFeatures, save_gallery
+from reid.runtime.files import write_json
 
 HOSTILE = "<script>alert(1)</script>"
 
-QUERIES = [  # image_id, dataset, nearest individual, distance, truth, truth is new, verdict at a threshold of 1
+QUERIES = [  # image_id, dataset, nearest individual, distance, truth, truth is new, outcome at a threshold of 1
     ("q0", "Lynx", "a", 0.9, "a", False, "right"),
     ("q1", "Lynx", "b", 0.8, "a", False, "wrong"),
     ("q2", "Lynx", "b", 0.2, "a", False, "wrong"),
@@ -63,7 +65,7 @@ def make_world(tmp_path: Path) -> World:
     }
     write_json(folder / CALIBRATION, {name: asdict(one) for name, one in calibrations.items()})
     for name, part in catalogue.database.by_dataset().items():
-        embeddings = Embeddings(tuple(part.image_ids), torch.zeros(len(part), 2))
+        embeddings = GalleryFeatures(tuple(part.image_ids), torch.zeros(len(part), 2))
         save_gallery(folder / gallery_file(name), Gallery(embeddings, tuple(part.identities)))
     manifest = {
         "reid": "0",
@@ -72,13 +74,13 @@ def make_world(tmp_path: Path) -> World:
         "data": catalogue.database.fingerprint,
         "files": {"f": "abc123"},
     }
-    weights = Weights(folder, RECIPES["toy"], ("Lynx", "Newt"), manifest)
+    weights = Weights(folder, PRESETS["toy"], ("Lynx", "Newt"), manifest)
     photograph = {identity: image_id for image_id, identity, _ in rows}
     matches = pd.DataFrame(
         [
             {"image_id": image_id, "column": dataset, "species": dataset, "dataset": dataset, "problem": "",
              "identity": identity, "distance": distance, "photograph": photograph[identity], "runner_up": "",
-             "runner_up_distance": np.inf}
+             "runner_up_dissimilarity": np.inf}
             for image_id, dataset, identity, distance, *_ in QUERIES
         ]
     )  # fmt: skip

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from reid import InputError, Stopped
-from reid.catalogue import read_catalogue
-from reid.recipe import Recipe
+from reid.config.recipe import Recipe
+from reid.data.checks import read_catalogue
+from reid.errors import InputError, Stopped
 
 SERVER = multiprocessing.get_context("forkserver")
 
@@ -39,24 +39,24 @@ def spread(task: Callable[..., None], arguments: tuple[Any, ...], world: int = 1
 
 
 def _run(task: Callable[..., None], arguments: tuple[Any, ...], own: dict[str, int]) -> None:
-    from reid.ranks import joined
+    from reid.runtime.distributed import process_group
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in own.items()}}
     torch.set_num_threads(1)
-    with joined():
+    with process_group():
         task(*arguments)
 
 
 def train(data: Path, recipe: Recipe, folder: Path, rest: dict[str, Any]) -> None:
     """A training with the exit statuses of the command line; what it says is written beside its folder."""
-    from reid.ranks import rank
-    from reid.signals import listening
-    from reid.training import train_networks
+    from reid.runtime.distributed import rank
+    from reid.runtime.signals import stop_on_signals
+    from reid.training.loop import train_networks
 
     folder.parent.mkdir(exist_ok=True)
     sys.stdout = sys.stderr = (folder.parent / f"{folder.name}.{rank()}.log").open("a", buffering=1)
     try:
-        with listening() as stop:
+        with stop_on_signals() as stop:
             train_networks(read_catalogue(data), recipe, folder, stop=stop, **rest)
     except InputError as problem:
         print("error:", problem)
@@ -89,9 +89,9 @@ class Witness:
 
 
 def note_cores(folder: Path) -> None:
-    from reid.ranks import cores
+    from reid.runtime.distributed import core_count
 
-    (folder / f"{os.getpid()}.txt").write_text(str(cores()))
+    (folder / f"{os.getpid()}.txt").write_text(str(core_count()))
 
 
 class Deadly:

@@ -12,10 +12,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reid import InputError, cli, trunks
-from reid.catalogue import read_catalogue
-from reid.files import atomically, write_bytes, write_json
-from reid.weights import open_weights
+from reid import cli, commands
+from reid.data.checks import read_catalogue
+from reid.decision.artifact import open_weights
+from reid.errors import InputError
+from reid.models import backbones
+from reid.runtime.files import atomic_path, write_bytes, write_json
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -64,7 +66,7 @@ def test_a_line_break_in_a_cell_does_not_break_the_line(tmp_path: Path, capsys: 
 def test_another_recipe_in_the_folder_of_a_run_changes_nothing_and_the_same_may_be_typed_again(
     patterns: Path, patterns_weights: Path, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    local = ["--recipe", "local", *("--set", "scorers=local", "--set", "calibration_splits=3")]
+    local = ["--recipe", "local", *("--set", "calibration.scorers=local", "--set", "calibration.splits=3")]
     before = contents(patterns_weights)
     told = fails(capsys, "train", patterns, "--out", patterns_weights, *local)
     assert "it holds a run with other settings" in told
@@ -83,8 +85,8 @@ def test_what_training_decided_cannot_be_set_later(
     verb: str, patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--out", tmp_path / "s.csv"] if verb == "predict" else []
-    told = fails(capsys, verb, patterns, "--weights", patterns_weights, *out, "--set", "image_size=64")
-    assert "--set image_size=64: training has decided that; here you may set" in told
+    told = fails(capsys, verb, patterns, "--weights", patterns_weights, *out, "--set", "backbone.image_size=64")
+    assert "--set backbone.image_size=64: training has decided that; here you may set" in told
 
 
 def test_enrolling_a_folder_that_lacks_a_dataset_is_refused(
@@ -113,8 +115,8 @@ def test_calibrating_by_a_folder_that_does_not_know_the_gallery_is_refused(
 def test_what_is_seen_at_once_is_refused_before_what_takes_long(
     tmp_path: Path, patterns: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trunks, "describe_trunk", lambda *_: pytest.fail("the hub was asked"))
-    monkeypatch.setattr(cli, "open_weights", lambda *_, **__: pytest.fail("the weights were read"))
+    monkeypatch.setattr(backbones, "describe_backbone", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(commands, "open_weights", lambda *_, **__: pytest.fail("the weights were read"))
     nowhere, out = tmp_path / "nowhere", ["--out", tmp_path / "w"]
     assert "no such folder" in fails(capsys, "train", nowhere, *out, "--recipe", "baseline")
     assert "--save-every: expected 0" in fails(capsys, "train", patterns, *out, "--save-every", "-1")
@@ -148,11 +150,11 @@ def test_what_check_says_of_unreadable_photographs_is_what_the_verbs_do(
         (patterns / row["path"]).unlink()
     told = fails(capsys, "check", patterns)
     assert "unreadable, listed above: 2 photographs; mend or remove their rows. Else train refuses those of" in told
-    assert "(--set skip_unreadable=true, and recipe local without it, leave them out with a warning)" in told
+    assert "(--set data.skip_unreadable=true, and recipe local without it, leave them out with a warning)" in told
     assert told.endswith("and predict calls such queries new_individual\n")
     assert "1 photographs can't be read" in fails(capsys, "train", patterns, "--out", tmp_path / "w", *tiny_settings)
-    local = ["--set", "cues=local", "--set", "scorers=local", "--set", "route=column"]
-    for folder, more in ((tmp_path / "a", ["--set", "skip_unreadable=true"]), (tmp_path / "b", local)):
+    local = ["--set", "matching.cues=local", "--set", "calibration.scorers=local", "--set", "prediction.route=column"]
+    for folder, more in ((tmp_path / "a", ["--set", "data.skip_unreadable=true"]), (tmp_path / "b", local)):
         assert cli.main(["train", str(patterns), "--out", str(folder), *tiny_settings, *more]) == 0
         assert re.search(rf"warning: row \d+ \(image_id {known['image_id']}, .*no such file", capsys.readouterr().out)
     assert cli.main(["predict", str(patterns), "--weights", str(folder), "--out", str(tmp_path / "s.csv")]) == 0
@@ -221,15 +223,21 @@ def test_an_answer_on_a_query_row_is_not_looked_at_and_check_says_so(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["trunk_rate=0"], "nothing teaches the trunk: name first weights with --init FILE"),
-        (["epochs=0"], "nothing teaches the trunk: name first weights with --init FILE"),
-        (["trunk_rate=0.1"], "trunk_rate=0.1 and freeze_norms=False are for one that has learned: name first weights"),
-        (["freeze_norms=true"], "trunk_rate=1 and freeze_norms=True are for one that has learned: name first weights"),
-        (["trunk_rate=0.5"], ""),
+        (["training.backbone_rate=0"], "nothing teaches the backbone: name first weights with --init FILE"),
+        (["training.epochs=0"], "nothing teaches the backbone: name first weights with --init FILE"),
+        (
+            ["training.backbone_rate=0.1"],
+            "training.backbone_rate=0.1 and freeze_norms=False are for one that has learned: name first weights",
+        ),
+        (
+            ["backbone.freeze_norms=true"],
+            "training.backbone_rate=1 and freeze_norms=True are for one that has learned: name first weights",
+        ),
+        (["training.backbone_rate=0.5"], ""),
         ([], ""),
     ],
 )
-def test_a_trunk_of_random_weights_that_hardly_learns_is_said(
+def test_a_backbone_of_random_weights_that_hardly_learns_is_said(
     settings: list[str], words: str, tiny_settings: list[str], patterns: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(patterns / "images")  # it is said before the photographs are looked at
@@ -265,7 +273,7 @@ def test_galleries_of_all_photographs_are_whole_where_no_network_learned_from_a_
     patterns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = str(tmp_path / "w")
-    local = ["--recipe", "local", *("--set", "scorers=local", "--set", "calibration_splits=3")]
+    local = ["--recipe", "local", *("--set", "calibration.scorers=local", "--set", "calibration.splits=3")]
     assert cli.main(["train", str(patterns), "--out", weights, "--limit", "16", *local]) == 0
     assert "(--limit 16), not to be handed in" in capsys.readouterr().out
     assert cli.main(["enroll", str(patterns), "--weights", weights]) == 0
@@ -304,12 +312,12 @@ def test_training_on_nothing_leaves_nothing(folder: str, tmp_path: Path, capsys:
         (["--recipe", "locl"], "toy, found 'locl'; did you mean local?"),
         (["--recipe", "toy", "--set", "epoch=3"], "did you mean epochs"),
         (["--recipe", "toy", "--limit", "0"], "--limit: expected 1 or more"),
-        (["--recipe", "toy", "--init", "nowhere.pth"], "--init nowhere.pth: expected a state dict of the trunk"),
+        (["--recipe", "toy", "--init", "nowhere.pth"], "--init nowhere.pth: expected a state dict of the backbone"),
         (
             ["--recipe", "local", "--init", "r50.safetensors"],
-            "--init r50.safetensors: expected a recipe with a trunk to start from these weights, found local, which",
+            "--init r50.safetensors: expected a recipe with a backbone to start from these weights, found local, which",
         ),
-        (["--recipe", "toy", "--set", "trunk=resnet5O"], "found 'resnet5O'; near it are"),
+        (["--recipe", "toy", "--set", "backbone.name=resnet5O"], "found 'resnet5O'; near it are"),
     ],
 )
 def test_a_wrong_call_of_train_is_told(
@@ -425,7 +433,7 @@ def test_a_solution_without_new_individuals_explains_its_nought(
 
 def test_a_block_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("old")
-    with pytest.raises(RuntimeError), atomically(tmp_path / "x") as temporary:
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "x") as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert contents(tmp_path) == {tmp_path / "x": b"old"}

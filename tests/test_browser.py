@@ -13,12 +13,12 @@ import pytest
 from hand_world import make_world
 from PIL import Image
 
-from reid.catalogue import read_catalogue
-from reid.report import collect_evidence, write_report
-from reid.scoring import read_solution
-from reid.submission import predict
-from reid.verdicts import VERDICTS, judge
-from reid.weights import open_weights
+from reid.data.checks import read_catalogue
+from reid.decision.artifact import open_weights
+from reid.decision.metrics import read_solution
+from reid.decision.predict import predict
+from reid.report.outcomes import OUTCOMES, classify_outcomes
+from reid.report.report import collect_explanations, write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is not installed")
 
@@ -40,14 +40,14 @@ def browser() -> Iterator:
 def report(
     patterns_original: Path, patterns_weights_original: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, int]]:
-    """A page with everything on it, and how many of its queries have each verdict."""
+    """A page with everything on it, and how many of its queries have each outcome."""
     folder = tmp_path_factory.mktemp("browser")
     weights = open_weights(Path(shutil.copytree(patterns_weights_original, folder / "weights")))
     catalogue, solution = read_catalogue(patterns_original), read_solution(patterns_original / "solution.csv")
     prediction = predict(catalogue, weights, weights.recipe)
-    evidence = collect_evidence(catalogue, weights, prediction, solution)
-    page = write_report(folder / "report", catalogue, weights, prediction, solution, evidence)
-    counts = judge(prediction.matches, solution)["verdict"].value_counts()
+    explanations = collect_explanations(catalogue, weights, prediction, solution)
+    page = write_report(folder / "report", catalogue, weights, prediction, solution, explanations)
+    counts = classify_outcomes(prediction.matches, solution)["outcome"].value_counts()
     return page, {str(key): int(count) for key, count in counts.items()}
 
 
@@ -82,7 +82,7 @@ def watched(browser, report: tuple[Path, dict[str, int]]) -> Iterator[Watched]:
     page.tab.close()
 
 
-def test_filters_show_the_matches_of_their_verdict_and_dataset(
+def test_filters_show_the_matches_of_their_outcome_and_dataset(
     watched: Watched, report: tuple[Path, dict[str, int]]
 ) -> None:
     counts = report[1]
@@ -90,7 +90,7 @@ def test_filters_show_the_matches_of_their_verdict_and_dataset(
     for key, count in counts.items():
         watched.tab.locator(f"label[for=v-{key}]").click()
         assert watched.visible(".card") == count == watched.visible(f".card.v-{key}")
-        assert VERDICTS[key] in watched.tab.locator(f".card.v-{key}").first.inner_text()
+        assert OUTCOMES[key] in watched.tab.locator(f".card.v-{key}").first.inner_text()
     watched.tab.locator("label[for=d-0]").click()
     of_both = watched.tab.locator(f".card.v-{key}.d-0").count()
     assert watched.visible(".card") == of_both

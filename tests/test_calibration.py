@@ -7,21 +7,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid import NEW_INDIVIDUAL, InputError, calibration
-from reid.calibration import Calibration, calibration_from, drift, fit_calibrations, sweep
-from reid.fusion import Pairs
-from reid.questions import PseudoQueries, Questions
-from reid.recipe import RECIPES, Recipe, override
-from reid.scoring import score_submission
+from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe, override
+from reid.config.settings import with_settings
+from reid.data.catalogue import NEW_INDIVIDUAL
+from reid.decision import calibrate, thresholds
+from reid.decision.calibrate import Calibration, calibration_from, distribution_shift, fit_calibrations
+from reid.decision.metrics import score_submission
+from reid.decision.pseudo_queries import OpenSetQueries, PseudoQueryPairs
+from reid.decision.thresholds import sweep
+from reid.errors import InputError
+from reid.retrieval.candidates import CandidatePairs
 
-RECIPE = override(RECIPES["toy"], ["calibration_splits=20"])
+RECIPE = override(PRESETS["toy"], ["calibration.splits=20"])
 
 
-def random_queries(seed: int) -> PseudoQueries:
+def random_queries(seed: int) -> OpenSetQueries:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 40))
     individual = rng.choice([f"animal {n}" for n in range(8)], size=count)
-    return PseudoQueries(
+    return OpenSetQueries(
         distance=rng.integers(0, 12, size=count) / 4,  # many ties
         right=rng.random(count) < 0.6,
         individual=individual,
@@ -29,7 +34,7 @@ def random_queries(seed: int) -> PseudoQueries:
     )
 
 
-def slow_score(queries: PseudoQueries, threshold: float) -> tuple[float, float, float]:
+def slow_score(queries: OpenSetQueries, threshold: float) -> tuple[float, float, float]:
     """BAKS, BAUS and the share called new, by the competition's scorer itself."""
     rows = range(len(queries.distance))
     named = ["itself" if queries.right[i] else "another" for i in rows]
@@ -56,7 +61,7 @@ def test_an_individual_that_counts_twice_is_as_good_as_two_of_it() -> None:
     queries = random_queries(3)
     times = np.array([hash_of % 3 for hash_of in (int(name[-1]) for name in queries.individual)])
     copies = [queries.of(np.flatnonzero(times > copy)) for copy in range(2)]
-    twice = PseudoQueries(
+    twice = OpenSetQueries(
         distance=np.concatenate([copy.distance for copy in copies]),
         right=np.concatenate([copy.right for copy in copies]),
         individual=np.concatenate([np.char.add(f"{number} ", copy.individual) for number, copy in enumerate(copies)]),
@@ -69,7 +74,7 @@ def test_an_individual_that_counts_twice_is_as_good_as_two_of_it() -> None:
 
 def contest(
     seed: int = 0, individuals: int = 20, apart: float = 3.0, shuffled: bool = False, local: float | None = None
-) -> Questions:
+) -> PseudoQueryPairs:
     """Every individual is asked for three times as known and three times as new, beside eight others.
 
     A right pair has a distance around 1, a wrong one `apart` more; `local` votes stand out by that much on right pairs.
@@ -85,11 +90,11 @@ def contest(
         features["local"] = rng.gamma(2, size=len(query)) + local * looks_right
         features["inliers"] = rng.poisson(3, len(query)).astype(float)
     features |= {name: np.ones(len(query)) for name in ("photographs", "same side", "other side")}
-    pairs = Pairs(query, np.tile(np.arange(9), len(new)), np.tile(np.arange(9), len(new)), features)
-    return Questions(individual, new, pairs, right)
+    pairs = CandidatePairs(query, np.tile(np.arange(9), len(new)), np.tile(np.arange(9), len(new)), features)
+    return PseudoQueryPairs(individual, new, pairs, right)
 
 
-def fit(questions: Questions, recipe: Recipe = RECIPE) -> Calibration:
+def fit(questions: PseudoQueryPairs, recipe: Recipe = RECIPE) -> Calibration:
     return fit_calibrations({"x": questions.in_units()}, recipe)["x"]
 
 
@@ -108,12 +113,14 @@ def test_the_fitted_threshold_separates_and_expects_it() -> None:
 def test_nothing_is_expected_of_shuffled_pairs() -> None:
     """A ninth of the known queries is right by luck, and what is named by luck is lost among the new."""
     for scorers in ("distance", "distance,local,mean,logistic,boosted"):
-        recipe = override(RECIPES["toy"], ["cues=encoder,local", f"scorers={scorers}", "calibration_splits=20"])
+        recipe = override(
+            PRESETS["toy"], ["matching.cues=encoder,local", f"calibration.scorers={scorers}", "calibration.splits=20"]
+        )
         threshold = fit(contest(shuffled=True, local=2), recipe).threshold
         assert threshold.score is not None
         assert threshold.score < 0.35
         assert threshold.baks is not None
-        assert threshold.baks < calibration.HARDLY
+        assert threshold.baks < calibrate.LOW_BAKS
         words = f"hardly any known animal is expected to be named: {threshold.baks:.0%} of their photographs rightly"
         assert threshold.note.startswith(words)
 
@@ -123,7 +130,7 @@ def test_the_threshold_is_the_middle_of_the_best_run_of_steps(apart: float, seed
     calibrated = fit(contest(apart=apart, seed=seed))
     score, edges = np.array(calibrated.curve.score), np.array(calibrated.curve.threshold)
     assert len(edges) <= 120, "a place for every query at most: nothing of the curve is left out"
-    good = score >= score.max() - calibration.PLATEAU
+    good = score >= score.max() - thresholds.PLATEAU
     first = last = int(score.argmax())
     while good[first - 1]:
         first -= 1
@@ -138,7 +145,7 @@ def test_the_curve_is_the_mean_over_draws_of_individuals() -> None:
     replacement, as many as there are."""
     questions, rng = contest(apart=0.5, seed=4), np.random.default_rng(1)
     answered = questions.answered(questions.pairs.features["distance"])
-    curve = fit(questions, override(RECIPE, ["calibration_splits=400", "new_share=0.25"])).curve
+    curve = fit(questions, override(RECIPE, ["calibration.splits=400", "calibration.new_share=0.25"])).curve
     places = np.array(curve.threshold)
     named = answered.distance[:, None] < places  # (Q, T)
     animals = np.unique(answered.individual)
@@ -170,19 +177,19 @@ def test_the_expected_score_is_not_learned_from_its_own_individuals() -> None:
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
 def test_an_individual_plays_one_role_at_a_time_and_so_many_play_new(share: float) -> None:
     """Where all is clear, as many are called new as play new; if everybody played both roles, it would be a half."""
-    recipe = override(RECIPE, [f"new_share={share}", "calibration_splits=200"])
+    recipe = override(RECIPE, [f"calibration.new_share={share}", "calibration.splits=200"])
     threshold = fit(contest(individuals=40), recipe).threshold
     assert threshold.share_new == pytest.approx(share, abs=0.02)
     assert threshold.score == pytest.approx(1, abs=0.01)
 
 
-def alike(seed: int, individuals: int = 12) -> Questions:
+def alike(seed: int, individuals: int = 12) -> PseudoQueryPairs:
     """Everybody is asked for once as known and once as new, beside one other; all distances are of one kind."""
     names = np.repeat([f"animal {number:02d}" for number in range(individuals)], 2)
     new, rows = np.tile([False, True], individuals), np.arange(2 * individuals)
     features = {"distance": np.random.default_rng(seed).random(2 * individuals)}
     features |= {name: np.ones(2 * individuals) for name in ("photographs", "same side", "other side")}
-    return Questions(names, new, Pairs(rows, rows, rows, features), ~new)
+    return PseudoQueryPairs(names, new, CandidatePairs(rows, rows, rows, features), ~new)
 
 
 def test_what_is_expected_is_measured_on_individuals_that_the_threshold_was_not_fitted_on() -> None:
@@ -203,8 +210,12 @@ def test_what_is_expected_is_measured_on_individuals_that_the_threshold_was_not_
 
 
 RICH = override(
-    RECIPES["toy"],
-    ["cues=encoder,local", "scorers=distance,local,inliers,mean,logistic,boosted", "calibration_splits=20"],
+    PRESETS["toy"],
+    [
+        "matching.cues=encoder,local",
+        "calibration.scorers=distance,local,inliers,mean,logistic,boosted",
+        "calibration.splits=20",
+    ],
 )
 
 
@@ -216,9 +227,9 @@ def test_a_cue_that_says_all_is_chosen_and_the_simplest_scorer_of_equals() -> No
 def test_two_weak_cues_are_fused_and_that_is_expected_to_win() -> None:
     calibrated = fit(contest(apart=0.45, local=3, individuals=40), RICH)
     assert calibrated.scorer.kind in ("mean", "logistic", "boosted")
-    alone = max(calibrated.contenders["distance"], calibrated.contenders["local"])
-    assert calibrated.contenders[calibrated.scorer.kind] > alone + 0.03
-    assert calibrated.threshold.score == pytest.approx(calibrated.contenders[calibrated.scorer.kind])
+    alone = max(calibrated.scorer_scores["distance"], calibrated.scorer_scores["local"])
+    assert calibrated.scorer_scores[calibrated.scorer.kind] > alone + 0.03
+    assert calibrated.threshold.score == pytest.approx(calibrated.scorer_scores[calibrated.scorer.kind])
 
 
 def test_with_few_labels_the_simple_scorer_wins_by_itself() -> None:
@@ -231,7 +242,7 @@ def test_with_few_labels_the_simple_scorer_wins_by_itself() -> None:
 def test_the_fewer_individuals_the_further_the_best_must_be_ahead() -> None:
     luck = np.array([0.1, -0.1] * 20)
     scores = {"distance": np.full(40, 0.5), "logistic": 0.53 + luck, "boosted": 0.534 + luck}
-    choose = calibration._choose  # noqa: SLF001 its numbers can't be reached from outside
+    choose = calibrate._choose  # noqa: SLF001 its numbers can't be reached from outside
     assert [choose(scores, count) for count in (3, 8, 40)] == ["distance", "distance", "logistic"]
     clearly = {"distance": np.full(40, 0.5), "logistic": 0.56 + luck, "boosted": 0.7 + luck}
     assert [choose(clearly, count) for count in (8, 40)] == ["boosted", "boosted"]
@@ -259,7 +270,7 @@ def test_a_database_that_cannot_play_gets_a_cautious_threshold_and_a_note(roles:
     keep = {"new": questions.new, "known": ~questions.new, "none": np.zeros(len(questions.new), bool)}[roles]
     rows = keep[questions.pairs.query]
     renumbered = replace(questions.pairs.of(rows), query=(keep.cumsum() - 1)[questions.pairs.query[rows]])
-    some = Questions(questions.individual[keep], questions.new[keep], renumbered, questions.right[rows])
+    some = PseudoQueryPairs(questions.individual[keep], questions.new[keep], renumbered, questions.right[rows])
     calibrated = fit(some)
     assert words in calibrated.threshold.note
     assert np.isfinite(calibrated.threshold.value)
@@ -282,18 +293,20 @@ def test_a_calibration_comes_back_from_json_as_it_was(recipe: Recipe) -> None:
     assert calibration_from(json.loads(json.dumps(asdict(calibrated)))) == calibrated
 
 
-def test_live_doubts_that_are_a_mixture_of_the_seen_ones_have_not_drifted() -> None:
+def test_live_dissimilarity_that_are_a_mixture_of_the_seen_ones_have_not_drifted() -> None:
     rng = np.random.default_rng(0)
     calibrated = replace(fit(contest()), known=sorted(rng.normal(1, 0.3, 300)), new=sorted(rng.normal(4, 0.5, 300)))
     for share in (0.0, 0.3, 1.0):
         live = np.where(rng.random(400) < share, rng.normal(4, 0.5, 400), rng.normal(1, 0.3, 400))
-        assert drift(live, calibrated) < 0.1
-    assert drift(rng.normal(2.4, 0.3, 400), calibrated) > 0.3
-    assert drift(np.array([]), calibrated) == 0
-    assert drift(rng.normal(1, 0.3, 400), replace(calibrated, new=[])) < 0.1
+        assert distribution_shift(live, calibrated) < 0.1
+    assert distribution_shift(rng.normal(2.4, 0.3, 400), calibrated) > 0.3
+    assert distribution_shift(np.array([]), calibrated) == 0
+    assert distribution_shift(rng.normal(1, 0.3, 400), replace(calibrated, new=[])) < 0.1
 
 
 def test_scorers_that_none_of_the_cues_feeds_are_refused() -> None:
-    words = "lynx: recipe field scorers: expected one that its cues can feed, found focused; there are distance"
+    words = "lynx: recipe field scorers: expected one that its cues can feed, found foreground; there are distance"
     with pytest.raises(InputError, match=words):
-        fit_calibrations({"lynx": contest().in_units()}, replace(RECIPES["light"], scorers=("focused",)))
+        fit_calibrations(
+            {"lynx": contest().in_units()}, with_settings(PRESETS["frozen"], {"calibration.scorers": ("foreground",)})
+        )

@@ -6,15 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reid import InputError
-from reid.catalogue import (
-    COLUMNS,
-    Catalogue,
-    find_faults,
-    find_unread_dates,
-    read_catalogue,
-    read_rows,
-)
+from reid.data.catalogue import COLUMNS, Catalogue, read_rows
+from reid.data.checks import find_faults, find_unread_dates, read_catalogue
+from reid.errors import InputError
 
 HEADER = ",".join(COLUMNS)
 GOOD = "1,leo,a.jpg,2020-05-01,left,lion,database,Lions"

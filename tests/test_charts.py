@@ -6,8 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid.calibration import Sweep, Threshold
-from reid.charts import PAINT, Bars, Contest, date_chart, history_chart, kinds_chart, score_chart, threshold_chart
+from reid.decision.thresholds import Sweep, Threshold
+from reid.report.charts import (
+    PAINT,
+    Bars,
+    Contest,
+    date_chart,
+    history_chart,
+    kinds_chart,
+    score_chart,
+    threshold_chart,
+)
 
 
 def test_a_bars_length_is_its_value_and_its_number_stands_beside_it() -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from processes import SERVER
 
-from reid import InputError
-from reid.checkpoints import Checkpoint, differences, locked
-from reid.recipe import RECIPES
+from reid.config.presets import PRESETS
+from reid.errors import InputError
+from reid.training.checkpoints import Checkpoint, differences, lock_networks
 
 RECORD = {"recipe": {"epochs": 4, "batch_size": 64}, "data": "a", "init": None}
 
@@ -127,12 +127,12 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path: Pa
 def test_what_may_change_at_any_time_is_no_difference() -> None:
     other = {"recipe": {"epochs": 4, "batch_size": 8}, "data": "a", "init": "c"}
     assert differences(RECORD, other) == ["--init is another file"]
-    assert hasattr(RECIPES["seed"], "batch_size")
+    assert hasattr(PRESETS["paper"], "batch_size")
 
 
 def try_lock(folder: Path, names: list[str], answer: Path) -> None:
     try:
-        with locked(folder / "training", names):
+        with lock_networks(folder / "training", names):
             answer.write_text("mine")
     except InputError as problem:
         answer.write_text(str(problem))
@@ -147,7 +147,7 @@ def test_a_second_run_is_refused_with_the_first_ones_host_and_process(tmp_path: 
         process.join(60)
         return answer.read_text()
 
-    with locked(tmp_path / "training", ["species", "Dots"]):
+    with lock_networks(tmp_path / "training", ["species", "Dots"]):
         refused = asked("Checks", "Dots")
         assert f"another run is training Dots here (host {os.uname().nodename}, process {os.getpid()})" in refused
         assert asked("Checks") == "mine"
@@ -157,5 +157,5 @@ def test_a_second_run_is_refused_with_the_first_ones_host_and_process(tmp_path: 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "w").write_text("a file where a folder should be")
-    with pytest.raises(InputError, match=r"Dots.lock: could not be written"), locked(tmp_path / "w", ["Dots"]):
+    with pytest.raises(InputError, match=r"Dots.lock: could not be written"), lock_networks(tmp_path / "w", ["Dots"]):
         pass

@@ -9,22 +9,26 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from reid import InputError, embedding
-from reid.catalogue import Catalogue, read_catalogue
-from reid.embedding import Embedder, Memory, digests_of, embed, load_embedder, precision_on
-from reid.images import View, open_photograph
-from reid.looking import Eyes, look_at
-from reid.networks import Network, build_network, load_network, plan_network, save_network
-from reid.recipe import Recipe
-from reid.weights import encoder_file
+from reid.config.recipe import Recipe
+from reid.config.settings import with_settings
+from reid.data.catalogue import Catalogue
+from reid.data.checks import read_catalogue
+from reid.data.photographs import View, open_photograph
+from reid.decision.artifact import encoder_file
+from reid.errors import InputError
+from reid.models.networks import Network, build_network, load_network, plan_network, save_network
+from reid.retrieval import embedding
+from reid.retrieval.cache import EmbeddingCache, digests_of
+from reid.retrieval.embedding import Embedder, embed, load_embedder, precision_on
+from reid.retrieval.extraction import FeatureExtractors, extract_features
 
 PHOTOGRAPHS = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 FLOAT32 = Recipe(image_size=64, interpolation="bicubic", precision="float32")
 
 
-def encoder(trunk: str = "test_resnet", seed: int = 0) -> Network:
+def encoder(backbone: str = "test_resnet", seed: int = 0) -> Network:
     """A network whose batch norms have statistics of their own, as after training."""
-    network = build_network(plan_network(trunk, 64, embedding_size=8), seed, init="none")
+    network = build_network(plan_network(backbone, 64, embedding_size=8), seed, init="none")
     rng = torch.Generator().manual_seed(seed)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -52,10 +56,14 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 def embed_photographs(embedder: Embedder, catalogue: Catalogue, recipe: Recipe) -> tuple[Tensor, list[str]]:
     """Every photograph's vector by one encoder, and what was wrong with it."""
     datasets = tuple(catalogue.by_dataset())
-    looks = look_at(
-        catalogue, Eyes(datasets, dict.fromkeys(datasets, embedder), None, None, None), "column", recipe, "test"
+    features = extract_features(
+        catalogue,
+        FeatureExtractors(datasets, dict.fromkeys(datasets, embedder), None, None, None),
+        "column",
+        recipe,
+        "test",
     )
-    return torch.stack([look.vector for look in looks]), [look.problem for look in looks]
+    return torch.stack([look.vector for look in features]), [look.problem for look in features]
 
 
 # the fast way
@@ -140,7 +148,7 @@ def test_too_little_memory_means_fewer_photographs_at_a_time() -> None:
 
     embedder.fast.register_forward_pre_hook(small)
     assert torch.allclose(embedder.embed(PHOTOGRAPHS), expected, atol=1e-5)
-    assert embedder.at_a_time <= 2
+    assert embedder.pass_size <= 2
 
 
 def test_the_precision_is_the_devices_unless_it_is_named() -> None:
@@ -160,24 +168,26 @@ def test_the_gpu_decides_between_its_two_short_formats(monkeypatch: pytest.Monke
 
 def test_flip_and_scales_are_averaged_as_slowly() -> None:
     network = encoder()
-    recipe = replace(FLOAT32, flip_average=True, scales=(1.0, 0.5))
+    recipe = with_settings(FLOAT32, {"prediction.flip_average": True, "prediction.scales": (1.0, 0.5)})
     with torch.no_grad():
-        looks = [network(image, scale) for image in (PHOTOGRAPHS, PHOTOGRAPHS.flip(3)) for scale in (1.0, 0.5)]
-    assert torch.allclose(Embedder(network, recipe).embed(PHOTOGRAPHS), torch.stack(looks).mean(0), atol=1e-4)
+        features = [network(image, scale) for image in (PHOTOGRAPHS, PHOTOGRAPHS.flip(3)) for scale in (1.0, 0.5)]
+    assert torch.allclose(Embedder(network, recipe).embed(PHOTOGRAPHS), torch.stack(features).mean(0), atol=1e-4)
 
 
 def test_an_average_of_unit_vectors_is_a_unit_vector_and_knows_no_left_and_right() -> None:
     plan = plan_network("test_resnet", 64, embedding_size=8, normalise=True)
-    embedder = Embedder(build_network(plan, 0, "none"), replace(FLOAT32, flip_average=True))
+    embedder = Embedder(build_network(plan, 0, "none"), with_settings(FLOAT32, {"prediction.flip_average": True}))
     vectors = embedder.embed(PHOTOGRAPHS)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(5))
     assert torch.allclose(vectors, embedder.embed(PHOTOGRAPHS.flip(3)), atol=1e-6)
 
 
-def test_other_scales_are_refused_for_a_trunk_of_one_size() -> None:
+def test_other_scales_are_refused_for_a_backbone_of_one_size() -> None:
     network = build_network(plan_network("test_vit", 64), 0, "none")
-    with pytest.raises(InputError, match=r"recipe field scales: the trunk test_vit takes photographs of one size only"):
-        Embedder(network, replace(FLOAT32, scales=(1.0, 0.5)))
+    with pytest.raises(
+        InputError, match=r"recipe field scales: the backbone test_vit takes photographs of one size only"
+    ):
+        Embedder(network, with_settings(FLOAT32, {"prediction.scales": (1.0, 0.5)}))
 
 
 # what is remembered
@@ -189,12 +199,12 @@ def test_a_photograph_that_is_looked_at_in_another_way_is_another_memory(
     folder, catalogue = remembering
     look(folder, catalogue)
     turned = replace(catalogue, table=catalogue.table.assign(orientation="right"))
-    upright = replace(FLOAT32, upright=tuple(catalogue.by_dataset()))
+    upright = with_settings(FLOAT32, {"data.upright": tuple(catalogue.by_dataset())})
     assert look(folder, catalogue, upright)[1] == 0  # nothing has an orientation, nothing is turned
     assert look(folder, turned)[1] == 0
     assert look(folder, turned, upright)[1] == len(catalogue)
-    assert look(folder, catalogue, replace(FLOAT32, fit="pad"))[1] == len(catalogue)
-    assert look(folder, catalogue, replace(FLOAT32, flip_average=True))[1] == len(catalogue)
+    assert look(folder, catalogue, with_settings(FLOAT32, {"backbone.fit": "pad"}))[1] == len(catalogue)
+    assert look(folder, catalogue, with_settings(FLOAT32, {"prediction.flip_average": True}))[1] == len(catalogue)
 
 
 @pytest.fixture
@@ -207,11 +217,11 @@ def remembering(patterns: Path, tmp_path: Path) -> tuple[Path, Catalogue]:
 def look(folder: Path, catalogue: Catalogue, recipe: Recipe = FLOAT32) -> tuple[Tensor, int]:
     """The vectors, and how many of them had to be computed."""
     embedder = load_embedder(folder, "Dots.safetensors", recipe)
-    known = len(embedder.memory.vectors) if embedder.memory else 0
+    known = len(embedder.cache.vectors) if embedder.cache else 0
     vectors, problems = embed_photographs(embedder, catalogue, recipe)
     assert not any(problems)
-    assert embedder.memory
-    return vectors, len(embedder.memory.vectors) - known
+    assert embedder.cache
+    return vectors, len(embedder.cache.vectors) - known
 
 
 def test_what_was_embedded_is_remembered(remembering: tuple[Path, Catalogue]) -> None:
@@ -270,7 +280,7 @@ def test_a_damaged_memory_is_no_memory(damage: bytes | None, remembering: tuple[
 
 def test_a_memory_that_cannot_be_saved_costs_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
-    memory = Memory(tmp_path / "cache" / "x.safetensors", "key")
+    memory = EmbeddingCache(tmp_path / "cache" / "x.safetensors", "key")
     memory.vectors["00" * 32] = torch.zeros(3)
     memory.save()
     assert (tmp_path / "cache").is_file()
@@ -282,6 +292,6 @@ def test_a_photograph_that_cannot_be_read_is_not_remembered(remembering: tuple[P
     embedder = load_embedder(folder, "Dots.safetensors", FLOAT32)
     _, problems = embed_photographs(embedder, catalogue, FLOAT32)
     assert problems[0]
-    assert embedder.memory
-    assert len(embedder.memory.vectors) == len(catalogue) - 1
+    assert embedder.cache
+    assert len(embedder.cache.vectors) == len(catalogue) - 1
     assert digests_of([catalogue.paths[0].parent, catalogue.paths[0].with_name("none")], [View(64)] * 2) == ["", ""]

@@ -19,14 +19,18 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from reid import NEW_INDIVIDUAL, Stopped, cli, evidence, gallery, looking, matching, report, training
-from reid.catalogue import read_catalogue
-from reid.embedding import CACHE_FOLDER
-from reid.gallery import load_gallery
-from reid.recipe import WORK_FIELDS, Recipe
-from reid.scoring import overall, read_solution, read_submission, score_submission
-from reid.submission import predict
-from reid.weights import open_weights, seal_weights
+from reid import cli
+from reid.config.recipe import WORK_FIELDS, Recipe
+from reid.config.settings import with_settings
+from reid.data.catalogue import NEW_INDIVIDUAL
+from reid.data.checks import read_catalogue
+from reid.decision.artifact import open_weights, write_manifest
+from reid.decision.metrics import overall, read_solution, read_submission, score_submission
+from reid.decision.predict import predict
+from reid.errors import Stopped
+from reid.retrieval.cache import CACHE_FOLDER
+from reid.retrieval.gallery import load_gallery
+from reid.training import loop
 
 
 def run(*words: object) -> int:
@@ -53,7 +57,14 @@ def test_shuffled_labels_bring_the_toy_world_down_to_chance(toy_world: Path, tmp
         own = table.index[(table["dataset"] == dataset) & (table["split"] == "database")]
         table.loc[own, "identity"] = rng.permutation(table.loc[own, "identity"])
     table.to_csv(shuffled / "metadata.csv", index=False)
-    quick = ["--recipe", "toy", "--set", "epochs=8", "--set", "validate_every=8"]  # there is nothing to learn
+    quick = [
+        "--recipe",
+        "toy",
+        "--set",
+        "training.epochs=8",
+        "--set",
+        "training.validate_every=8",
+    ]  # there is nothing to learn
     assert run("train", shuffled, "--out", tmp_path / "w", *quick) == 0
     assert run("predict", shuffled, "--weights", tmp_path / "w", "--out", tmp_path / "s.csv") == 0
     assert score(tmp_path / "s.csv", toy_world) < 0.35
@@ -122,9 +133,9 @@ def test_enroll_and_calibrate_again_leave_a_whole_folder_with_the_new_individual
 ) -> None:
     edit_rows(lambda table: table.assign(identity=table["identity"].replace("Dots_0", "Dots_renamed")))
     assert run("enroll", patterns, "--weights", patterns_weights) == 0
-    assert run("calibrate", patterns, "--weights", patterns_weights, "--set", "calibration_splits=7") == 0
+    assert run("calibrate", patterns, "--weights", patterns_weights, "--set", "calibration.splits=7") == 0
     assert "Dots_renamed" in load_gallery(patterns_weights / "Dots.gallery.safetensors").identity
-    assert open_weights(patterns_weights).recipe.calibration_splits == 7
+    assert open_weights(patterns_weights).recipe.calibration.splits == 7
 
 
 @pytest.mark.parametrize(
@@ -143,7 +154,7 @@ def test_how_the_machine_works_may_be_chosen_and_is_not_kept(
     assert run(verb, patterns, "--weights", patterns_weights, *settings) == 0
     assert used == [replace(before, **work)]
     assert open_weights(patterns_weights).recipe == before
-    assert run(verb, patterns, "--weights", patterns_weights, "--set", "route=column") == 2
+    assert run(verb, patterns, "--weights", patterns_weights, "--set", "prediction.route=column") == 2
 
 
 def test_the_report_shows_what_predict_answered_when_told_its_route_and_settings(
@@ -161,7 +172,7 @@ def test_the_report_shows_what_predict_answered_when_told_its_route_and_settings
 
         monkeypatch.setattr(module, name, noted)
 
-    for module in (looking, evidence):
+    for module in (looking, explanations):
         openers.append([])
         noting(module, "photograph_batches", openers[-1])
     noting(report, "write_report", writers)
@@ -184,7 +195,7 @@ def test_the_report_shows_what_predict_answered_when_told_its_route_and_settings
         assert f"route <b>{route}</b>" in page
         assert f"<b>{score(csv, patterns):.3f}</b><span>score, the mean" in page
     assert not answers["classifier"].equals(answers["column"])
-    assert run("report", *same, "--set", "image_size=64", "--out", tmp_path / "refused") == 2
+    assert run("report", *same, "--set", "backbone.image_size=64", "--out", tmp_path / "refused") == 2
 
 
 def test_a_mirrored_gallery_finds_a_query_that_is_a_mirror_image(
@@ -198,15 +209,17 @@ def test_a_mirrored_gallery_finds_a_query_that_is_a_mirror_image(
 
     def rights() -> int:
         weights = open_weights(patterns_weights)
-        matches = predict(catalogue, weights, replace(weights.recipe, route="column")).matches.set_index("image_id")
+        matches = predict(
+            catalogue, weights, with_settings(weights.recipe, {"prediction.route": "column"})
+        ).matches.set_index("image_id")
         pairs = zip(asked.image_ids, known.image_ids, strict=False)
         return sum(matches.at[query, "photograph"] == photograph for query, photograph in pairs)
 
     before = rights()
-    assert run("enroll", patterns, "--weights", patterns_weights, "--set", "mirrored=Dots") == 0
+    assert run("enroll", patterns, "--weights", patterns_weights, "--set", "prediction.mirrored=Dots") == 0
     assert run("calibrate", patterns, "--weights", patterns_weights) == 0
     assert rights() == len(asked) > before
-    assert run("enroll", patterns, "--weights", patterns_weights, "--set", "epochs=3") == 2
+    assert run("enroll", patterns, "--weights", patterns_weights, "--set", "training.epochs=3") == 2
     assert "training has decided that; here you may set flip_average, scales, mirrored" in capsys.readouterr().err
 
 
@@ -220,7 +233,7 @@ def test_a_gpu_is_insisted_on_by_the_call_and_not_by_where_training_ran(
         assert "recipe field device: expected a GPU with CUDA, found none" in capsys.readouterr().err
     weights = open_weights(patterns_weights)
     far = replace(weights.recipe, device="cuda")
-    seal_weights(patterns_weights, far, list(weights.datasets), weights.manifest["data"])
+    write_manifest(patterns_weights, far, list(weights.datasets), weights.manifest["data"])
     assert run("enroll", patterns, "--weights", patterns_weights) == 0
     assert run("calibrate", patterns, "--weights", patterns_weights) == 0
     assert run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv") == 0
@@ -235,7 +248,7 @@ def test_training_a_whole_folder_again_says_which_choices_change(
     words = f"warning: {patterns_weights}: galleries and thresholds are made with other choices than before: "
     assert run(*train_it, "--set", "batch_size=7") == 0
     assert "other choices" not in capsys.readouterr().out
-    assert run(*train_it, "--set", "pseudo_queries=20", "--set", "scales=1.0,1.5") == 0
+    assert run(*train_it, "--set", "calibration.pseudo_queries=20", "--set", "prediction.scales=1.0,1.5") == 0
     told = [line for line in capsys.readouterr().out.splitlines() if "other choices" in line]
     assert told == [f"{words}pseudo_queries 200 -> 20, scales [1.0] -> [1.0, 1.5]"]
     (patterns_weights / "manifest.json").write_text(damage)
@@ -244,7 +257,7 @@ def test_training_a_whole_folder_again_says_which_choices_change(
     assert told == ([f"{words}new_share 0.9 -> 0.5"] if "new_share" in damage else [])
 
 
-def test_the_classifiers_dissent_is_counted_whatever_the_route(
+def test_the_classifiers_disagreement_is_counted_whatever_the_route(
     patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv", "--route", "column")
@@ -269,7 +282,9 @@ def test_without_a_classifier_nothing_is_said_of_one(
     assert "the dataset column names what these weights have no gallery of: 1 of Zebras taken for Dots\n" in printed
     weights = open_weights(tmp_path / "w")
     assert set(
-        predict(read_catalogue(patterns), weights, replace(weights.recipe, route="auto")).matches["species"]
+        predict(read_catalogue(patterns), weights, with_settings(weights.recipe, {"prediction.route": "auto"})).matches[
+            "species"
+        ]
     ) == {""}
 
 
@@ -329,7 +344,16 @@ def test_a_folder_reaches_a_make_target_whatever_it_is_called(
 
 
 def test_real_photographs_go_through(reid_mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few_steps = ["--recipe", "toy", "--set", "epochs=2", "--set", "validate_every=1", "--set", "species_epochs=1"]
+    few_steps = [
+        "--recipe",
+        "toy",
+        "--set",
+        "training.epochs=2",
+        "--set",
+        "training.validate_every=1",
+        "--set",
+        "classifier.epochs=1",
+    ]
     assert run("check", reid_mini) == 0
     assert run("train", reid_mini, "--out", tmp_path / "w", *few_steps) == 0
     assert run("predict", reid_mini, "--weights", tmp_path / "w", "--out", tmp_path / "s.csv") == 0
@@ -357,7 +381,7 @@ def test_the_time_of_a_call_that_was_stopped_counts_too(
         raise Stopped("stopped by SIGTERM", "SIGTERM")
 
     before = json.loads(times.read_text())
-    monkeypatch.setattr(training, "train_networks", stopped)
+    monkeypatch.setattr(loop, "train_networks", stopped)
     assert run("train", patterns, "--out", patterns_weights, *tiny_settings) == os.EX_TEMPFAIL
     after = json.loads(times.read_text())
     assert after["train"] >= before["train"] + 0.3 - 0.1  # they are kept in tenths
@@ -380,9 +404,9 @@ def test_the_report_does_not_pass_off_remembered_answers_as_quick_ones(
 def test_what_a_recipe_of_keypoints_alone_does_not_use_changes_nothing(
     patterns: Path, tmp_path: Path, tiny_settings: list[str]
 ) -> None:
-    local = [*tiny_settings, "--set", "cues=local", "--set", "scorers=local"]
+    local = [*tiny_settings, "--set", "matching.cues=local", "--set", "calibration.scorers=local"]
     other = {
-        **{"trunk": "resnet18", "image_size": 64, "interpolation": "lanczos", "fit": "pad", "pooling": "gem"},
+        **{"backbone": "resnet18", "image_size": 64, "interpolation": "lanczos", "fit": "pad", "pooling": "gem"},
         **{"epochs": 9, "held_out_individuals": 0.5, "held_out_photographs": 0.1, "species_shrink": 2, "focus": 0.9},
         **{"whole_gallery": 1, "flip_average": "true", "scales": "1.0,1.5", "precision": "float32", "init": "none"},
     }

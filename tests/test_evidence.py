@@ -1,7 +1,6 @@
 """Evidence: what is shown beside a query is what answered it, and what is drawn lies on the photographs."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,18 @@ import torch
 from PIL import Image, ImageOps
 
 from reid import cli
-from reid.catalogue import Catalogue, read_catalogue
-from reid.evidence import NEAREST, Evidence, gather_evidence, map_of
-from reid.gallery import Embeddings, Gallery
-from reid.report import collect_evidence
-from reid.scoring import read_solution
-from reid.submission import Prediction, predict
-from reid.verdicts import judge
-from reid.weights import Weights, open_weights
+from reid.config.settings import with_settings
+from reid.data.catalogue import Catalogue
+from reid.data.checks import read_catalogue
+from reid.decision.artifact import Weights, open_weights
+from reid.decision.metrics import read_solution
+from reid.decision.predict import Prediction, predict
+from reid.report.explanations import CANDIDATES, Explanations, embedding_map, explain_matches
+from reid.report.outcomes import classify_outcomes
+from reid.report.report import collect_explanations
+from reid.retrieval.gallery import Gallery, GalleryFeatures
 
-Answered = tuple[Catalogue, Weights, Prediction, Evidence]
+Answered = tuple[Catalogue, Weights, Prediction, Explanations]
 
 
 @pytest.fixture(scope="module")
@@ -27,45 +28,46 @@ def answered(
     patterns_original: Path, patterns_weights_original: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Answered:
     """The tiny world, its answers by an encoder, and what stands behind them."""
-    folder = Path(shutil.copytree(patterns_weights_original, tmp_path_factory.mktemp("evidence") / "weights"))
+    folder = Path(shutil.copytree(patterns_weights_original, tmp_path_factory.mktemp("explanations") / "weights"))
     catalogue, weights = read_catalogue(patterns_original), open_weights(folder)
     prediction = predict(catalogue, weights, weights.recipe)
     solution = read_solution(patterns_original / "solution.csv")
-    return catalogue, weights, prediction, collect_evidence(catalogue, weights, prediction, solution)
+    return catalogue, weights, prediction, collect_explanations(catalogue, weights, prediction, solution)
 
 
 def test_the_first_neighbour_is_the_match_and_its_distance(answered: Answered) -> None:
-    _, _, prediction, evidence = answered
+    _, _, prediction, explanations = answered
     for row in prediction.matches.itertuples():
-        first, second, *_ = evidence.neighbours[row.image_id]
+        first, second, *_ = explanations.neighbours[row.image_id]
         assert (first.identity, first.photograph, first.rank) == (row.identity, row.photograph, 1)
         assert first.distance == pytest.approx(row.distance, rel=1e-4)
         assert second.identity == row.runner_up
-    assert not evidence.decided
+    assert not explanations.decided
 
 
 def test_neighbours_are_the_nearest_individuals_in_order(answered: Answered) -> None:
     for own in answered[3].neighbours.values():
-        assert [one.rank for one in own[:NEAREST]] == list(range(1, NEAREST + 1))
+        assert [one.rank for one in own[:CANDIDATES]] == list(range(1, CANDIDATES + 1))
         assert len({one.identity for one in own}) == len(own)
         distances = [one.distance for one in own]
         assert distances == sorted(distances)
 
 
 def test_a_right_individual_beyond_the_nearest_ones_stands_behind_them(answered: Answered) -> None:
-    catalogue, weights, prediction, evidence = answered
-    rows = judge(prediction.matches, None)[:4]
+    catalogue, weights, prediction, explanations = answered
+    rows = classify_outcomes(prediction.matches, None)[:4]
     nearest = {
-        image_id: [one.identity for one in evidence.neighbours[image_id][:NEAREST]] for image_id in rows["image_id"]
+        image_id: [one.identity for one in explanations.neighbours[image_id][:CANDIDATES]]
+        for image_id in rows["image_id"]
     }
     everyone = {row.image_id: [f"{row.dataset}_{number}" for number in range(6)] for row in rows.itertuples()}
     beyond = {image_id: sorted(set(everyone[image_id]) - set(own))[0] for image_id, own in nearest.items()}
-    found = gather_evidence(
+    found = explain_matches(
         catalogue, weights, rows.assign(truth=rows["image_id"].map(beyond)), prediction.route
     ).neighbours
     for image_id, own in nearest.items():
         assert [one.identity for one in found[image_id]] == [*own, beyond[image_id]]
-        assert found[image_id][-1].rank > NEAREST
+        assert found[image_id][-1].rank > CANDIDATES
 
 
 def test_shared_keypoints_lie_on_both_photographs(answered: Answered) -> None:
@@ -85,12 +87,12 @@ def test_a_mirror_images_keypoints_lie_where_the_page_shows_them(patterns: Path,
     for query, photograph in zip(asked.paths, known.paths, strict=False):
         with Image.open(photograph) as image:
             ImageOps.mirror(image).save(query, format="PNG")  # loses nothing; the ending does not matter
-    for verb, *settings in (["enroll", "--set", "mirrored=Dots"], ["calibrate"]):
+    for verb, *settings in (["enroll", "--set", "prediction.mirrored=Dots"], ["calibrate"]):
         assert cli.main([verb, str(patterns), "--weights", str(patterns_weights), *settings]) == 0
     weights = open_weights(patterns_weights)
-    matches = predict(catalogue, weights, replace(weights.recipe, route="column")).matches
-    judged = judge(matches[matches["dataset"] == "Dots"], None)
-    neighbours = gather_evidence(catalogue, weights, judged, "column").neighbours
+    matches = predict(catalogue, weights, with_settings(weights.recipe, {"prediction.route": "column"})).matches
+    judged = classify_outcomes(matches[matches["dataset"] == "Dots"], None)
+    neighbours = explain_matches(catalogue, weights, judged, "column").neighbours
     for query, photograph in zip(asked.image_ids, known.image_ids, strict=False):
         first = neighbours[query][0]
         assert (first.photograph, first.mirrored) == (photograph, True)
@@ -102,9 +104,9 @@ def test_a_mirror_images_keypoints_lie_where_the_page_shows_them(patterns: Path,
 def test_a_map_shows_the_two_directions_in_which_a_gallery_differs_most() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40, 6)) * (9, 4, 1, 0.5, 0.2, 0.1)
-    known = Embeddings(tuple(map(str, range(40))), torch.from_numpy(vectors).float())
-    asked = Embeddings(("q",), torch.from_numpy(vectors[7:8]).float())
-    shown = map_of(Gallery(known, tuple("ab" * 20)), asked, seed=0)
+    known = GalleryFeatures(tuple(map(str, range(40))), torch.from_numpy(vectors).float())
+    asked = GalleryFeatures(("q",), torch.from_numpy(vectors[7:8]).float())
+    shown = embedding_map(Gallery(known, tuple("ab" * 20)), asked, seed=0)
     centred = vectors - vectors.mean(0)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
     flat = centred @ directions[:2].T
@@ -119,22 +121,22 @@ def test_a_map_shows_the_two_directions_in_which_a_gallery_differs_most() -> Non
 
 @pytest.mark.parametrize(("count", "width"), [(1, 4), (2, 4), (5, 1), (5, 4)])
 def test_a_map_of_hardly_anything_is_no_error(count: int, width: int) -> None:
-    known = Embeddings(tuple(map(str, range(count))), torch.zeros(count, width))
-    shown = map_of(Gallery(known, ("a",) * count), None, seed=0)
+    known = GalleryFeatures(tuple(map(str, range(count))), torch.zeros(count, width))
+    shown = embedding_map(Gallery(known, ("a",) * count), None, seed=0)
     assert shown.points.shape == (count, 2)
     assert shown.kept == 0
 
 
 def test_without_an_encoder_keypoints_decide_and_there_is_no_map(patterns: Path, tmp_path: Path) -> None:
-    local = ["--recipe", "local", "--set", "scorers=local", "--set", "calibration_splits=3"]
+    local = ["--recipe", "local", "--set", "calibration.scorers=local", "--set", "calibration.splits=3"]
     assert cli.main(["train", str(patterns), "--out", str(tmp_path / "w"), *local]) == 0
     catalogue, weights = read_catalogue(patterns), open_weights(tmp_path / "w")
     prediction = predict(catalogue, weights, weights.recipe)
-    judged = judge(prediction.matches, read_solution(patterns / "solution.csv"))[:6]
-    evidence = gather_evidence(catalogue, weights, judged, prediction.route)
-    assert evidence.decided
-    assert not evidence.maps
-    assert set(evidence.neighbours) == set(judged["image_id"])
+    judged = classify_outcomes(prediction.matches, read_solution(patterns / "solution.csv"))[:6]
+    explanations = explain_matches(catalogue, weights, judged, prediction.route)
+    assert explanations.decided
+    assert not explanations.maps
+    assert set(explanations.neighbours) == set(judged["image_id"])
     for row in judged.itertuples():
-        assert evidence.neighbours[row.image_id][0].identity == row.identity
-        assert evidence.neighbours[row.image_id][0].distance == pytest.approx(row.distance, rel=1e-4)
+        assert explanations.neighbours[row.image_id][0].identity == row.identity
+        assert explanations.neighbours[row.image_id][0].distance == pytest.approx(row.distance, rel=1e-4)

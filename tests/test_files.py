@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reid import InputError
-from reid.files import atomically, read_json, read_table, sha256_of, write_bytes, write_json, write_table
+from reid.errors import InputError
+from reid.runtime.files import atomic_path, read_json, read_table, sha256_of, write_bytes, write_json, write_table
 
 
 def test_a_file_appears_under_its_name_only_when_the_block_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "x.txt"
-    with atomically(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text("half")
         assert not path.exists()
         temporary.write_text("whole")
@@ -28,7 +28,7 @@ def test_a_file_appears_under_its_name_only_when_the_block_has_ended(tmp_path: P
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError, SystemExit])
 def test_whatever_ends_the_block_the_old_file_stays_as_it_was(tmp_path: Path, stop: type[BaseException]) -> None:
     (tmp_path / "x").write_text("old")
-    with pytest.raises(stop), atomically(tmp_path / "x") as temporary:
+    with pytest.raises(stop), atomic_path(tmp_path / "x") as temporary:
         temporary.write_text("half")
         raise stop
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("x", "old")]
@@ -170,7 +170,7 @@ def test_a_table_that_is_none_is_refused_in_words(tmp_path: Path, content: str, 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     """Processes of two machines that share a folder may have the same number."""
-    with atomically(tmp_path / "x") as one, atomically(tmp_path / "x") as other:
+    with atomic_path(tmp_path / "x") as one, atomic_path(tmp_path / "x") as other:
         one.write_text("one")
         other.write_text("other")
     assert (tmp_path / "x").read_text() == "one"  # the block that ended last

@@ -1,4 +1,4 @@
-"""Folded trunks say what the trunks say."""
+"""Folded backbones say what the backbones say."""
 
 from collections.abc import Callable
 
@@ -7,24 +7,24 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from reid.folding import folded
+from reid.models.batch_norm import fold_batch_norms
 
 PIXELS = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def that_has_learned(trunk: nn.Module) -> nn.Module:
-    """A trunk in float64 whose norms have seen these pixels; new ones would scale and shift by nothing."""
+def that_has_learned(backbone: nn.Module) -> nn.Module:
+    """A backbone in float64 whose norms have seen these pixels; new ones would scale and shift by nothing."""
     torch.manual_seed(0)
-    trunk = trunk.double()
-    for module in trunk.modules():
+    backbone = backbone.double()
+    for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
             if module.affine:
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.uniform_(module.bias, -0.5, 0.5)
     with torch.no_grad():
-        trunk.train()(PIXELS)
-    return trunk.eval()
+        backbone.train()(PIXELS)
+    return backbone.eval()
 
 
 def make(name: str) -> nn.Module:
@@ -32,13 +32,13 @@ def make(name: str) -> nn.Module:
     return that_has_learned(timm.create_model(name, pretrained=False, num_classes=0))
 
 
-def features(trunk: nn.Module) -> Tensor:
+def features(backbone: nn.Module) -> Tensor:
     with torch.no_grad():
-        return trunk(PIXELS)
+        return backbone(PIXELS)
 
 
-def norms(trunk: nn.Module) -> int:
-    return sum(isinstance(module, nn.BatchNorm2d) for module in trunk.modules())
+def norms(backbone: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def norms(trunk: nn.Module) -> int:
     ],
 )
 def test_norms_go_into_the_convolutions_before_them_and_nothing_changes(name: str, there: int, left: int) -> None:
-    trunk = make(name)
-    expected = features(trunk)
-    quick = folded(trunk)
-    assert (norms(trunk), norms(quick)) == (there, left)
+    backbone = make(name)
+    expected = features(backbone)
+    quick = fold_batch_norms(backbone)
+    assert (norms(backbone), norms(quick)) == (there, left)
     torch.testing.assert_close(features(quick), expected, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(features(trunk), expected, rtol=0, atol=0)
+    torch.testing.assert_close(features(backbone), expected, rtol=0, atol=0)
 
 
 class Doubled(nn.Conv2d):
@@ -126,29 +126,29 @@ class ShiftRead(Pair):
     ],
 )
 def test_what_is_not_plain_or_not_alone_is_not_folded(build: Callable[[], nn.Module]) -> None:
-    trunk = that_has_learned(build())
-    quick = folded(trunk)
+    backbone = that_has_learned(build())
+    quick = fold_batch_norms(backbone)
     used = [module for module in quick.modules() if isinstance(module, nn.BatchNorm2d)]
     assert used
-    torch.testing.assert_close(features(quick), features(trunk))
+    torch.testing.assert_close(features(quick), features(backbone))
 
 
 def test_a_norm_without_scale_and_a_convolution_without_bias_are_folded() -> None:
-    trunk = that_has_learned(nn.Sequential(nn.Conv2d(3, 5, 1, bias=False), nn.BatchNorm2d(5, affine=False)))
-    quick = folded(trunk)
+    backbone = that_has_learned(nn.Sequential(nn.Conv2d(3, 5, 1, bias=False), nn.BatchNorm2d(5, affine=False)))
+    quick = fold_batch_norms(backbone)
     assert not norms(quick)
-    torch.testing.assert_close(features(quick), features(trunk))
+    torch.testing.assert_close(features(quick), features(backbone))
 
 
-def test_a_trunk_in_training_runs_as_it_is() -> None:
-    trunk = make("test_resnet").train()
-    assert folded(trunk) is trunk
+def test_a_backbone_in_training_runs_as_it_is() -> None:
+    backbone = make("test_resnet").train()
+    assert fold_batch_norms(backbone) is backbone
 
 
-def test_a_trunk_that_cannot_be_traced_runs_as_it_is() -> None:
+def test_a_backbone_that_cannot_be_traced_runs_as_it_is() -> None:
     class Branching(nn.Module):
         def forward(self, pixels: Tensor) -> Tensor:
             return pixels if pixels.sum() > 0 else -pixels
 
-    trunk = Branching()
-    assert folded(trunk) is trunk
+    backbone = Branching()
+    assert fold_batch_norms(backbone) is backbone

@@ -8,10 +8,13 @@ import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from reid.fusion import SCORERS, Pairs, Scorer, best_pairs, cross_fitted, fit_scorer, scorers_for
+from reid.decision.scorers import SCORERS, Scorer, cross_fitted, fit_scorer, scorers_for
+from reid.retrieval.candidates import CandidatePairs, best_and_runner_up
 
 
-def some_pairs(seed: int, queries: int = 60, others: int = 8, help_of_local: float = 1.0) -> tuple[Pairs, np.ndarray]:
+def some_pairs(
+    seed: int, queries: int = 60, others: int = 8, help_of_local: float = 1.0
+) -> tuple[CandidatePairs, np.ndarray]:
     """Each query beside its own individual (the first) and others; both cues say something, each with its own noise."""
     rng = np.random.default_rng(seed)
     query = np.repeat(np.arange(queries), others + 1)
@@ -22,22 +25,24 @@ def some_pairs(seed: int, queries: int = 60, others: int = 8, help_of_local: flo
         "cohort": rng.normal(size=count) - right,
         "local": np.maximum(0, rng.gamma(2, size=count) + 4 * help_of_local * right),
         "inliers": rng.poisson(4 + 6 * help_of_local * right).astype(float),
-        "focused": np.maximum(0, rng.gamma(2, size=count) + 4 * help_of_local * right),
-        "focused_inliers": rng.poisson(4 + 6 * help_of_local * right).astype(float),
+        "foreground": np.maximum(0, rng.gamma(2, size=count) + 4 * help_of_local * right),
+        "foreground_inliers": rng.poisson(4 + 6 * help_of_local * right).astype(float),
         "photographs": rng.integers(1, 9, count).astype(float),
         "same side": rng.integers(0, 2, count).astype(float),
         "other side": np.zeros(count),
     }
-    return Pairs(query, rng.integers(0, 30, count), np.arange(count), features), right
+    return CandidatePairs(query, rng.integers(0, 30, count), np.arange(count), features), right
 
 
-def slow_columns(pairs: Pairs) -> np.ndarray:
+def slow_columns(pairs: CandidatePairs) -> np.ndarray:
     """What a scorer of all features sees, (P, F): cue by cue how strong it is and how far ahead of the query's best
     other pair, then the rest."""
     features = pairs.features
     strengths = {"distance": -features["distance"]}
     strengths |= {
-        cue: np.log(1 + features[cue]) for cue in ("local", "inliers", "focused", "focused_inliers") if cue in features
+        cue: np.log(1 + features[cue])
+        for cue in ("local", "inliers", "foreground", "foreground_inliers")
+        if cue in features
     }
     rows = []
     for row, query in enumerate(pairs.query):
@@ -51,7 +56,7 @@ def slow_columns(pairs: Pairs) -> np.ndarray:
     return np.array(rows)
 
 
-def pairs_of_any_number(seed: int) -> tuple[Pairs, np.ndarray]:
+def pairs_of_any_number(seed: int) -> tuple[CandidatePairs, np.ndarray]:
     """Queries with one pair, with two, and with many."""
     pairs, right = some_pairs(seed)
     place = np.arange(len(pairs)) % 9  # of nine pairs each
@@ -68,15 +73,15 @@ def stored(scorer: Scorer) -> Scorer:
 def test_a_scorer_says_the_same_after_json(kind: str) -> None:
     pairs, right = some_pairs(0)
     scorer = fit_scorer(kind, pairs, right, np.ones(len(right)), seed=0)
-    assert np.array_equal(stored(scorer).doubts(pairs), scorer.doubts(pairs))
+    assert np.array_equal(stored(scorer).dissimilarity(pairs), scorer.dissimilarity(pairs))
 
 
 @pytest.mark.parametrize("kind", SCORERS)
 def test_right_pairs_are_doubted_less(kind: str) -> None:
     pairs, right = some_pairs(1)
-    doubts = fit_scorer(kind, *some_pairs(0), np.ones(len(right)), seed=0).doubts(pairs)
-    assert np.isfinite(doubts).all()
-    assert np.median(doubts[right]) < np.quantile(doubts[~right], 0.25)
+    dissimilarity = fit_scorer(kind, *some_pairs(0), np.ones(len(right)), seed=0).dissimilarity(pairs)
+    assert np.isfinite(dissimilarity).all()
+    assert np.median(dissimilarity[right]) < np.quantile(dissimilarity[~right], 0.25)
 
 
 def test_logistic_regression_equals_scikit_learns() -> None:
@@ -85,8 +90,8 @@ def test_logistic_regression_equals_scikit_learns() -> None:
     columns = slow_columns(pairs)
     scaled = (columns - columns.mean(0)) / np.where(columns.std(0) < 1e-9, 1, columns.std(0))
     model = LogisticRegression(max_iter=1000).fit(scaled, right, sample_weight=weight)
-    doubts = fit_scorer("logistic", pairs, right, weight, seed=0).doubts(pairs)
-    assert doubts == pytest.approx(model.predict_proba(scaled)[:, 0], abs=1e-9)
+    dissimilarity = fit_scorer("logistic", pairs, right, weight, seed=0).dissimilarity(pairs)
+    assert dissimilarity == pytest.approx(model.predict_proba(scaled)[:, 0], abs=1e-9)
 
 
 def test_boosted_trees_equal_scikit_learns() -> None:
@@ -96,18 +101,18 @@ def test_boosted_trees_equal_scikit_learns() -> None:
     model = GradientBoostingClassifier(
         n_estimators=60, max_depth=3, learning_rate=0.1, subsample=0.7, min_samples_leaf=20, random_state=7
     ).fit(columns, right, sample_weight=weight)
-    doubts = fit_scorer("boosted", pairs, right, weight, seed=7).doubts(pairs)
-    assert doubts == pytest.approx(model.predict_proba(columns)[:, 0], abs=1e-9)
+    dissimilarity = fit_scorer("boosted", pairs, right, weight, seed=7).dissimilarity(pairs)
+    assert dissimilarity == pytest.approx(model.predict_proba(columns)[:, 0], abs=1e-9)
 
 
 def chances_by(cue: str, fitted_on: np.ndarray, right: np.ndarray, places: np.ndarray) -> np.ndarray:
     """The calibrated probability at some values of one cue alone."""
 
-    def pairs(values: np.ndarray) -> Pairs:
+    def pairs(values: np.ndarray) -> CandidatePairs:
         rows = np.arange(len(values))
-        return Pairs(rows, rows, rows, {cue: values})
+        return CandidatePairs(rows, rows, rows, {cue: values})
 
-    return 1 - fit_scorer("mean", pairs(fitted_on), right, np.ones(len(right)), seed=0).doubts(pairs(places))
+    return 1 - fit_scorer("mean", pairs(fitted_on), right, np.ones(len(right)), seed=0).dissimilarity(pairs(places))
 
 
 def test_the_curve_of_a_cue_never_turns_and_tells_any_two_values_apart() -> None:
@@ -134,19 +139,19 @@ def test_the_mean_leaves_out_a_cue_that_says_nothing() -> None:
     assert shares["distance"] == max(shares.values()) >= 0.75
 
 
-def test_cross_fitted_doubts_come_from_others() -> None:
+def test_cross_fitted_dissimilarity_come_from_others() -> None:
     pairs, right = some_pairs(0, queries=25)
     group = np.array([f"animal {number % 5}" for number in pairs.query])
     weight = np.ones(len(right))
-    doubts = cross_fitted("logistic", pairs, right, weight, group, seed=0)
+    dissimilarity = cross_fitted("logistic", pairs, right, weight, group, seed=0)
     for animal in np.unique(group):  # five individuals, five folds
         rest = group != animal
         scorer = fit_scorer("logistic", pairs.of(rest), right[rest], weight[rest], seed=0)
-        assert np.array_equal(doubts[~rest], scorer.doubts(pairs.of(~rest)))
+        assert np.array_equal(dissimilarity[~rest], scorer.dissimilarity(pairs.of(~rest)))
 
 
 @pytest.mark.parametrize("kind", ["mean", "logistic", "boosted"])
-def test_an_individuals_doubts_do_not_hang_on_its_own_answers(kind: str) -> None:
+def test_an_individuals_dissimilarity_do_not_hang_on_its_own_answers(kind: str) -> None:
     pairs, right = some_pairs(0, queries=39)
     group = np.array([f"animal {number % 13}" for number in pairs.query])  # more than there are folds
     before = cross_fitted(kind, pairs, right, np.ones(len(right)), group, seed=0)
@@ -159,10 +164,10 @@ def test_an_individuals_doubts_do_not_hang_on_its_own_answers(kind: str) -> None
 def test_the_best_pair_and_the_runner_up_equal_the_slow_twin() -> None:
     rng = np.random.default_rng(0)
     query = np.sort(rng.integers(0, 12, 40))
-    doubts = rng.integers(0, 5, 40) / 4  # with ties, of which the first wins
-    first, second = best_pairs(query, doubts, 14)
+    dissimilarity = rng.integers(0, 5, 40) / 4  # with ties, of which the first wins
+    first, second = best_and_runner_up(query, dissimilarity, 14)
     for number in range(14):
-        own = sorted(np.flatnonzero(query == number), key=lambda place: (doubts[place], place))
+        own = sorted(np.flatnonzero(query == number), key=lambda place: (dissimilarity[place], place))
         assert [first[number], second[number]] == [*own[:2], -1, -1][:2]
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from reid import InputError
-from reid.gallery import Embeddings, Gallery, load_gallery, save_gallery
-from reid.keypoints import NO_KEYPOINTS, Extraction, Keypoints, extract
+from reid.errors import InputError
+from reid.retrieval.extractors.rootsift import KeypointConfig, extract
+from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
 
 
 def some_gallery(seed: int, photographs: int, individuals: int, with_keypoints: bool = False) -> Gallery:
@@ -19,10 +20,10 @@ def some_gallery(seed: int, photographs: int, individuals: int, with_keypoints: 
     keypoints = [NO_KEYPOINTS] * photographs
     if with_keypoints:
         pictures = rng.integers(0, 256, (photographs, 40, 60, 3), dtype=np.uint8)
-        found = [extract(picture, Extraction(size=60, count=20)) for picture in pictures[1:]]
+        found = [extract(picture, KeypointConfig(size=60, count=20)) for picture in pictures[1:]]
         keypoints[1:] = [replace(one, weights=rng.random(len(one)).astype(np.float32)) for one in found]
     orientation = tuple(rng.choice(["left", "right", ""], photographs).tolist())
-    known = Embeddings(tuple(map(str, range(photographs))), vectors, orientation, tuple(keypoints))
+    known = GalleryFeatures(tuple(map(str, range(photographs))), vectors, orientation, tuple(keypoints))
     return Gallery(known, identity)
 
 
@@ -47,7 +48,7 @@ def test_a_gallery_comes_back_from_its_file_as_it_was(tmp_path: Path, with_keypo
 
 
 def test_labels_count_the_individuals_in_alphabetical_order() -> None:
-    known = Gallery(Embeddings(("0", "1", "2"), torch.zeros(3, 2)), ("b", "a", "b"))
+    known = Gallery(GalleryFeatures(("0", "1", "2"), torch.zeros(3, 2)), ("b", "a", "b"))
     assert known.individuals.tolist() == ["a", "b"]
     assert known.labels.tolist() == [1, 0, 1]
 
@@ -75,7 +76,7 @@ def test_a_gallery_whose_parts_do_not_belong_together_is_refused(tmp_path: Path)
     known = some_gallery(1, 6, 3)
     for broken in (
         Gallery(known.embeddings, known.identity[1:]),
-        Gallery(Embeddings(known.embeddings.image_id, known.embeddings.vectors[1:]), known.identity),
+        Gallery(GalleryFeatures(known.embeddings.image_id, known.embeddings.vectors[1:]), known.identity),
     ):
         save_gallery(tmp_path / "x", broken)
         with pytest.raises(InputError, match="expected a vector per photograph, found other counts"):

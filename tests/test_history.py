@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reid.history import History, Pace, TensorBoardLog
-from reid.recipe import RECIPES
+from reid.config.presets import PRESETS
+from reid.training.history import History, StepTimer, TensorBoardLog
 
 
 def history(epochs: int = 2) -> History:
@@ -42,7 +42,7 @@ def test_the_best_epoch_is_the_last_of_those_with_the_best_score() -> None:
     for row, score in zip(one.epochs, (0.5, 0.7, 0.7, math.nan), strict=True):
         row["score"] = score
     assert one.best is one.epochs[2]
-    assert one.ending(RECIPES["seed"], True).endswith("kept is epoch 3 with a validation score of 0.700")
+    assert one.ending(PRESETS["paper"], True).endswith("kept is epoch 3 with a validation score of 0.700")
 
 
 def test_a_line_tells_how_far_how_fast_and_how_long(
@@ -50,7 +50,7 @@ def test_a_line_tells_how_far_how_fast_and_how_long(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    one, pace = history(), Pace("Dots", limit=10, steps=4)
+    one, pace = history(), StepTimer("Dots", limit=10, steps=4)
     one.epochs[1] |= {"accuracy": 0.75, "score": 0.5}
     for step in range(1, 3):
         now[0] = 10.0 * step
@@ -68,7 +68,7 @@ def test_a_first_step_that_warms_a_gpu_up_does_not_count_for_how_long_it_takes(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    one, pace = history(), Pace("Dots", limit=10, steps=4)
+    one, pace = history(), StepTimer("Dots", limit=10, steps=4)
     for now[0] in (100.0, 101.0, 120.0):  # the 30 steps after the second, and the 29 after the third
         one.add({"loss": 0.25, "active": 0.125}, 8, pace.tick())
         pace.say(one)

@@ -15,15 +15,19 @@ import torch
 from doors import network_bytes, plan, plan_bytes
 from PIL import Image
 
-from reid import InputError, Stopped, cli, submission
-from reid.catalogue import find_formulas, read_catalogue
-from reid.embedding import Memory
-from reid.files import read_json, read_table, refuse_unwritable
-from reid.images import UnreadableError, View, open_photograph, photograph_batches, scratch_folder
-from reid.networks import load_network
-from reid.progress import printable
-from reid.recipe import RECIPES, override
-from reid.submission import Prediction, write_submission
+from reid import cli, commands
+from reid.config.presets import PRESETS
+from reid.config.recipe import override
+from reid.data.checks import find_formulas, read_catalogue
+from reid.data.loading import photograph_batches, temporary_folder
+from reid.data.photographs import UnreadableError, View, open_photograph
+from reid.decision import predict
+from reid.decision.predict import Prediction, write_submission
+from reid.errors import InputError, Stopped
+from reid.models.networks import load_network
+from reid.retrieval.cache import EmbeddingCache
+from reid.runtime.files import read_json, read_table, refuse_unwritable
+from reid.runtime.progress import printable
 
 # photographs
 
@@ -108,7 +112,7 @@ class DeadlyViews(list[View]):
 
 
 def test_a_worker_that_is_killed_is_told_with_what_to_do(tmp_path: Path) -> None:
-    recipe = override(RECIPES["toy"], ["batch_size=2", "workers=1"])
+    recipe = override(PRESETS["toy"], ["batch_size=2", "workers=1"])
     views = DeadlyViews([View(8)] * 4)
     views.mark = tmp_path / "killed"
     with pytest.raises(InputError, match=r"testing: a process that opens photographs was killed.*--set workers=1"):
@@ -119,7 +123,7 @@ def test_a_worker_that_is_killed_is_told_with_what_to_do(tmp_path: Path) -> None
 def test_no_place_for_decoded_photographs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="name a disk with free space with the variable TMPDIR"):
-        scratch_folder()
+        temporary_folder()
 
 
 # tables
@@ -197,8 +201,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ('"trunk": "test_resnet"', '"trunk": "hf-hub:nobody/nothing"', "its trunk is 'hf-hub:nobody/nothing'"),
-        ('"trunk": "test_resnet"', '"trunk": "resnet18"', "expected"),
+        ('"backbone": "test_resnet"', '"backbone": "hf-hub:nobody/nothing"', "its backbone is 'hf-hub:nobody/nothing'"),
+        ('"backbone": "test_resnet"', '"backbone": "resnet18"', "expected"),
         ('"embedding_size": 2', '"embedding_size": 60000', r"expected \[60000"),  # 23 MB; nothing is taken for it
         ('"embedding_size": 2', '"embedding_size": 1000000000000', "its sizes are"),
         ('"image_size": 32', '"image_size": -1', "its sizes are"),
@@ -225,24 +229,24 @@ def test_a_pickle_under_another_name_runs_nothing(tmp_path: Path) -> None:
         load_network(tmp_path / "x.safetensors")
     words = ["train", str(tmp_path), "--out", str(tmp_path / "w"), "--recipe", "toy", "--init"]
     assert cli.main([*words, str(tmp_path / "x.safetensors")]) == 2
-    from reid.trunks import load_first_weights, make_trunk
+    from reid.models.backbones import build_backbone, load_pretrained
 
     for name in ("x.safetensors", "x.pth"):
         with pytest.raises(InputError, match="expected a state dict"):
-            load_first_weights(make_trunk("test_resnet", 32, "trunk", 2), "test_resnet", tmp_path / name)
+            load_pretrained(build_backbone("test_resnet", 32, "backbone", 2), "test_resnet", tmp_path / name)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_flipped_bit_in_what_is_remembered_is_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    kept = Memory(path, "key")
+    kept = EmbeddingCache(path, "key")
     kept.vectors = {"ab" * 32: torch.ones(4)}
     kept.save()
-    assert torch.equal(Memory(path, "key").vectors["ab" * 32], torch.ones(4))
+    assert torch.equal(EmbeddingCache(path, "key").vectors["ab" * 32], torch.ones(4))
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert Memory(path, "key").vectors == {}
+    assert EmbeddingCache(path, "key").vectors == {}
 
 
 def test_a_network_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
@@ -334,7 +338,7 @@ def test_a_report_says_at_once_what_cannot_become_one(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(submission, "predict", None)  # which may take an hour
+    monkeypatch.setattr(predict, "predict", None)  # which may take an hour
     words = ["report", str(patterns), "--weights", str(patterns_weights), "--out"]
     other = tmp_path / "other.csv"
     other.write_text((patterns / "solution.csv").read_text().replace("\n", "\nx", 1))
@@ -388,6 +392,6 @@ def test_a_terminal_that_has_seen_enough_and_ctrl_c_are_no_tracebacks(
         def stop(*_: object, problem: BaseException = problem) -> None:
             raise problem
 
-        monkeypatch.setattr(cli, "read_submission", stop)
+        monkeypatch.setattr(commands, "read_submission", stop)
         assert cli.main(["score", "s.csv", "solution.csv"]) == status
         assert words in "".join(capfd.readouterr())

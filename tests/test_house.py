@@ -13,7 +13,7 @@ import pytest
 from test_verbs import verbs
 
 from reid import cli
-from reid.catalogue import find_unread_dates, read_catalogue
+from reid.data.checks import find_unread_dates, read_catalogue
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {path.stem: path for path in sorted((ROOT / "src" / "reid").glob("*.py"))}
@@ -68,7 +68,7 @@ def test_every_command_of_the_readme_is_understood_by_the_program() -> None:
     assert len(commands) >= 6
     for command in commands:
         words = command.split("-m reid ")[1].split()
-        cli._parser().parse_args(words)  # noqa: SLF001 exits, and fails the test, where the README is wrong
+        cli.build_parser().parse_args(words)  # noqa: SLF001 exits, and fails the test, where the README is wrong
 
 
 def block_after(words: str) -> str:

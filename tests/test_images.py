@@ -15,26 +15,23 @@ import torch
 from PIL import Image, ImageOps, features
 from torch import Tensor
 
-from reid import InputError
-from reid.catalogue import describe, read_rows
-from reid.images import (
+from reid.config.presets import PRESETS
+from reid.config.recipe import AUGMENTATIONS, Recipe, override
+from reid.data.augmentation import augment
+from reid.data.catalogue import read_rows
+from reid.data.checks import describe, scan_files
+from reid.data.loading import (
     PhotographStore,
-    UnreadableError,
-    View,
-    augment,
-    open_photograph,
+    decode_photographs,
     photograph_batches,
-    scratch_folder,
-    store_photographs,
-    survey,
-    thumbnails,
+    temporary_folder,
     training_batches,
-    views_of,
 )
-from reid.keypoints import Extraction, extract
-from reid.ranks import alone, cores
-from reid.recipe import AUGMENTATIONS, RECIPES, Recipe, override
-from reid.sampler import Batch
+from reid.data.photographs import UnreadableError, View, open_photograph, thumbnails, views_of
+from reid.data.sampling import Batch
+from reid.errors import InputError
+from reid.retrieval.extractors.rootsift import KeypointConfig, extract
+from reid.runtime.distributed import all_cores, core_count
 
 
 def scene(width: int = 90, height: int = 60) -> Image.Image:
@@ -155,7 +152,7 @@ def test_batches_keep_the_order_and_stand_in_for_broken_files(tmp_path: Path) ->
         paths.append(tmp_path / f"{number}.png")
         Image.new("RGB", (40, 30), (number * 40, 0, 0)).save(paths[-1])
     paths[2].write_bytes(b"")
-    recipe = override(RECIPES["toy"], ["batch_size=2", "image_size=16"])
+    recipe = override(PRESETS["toy"], ["batch_size=2", "backbone.image_size=16"])
     batches = list(photograph_batches(paths, [View(16)] * len(paths), recipe, "testing"))
     pixels = torch.cat([batch.pixels for batch in batches])
     problems = [problem for batch in batches for problem in batch.problems]
@@ -168,8 +165,8 @@ def test_keypoints_come_from_the_same_upright_photograph(tmp_path: Path) -> None
     for number, path in enumerate(paths):
         scene(150 + number, 100).save(path)
     paths[1].write_bytes(b"")
-    recipe = override(RECIPES["toy"], ["batch_size=2"])
-    extraction = Extraction(size=120, count=50)
+    recipe = override(PRESETS["toy"], ["batch_size=2"])
+    extraction = KeypointConfig(size=120, count=50)
     views = [View(16, turn=90, detail=120)] * 3
     opened = list(photograph_batches(paths, views, recipe, "testing", [extraction] * len(paths)))
     found = [keypoints for batch in opened for keypoints in batch.keypoints]
@@ -187,7 +184,7 @@ def test_beside_a_gpu_the_next_batch_is_opened_while_one_is_in_use(
     patterns: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = sorted((patterns / "images").rglob("*.jpg"))[:5]
-    recipe = override(RECIPES["toy"], ["batch_size=2"])
+    recipe = override(PRESETS["toy"], ["batch_size=2"])
     expected = torch.cat([batch.pixels for batch in photograph_batches(paths, [View(16)] * 5, recipe, "testing")])
     open_any, third, count = Image.open, threading.Event(), itertools.count(1)
 
@@ -218,7 +215,7 @@ def test_without_a_gpu_no_batch_is_opened_before_it_is_asked_for(
     open_any, opened = Image.open, itertools.count()
     monkeypatch.setattr(Image, "open", lambda *some, **named: (next(opened), open_any(*some, **named))[1])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    recipe = override(RECIPES["toy"], ["batch_size=2"])
+    recipe = override(PRESETS["toy"], ["batch_size=2"])
     for count, batch in enumerate(photograph_batches(paths, [View(16)] * 5, recipe, "testing"), start=1):
         assert len(batch.problems) == min(2, 5 - 2 * (count - 1))
         assert next(opened) == min(2 * count, 5) + count - 1  # itself counts too
@@ -283,7 +280,7 @@ def test_a_turn_brings_a_photograph_upright(tmp_path: Path, degrees: int, stored
 
 def test_only_the_datasets_that_are_named_are_turned_and_only_by_known_orientations(toy_world: Path) -> None:
     catalogue = read_rows(toy_world)
-    recipe = override(RECIPES["toy"], ["upright=SalamanderID2025", "scales=1,1.5"])
+    recipe = override(PRESETS["toy"], ["data.upright=SalamanderID2025", "prediction.scales=1,1.5"])
     views = views_of(catalogue, recipe)
     assert {view.size for view in views} == {96}
     for view, dataset, orientation in zip(
@@ -298,7 +295,7 @@ def test_the_toy_worlds_lying_salamanders_are_turned_upright(toy_world: Path) ->
     """A back lies across the photograph: upright, the body's pixels spread more sideways than up and down."""
     catalogue = read_rows(toy_world)
     lying = catalogue.table["orientation"].isin(["left", "right"]) & (catalogue.table["dataset"] == "SalamanderID2025")
-    upright_views = views_of(catalogue, override(RECIPES["toy"], ["upright=SalamanderID2025"]))
+    upright_views = views_of(catalogue, override(PRESETS["toy"], ["data.upright=SalamanderID2025"]))
     shapes = []
     for place in np.flatnonzero(lying):
         path = catalogue.paths[place]
@@ -313,7 +310,7 @@ def test_the_toy_worlds_lying_salamanders_are_turned_upright(toy_world: Path) ->
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos", "nearest"])
-def test_photographs_are_resized_as_the_trunk_wants(tmp_path: Path, interpolation: str) -> None:
+def test_photographs_are_resized_as_the_backbone_wants(tmp_path: Path, interpolation: str) -> None:
     scene(90, 60).save(tmp_path / "x.png")
     found = open_photograph(tmp_path / "x.png", View(24, interpolation=interpolation))
     wanted = scene(90, 60).resize((24, 24), getattr(Image.Resampling, interpolation.upper()))
@@ -321,7 +318,7 @@ def test_photographs_are_resized_as_the_trunk_wants(tmp_path: Path, interpolatio
 
 
 def test_erasing_paints_one_grey_rectangle_over_some_photographs() -> None:
-    recipe = override(RECIPES["seed"], ["augmentations=", "erasing=0.5"])
+    recipe = override(PRESETS["paper"], ["augmentation.kinds=", "augmentation.erasing=0.5"])
     white = torch.full((400, 3, 32, 32), 255, dtype=torch.uint8)
     erased = augment(white, recipe, np.random.default_rng(0))
     assert set(erased.unique().tolist()) == {128, 255}
@@ -337,7 +334,7 @@ def test_erasing_paints_one_grey_rectangle_over_some_photographs() -> None:
 
 def test_columns_of_ones_own_are_left_alone_whatever_their_names(patterns: Path) -> None:
     table = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
-    files = survey(read_rows(patterns))
+    files = scan_files(read_rows(patterns))
     plain = describe(read_rows(patterns), files)
     table.assign(problem="lame", sha256="x", width="1", answered="no").to_csv(patterns / "metadata.csv", index=False)
     assert describe(read_rows(patterns), files).equals(plain)
@@ -348,7 +345,7 @@ def test_survey_and_describe_count_what_is_there(patterns: Path) -> None:
     database, query = catalogue.database.paths, catalogue.query.paths
     query[0].write_bytes(database[0].read_bytes())
     database[1].unlink()
-    table = describe(catalogue, survey(catalogue)).set_index("dataset")
+    table = describe(catalogue, scan_files(catalogue)).set_index("dataset")
     assert table.loc["Checks"].to_dict() == {
         "images": 24, "individuals": 6, "singletons": 0, "largest": 4, "query": 14, "unreadable": 1, "duplicates": 1,
     }  # fmt: skip
@@ -365,11 +362,11 @@ def augmented(recipe: Recipe, seed: int = 0, count: int = 64) -> torch.Tensor:
 
 
 def only(name: str, how: str = "one") -> Recipe:
-    return override(RECIPES["seed"], [f"augmentations={name}", f"augment={how}"])
+    return override(PRESETS["paper"], [f"augmentation.kinds={name}", f"augmentation.choose={how}"])
 
 
 def test_the_same_seed_gives_the_same_pixels_and_each_photograph_its_own() -> None:
-    recipe = RECIPES["seed"]
+    recipe = PRESETS["paper"]
     assert torch.equal(augmented(recipe), augmented(recipe))
     assert not torch.equal(augmented(recipe, 0), augmented(recipe, 1))
     assert len({photograph.numpy().tobytes() for photograph in augmented(recipe)}) > 40
@@ -458,7 +455,7 @@ def test_random_damage_never_raises_anything_else_and_the_survey_agrees(tmp_path
         (tmp_path / f"{number}.jpg").write_bytes(cut.tobytes())
     write_rows(tmp_path, 60)
     catalogue, refused = read_rows(tmp_path), 0
-    for path, row in zip(catalogue.paths, survey(catalogue).itertuples(), strict=True):
+    for path, row in zip(catalogue.paths, scan_files(catalogue).itertuples(), strict=True):
         try:
             pixels = open_photograph(path, 16)
             assert (pixels.shape, pixels.dtype, row.problem) == ((16, 16, 3), np.uint8, "")
@@ -504,10 +501,10 @@ def test_decoded_photographs_are_kept_as_they_were_opened_and_broken_ones_are_no
         scene(50 + number, 40).save(tmp_path / f"{number}.jpg")
     (tmp_path / "3.jpg").write_bytes(b"")
     write_rows(tmp_path, 5)
-    recipe = override(RECIPES["toy"], ["batch_size=2", "image_size=16"])
+    recipe = override(PRESETS["toy"], ["batch_size=2", "backbone.image_size=16"])
     catalogue = read_rows(tmp_path)
-    with scratch_folder() as folder:
-        store = store_photographs(catalogue, recipe, Path(folder))
+    with temporary_folder() as folder:
+        store = decode_photographs(catalogue, recipe, Path(folder))
         assert [bool(problem) for problem in store.problems] == [False, False, False, True, False]
         (batch, rest) = store.batches(np.array([4, 0, 2]), batch_size=2)
         for pixels, place in zip([*batch, *rest], [4, 0, 2], strict=True):
@@ -531,7 +528,7 @@ def test_the_store_takes_its_place_on_the_disk_before_it_is_filled(
     folder.mkdir()
     monkeypatch.setattr(Image, "open", watched)
     catalogue = read_rows(patterns)
-    store_photographs(catalogue, override(RECIPES["toy"], ["image_size=128"]), folder)
+    decode_photographs(catalogue, override(PRESETS["toy"], ["backbone.image_size=128"]), folder)
     assert len(taken) == len(catalogue)
     assert taken[0][1] > len(catalogue) * 3 * 128**2
     assert taken[0][0] >= taken[0][1]
@@ -547,10 +544,10 @@ def test_decoding_onto_a_disk_that_is_really_full_is_told(
     disk.mkdir()
     if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=64k tmpfs {disk} 2>/dev/null") != 0:
         pytest.skip("only root can mount a disk of 64 kB, and not on every machine")
-    recipe = override(RECIPES["toy"], ["image_size=32"])
+    recipe = override(PRESETS["toy"], ["backbone.image_size=32"])
     try:
         with pytest.raises(InputError, match=r"don't fit there \(No space left on device\); name a larger disk"):
-            store_photographs(read_rows(patterns), recipe, disk)
+            decode_photographs(read_rows(patterns), recipe, disk)
     finally:
         os.system(f"umount {disk}")
 
@@ -560,23 +557,23 @@ def test_photographs_are_opened_on_systems_that_do_not_tell_which_cores_are_free
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # neither macOS nor Windows has it
     catalogue = read_rows(patterns)
-    assert (survey(catalogue)["problem"] == "").all()
+    assert (scan_files(catalogue)["problem"] == "").all()
     assert thumbnails(catalogue.paths).shape == (len(catalogue), 256)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert cores() == 5
+    assert core_count() == 5
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # torchrun's, for two ranks on the machine
-    assert cores() == 2
-    with alone():
-        assert cores() == 5
-    assert cores() == 2
+    assert core_count() == 2
+    with all_cores():
+        assert core_count() == 5
+    assert core_count() == 2
 
 
 def test_the_batch_says_how_it_is_augmented(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", photographs(6).numpy())
     store = PhotographStore(tmp_path / "x.npy", ("",) * 6)
     draws = [Batch(np.array([0, 3]), seed=1), Batch(np.array([0, 3]), seed=1), Batch(np.array([0, 3]), seed=2)]
-    batches = training_batches(store, RECIPES["seed"], draws, torch.device("cpu"))
+    batches = training_batches(store, PRESETS["paper"], draws, torch.device("cpu"))
     (first, places), (again, _), (other, _) = batches
     assert places.tolist() == [0, 3]
     assert torch.equal(first, again)

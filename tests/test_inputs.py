@@ -1,4 +1,4 @@
-"""A frozen trunk's features stand for the photographs that they were computed from."""
+"""A frozen backbone's features stand for the photographs that they were computed from."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from reid.images import PhotographStore
-from reid.inputs import Features, Photographs
-from reid.networks import build_network, plan_network
-from reid.recipe import RECIPES
-from reid.sampler import Batch
+from reid.config.presets import PRESETS
+from reid.config.settings import with_settings
+from reid.data.loading import PhotographStore
+from reid.data.sampling import Batch
+from reid.models.networks import build_network, plan_network
+from reid.training.inputs import Features, Photographs
 
 PLAN = plan_network("test_resnet", 32, embedding_size=4, neck=True, normalise=True)
-RECIPE = replace(RECIPES["toy"], image_size=32, batch_size=4)
+RECIPE = replace(PRESETS["toy"], image_size=32, batch_size=4)
 CPU = torch.device("cpu")
 
 
@@ -41,7 +42,7 @@ def test_without_views_the_photograph_as_it_is_is_drawn(store: PhotographStore) 
 
 
 def test_augmented_views_are_computed_once_and_drawn_by_the_batches_seed(store: PhotographStore) -> None:
-    features = Features(store, replace(RECIPE, feature_views=3), PLAN, "none")
+    features = Features(store, with_settings(RECIPE, {"augmentation.feature_views": 3}), PLAN, "none")
     assert features.vectors.shape == (4, 7, PLAN.features)
     assert features.vectors is features.vectors
     batches = [Batch(np.array([1] * 20), seed) for seed in (1, 1, 2)]

@@ -27,7 +27,7 @@ from kaggle_stand_in import OWNER, TOKEN, StandIn, kaggle_stand_in
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ProxyError, SSLError
 
 from reid import cli
-from reid.files import sha256_of
+from reid.runtime.files import sha256_of
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "kernel"))

@@ -21,6 +21,8 @@ from PIL import Image
 from processes import Deadly, Witness
 from safetensors.torch import load_file, save_file
 
+from reid.report import report
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "kernel"))
 
@@ -29,12 +31,14 @@ import entry  # noqa: E402
 import rehearsal  # noqa: E402
 from rehearsal import rehearse  # noqa: E402
 
-from reid import InputError, cli, report  # noqa: E402
-from reid.catalogue import read_catalogue, wanted_rows  # noqa: E402
-from reid.files import sha256_of, write_json  # noqa: E402
-from reid.ranks import cores  # noqa: E402
-from reid.submission import predict  # noqa: E402
-from reid.weights import Weights, open_weights  # noqa: E402
+from reid import cli  # noqa: E402
+from reid.data.catalogue import rows_to_predict  # noqa: E402
+from reid.data.checks import read_catalogue
+from reid.decision.artifact import Weights, open_weights  # noqa: E402
+from reid.decision.predict import predict  # noqa: E402
+from reid.errors import InputError
+from reid.runtime.distributed import core_count  # noqa: E402
+from reid.runtime.files import sha256_of, write_json  # noqa: E402
 
 DEMO = {
     "demo/__init__.py": '"""A package of three rooms."""\n',
@@ -395,11 +399,11 @@ def test_the_parts_of_several_gpus_add_up_to_the_whole(
     weights = open_weights(patterns_weights)
     recipe = replace(weights.recipe, batch_size=8)
     catalogue = read_catalogue(patterns)
-    parts = entry.divide(wanted_rows(catalogue), count, recipe.batch_size)
+    parts = entry.divide(rows_to_predict(catalogue), count, recipe.batch_size)
     assert [len(part) for part in parts] == sizes
-    matches = pd.concat([predict(part, weights, recipe, remember=False).matches for part in parts], ignore_index=True)
+    matches = pd.concat([predict(part, weights, recipe, use_cache=False).matches for part in parts], ignore_index=True)
     # words exactly, distances up to rounding: they are differences of squared norms
-    whole = predict(catalogue, weights, recipe, remember=False)
+    whole = predict(catalogue, weights, recipe, use_cache=False)
     pd.testing.assert_frame_equal(matches, whole.matches, rtol=1e-5, atol=1e-5)
 
 
@@ -413,7 +417,7 @@ def test_a_process_that_is_killed_costs_time_and_no_answer(
 ) -> None:
     catalogue, weights = read_catalogue(patterns), open_weights(patterns_weights)
     recipe = replace(weights.recipe, batch_size=4)
-    alone = predict(catalogue, weights, recipe, remember=False)
+    alone = predict(catalogue, weights, recipe, use_cache=False)
     found = entry.predict_on(["cpu", "cpu"], catalogue, sent_with(weights, Deadly()), recipe)
     assert found.submission.equals(alone.submission)
     assert "warning: a process was killed" in "".join(capsys.readouterr())
@@ -423,14 +427,14 @@ def test_the_processes_share_the_cores_and_answer_as_one(
     patterns: Path, patterns_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    catalogue, weights, mine = read_catalogue(patterns), open_weights(patterns_weights), cores()
+    catalogue, weights, mine = read_catalogue(patterns), open_weights(patterns_weights), core_count()
     recipe = replace(weights.recipe, batch_size=4)
-    alone = predict(catalogue, weights, recipe, remember=False)
-    (tmp_path / "cores").mkdir()
-    found = entry.predict_on(["cpu", "cpu"], catalogue, sent_with(weights, Witness(tmp_path / "cores")), recipe)
+    alone = predict(catalogue, weights, recipe, use_cache=False)
+    (tmp_path / "core_count").mkdir()
+    found = entry.predict_on(["cpu", "cpu"], catalogue, sent_with(weights, Witness(tmp_path / "core_count")), recipe)
     assert found.submission.equals(alone.submission)
-    assert {path.read_text() for path in (tmp_path / "cores").iterdir()} == {str(max(1, mine // 2))}
-    assert cores() == mine
+    assert {path.read_text() for path in (tmp_path / "core_count").iterdir()} == {str(max(1, mine // 2))}
+    assert core_count() == mine
 
 
 def test_every_gpu_gets_a_process_of_its_own(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,14 +476,19 @@ def test_bundle_and_package_agree_on_real_photographs(
     rehearse(bundle.write_bundle(tmp_path / "kernel"), reid_mini, weights, submission)
 
 
-EVERY_CUE = ["cues=encoder,local", "scorers=distance,local,focused,mean,logistic,boosted", "folds=2", "pooling=gem"]
+EVERY_CUE = [
+    "matching.cues=encoder,local",
+    "calibration.scorers=distance,local,foreground,mean,logistic,boosted",
+    "training.folds=2",
+    "backbone.pooling=gem",
+]
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["encoder and keypoints", "keypoints alone"])
 def test_bundle_and_package_agree_on_every_cue(
     alone: bool, patterns: Path, tiny_settings: list[str], tmp_path: Path
 ) -> None:
-    chosen = ["calibration_splits=5"] if alone else EVERY_CUE
+    chosen = ["calibration.splits=5"] if alone else EVERY_CUE
     recipe = ["--recipe", "local"] if alone else tiny_settings
     words = [*recipe, *(word for setting in chosen for word in ("--set", setting))]
     weights, submission = tmp_path / "weights", tmp_path / "submission.csv"
@@ -560,7 +569,13 @@ def test_damaged_weights_are_refused_before_the_first_photograph(
     assert "Dots.safetensors: expected sha256" in capsys.readouterr().err
 
     tensors = load_file(kernel_input / "datasets/some-kaggler/animal-reid-weights/Checks.safetensors")
-    plan = {"trunk": "resnet_of_tomorrow", "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "embedding_size": 8}
+    plan = {
+        "backbone": "resnet_of_tomorrow",
+        "image_size": 32,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "embedding_size": 8,
+    }
     save_file(tensors, network, metadata={"plan": json.dumps(plan)})
     manifest = json.loads((weights / "manifest.json").read_text())
     manifest["files"]["Dots.safetensors"] = sha256_of(network)

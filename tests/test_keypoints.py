@@ -13,31 +13,29 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from reid import InputError, keypoints
-from reid.catalogue import Catalogue, read_catalogue
-from reid.images import extraction_of
-from reid.keypoints import (
-    Descriptors,
-    Extraction,
-    KeypointCache,
+from reid.config.presets import PRESETS
+from reid.config.recipe import override
+from reid.data.catalogue import Catalogue
+from reid.data.checks import read_catalogue
+from reid.errors import InputError
+from reid.retrieval import local_matching
+from reid.retrieval.cache import KeypointCache
+from reid.retrieval.extraction import extract_features, open_extractors
+from reid.retrieval.extractors import rootsift
+from reid.retrieval.extractors.rootsift import KeypointConfig, extract, keypoint_config
+from reid.retrieval.keypoints import (
     Keypoints,
-    Matching,
-    extract,
-    focused,
+    foreground,
     keypoints_from,
-    lnbnn,
-    sift_out,
-    stack,
-    strongest,
+    select_keypoints,
     tensors_of,
-    verify,
-    weigh,
+    top_k,
+    weight_by_saliency,
 )
-from reid.looking import look_at, open_eyes
-from reid.ranks import cores
-from reid.recipe import RECIPES, override
+from reid.retrieval.local_matching import Descriptors, MatchingConfig, lnbnn, stack_descriptors, verify
+from reid.runtime.distributed import core_count
 
-SMALL = Extraction(size=160, count=150, upright=False)
+SMALL = KeypointConfig(size=160, count=150, upright=False)
 TURNED = np.array([[0.9, 0.25, -8.0], [-0.2, 0.95, 22.0]])
 """An affine map that keeps most of a texture of 160 x 160 pixels inside."""
 
@@ -97,7 +95,7 @@ def test_a_keypoint_has_a_place_in_the_photograph_and_a_descriptor_of_unit_lengt
 
 def test_the_descriptor_is_the_root_of_sift() -> None:
     image = texture(1)
-    found = extract(image, Extraction(size=160, count=150, clahe=0, upright=False))
+    found = extract(image, KeypointConfig(size=160, count=150, clahe=0, upright=False))
     sift = cv2.SIFT.create(contrastThreshold=0.01)
     points = [
         cv2.KeyPoint(float(x * 160 - 0.5), float(y * 160 - 0.5), float(size * 160), float(np.degrees(angle)))
@@ -121,15 +119,15 @@ def test_upright_descriptors_are_not_turned_and_stand_once_at_a_place() -> None:
     ahead = []
     for upright_or_not in (False, True):
         settings = replace(SMALL, upright=upright_or_not)
-        gallery = stack([extract(texture(seed), settings) for seed in (1, 2)])
-        own, other = lnbnn(stack([extract(rotated, settings)]), gallery)[0].tolist()
+        gallery = stack_descriptors([extract(texture(seed), settings) for seed in (1, 2)])
+        own, other = lnbnn(stack_descriptors([extract(rotated, settings)]), gallery)[0].tolist()
         ahead.append(own / other)
     assert ahead[0] > 3
     assert ahead[1] < 1.5
 
 
 def test_the_strongest_are_kept() -> None:
-    many, few = extract(texture(2), SMALL), extract(texture(2), Extraction(size=160, count=20, upright=False))
+    many, few = extract(texture(2), SMALL), extract(texture(2), KeypointConfig(size=160, count=20, upright=False))
     assert len(few) == 20
     assert np.array_equal(few.points, many.points[:20])
 
@@ -146,7 +144,7 @@ def test_contrast_is_made_the_same() -> None:
     image = texture(4)
     faint = (110 + (image.astype(float) - 128) / 8).astype(np.uint8)
     with_clahe, without = (
-        [len(extract(one, Extraction(size=160, count=2000, clahe=clahe))) for one in (image, faint)]
+        [len(extract(one, KeypointConfig(size=160, count=2000, clahe=clahe))) for one in (image, faint)]
         for clahe in (2.0, 0.0)
     )
     assert with_clahe[1] > 0.9 * with_clahe[0]
@@ -164,7 +162,7 @@ def test_where_nothing_is_to_be_seen_there_are_no_keypoints(shape: tuple[int, in
 @pytest.mark.parametrize(("field", "value"), [("size", 0), ("count", 0), ("clahe", -1), ("contrast", float("nan"))])
 def test_settings_out_of_range_are_named(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"extraction {field}: expected .* or more, found {value}"):
-        Extraction(**{field: value})  # type: ignore[arg-type]
+        KeypointConfig(**{field: value})  # type: ignore[arg-type]
 
 
 def a_row_of_points(across: list[float], extent: tuple[float, float]) -> Keypoints:
@@ -172,37 +170,39 @@ def a_row_of_points(across: list[float], extent: tuple[float, float]) -> Keypoin
     return Keypoints(points, np.zeros((len(points), 128), np.float16), extent, np.ones(len(points), np.float32))
 
 
-def test_attention_weighs_each_keypoint_at_its_place() -> None:
+def test_saliency_weighs_each_keypoint_at_its_place() -> None:
     ramp = np.tile(np.array([0.0, 0.25, 0.5, 1.0], np.float32), (4, 1))  # from left to right, four cells
     wide = a_row_of_points([0.0, 0.125, 0.25, 0.5, 0.875, 1.0], (1.0, 0.5))
-    assert weigh(wide, ramp, "squash").weights == pytest.approx([0, 0, 0.125, 0.375, 1, 1], abs=1e-2)
+    assert weight_by_saliency(wide, ramp, "squash").weights == pytest.approx([0, 0, 0.125, 0.375, 1, 1], abs=1e-2)
     tall = a_row_of_points([0.0, 0.25, 0.5], (0.5, 1.0))
-    assert weigh(tall, ramp, "squash").weights == pytest.approx([0, 0.375, 1], abs=1e-2)
-    assert weigh(tall, ramp, "pad").weights == pytest.approx([0.125, 0.375, 0.75], abs=1e-2)  # in the middle half
-    assert weigh(tall, ramp.T.copy(), "pad").weights == pytest.approx([0.375] * 3, abs=1e-2)
-    assert len(weigh(blank(), ramp, "pad")) == 0
+    assert weight_by_saliency(tall, ramp, "squash").weights == pytest.approx([0, 0.375, 1], abs=1e-2)
+    assert weight_by_saliency(tall, ramp, "pad").weights == pytest.approx(
+        [0.125, 0.375, 0.75], abs=1e-2
+    )  # in the middle half
+    assert weight_by_saliency(tall, ramp.T.copy(), "pad").weights == pytest.approx([0.375] * 3, abs=1e-2)
+    assert len(weight_by_saliency(blank(), ramp, "pad")) == 0
 
 
 def test_only_the_strongest_and_the_strongest_on_the_animal_are_kept() -> None:
     found = a_row_of_points(np.linspace(0, 1, 8).tolist(), (1.0, 1.0))
     found = replace(found, weights=np.array([0.1, 0.2, 0.9, 0.1, 0.5, 0.3, 0.8, 0.7], np.float32))
-    kept = sift_out(found, 3, 0.5)
+    kept = select_keypoints(found, 3, 0.5)
     assert kept.weights.tolist() == pytest.approx([0.1, 0.2, 0.9, 0.5, 0.8])
-    assert strongest(kept, 3).weights.tolist() == pytest.approx([0.1, 0.2, 0.9])
-    assert focused(kept, 0.5).weights.tolist() == pytest.approx([0.9, 0.5, 0.8])
-    assert len(sift_out(blank(), 3, 0.5)) == 0
+    assert top_k(kept, 3).weights.tolist() == pytest.approx([0.1, 0.2, 0.9])
+    assert foreground(kept, 0.5).weights.tolist() == pytest.approx([0.9, 0.5, 0.8])
+    assert len(select_keypoints(blank(), 3, 0.5)) == 0
 
 
 def test_weights_count_to_a_power() -> None:
     found = replace(a_row_of_points([0.2, 0.8], (1.0, 1.0)), weights=np.array([0.5, 1], np.float32))
-    assert stack([found]).weights.tolist() == [1, 1]
-    assert stack([found], power=2).weights.tolist() == [0.25, 1]
+    assert stack_descriptors([found]).weights.tolist() == [1, 1]
+    assert stack_descriptors([found], power=2).weights.tolist() == [0.25, 1]
 
 
 # many photographs
 
 
-def a_cache(folder: Path, extraction: Extraction = SMALL, opened_as: str = "v1") -> KeypointCache:
+def a_cache(folder: Path, extraction: KeypointConfig = SMALL, opened_as: str = "v1") -> KeypointCache:
     return KeypointCache(folder / "cache", extraction, opened_as)
 
 
@@ -237,7 +237,7 @@ def test_another_setting_or_way_to_open_or_library_or_extractor_remembers_nothin
             changed.setattr(library, "__version__", "0")
             assert a_cache(tmp_path).recall(ONE) is None, library
     assert a_cache(tmp_path).recall(ONE) is not None
-    monkeypatch.setattr(keypoints, "EXTRACTOR", "RootSIFT of the future")
+    monkeypatch.setattr(rootsift, "EXTRACTOR", "RootSIFT of the future")
     assert a_cache(tmp_path).recall(ONE) is None
 
 
@@ -330,14 +330,14 @@ def test_rows_about_one_photograph_get_what_they_would_get_alone(k: int) -> None
 def test_the_order_of_the_gallery_and_of_the_queries_does_not_matter() -> None:
     found = [extract(texture(seed), SMALL) for seed in range(4)]
     asked = [extract(warped(texture(seed)), SMALL) for seed in (2, 0)]
-    scores = lnbnn(stack(asked), stack(found))
-    turned = lnbnn(stack(asked[::-1]), stack([found[place] for place in (3, 1, 0, 2)]))
+    scores = lnbnn(stack_descriptors(asked), stack_descriptors(found))
+    turned = lnbnn(stack_descriptors(asked[::-1]), stack_descriptors([found[place] for place in (3, 1, 0, 2)]))
     assert turned.numpy() == pytest.approx(scores.flip(0)[:, [3, 1, 0, 2]].numpy(), abs=1e-5)
 
 
 def test_a_warped_photograph_is_most_like_itself() -> None:
-    gallery = stack([extract(texture(seed), SMALL) for seed in range(5)])
-    queries = stack([extract(warped(texture(seed)), SMALL) for seed in range(5)])
+    gallery = stack_descriptors([extract(texture(seed), SMALL) for seed in range(5)])
+    queries = stack_descriptors([extract(warped(texture(seed)), SMALL) for seed in range(5)])
     scores = lnbnn(queries, gallery)
     assert scores.argmax(1).tolist() == [0, 1, 2, 3, 4]
     others = scores - torch.diag(scores.diag())
@@ -346,13 +346,13 @@ def test_a_warped_photograph_is_most_like_itself() -> None:
 
 def test_what_is_hidden_is_as_good_as_absent() -> None:
     found = [extract(texture(seed), SMALL) for seed in range(4)]
-    queries = stack([extract(warped(texture(seed)), SMALL) for seed in range(4)])
+    queries = stack_descriptors([extract(warped(texture(seed)), SMALL) for seed in range(4)])
     hidden = torch.eye(4, dtype=torch.bool)
-    scores = lnbnn(queries, stack(found), hidden=hidden)
+    scores = lnbnn(queries, stack_descriptors(found), hidden=hidden)
     assert (scores.diag() == 0).all()
     for query in range(4):
         others = [place for place in range(4) if place != query]
-        alone = lnbnn(queries, stack([found[place] for place in others]))
+        alone = lnbnn(queries, stack_descriptors([found[place] for place in others]))
         assert torch.equal(scores[query, others], alone[query])
 
 
@@ -367,19 +367,19 @@ def test_of_one_label_only_the_nearest_descriptor_votes() -> None:
 
 
 def test_nothing_to_match_scores_nothing() -> None:
-    some, none = stack([extract(texture(0), SMALL)]), stack([blank(), blank()])
+    some, none = stack_descriptors([extract(texture(0), SMALL)]), stack_descriptors([blank(), blank()])
     for queries, gallery in [(none, some), (some, none), (none, none)]:
         assert torch.equal(lnbnn(queries, gallery), torch.zeros(len(queries), len(gallery)))
-    assert lnbnn(stack([]), some).shape == (0, 1)
-    assert lnbnn(some, stack([])).shape == (1, 0)
+    assert lnbnn(stack_descriptors([]), some).shape == (0, 1)
+    assert lnbnn(some, stack_descriptors([])).shape == (1, 0)
     assert torch.equal(lnbnn(some, some, hidden=torch.ones(1, 1, dtype=torch.bool)), torch.zeros(1, 1))
 
 
 def test_a_blank_photograph_beside_others_changes_nothing() -> None:
     found = [extract(texture(seed), SMALL) for seed in range(3)]
-    queries = stack([blank(), extract(warped(texture(1)), SMALL)])
-    scores = lnbnn(queries, stack([found[0], blank(), *found[1:]]))
-    assert torch.equal(scores[1, [0, 2, 3]], lnbnn(queries, stack(found))[1])
+    queries = stack_descriptors([blank(), extract(warped(texture(1)), SMALL)])
+    scores = lnbnn(queries, stack_descriptors([found[0], blank(), *found[1:]]))
+    assert torch.equal(scores[1, [0, 2, 3]], lnbnn(queries, stack_descriptors(found))[1])
     assert (scores[0] == 0).all()
     assert scores[1, 1] == 0
 
@@ -388,10 +388,10 @@ def test_the_centre_weighs_most() -> None:
     points = np.array([[0.5, 0.25, 0.1, 0], [0.5, 0.5, 0.1, 0], [1.0, 0.25, 0.1, 0]], np.float32)
     wide = Keypoints(points, np.ones((3, 128), np.float16), (1.0, 0.5), np.ones(3, np.float32))
     expected = [1, np.exp(-0.25 / (2 * 0.3**2)), np.exp(-0.25 / (2 * 0.3**2))]
-    assert stack([wide], 0.3).weights.tolist() == pytest.approx(expected)
-    assert stack([wide]).weights.tolist() == [1, 1, 1]
+    assert stack_descriptors([wide], 0.3).weights.tolist() == pytest.approx(expected)
+    assert stack_descriptors([wide]).weights.tolist() == [1, 1, 1]
     with pytest.raises(InputError, match="spread of the centre prior: expected above 0, found 0"):
-        stack([wide], 0)
+        stack_descriptors([wide], 0)
 
 
 # a shortlist closely
@@ -401,7 +401,7 @@ def test_the_centre_weighs_most() -> None:
 def test_verification_finds_the_transformation(model: str) -> None:
     gallery = [extract(texture(seed), SMALL) for seed in range(3)]
     query = extract(warped(texture(1)), SMALL)
-    (looked,) = verify([query], gallery, np.array([[0, 1, 2]]), Matching(model=model))
+    (looked,) = verify([query], gallery, np.array([[0, 1, 2]]), MatchingConfig(model=model))
     assert looked[1].inliers > 30
     assert max(looked[0].inliers, looked[2].inliers) < 10
     on_query, on_gallery = looked[1].pairs[looked[1].inlier].transpose(1, 0, 2) * 160 - 0.5
@@ -415,7 +415,7 @@ def test_verification_finds_the_transformation(model: str) -> None:
 def test_matches_equal_the_slow_twin() -> None:
     gallery = [extract(texture(seed), replace(SMALL, count=40 + 20 * seed)) for seed in range(3)]
     query = extract(warped(texture(1)), SMALL)
-    (found,) = verify([query], gallery, [np.arange(3)], Matching(ratio=0.9))
+    (found,) = verify([query], gallery, [np.arange(3)], MatchingConfig(ratio=0.9))
     for candidate, verified in zip(gallery, found, strict=True):
         one, other = query.descriptors.astype(float), candidate.descriptors.astype(float)
         distances = np.sqrt(np.maximum(2 - 2 * one @ other.T, 0))
@@ -433,46 +433,46 @@ def test_verification_is_the_same_again_and_in_any_company() -> None:
     gallery = [extract(texture(seed), SMALL) for seed in range(3)]
     queries = [extract(warped(texture(seed)), SMALL) for seed in range(2)]
     shortlist = np.array([[0, 1, 2], [2, 1, 0]])
-    first, again = (verify(queries, gallery, shortlist, Matching(ratio=0.95)) for _ in range(2))
+    first, again = (verify(queries, gallery, shortlist, MatchingConfig(ratio=0.95)) for _ in range(2))
     for one_row, other_row in zip(first, again, strict=True):
         for one, other in zip(one_row, other_row, strict=True):
             assert np.array_equal(one.pairs, other.pairs)
             assert np.array_equal(one.inlier, other.inlier)
-    (single,) = verify(queries[1:], gallery, np.array([[0]]), Matching(ratio=0.95))
+    (single,) = verify(queries[1:], gallery, np.array([[0]]), MatchingConfig(ratio=0.95))
     assert np.array_equal(single[0].inlier, first[1][2].inlier)
 
 
 def test_cores_are_counted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = extract(texture(1), SMALL), extract(warped(texture(1)), SMALL)
-    before = verify([one], [other], [np.array([0])], Matching())[0][0]
+    before = verify([one], [other], [np.array([0])], MatchingConfig())[0][0]
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert 1 <= cores() <= (os.cpu_count() or 1)
+    assert 1 <= core_count() <= (os.cpu_count() or 1)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # neither macOS nor Windows has it
-    assert cores() == os.cpu_count()
-    after = verify([one], [other], [np.array([0])], Matching())[0][0]
+    assert core_count() == os.cpu_count()
+    after = verify([one], [other], [np.array([0])], MatchingConfig())[0][0]
     assert before.inliers == after.inliers > 0
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert cores() == 1
+    assert core_count() == 1
 
 
 def test_nothing_to_verify_has_no_inliers() -> None:
     some = extract(texture(0), SMALL)
     one = some.of(np.array([0]))
-    (looked,) = verify([some], [blank(), one, some], np.array([[0, 1, 2]]), Matching())
+    (looked,) = verify([some], [blank(), one, some], np.array([[0, 1, 2]]), MatchingConfig())
     assert [one.inliers > 3 for one in looked] == [False, False, True]
     assert looked[0].pairs.shape == (0, 2, 2)
     for query, gallery in [(blank(), some), (blank(), blank())]:
-        ((looked_at,),) = verify([query], [gallery], np.array([[0]]), Matching())
+        ((looked_at,),) = verify([query], [gallery], np.array([[0]]), MatchingConfig())
         assert looked_at.inliers == 0
-    assert verify([], [some], np.zeros((0, 1), int), Matching()) == []
-    assert verify([some], [some], np.zeros((1, 0), int), Matching()) == [[]]
+    assert verify([], [some], np.zeros((0, 1), int), MatchingConfig()) == []
+    assert verify([some], [some], np.zeros((1, 0), int), MatchingConfig()) == [[]]
 
 
 def test_matches_that_all_lie_on_one_point_are_no_arrangement() -> None:
     points = np.tile(np.array([0.5, 0.4, 0.1, 0], np.float32), (9, 1))
     same = Keypoints(points, np.eye(9, 128, dtype=np.float16), (1.0, 0.8), np.ones(9, np.float32))
-    for model in keypoints.MODELS:
-        ((verified,),) = verify([same], [same], [np.array([0])], Matching(model=model))
+    for model in local_matching.MODELS:
+        ((verified,),) = verify([same], [same], [np.array([0])], MatchingConfig(model=model))
         assert len(verified.pairs) == 9
         assert verified.inliers == 0
 
@@ -487,23 +487,25 @@ def test_matches_that_all_lie_on_one_point_are_no_arrangement() -> None:
 )
 def test_wrong_settings_of_matching_are_named(settings: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        Matching(**settings)  # type: ignore[arg-type]
+        MatchingConfig(**settings)  # type: ignore[arg-type]
 
 
 def test_a_photograph_without_any_keypoint_is_remembered_too(patterns: Path, tmp_path: Path) -> None:
     Image.new("RGB", (90, 60)).save(patterns / "flat.png")
     table = read_catalogue(patterns).database.table.iloc[:1].assign(path="flat.png")
-    recipe = RECIPES["local"]
-    eyes = open_eyes(tmp_path, ["Checks"], False, recipe)
-    (first,) = look_at(Catalogue(patterns, table), eyes, "column", recipe, "looking")
+    recipe = PRESETS["keypoints"]
+    extractors = open_extractors(tmp_path, ["Checks"], False, recipe)
+    (first,) = extract_features(Catalogue(patterns, table), extractors, "column", recipe, "looking")
     (patterns / "flat.png").rename(patterns / "again.png")
     with mock.patch.object(Image, "open", side_effect=AssertionError("it was opened again")):
-        (again,) = look_at(Catalogue(patterns, table.assign(path="again.png")), eyes, "column", recipe, "looking")
+        (again,) = extract_features(
+            Catalogue(patterns, table.assign(path="again.png")), extractors, "column", recipe, "looking"
+        )
     assert len(first.keypoints) == len(again.keypoints) == 0
     assert again.keypoints.extent == first.keypoints.extent == (1, pytest.approx(2 / 3, abs=0.01))
 
 
 def test_no_fewer_candidates_are_sought_than_keypoints_are_kept() -> None:
-    extraction = extraction_of(override(RECIPES["light"], ["keypoint_count=1500", "keypoint_candidates=1000"]))
+    extraction = keypoint_config(override(PRESETS["frozen"], ["keypoints.count=1500", "keypoints.candidates=1000"]))
     assert extraction
     assert extraction.count == 1500

@@ -6,13 +6,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reid.learner import Learner, rate_at
-from reid.networks import Network, build_network, plan_network
-from reid.objective import EncoderObjective, Labels
-from reid.recipe import RECIPES, Recipe
+from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe
+from reid.config.settings import with_settings
+from reid.models.networks import Network, build_network, plan_network
+from reid.training.objective import EncoderObjective, Labels
+from reid.training.state import TrainState, rate_at
 
-RECIPE = replace(
-    RECIPES["toy"], neck="bnneck", classification="arcface", embedding_size=8, learning_rate=1e-2, schedule="constant"
+RECIPE = with_settings(
+    PRESETS["toy"],
+    {
+        "head.neck": "bnneck",
+        "loss.classification": "arcface",
+        "head.embedding_size": 8,
+        "training.learning_rate": 1e-2,
+        "training.schedule": "constant",
+    },
 )
 PLAN = plan_network("test_resnet", 32, embedding_size=8, neck=True)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -21,9 +30,9 @@ INDIVIDUALS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 LABELS = Labels(INDIVIDUALS, INDIVIDUALS, torch.arange(8), torch.full((8,), -1))
 
 
-def learner(recipe: Recipe = RECIPE, steps: int = 10) -> Learner:
+def learner(recipe: Recipe = RECIPE, steps: int = 10) -> TrainState:
     objective = EncoderObjective(recipe, 8, torch.zeros(4, dtype=torch.long))
-    return Learner.start(build_network(PLAN, 0, "none"), objective, recipe, steps)
+    return TrainState.start(build_network(PLAN, 0, "none"), objective, recipe, steps)
 
 
 def weights(network: Network) -> dict[str, torch.Tensor]:
@@ -35,14 +44,14 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 
 def test_the_rate_rises_straight_and_falls_as_half_a_cosine() -> None:
-    recipe = replace(RECIPE, schedule="cosine", warmup=0.2)
+    recipe = with_settings(RECIPE, {"training.schedule": "cosine", "training.warmup": 0.2})
     rates = [rate_at(step, 100, recipe) for step in range(101)]
     assert rates[:3] == pytest.approx([1 / 21, 2 / 21, 3 / 21])
     assert rates[20] == pytest.approx(1.0)
     assert rates[60] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0)
     assert max(rates) == rates[20]
-    assert [rate_at(step, 100, replace(RECIPE, warmup=0.0)) for step in (0, 50, 99)] == [1, 1, 1]
+    assert [rate_at(step, 100, with_settings(RECIPE, {"training.warmup": 0.0})) for step in (0, 50, 99)] == [1, 1, 1]
 
 
 def test_steps_lower_the_loss_and_move_every_part() -> None:
@@ -52,13 +61,13 @@ def test_steps_lower_the_loss_and_move_every_part() -> None:
     losses = [one.learn(PIXELS, LABELS)["loss"] for _ in range(10)]
     assert losses[-1] < losses[0]
     moved = changed(before, weights(one.network))
-    assert {name.split(".")[0] for name in moved} == {"trunk", "head", "neck"}
+    assert {name.split(".")[0] for name in moved} == {"backbone", "head", "neck"}
     assert "neck.bias" not in moved
     assert not torch.equal(one.objective.classification.weight, centres)
 
 
-def test_a_frozen_trunk_does_not_move_and_learns_from_features_as_from_photographs() -> None:
-    recipe = replace(RECIPE, trunk_rate=0.0)
+def test_a_frozen_backbone_does_not_move_and_learns_from_features_as_from_photographs() -> None:
+    recipe = with_settings(RECIPE, {"training.backbone_rate": 0.0})
     one, other = learner(recipe), learner(recipe)
     before = weights(one.network)
     one.train()
@@ -67,23 +76,23 @@ def test_a_frozen_trunk_does_not_move_and_learns_from_features_as_from_photograp
         features = one.network.look(PIXELS)
     for _ in range(3):
         assert one.learn(PIXELS, LABELS) == other.learn(features, LABELS)
-    assert not {name for name in changed(before, weights(one.network)) if name.startswith("trunk")}
+    assert not {name for name in changed(before, weights(one.network)) if name.startswith("backbone")}
     assert not changed(weights(one.network), weights(other.network))
 
 
-def test_frozen_norms_keep_their_statistics_while_the_trunk_learns() -> None:
-    one = learner(replace(RECIPE, freeze_norms=True))
+def test_frozen_norms_keep_their_statistics_while_the_backbone_learns() -> None:
+    one = learner(with_settings(RECIPE, {"backbone.freeze_norms": True}))
     before = weights(one.network)
     one.train()
     one.learn(PIXELS, LABELS)
     moved = changed(before, weights(one.network))
-    assert not {name for name in moved if name.startswith("trunk") and "running" in name}
-    assert {name for name in moved if name.startswith("trunk") and name.endswith("conv1.weight")}
+    assert not {name for name in moved if name.startswith("backbone") and "running" in name}
+    assert {name for name in moved if name.startswith("backbone") and name.endswith("conv1.weight")}
     assert "neck.running_mean" in moved
 
 
-def test_the_trunks_rate_is_a_share_of_the_heads() -> None:
-    one = learner(replace(RECIPE, trunk_rate=0.1))
+def test_the_backbones_rate_is_a_share_of_the_heads() -> None:
+    one = learner(with_settings(RECIPE, {"training.backbone_rate": 0.1}))
     assert [group["lr"] for group in one.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])
 
 

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from reid.losses import ClassificationLoss, add_angular_margin, batch_hard_triplet, pairwise_distances, positive_pairs
+from reid.models.losses import (
+    ClassificationLoss,
+    add_angular_margin,
+    batch_hard_triplet,
+    pairwise_distances,
+    positive_pairs,
+)
 
 
 def slow_batch_hard(embeddings: torch.Tensor, labels: torch.Tensor, margin: float | None) -> float:

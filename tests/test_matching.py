@@ -10,21 +10,32 @@ import torch
 from test_keypoints import texture, warped
 from test_submission import calibrated
 
-from reid import matching
-from reid.calibration import fit_calibrations
-from reid.catalogue import Catalogue
-from reid.fusion import Pairs, Scorer
-from reid.gallery import Embeddings, Gallery, save_gallery
-from reid.keypoints import NO_KEYPOINTS, Extraction, Keypoints, Matching, extract, lnbnn, stack, verify
-from reid.matching import ask, compare, match, questions_of
-from reid.networks import build_network, plan_network, save_network
-from reid.questions import HeldOut, choose_asked
-from reid.recipe import Recipe
-from reid.weights import encoder_file, fold_folder, gallery_file
+from reid.config.recipe import Recipe
+from reid.config.settings import with_settings
+from reid.data.catalogue import Catalogue
+from reid.decision.artifact import encoder_file, fold_folder, gallery_file
+from reid.decision.calibrate import fit_calibrations, pseudo_query_pairs
+from reid.decision.predict import match_queries
+from reid.decision.pseudo_queries import HeldOut, match_pseudo_queries, select_pseudo_queries
+from reid.decision.scorers import Scorer
+from reid.models.networks import build_network, plan_network, save_network
+from reid.retrieval import candidates
+from reid.retrieval.candidates import CandidatePairs, candidate_pairs
+from reid.retrieval.extractors.rootsift import KeypointConfig, extract
+from reid.retrieval.gallery import Gallery, GalleryFeatures, save_gallery
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
+from reid.retrieval.local_matching import MatchingConfig, lnbnn, stack_descriptors, verify
 
-SMALL = Extraction(size=160, count=80)
-BOTH = Recipe(
-    cues=("encoder", "local"), scorers=("distance", "local", "logistic"), shortlist=4, verified=3, calibration_splits=5
+SMALL = KeypointConfig(size=160, count=80)
+BOTH = with_settings(
+    Recipe(),
+    {
+        "matching.cues": ("encoder", "local"),
+        "calibration.scorers": ("distance", "local", "logistic"),
+        "matching.shortlist": 4,
+        "matching.verified": 3,
+        "calibration.splits": 5,
+    },
 )
 ENCODER = replace(BOTH, cues=("encoder",), scorers=("distance",))
 LOCAL = replace(BOTH, cues=("local",), scorers=("local",))
@@ -43,18 +54,18 @@ def gallery(keypoints: list[Keypoints]) -> Gallery:
     rng = np.random.default_rng(0)
     vectors = torch.from_numpy(rng.normal(size=(5, 4)).astype(np.float32))
     sides = ("left", "right", "left", "", "left")
-    known = Embeddings(tuple("01234"), vectors, sides, tuple(keypoints[0:10:2]))
+    known = GalleryFeatures(tuple("01234"), vectors, sides, tuple(keypoints[0:10:2]))
     return Gallery(known, ("a", "a", "b", "b", "c"))
 
 
 @pytest.fixture(scope="module")
-def queries(gallery: Gallery, keypoints: list[Keypoints]) -> Embeddings:
+def queries(gallery: Gallery, keypoints: list[Keypoints]) -> GalleryFeatures:
     noise = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32))
     vectors = gallery.embeddings.vectors + 0.3 * noise
-    return Embeddings(tuple("vwxyz"), vectors, ("left", "left", "", "right", "right"), tuple(keypoints[1:10:2]))
+    return GalleryFeatures(tuple("vwxyz"), vectors, ("left", "left", "", "right", "right"), tuple(keypoints[1:10:2]))
 
 
-def as_rows(pairs: Pairs) -> dict[tuple[int, int], tuple[int, dict[str, float]]]:
+def as_rows(pairs: CandidatePairs) -> dict[tuple[int, int], tuple[int, dict[str, float]]]:
     """(query, individual) -> the photograph, the features."""
     return {
         (int(query), int(individual)): (int(photograph), {name: float(v[row]) for name, v in pairs.features.items()})
@@ -65,9 +76,9 @@ def as_rows(pairs: Pairs) -> dict[tuple[int, int], tuple[int, dict[str, float]]]
 
 
 def test_distances_are_to_the_nearest_photograph_of_every_listed_individual(
-    queries: Embeddings, gallery: Gallery
+    queries: GalleryFeatures, gallery: Gallery
 ) -> None:
-    rows = as_rows(compare(queries, gallery, ENCODER))
+    rows = as_rows(candidate_pairs(queries, gallery, ENCODER))
     far = torch.cdist(queries.vectors, gallery.embeddings.vectors).numpy()
     for query in range(5):
         listed = np.argsort(far[query])[:4]
@@ -79,11 +90,19 @@ def test_distances_are_to_the_nearest_photograph_of_every_listed_individual(
             assert features["distance"] == pytest.approx(far[query, own[0]], rel=1e-5)
 
 
-def test_votes_and_inliers_are_those_of_the_individuals_best_photographs(queries: Embeddings, gallery: Gallery) -> None:
+def test_votes_and_inliers_are_those_of_the_individuals_best_photographs(
+    queries: GalleryFeatures, gallery: Gallery
+) -> None:
     recipe = replace(LOCAL, shortlist=5, verified=5, local_best=2)
-    rows = as_rows(compare(queries, gallery, recipe))
-    votes = lnbnn(stack(queries.keypoints), stack(gallery.embeddings.keypoints), k=recipe.neighbours).numpy()
-    looked = verify(queries.keypoints, gallery.embeddings.keypoints, [np.arange(5)] * 5, Matching(recipe.match_ratio))
+    rows = as_rows(candidate_pairs(queries, gallery, recipe))
+    votes = lnbnn(
+        stack_descriptors(queries.keypoints),
+        stack_descriptors(gallery.embeddings.keypoints),
+        k=recipe.matching.neighbours,
+    ).numpy()
+    looked = verify(
+        queries.keypoints, gallery.embeddings.keypoints, [np.arange(5)] * 5, MatchingConfig(recipe.matching.ratio)
+    )
     for query in range(5):
         for individual in range(3):
             own = np.flatnonzero(gallery.labels == individual)
@@ -94,34 +113,34 @@ def test_votes_and_inliers_are_those_of_the_individuals_best_photographs(queries
         assert max(range(3), key=lambda one: rows[query, one][1]["local"]) == gallery.labels[query]
 
 
-def test_only_the_photographs_with_the_most_votes_are_verified(queries: Embeddings, gallery: Gallery) -> None:
-    some = as_rows(compare(queries, gallery, replace(LOCAL, verified=1)))
+def test_only_the_photographs_with_the_most_votes_are_verified(queries: GalleryFeatures, gallery: Gallery) -> None:
+    some = as_rows(candidate_pairs(queries, gallery, replace(LOCAL, verified=1)))
     for query in range(5):
         assert sum(features["inliers"] > 0 for (row, _), (_, features) in some.items() if row == query) <= 1
     assert all(
         not features["inliers"]
-        for _, features in as_rows(compare(queries, gallery, replace(LOCAL, verified=0))).values()
+        for _, features in as_rows(candidate_pairs(queries, gallery, replace(LOCAL, verified=0))).values()
     )
 
 
 def test_a_large_gallery_is_searched_by_the_encoder_and_matched_on_the_shortlist(
-    queries: Embeddings, gallery: Gallery
+    queries: GalleryFeatures, gallery: Gallery
 ) -> None:
     recipe = replace(BOTH, whole_gallery=0, shortlist=3)
-    rows = as_rows(compare(queries, gallery, recipe))
+    rows = as_rows(candidate_pairs(queries, gallery, recipe))
     far = torch.cdist(queries.vectors, gallery.embeddings.vectors).numpy()
     for query in range(5):
         listed = np.sort(np.argsort(far[query])[:3])
-        some = stack([gallery.embeddings.keypoints[place] for place in listed])
-        votes = lnbnn(stack([queries.keypoints[query]]), some, k=recipe.neighbours)[0].numpy()
+        some = stack_descriptors([gallery.embeddings.keypoints[place] for place in listed])
+        votes = lnbnn(stack_descriptors([queries.keypoints[query]]), some, k=recipe.matching.neighbours)[0].numpy()
         for (row, individual), (_, features) in rows.items():
             if row == query:
                 own = votes[gallery.labels[listed] == individual]
                 assert features["local"] == pytest.approx(own.max(), rel=1e-5)
 
 
-def test_sides_and_numbers_of_photographs_are_told(queries: Embeddings, gallery: Gallery) -> None:
-    rows = as_rows(compare(queries, gallery, replace(ENCODER, shortlist=5)))
+def test_sides_and_numbers_of_photographs_are_told(queries: GalleryFeatures, gallery: Gallery) -> None:
+    rows = as_rows(candidate_pairs(queries, gallery, replace(ENCODER, shortlist=5)))
     told = {key: (f["photographs"], f["same side"], f["other side"]) for key, (_, f) in rows.items()}
     assert told[0, 0] == (2, 1, 0)  # left beside left and right
     assert told[2, 0] == (2, 0, 0)  # the query's side is not known
@@ -131,41 +150,44 @@ def test_sides_and_numbers_of_photographs_are_told(queries: Embeddings, gallery:
 
 @pytest.mark.parametrize("recipe", [ENCODER, LOCAL, BOTH, replace(BOTH, whole_gallery=0)])
 def test_a_query_has_the_same_pairs_alone_and_in_company(
-    recipe: Recipe, queries: Embeddings, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, queries: GalleryFeatures, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together = as_rows(compare(queries, gallery, recipe))
-    monkeypatch.setattr(matching, "BLOCK", 2)
-    assert as_rows(compare(queries, gallery, recipe)) == together
+    together = as_rows(candidate_pairs(queries, gallery, recipe))
+    monkeypatch.setattr(candidates, "QUERY_BLOCK", 2)
+    assert as_rows(candidate_pairs(queries, gallery, recipe)) == together
     for query in range(5):
-        alone = as_rows(compare(queries.of(np.array([query])), gallery, recipe))
+        alone = as_rows(candidate_pairs(queries.of(np.array([query])), gallery, recipe))
         assert alone == {(0, one): row for (number, one), row in together.items() if number == query}
 
 
 @pytest.mark.parametrize("recipe", [ENCODER, LOCAL, BOTH, replace(BOTH, whole_gallery=0)])
-def test_what_is_hidden_is_as_good_as_absent(recipe: Recipe, queries: Embeddings, gallery: Gallery) -> None:
+def test_what_is_hidden_is_as_good_as_absent(recipe: Recipe, queries: GalleryFeatures, gallery: Gallery) -> None:
     hidden = np.zeros((5, 5), bool)
     hidden[:, [0, 3]] = True
     left = np.array([1, 2, 4])
     rest = Gallery(gallery.embeddings.of(left), tuple(gallery.identity[place] for place in left))
-    shown, absent = as_rows(compare(queries, gallery, recipe, hidden)), as_rows(compare(queries, rest, recipe))
+    shown, absent = (
+        as_rows(candidate_pairs(queries, gallery, recipe, hidden)),
+        as_rows(candidate_pairs(queries, rest, recipe)),
+    )
     for features in [*(row[1] for row in shown.values()), *(row[1] for row in absent.values())]:
         for told_by_the_whole_gallery in ("cohort", "photographs"):
             features.pop(told_by_the_whole_gallery, None)
     assert shown == {key: (int(left[photograph]), features) for key, (photograph, features) in absent.items()}
 
 
-def test_where_everything_is_hidden_there_is_no_pair(queries: Embeddings, gallery: Gallery) -> None:
+def test_where_everything_is_hidden_there_is_no_pair(queries: GalleryFeatures, gallery: Gallery) -> None:
     for recipe in (ENCODER, LOCAL, BOTH):
-        assert len(compare(queries, gallery, recipe, np.ones((5, 5), bool))) == 0
+        assert len(candidate_pairs(queries, gallery, recipe, np.ones((5, 5), bool))) == 0
 
 
 def test_a_distance_is_told_beside_what_is_usual_for_the_individual() -> None:
     rng = np.random.default_rng(0)
     vectors = torch.from_numpy(rng.normal(size=(60, 8)).astype(np.float32))
     names = np.array(["hub"] * 30 + [f"z{number:02d}" for number in range(30)])
-    known = Gallery(Embeddings(tuple(map(str, range(60))), vectors), tuple(names))
+    known = Gallery(GalleryFeatures(tuple(map(str, range(60))), vectors), tuple(names))
     recipe = replace(BOTH, cues=("encoder",), scorers=("distance", "logistic"), shortlist=60)
-    pairs = compare(Embeddings(("q",), vectors[40:41] * 0.5), known, recipe)
+    pairs = candidate_pairs(GalleryFeatures(("q",), vectors[40:41] * 0.5), known, recipe)
     far = torch.cdist(vectors.double(), vectors.double()).numpy()
     for individual, name in enumerate(known.individuals):
         others = [place for place in range(29, 60) if names[place] != name and place != 29]  # one each
@@ -178,67 +200,69 @@ def test_a_distance_is_told_beside_what_is_usual_for_the_individual() -> None:
 @pytest.mark.parametrize("recipe", [ENCODER, LOCAL, BOTH])
 def test_no_number_is_lost_on_photographs_without_keypoints_and_copies(recipe: Recipe, gallery: Gallery) -> None:
     known = replace(gallery.embeddings, keypoints=(NO_KEYPOINTS, *gallery.embeddings.keypoints[1:]))
-    asked = Embeddings(("p", "q"), known.vectors[:2], ("", ""), (NO_KEYPOINTS, known.keypoints[1]))
-    pairs = compare(asked, Gallery(known, gallery.identity), recipe)
+    asked = GalleryFeatures(("p", "q"), known.vectors[:2], ("", ""), (NO_KEYPOINTS, known.keypoints[1]))
+    pairs = candidate_pairs(asked, Gallery(known, gallery.identity), recipe)
     assert set(pairs.query) == {0, 1}
     assert all(np.isfinite(values).all() for values in pairs.features.values())
 
 
 def test_a_gallery_of_one_individual_has_no_runner_up() -> None:
-    known = Gallery(Embeddings(("a", "b"), torch.tensor([[0.0], [4.0]])), ("leo", "leo"))
-    matches = match(Embeddings(("q",), torch.tensor([[3.0]])), known, "lions", calibrated("lions", 1), ENCODER)
+    known = Gallery(GalleryFeatures(("a", "b"), torch.tensor([[0.0], [4.0]])), ("leo", "leo"))
+    matches = match_queries(
+        GalleryFeatures(("q",), torch.tensor([[3.0]])), known, "lions", calibrated("lions", 1), ENCODER
+    )
     assert matches.iloc[0][["identity", "photograph", "runner_up"]].tolist() == ["leo", "b", ""]
     assert matches["distance"].iloc[0] == 1
-    assert matches["runner_up_distance"].iloc[0] == np.inf
+    assert matches["runner_up_dissimilarity"].iloc[0] == np.inf
 
 
 def test_a_query_that_nothing_can_be_said_of_gets_no_name(gallery: Gallery) -> None:
     for vectors, names in (([[torch.nan] * 4, [0.0] * 4], ["", "b"]), ([[torch.nan] * 4], [""])):
-        asked = Embeddings(tuple("pq"[: len(vectors)]), torch.tensor(vectors))
+        asked = GalleryFeatures(tuple("pq"[: len(vectors)]), torch.tensor(vectors))
         nearest = gallery.embeddings.vectors.norm(dim=1).argmin()
         names = [name and gallery.identity[nearest] for name in names]
-        matches = match(asked, gallery, "x", calibrated("x", 1), ENCODER)
+        matches = match_queries(asked, gallery, "x", calibrated("x", 1), ENCODER)
         assert matches["identity"].tolist() == names
         assert matches["distance"].iloc[0] == np.inf
         assert matches.iloc[0][["photograph", "runner_up"]].tolist() == ["", ""]
 
 
-def test_matches_name_the_nearest_individual_and_the_next(queries: Embeddings, gallery: Gallery) -> None:
-    matches = match(queries, gallery, "x", calibrated("x", 1), replace(ENCODER, shortlist=5))
+def test_matches_name_the_nearest_individual_and_the_next(queries: GalleryFeatures, gallery: Gallery) -> None:
+    matches = match_queries(queries, gallery, "x", calibrated("x", 1), replace(ENCODER, shortlist=5))
     far = torch.cdist(queries.vectors, gallery.embeddings.vectors).numpy()
     for query, row in enumerate(matches.itertuples()):
         nearest = {name: far[query, np.array(gallery.identity) == name].min() for name in "abc"}
         first, second = sorted(nearest, key=lambda name: nearest[name])[:2]
         assert (row.image_id, row.identity, row.runner_up) == (queries.image_id[query], first, second)
-        assert [row.distance, row.runner_up_distance] == pytest.approx([nearest[first], nearest[second]], rel=1e-5)
+        assert [row.distance, row.runner_up_dissimilarity] == pytest.approx([nearest[first], nearest[second]], rel=1e-5)
         assert gallery.identity[int(row.photograph)] == first
 
 
-def test_the_scorer_of_the_calibration_decides_who_is_nearest(queries: Embeddings, gallery: Gallery) -> None:
+def test_the_scorer_of_the_calibration_decides_who_is_nearest(queries: GalleryFeatures, gallery: Gallery) -> None:
     by_votes = replace(calibrated("x", 1), scorer=Scorer("local", {}))
-    assert match(queries, gallery, "x", by_votes, BOTH)["identity"].tolist() == list(gallery.identity)
+    assert match_queries(queries, gallery, "x", by_votes, BOTH)["identity"].tolist() == list(gallery.identity)
 
 
 def test_no_query_gives_an_empty_table(gallery: Gallery) -> None:
-    nobody = Embeddings((), torch.empty(0, 4), (), ())
+    nobody = GalleryFeatures((), torch.empty(0, 4), (), ())
     for recipe in (ENCODER, LOCAL, BOTH):
-        one = replace(calibrated("x", 1), scorer=Scorer(recipe.scorers[0], {}))
-        assert len(match(nobody, gallery, "x", one, recipe)) == 0
+        one = replace(calibrated("x", 1), scorer=Scorer(recipe.calibration.scorers[0], {}))
+        assert len(match_queries(nobody, gallery, "x", one, recipe)) == 0
 
 
 @pytest.mark.parametrize("recipe", [ENCODER, LOCAL, BOTH])
 def test_the_database_asks_itself_once_as_known_and_once_as_new(recipe: Recipe, gallery: Gallery) -> None:
     labels, everyone = np.array(gallery.identity), np.ones(5, bool)
-    recipe = replace(recipe, pseudo_photographs=10)
-    asked = choose_asked(labels, np.full(5, ""), np.arange(5), HeldOut(everyone, ~everyone), recipe)
-    questions = ask(gallery, asked, "x", recipe)
+    recipe = with_settings(recipe, {"calibration.photographs": 10})
+    asked = select_pseudo_queries(labels, np.full(5, ""), np.arange(5), HeldOut(everyone, ~everyone), recipe)
+    questions = match_pseudo_queries(gallery, asked, "x", recipe)
     assert sorted(questions.individual[~questions.new]) == ["a", "a", "b", "b"]  # c has nobody to be compared with
     assert sorted(questions.individual[questions.new]) == ["a", "a", "b", "b", "c"]
     names = gallery.individuals[questions.pairs.individual]
     own = questions.individual[questions.pairs.query] == names
     assert not own[questions.new[questions.pairs.query]].any()
     assert np.array_equal(own, questions.right)
-    if "encoder" in recipe.cues:
+    if recipe.uses_encoder:
         assert (questions.pairs.features["distance"] > 0).all()  # nobody meets itself
 
 
@@ -248,14 +272,16 @@ def test_no_scorer_expects_anything_of_cues_without_sense() -> None:
     names = np.repeat([f"animal {number:02d}" for number in range(60)], np.resize([1, 2, 3, 6], 60))
     sides = tuple(rng.choice(["left", "right"], len(names)))
     vectors = torch.from_numpy(rng.normal(size=(len(names), 16)).astype(np.float32))
-    known = Embeddings(tuple(map(str, range(len(names)))), vectors, sides, (NO_KEYPOINTS,) * len(names))
+    known = GalleryFeatures(tuple(map(str, range(len(names)))), vectors, sides, (NO_KEYPOINTS,) * len(names))
     recipe = replace(BOTH, scorers=("distance", "logistic", "boosted"), shortlist=50, calibration_splits=10)
     everyone = np.ones(len(names), bool)
-    asked = choose_asked(names, np.full(len(names), ""), np.arange(len(names)), HeldOut(everyone, ~everyone), recipe)
-    questions = ask(Gallery(known, tuple(names)), asked, "x", recipe)
+    asked = select_pseudo_queries(
+        names, np.full(len(names), ""), np.arange(len(names)), HeldOut(everyone, ~everyone), recipe
+    )
+    questions = match_pseudo_queries(Gallery(known, tuple(names)), asked, "x", recipe)
     calibrated = fit_calibrations({"x": questions.in_units()}, recipe)["x"]
-    assert set(calibrated.contenders) == {"distance", "logistic", "boosted"}
-    assert max(calibrated.contenders.values()) < 0.2
+    assert set(calibrated.scorer_scores) == {"distance", "logistic", "boosted"}
+    assert max(calibrated.scorer_scores.values()) < 0.2
 
 
 def save_fold(folder: Path, fold: int, gallery: Gallery, learned: tuple[str, ...]) -> None:
@@ -275,12 +301,14 @@ def test_every_individual_is_asked_for_by_one_encoder_that_has_not_learned_it(tm
     for fold, learned in enumerate([(2, 3, 4, 5), (0, 1, 4), (0, 1, 2)]):
         vectors = near.clone()
         vectors[list(learned)] += 1000 * torch.from_numpy(rng.normal(size=(len(learned), 4)).astype(np.float32))
-        known = Gallery(Embeddings(names, vectors, ("",) * len(names), (NO_KEYPOINTS,) * len(names)), tuple(labels))
+        known = Gallery(
+            GalleryFeatures(names, vectors, ("",) * len(names), (NO_KEYPOINTS,) * len(names)), tuple(labels)
+        )
         save_fold(tmp_path, fold, known, tuple(names[place] for place in learned))
     columns = {"identity": labels, "day": "", "orientation": "", "split": "database", "path": names}
     catalogue = Catalogue(tmp_path, pd.DataFrame({"image_id": names, **columns}))
     recipe = replace(ENCODER, folds=3, shortlist=11, pseudo_queries=100, pseudo_photographs=10)
-    questions = questions_of(catalogue, tmp_path, "Lions", recipe)
+    questions = pseudo_query_pairs(catalogue, tmp_path, "Lions", recipe)
     assert sorted(questions.individual[questions.new]) == sorted(labels)  # each of its photographs once, by one encoder
     nearest = questions.answered(questions.pairs.features["distance"]).distance
     assert nearest.max() < 50
@@ -294,10 +322,10 @@ def test_datasets_without_a_keypoint_have_the_same_features_as_others(gallery: G
     )
     known = Gallery(replace(gallery.embeddings, keypoints=told), gallery.identity)
     flat = Gallery(replace(gallery.embeddings, keypoints=(NO_KEYPOINTS,) * 5), gallery.identity)
-    features = [compare(one.embeddings, one, BOTH).features for one in (known, flat)]
+    features = [candidate_pairs(one.embeddings, one, BOTH).features for one in (known, flat)]
     assert list(features[0]) == list(features[1])
-    assert not features[1]["focused"].any()
-    assert not features[1]["focused_inliers"].any()
+    assert not features[1]["foreground"].any()
+    assert not features[1]["foreground_inliers"].any()
 
 
 def test_whether_other_sides_may_answer_is_decided_by_what_all_folds_ask_for(tmp_path: Path) -> None:
@@ -307,11 +335,11 @@ def test_whether_other_sides_may_answer_is_decided_by_what_all_folds_ask_for(tmp
     sides = ["left", "left"] * 10 + ["left", "right"] * 10
     names = tuple(map(str, range(40)))
     vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
-    known = Gallery(Embeddings(names, vectors, tuple(sides), (NO_KEYPOINTS,) * 40), tuple(labels))
+    known = Gallery(GalleryFeatures(names, vectors, tuple(sides), (NO_KEYPOINTS,) * 40), tuple(labels))
     for fold, learned in enumerate([names[:18], names[18:]]):
         save_fold(tmp_path, fold, known, learned)
     columns = {"identity": labels, "day": "", "orientation": sides, "split": "database", "path": names}
     catalogue = Catalogue(tmp_path, pd.DataFrame({"image_id": names, **columns}))
-    questions = questions_of(catalogue, tmp_path, "Lions", replace(ENCODER, folds=2))
+    questions = pseudo_query_pairs(catalogue, tmp_path, "Lions", replace(ENCODER, folds=2))
     assert questions.new.sum() == 40
     assert (~questions.new).sum() == 20, "of the first fold one lion, not all of its eleven by any side"

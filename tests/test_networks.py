@@ -6,16 +6,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from reid import InputError
-from reid.networks import GeM, Network, build_network, load_network, plan_network, read_plan, save_network
-from reid.trunks import make_trunk
+from reid.errors import InputError
+from reid.models.backbones import build_backbone
+from reid.models.networks import GeM, Network, build_network, load_network, plan_network, read_plan, save_network
 
-TRUNK = "test_resnet"  # timm's smallest
+BACKBONE = "test_resnet"  # timm's smallest
 PHOTOGRAPHS = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def encoder(trunk: str = TRUNK, **changes: object) -> Network:
-    plan = plan_network(trunk, 64, **{"embedding_size": 8, "trained_on": ("1", "ü")} | changes)
+def encoder(backbone: str = BACKBONE, **changes: object) -> Network:
+    plan = plan_network(backbone, 64, **{"embedding_size": 8, "trained_on": ("1", "ü")} | changes)
     return build_network(plan, seed=0, init="none")
 
 
@@ -27,7 +27,7 @@ def encoder(trunk: str = TRUNK, **changes: object) -> Network:
         {"embedding_size": 0, "classes": ("lynx", "turtle")},
         {"embedding_size": 0, "normalise": True},
         {"neck": True, "normalise": True, "pooling": "gem", "last_stride": 1},
-        {"trunk": "eva02_tiny_patch14_224"},  # computes tables that its file does not hold
+        {"backbone": "eva02_tiny_patch14_224"},  # computes tables that its file does not hold
     ],
 )
 def test_a_network_comes_back_from_its_file_with_the_same_outputs_and_plan(tmp_path: Path, changes: dict) -> None:
@@ -49,17 +49,17 @@ def test_the_seed_decides_the_weights_and_leaves_the_global_generator_alone() ->
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    plan = plan_network(TRUNK, 64, embedding_size=8)
+    plan = plan_network(BACKBONE, 64, embedding_size=8)
     a, b, c = (build_network(plan, seed, "none").head[0].weight for seed in (1, 1, 2))
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
 
 
-def test_a_network_normalises_bytes_as_its_trunk_expects() -> None:
+def test_a_network_normalises_bytes_as_its_backbone_expects() -> None:
     network = encoder().eval()
     seen: list[torch.Tensor] = []
-    network.trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     network(PHOTOGRAPHS)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.plan.mean, network.plan.std))
     assert torch.allclose(seen[0], (PHOTOGRAPHS / 255 - mean) / std, atol=1e-5)
@@ -90,9 +90,9 @@ def test_gem_bears_with_features_that_are_all_negative() -> None:
     assert torch.isfinite(pooled).all()
 
 
-@pytest.mark.parametrize("trunk", ["test_resnet", "test_efficientnet", "resnet18"])
-def test_a_last_stride_of_one_doubles_the_feature_map_and_keeps_its_weights(trunk: str) -> None:
-    published, dense = (make_trunk(trunk, 64, "trunk", stride).eval() for stride in (2, 1))
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "resnet18"])
+def test_a_last_stride_of_one_doubles_the_feature_map_and_keeps_its_weights(backbone: str) -> None:
+    published, dense = (build_backbone(backbone, 64, "backbone", stride).eval() for stride in (2, 1))
     pixels = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         coarse, fine = published.forward_features(pixels), dense.forward_features(pixels)
@@ -114,16 +114,16 @@ def test_normalised_embeddings_have_length_one() -> None:
     assert torch.allclose(lengths, torch.ones(5))
 
 
-def test_without_a_head_an_embedding_is_the_trunks_features() -> None:
+def test_without_a_head_an_embedding_is_the_backbones_features() -> None:
     network = encoder(embedding_size=0).eval()
     assert network.plan.outputs == network.plan.features == 96
     assert torch.equal(network(PHOTOGRAPHS), network.look(PHOTOGRAPHS))
 
 
-def test_a_scale_shrinks_the_photograph_before_the_trunk() -> None:
+def test_a_scale_shrinks_the_photograph_before_the_backbone() -> None:
     network = encoder().eval()
     seen: list[torch.Tensor] = []
-    network.trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     network(PHOTOGRAPHS, scale=0.5)
     assert seen[0].shape == (5, 3, 32, 32)
 

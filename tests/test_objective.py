@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from reid.losses import batch_hard_triplet, positive_pairs
-from reid.networks import Network, build_network, plan_network
-from reid.objective import EncoderObjective, Labels, label_photographs
-from reid.recipe import RECIPES, Recipe
+from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe
+from reid.models.losses import batch_hard_triplet, positive_pairs
+from reid.models.networks import Network, build_network, plan_network
+from reid.training.objective import EncoderObjective, Labels, label_photographs
 
 VECTORS = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
 INDIVIDUALS = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
@@ -17,7 +18,7 @@ LABELS = Labels(
     INDIVIDUALS, INDIVIDUALS, torch.tensor([0, 0, 1, 2, 3, 3, 4, 5]), torch.tensor([0, 0, 0, 1, 0, 0, -1, 1])
 )
 GROUPS = torch.zeros(3, dtype=torch.long)
-REPORT = RECIPES["seed"]
+REPORT = PRESETS["paper"]
 
 
 def network(neck: bool, normalise: bool = False) -> Network:

@@ -1,6 +1,5 @@
 """Thumbnails and contact sheets."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +7,13 @@ import pytest
 from hand_world import make_world
 from PIL import Image, TiffImagePlugin, TiffTags
 
-from reid import pictures
-from reid.catalogue import Catalogue
-from reid.images import UnreadableError, open_photograph
-from reid.pictures import Thumbnails, contact_sheet, match_rows, upright, world_rows
-from reid.recipe import RECIPES
-from reid.verdicts import judge
+from reid.config.presets import PRESETS
+from reid.config.settings import with_settings
+from reid.data.catalogue import Catalogue
+from reid.data.photographs import UnreadableError, open_photograph
+from reid.report import thumbnails
+from reid.report.outcomes import classify_outcomes
+from reid.report.thumbnails import Thumbnails, contact_sheet, match_rows, upright, world_rows
 
 
 def test_a_photograph_keeps_its_proportions_and_is_turned_upright(tmp_path: Path) -> None:
@@ -58,14 +58,14 @@ def test_a_picture_comes_through_the_door_of_all_photographs(tmp_path: Path, mon
 def test_thumbnails_are_turned_as_the_networks_see_them(tmp_path: Path) -> None:
     catalogue, *_ = make_world(tmp_path)
     lying = Catalogue(catalogue.root, catalogue.table.assign(orientation="right"))
-    turned = Thumbnails.of(lying, replace(RECIPES["toy"], upright=("Lynx",)))
+    turned = Thumbnails.of(lying, with_settings(PRESETS["toy"], {"data.upright": ("Lynx",)}))
     assert {turned.turns["1"], turned.turns["3"]} == {-90, 0}
-    assert turned.of_photograph("1").uri != Thumbnails.of(lying, RECIPES["toy"]).of_photograph("1").uri
+    assert turned.of_photograph("1").uri != Thumbnails.of(lying, PRESETS["toy"]).of_photograph("1").uri
 
 
 def test_a_thumbnail_is_made_once_and_forgotten_when_asked(tmp_path: Path) -> None:
     catalogue, *_ = make_world(tmp_path)
-    thumbnails = Thumbnails.of(catalogue, RECIPES["toy"])
+    thumbnails = Thumbnails.of(catalogue, PRESETS["toy"])
     first = thumbnails.of_photograph("1")
     catalogue.paths[0].unlink()
     assert thumbnails.of_photograph("1") is first
@@ -75,11 +75,11 @@ def test_a_thumbnail_is_made_once_and_forgotten_when_asked(tmp_path: Path) -> No
 
 def test_contact_sheets_have_a_row_per_dataset(tmp_path: Path) -> None:
     catalogue, _, prediction, solution = make_world(tmp_path)
-    judged, recipe = judge(prediction.matches, solution), RECIPES["toy"]
+    judged, recipe = classify_outcomes(prediction.matches, solution), PRESETS["toy"]
     rows = match_rows(catalogue, judged, recipe)
     assert [row.title for row in rows] == ["Lynx", "Newt"]
     lying = Catalogue(catalogue.root, catalogue.table.assign(orientation="right"))
-    turned = match_rows(lying, judged, replace(recipe, upright=("Lynx",)))
+    turned = match_rows(lying, judged, with_settings(recipe, {"data.upright": ("Lynx",)}))
     assert [{picture.turn for group in row.pictures for picture in group} for row in turned] == [{-90}, {0}]
     assert {picture[2] for group in rows[0].pictures for picture in group} == {"wrong", "named", "missed", "right", ""}
     assert [row.title for row in world_rows(catalogue)] == ["Lynx", "Newt"]
@@ -87,6 +87,6 @@ def test_contact_sheets_have_a_row_per_dataset(tmp_path: Path) -> None:
     contact_sheet(tmp_path / "sheet.jpg", world_rows(catalogue))
     with Image.open(tmp_path / "sheet.jpg") as sheet:
         assert sheet.format == "JPEG"
-        left, top = pictures.GAP, pictures.GAP + pictures.TITLE
-        cell = sheet.convert("L").crop((left, top, left + pictures.CELL, top + pictures.CELL))
+        left, top = thumbnails.GAP, thumbnails.GAP + thumbnails.TITLE
+        cell = sheet.convert("L").crop((left, top, left + thumbnails.CELL, top + thumbnails.CELL))
         assert np.asarray(cell).std() > 10  # a photograph, not a blank field

@@ -6,13 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid import questions
-from reid.catalogue import COLUMNS, Catalogue
-from reid.fusion import Pairs
-from reid.questions import Asked, HeldOut, Note, Questions, choose_asked, hold_out, join_questions, near_duplicates
-from reid.recipe import RECIPES, override
+from reid.config.presets import PRESETS
+from reid.config.recipe import override
+from reid.data.catalogue import COLUMNS, Catalogue
+from reid.decision import pseudo_queries
+from reid.decision.pseudo_queries import (
+    HeldOut,
+    Note,
+    PseudoQueryPairs,
+    PseudoQuerySelection,
+    hold_out,
+    join_pseudo_query_pairs,
+    near_duplicates,
+    select_pseudo_queries,
+)
+from reid.retrieval.candidates import CandidatePairs
 
-RECIPE = override(RECIPES["toy"], ["pseudo_photographs=100"])
+RECIPE = override(PRESETS["toy"], ["calibration.photographs=100"])
 
 
 def database(rows: list[tuple[str, str]]) -> Catalogue:
@@ -45,7 +55,7 @@ def test_hold_out_leaves_two_photographs_and_takes_whole_individuals() -> None:
 def test_every_individual_is_held_out_in_one_fold_and_in_no_other(folds: int) -> None:
     rows = [(f"animal {n}", "") for n in range(23) for _ in range(1 + n % 5)]
     labels = np.array([identity for identity, _ in rows])
-    parts = [hold_out(database(rows), override(RECIPE, [f"folds={folds}"]), fold) for fold in range(folds)]
+    parts = [hold_out(database(rows), override(RECIPE, [f"training.folds={folds}"]), fold) for fold in range(folds)]
     assert (np.sum([part.individuals for part in parts], axis=0) == 1).all()
     taken = [set(labels[part.individuals]) for part in parts]
     assert sum(map(len, taken)) == 23
@@ -75,7 +85,7 @@ HELD = held_out(LABELS, ["a", "d"], [7, 11])
 
 
 def test_only_what_the_encoder_has_not_learned_is_asked_and_only_strangers_play_new() -> None:
-    asked = choose_asked(LABELS, NO_DAYS, ALONE, HELD, RECIPE)
+    asked = select_pseudo_queries(LABELS, NO_DAYS, ALONE, HELD, RECIPE)
     assert sorted(asked.places) == [0, 1, 2, 3, 7, 11, 12, 13]
     assert set(LABELS[asked.places[asked.new]]) == {"a", "d"}
     assert asked.known.all()
@@ -88,20 +98,20 @@ def test_only_what_the_encoder_has_not_learned_is_asked_and_only_strangers_play_
 
 
 def test_nobody_meets_itself() -> None:
-    asked = choose_asked(LABELS, NO_DAYS, ALONE, HELD, RECIPE)
+    asked = select_pseudo_queries(LABELS, NO_DAYS, ALONE, HELD, RECIPE)
     for place, hidden in zip(asked.places, asked.hidden, strict=True):
         assert hidden.nonzero()[0].tolist() == [place]
 
 
 def test_one_of_each_individual_is_asked_before_a_second_of_any() -> None:
-    asked = choose_asked(LABELS, NO_DAYS, ALONE, HELD, override(RECIPE, ["pseudo_queries=4"]))
+    asked = select_pseudo_queries(LABELS, NO_DAYS, ALONE, HELD, override(RECIPE, ["calibration.pseudo_queries=4"]))
     assert sorted(LABELS[asked.places]) == ["a", "b", "c", "d"]
 
 
 def test_near_duplicates_are_asked_once_and_hidden_from_each_other() -> None:
     groups = ALONE.copy()
     groups[[1, 2, 8]] = 0  # three of a's photographs, and one of c's, are the same
-    asked = choose_asked(LABELS, NO_DAYS, groups, HELD, RECIPE)
+    asked = select_pseudo_queries(LABELS, NO_DAYS, groups, HELD, RECIPE)
     assert len({0, 1, 2} & set(asked.places)) == 1
     for place, hidden in zip(asked.places, asked.hidden, strict=True):
         assert hidden.nonzero()[0].tolist() == ([0, 1, 2, 8] if place in (0, 1, 2) else [place])
@@ -111,7 +121,7 @@ DAYS = np.array([f"2020-01-{day:02d}" for day in (1, 1, 2, 3, 1, 1, 2, 3, 1, 2, 
 
 
 def test_a_query_meets_earlier_days_only() -> None:
-    asked = choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE)
+    asked = select_pseudo_queries(LABELS, DAYS, ALONE, HELD, RECIPE)
     for place, hidden in zip(asked.places, asked.hidden, strict=True):
         assert (DAYS[~hidden] < DAYS[place]).all()
         assert (hidden & (LABELS[place] != LABELS)).sum() <= len(LABELS) / 2
@@ -124,7 +134,7 @@ def test_a_month_may_be_any_of_its_days_and_a_year_too() -> None:
     days = np.array(
         ["2019", "2020-01", "2020-02", "2020-03-05", "2020", "2020-02-07", "2020-03-01"] + ["2018-01-01"] * 7
     )
-    asked = choose_asked(LABELS, days, ALONE, held_out(LABELS, list("abcd"), []), RECIPE)
+    asked = select_pseudo_queries(LABELS, days, ALONE, held_out(LABELS, list("abcd"), []), RECIPE)
     earlier = {place: set(np.flatnonzero(~asked.hidden[row] & (ALONE < 7))) for row, place in enumerate(asked.places)}
     assert {place: earlier[place] for place in range(7)} == {
         0: set(), 1: {0}, 2: {0, 1}, 3: {0, 1, 2, 5, 6}, 4: {0}, 5: {0, 1}, 6: {0, 1, 2, 5},
@@ -138,18 +148,18 @@ def test_hold_out_takes_what_may_be_of_the_last_day() -> None:
 
 
 def test_with_other_days_only_its_own_individuals_day_is_hidden_and_with_any_day_nothing() -> None:
-    other = choose_asked(LABELS, DAYS, ALONE, HELD, override(RECIPE, ["pseudo_dates=other"]))
+    other = select_pseudo_queries(LABELS, DAYS, ALONE, HELD, override(RECIPE, ["calibration.dates=other"]))
     for place, hidden in zip(other.places, other.hidden, strict=True):
         expected = (LABELS[place] == LABELS) & (DAYS[place] == DAYS)
         assert np.array_equal(hidden, expected)
-    any_day = choose_asked(LABELS, DAYS, ALONE, HELD, override(RECIPE, ["pseudo_dates=any"]))
+    any_day = select_pseudo_queries(LABELS, DAYS, ALONE, HELD, override(RECIPE, ["calibration.dates=any"]))
     assert (any_day.hidden.sum(1) == 1).all()
     assert "meet a photograph of the same individual and day" in str(any_day.notes[0])
 
 
 def test_where_everybody_was_there_on_one_day_only_the_leak_is_said() -> None:
     days = np.array([f"2020-01-{1 + 'abcd'.index(label):02d}" for label in LABELS])
-    asked = choose_asked(LABELS, days, ALONE, HELD, RECIPE)
+    asked = select_pseudo_queries(LABELS, days, ALONE, HELD, RECIPE)
     assert asked.known.any()
     assert str(asked.notes[0]) == (
         "8 of 8 database photographs that were asked for as known meet a photograph of the same individual and day, "
@@ -160,14 +170,14 @@ def test_where_everybody_was_there_on_one_day_only_the_leak_is_said() -> None:
 
 def test_without_dates_a_query_meets_its_own_side_of_its_individual_only() -> None:
     sides = np.array(["left", "right", "left", ""] * 3 + ["left", "right"])
-    asked = choose_asked(LABELS, NO_DAYS, ALONE, HELD, RECIPE, sides)
+    asked = select_pseudo_queries(LABELS, NO_DAYS, ALONE, HELD, RECIPE, sides)
     for place, hidden in zip(asked.places, asked.hidden, strict=True):
         other = (LABELS[place] == LABELS) & (sides != sides[place]) & (sides != "") & (sides[place] != "")
         assert np.array_equal(hidden, other | (place == ALONE))
     assert not asked.known[np.isin(LABELS[asked.places], ["d"])].any()
-    dated = choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE, sides)
-    assert np.array_equal(dated.hidden, choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE).hidden)
-    leaking = choose_asked(LABELS, NO_DAYS, ALONE, HELD, override(RECIPE, ["pseudo_dates=any"]), sides)
+    dated = select_pseudo_queries(LABELS, DAYS, ALONE, HELD, RECIPE, sides)
+    assert np.array_equal(dated.hidden, select_pseudo_queries(LABELS, DAYS, ALONE, HELD, RECIPE).hidden)
+    leaking = select_pseudo_queries(LABELS, NO_DAYS, ALONE, HELD, override(RECIPE, ["calibration.dates=any"]), sides)
     assert (leaking.hidden.sum(1) == 1).all()
 
 
@@ -175,10 +185,12 @@ def test_other_sides_answer_where_hardly_anybody_has_two_photographs_of_a_side()
     labels = np.repeat([f"lion {number}" for number in range(9)], 2)
     everybody = held_out(labels, list(labels), [])
 
-    def ask_with(pairs_of_a_side: int, lions: int = 9) -> Asked:
+    def ask_with(pairs_of_a_side: int, lions: int = 9) -> PseudoQuerySelection:
         sides = np.array(["left", "left"] * pairs_of_a_side + ["left", "right"] * (9 - pairs_of_a_side))[: 2 * lions]
         some = HeldOut(*(mask[: 2 * lions] for mask in everybody))
-        return choose_asked(labels[: 2 * lions], np.full(2 * lions, ""), np.arange(2 * lions), some, RECIPE, sides)
+        return select_pseudo_queries(
+            labels[: 2 * lions], np.full(2 * lions, ""), np.arange(2 * lions), some, RECIPE, sides
+        )
 
     assert ask_with(8).known.sum() == 16
     few = ask_with(7)
@@ -196,17 +208,17 @@ def test_only_who_is_ever_asked_counts_as_known_by_its_side() -> None:
     sides = np.array(["left", "left"] * 10 + ["left", "right"] * 10)
     everybody = np.ones(40, bool)
 
-    def ask_with(ever: np.ndarray | None, *settings: str, learned: int = 9) -> Asked:
+    def ask_with(ever: np.ndarray | None, *settings: str, learned: int = 9) -> PseudoQuerySelection:
         held = held_out(labels, list(labels[2 * learned :]), [])
         recipe = override(RECIPE, list(settings))
-        return choose_asked(labels, np.full(40, ""), np.arange(40), held, recipe, sides, ever)
+        return select_pseudo_queries(labels, np.full(40, ""), np.arange(40), held, recipe, sides, ever)
 
     assert ask_with(None).known.sum() == 22  # of ten with two of a side the encoder has learned nine
     assert ask_with(everybody).known.sum() == 2  # the nine are asked in other folds
     alone = ask_with(everybody, learned=10)
     assert alone.known.sum() == 0  # nor does another side answer in a fold that has none of the ten
     assert len(alone.places) == 20
-    leaking = ask_with(None, "pseudo_dates=any")
+    leaking = ask_with(None, "calibration.dates=any")
     assert leaking.known.sum() == 22
     assert not any("side" in str(note) for note in leaking.notes)  # it was asked to leak
 
@@ -215,8 +227,8 @@ def test_a_known_query_meets_as_many_photographs_as_a_random_individual_has() ->
     labels = np.array(["many"] * 40 + [f"single {number}" for number in range(39)])
     held = held_out(labels, ["many"], [])
     for most, allowed in ((0, {1, 39}), (3, {3})):
-        recipe = override(RECIPE, [f"pseudo_photographs={most}"])
-        asked = choose_asked(labels, np.full(79, ""), np.arange(79), held, recipe)
+        recipe = override(RECIPE, [f"calibration.photographs={most}"])
+        asked = select_pseudo_queries(labels, np.full(79, ""), np.arange(79), held, recipe)
         visible = (~asked.hidden[:, :40]).sum(1)
         assert set(visible) <= allowed
         assert (visible == min(allowed)).mean() > 0.9
@@ -224,19 +236,19 @@ def test_a_known_query_meets_as_many_photographs_as_a_random_individual_has() ->
 
 def test_singletons_can_only_be_asked_for_as_new() -> None:
     labels = np.array(list("abcdef"))
-    asked = choose_asked(labels, np.full(6, ""), np.arange(6), held_out(labels, list("abcdef"), []), RECIPE)
+    asked = select_pseudo_queries(labels, np.full(6, ""), np.arange(6), held_out(labels, list("abcdef"), []), RECIPE)
     assert not asked.known.any()
     assert asked.new.all()
 
 
 def test_nothing_is_asked_where_nothing_is_held_out() -> None:
-    asked = choose_asked(LABELS, NO_DAYS, ALONE, held_out(LABELS, [], []), RECIPE)
+    asked = select_pseudo_queries(LABELS, NO_DAYS, ALONE, held_out(LABELS, [], []), RECIPE)
     assert len(asked.places) == 0
     assert asked.hidden.shape == (0, len(LABELS))
 
 
 def test_the_same_seed_asks_the_same() -> None:
-    one, again = (choose_asked(LABELS, DAYS, ALONE, HELD, RECIPE) for _ in range(2))
+    one, again = (select_pseudo_queries(LABELS, DAYS, ALONE, HELD, RECIPE) for _ in range(2))
     assert np.array_equal(one.places, again.places)
     assert np.array_equal(one.hidden, again.hidden)
 
@@ -245,12 +257,12 @@ def test_the_same_seed_asks_the_same() -> None:
 def test_candidates_in_small_blocks_give_the_same_questions(
     most: int, dates: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = override(RECIPE, [f"pseudo_queries={most}", f"pseudo_dates={dates}"])
+    recipe = override(RECIPE, [f"calibration.pseudo_queries={most}", f"calibration.dates={dates}"])
     days = np.array([f"2020-01-0{1 + place % 3}" for place in range(len(LABELS))])
     everything = held_out(LABELS, list("abcd"), [])
-    at_once = choose_asked(LABELS, days, ALONE, everything, recipe)
-    monkeypatch.setattr(questions, "BLOCK", 3)
-    in_blocks = choose_asked(LABELS, days, ALONE, everything, recipe)
+    at_once = select_pseudo_queries(LABELS, days, ALONE, everything, recipe)
+    monkeypatch.setattr(pseudo_queries, "DUPLICATE_BLOCK", 3)
+    in_blocks = select_pseudo_queries(LABELS, days, ALONE, everything, recipe)
     assert 0 < len(at_once.places) <= most
     for one, other in zip(at_once, in_blocks, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -271,22 +283,24 @@ def test_near_duplicates_are_grouped_through_each_other() -> None:
 
 
 def test_the_answer_is_the_least_doubtful_individual() -> None:
-    pairs = Pairs(np.array([0, 0, 2]), np.array([4, 5, 4]), np.array([0, 1, 0]), {})
-    questions = Questions(
+    pairs = CandidatePairs(np.array([0, 0, 2]), np.array([4, 5, 4]), np.array([0, 1, 0]), {})
+    questions = PseudoQueryPairs(
         np.array(["x", "y", "z"]), np.array([False, False, True]), pairs, np.array([False, True, False])
     )
-    answered = questions.answered(np.array([0.5, 0.2, 0.7]))
+    answered = pseudo_queries.answered(np.array([0.5, 0.2, 0.7]))
     assert answered.distance.tolist() == [0.2, np.inf, 0.7]
     assert answered.right.tolist() == [True, False, False]
     assert answered.of(answered.new).individual.tolist() == ["z"]
 
 
 def test_what_is_said_of_several_encoders_questions_is_summed() -> None:
-    def of(*notes: Note) -> Questions:
-        empty = Pairs(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), {})
-        return Questions(np.zeros(0, str), np.zeros(0, bool), empty, np.zeros(0, bool), notes)
+    def of(*notes: Note) -> PseudoQueryPairs:
+        empty = CandidatePairs(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), {})
+        return PseudoQueryPairs(np.zeros(0, str), np.zeros(0, bool), empty, np.zeros(0, bool), notes)
 
-    joined = join_questions([of(Note(1, 8, "have no date"), Note(2, 8, "meet")), of(), of(Note(3, 4, "have no date"))])
+    joined = join_pseudo_query_pairs(
+        [of(Note(1, 8, "have no date"), Note(2, 8, "meet")), of(), of(Note(3, 4, "have no date"))]
+    )
     assert [str(note) for note in joined.notes] == [
         "4 of 12 database photographs that were asked for as known have no date",
         "2 of 8 database photographs that were asked for as known meet",

@@ -13,21 +13,29 @@ import torch
 from processes import end, spread, start, train
 from safetensors.torch import load_file
 
-from reid import ranks
-from reid.images import Part, augment
-from reid.learner import Learner
-from reid.networks import build_network, plan_network
-from reid.norms import over_ranks
-from reid.objective import EncoderObjective, Labels
-from reid.ranks import gathered, share
-from reid.recipe import RECIPES, Recipe, override
+from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe, override
+from reid.data.augmentation import Part, augment
+from reid.models.batch_norm import synchronise_batch_norms
+from reid.models.networks import build_network, plan_network
+from reid.runtime import distributed
+from reid.runtime.distributed import all_gather_rows, shard
+from reid.training.objective import EncoderObjective, Labels
+from reid.training.state import TrainState
 
 INDIVIDUALS = torch.arange(8).repeat_interleave(4)
 """P = 8 and K = 4: 32 rows, which three ranks share unevenly."""
 LABELS = Labels(INDIVIDUALS, INDIVIDUALS, torch.arange(32), torch.full((32,), -1))
 STEPPED = override(
-    RECIPES["toy"],
-    ["neck=bnneck", "classification=arcface", "hidden_size=16", "embedding_size=8", "augment=each", "erasing=0.5"],
+    PRESETS["toy"],
+    [
+        "head.neck=bnneck",
+        "loss.classification=arcface",
+        "head.hidden_size=16",
+        "head.embedding_size=8",
+        "augmentation.choose=each",
+        "augmentation.erasing=0.5",
+    ],
 )
 
 
@@ -37,7 +45,7 @@ def test_shares_are_even_and_together_everything_in_order(
     world: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(world))
-    rows = [np.arange(count)[share(count, of)] for of in range(world)]
+    rows = [np.arange(count)[shard(count, of)] for of in range(world)]
     assert np.array_equal(np.concatenate(rows), np.arange(count))
     assert max(map(len, rows)) - min(map(len, rows)) <= 1
 
@@ -45,16 +53,20 @@ def test_shares_are_even_and_together_everything_in_order(
 def test_a_process_alone_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     rows = torch.ones(3, 2)
-    with ranks.joined():
-        assert gathered(rows, 3) is rows
-        assert (ranks.collected("x"), ranks.first_says(1), ranks.any_rank(True)) == (["x"], 1, True)
+    with distributed.process_group():
+        assert all_gather_rows(rows, 3) is rows
+        assert (distributed.all_gather_object("x"), distributed.broadcast_from_main(1), distributed.any_rank(True)) == (
+            ["x"],
+            1,
+            True,
+        )
     network = build_network(plan_network("test_resnet", 32), 0, "none")
-    assert over_ranks(network) is network
+    assert synchronise_batch_norms(network) is network
 
 
 @pytest.mark.parametrize("augmenting", [{"augment": "one"}, {"augment": "each", "erasing": 0.9}])
 def test_a_part_of_a_batch_is_augmented_as_in_the_whole(augmenting: dict[str, object]) -> None:
-    recipe = override(RECIPES["toy"], [f"{name}={value}" for name, value in augmenting.items()])
+    recipe = override(PRESETS["toy"], [f"{name}={value}" for name, value in augmenting.items()])
     pixels = torch.randint(0, 256, (7, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     whole = augment(pixels, recipe, np.random.default_rng(0))
     parts = [augment(pixels[own], recipe, np.random.default_rng(0), Part(7, own)) for own in (slice(0, 4), slice(4, 7))]
@@ -71,9 +83,9 @@ def step(out: Path) -> None:
     plan = plan_network("test_resnet", 32, hidden_size=16, embedding_size=8, neck=True)
     network = build_network(plan, 0, "none").double()
     objective = EncoderObjective(STEPPED, 8, torch.zeros(8, dtype=torch.long)).double()
-    learner = Learner.start(network, objective, STEPPED, 10)
+    learner = TrainState.start(network, objective, STEPPED, 10)
     learner.train()
-    own = share(32)
+    own = shard(32)
     rng = np.random.default_rng(0)
     photographs = augment(pixels[own], STEPPED, rng, Part(32, own))
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
@@ -82,7 +94,7 @@ def step(out: Path) -> None:
     gradients["classes"] = learner.objective.classification.weight.grad
     gradients = {name: gradient.clone() for name, gradient in gradients.items()}
     norms = {name: tensor.clone() for name, tensor in network.named_buffers() if "running" in name}
-    torch.save((figures, gradients, norms, network.state_dict()), out / f"{ranks.rank()}.pt")
+    torch.save((figures, gradients, norms, network.state_dict()), out / f"{distributed.rank()}.pt")
 
 
 def test_ranks_come_to_the_loss_the_gradients_and_the_norms_of_one_process(tmp_path: Path) -> None:
@@ -94,7 +106,7 @@ def test_ranks_come_to_the_loss_the_gradients_and_the_norms_of_one_process(tmp_p
     ((figures, gradients, norms, _),) = found[1]
     largest = max(float(gradient.abs().max()) for gradient in gradients.values())
     assert len(gradients) > 20
-    assert {name.split(".")[0] for name in norms} == {"trunk", "head", "neck"}
+    assert {name.split(".")[0] for name in norms} == {"backbone", "head", "neck"}
     for world in (2, 3, 4):
         for theirs in found[world]:
             assert theirs[0] == pytest.approx(figures, rel=1e-9)
@@ -111,15 +123,15 @@ def test_ranks_come_to_the_loss_the_gradients_and_the_norms_of_one_process(tmp_p
 
 def enrol(data: Path, folder: Path, recipe: Recipe, out: Path) -> None:
     """Galleries and a prediction by all ranks."""
-    from reid.catalogue import read_catalogue
-    from reid.gallery import enroll
-    from reid.submission import predict, write_submission
-    from reid.weights import open_weights
+    from reid.data.checks import read_catalogue
+    from reid.decision.artifact import open_weights
+    from reid.decision.enroll import enroll
+    from reid.decision.predict import predict, write_submission
 
     catalogue = read_catalogue(data)
     enroll(catalogue, folder, ["Checks", "Dots"], recipe)
     prediction = predict(catalogue, open_weights(folder), recipe)
-    if ranks.is_first():
+    if distributed.is_main():
         write_submission(prediction, out)
 
 
@@ -142,7 +154,7 @@ def test_ranks_enrol_and_predict_what_one_process_does(
 def test_two_ranks_that_are_killed_or_asked_to_end_come_to_the_same_weights(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
-    recipe = override(tiny_recipe, ["individuals_per_batch=2", "ema=0.9", "neck=bnneck", "epochs=6"])
+    recipe = override(tiny_recipe, ["batches.individuals=2", "ema=0.9", "head.neck=bnneck", "training.epochs=6"])
     started = time.monotonic()
     assert end(start(patterns, recipe, tmp_path / "undisturbed", 2)) == [0, 0]
     took = time.monotonic() - started
@@ -157,11 +169,11 @@ def test_two_ranks_that_are_killed_or_asked_to_end_come_to_the_same_weights(
 
 
 def train_apart(data: list[Path], recipes: list[Recipe], folder: Path) -> None:
-    train(data[ranks.rank()], recipes[ranks.rank()], folder, {})
+    train(data[distributed.rank()], recipes[distributed.rank()], folder, {})
 
 
 def test_ranks_with_other_recipes_are_refused(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
-    recipes = [tiny_recipe, override(tiny_recipe, ["epochs=5"])]
+    recipes = [tiny_recipe, override(tiny_recipe, ["training.epochs=5"])]
     assert end(spread(train_apart, ([patterns] * 2, recipes, tmp_path / "w"), 2)) == [2, 2]
     told = (tmp_path / "w.0.log").read_text()
     assert re.search(r"error: rank 1 on host .* is called otherwise than rank 0 .*epochs was 4, is 5", told)
@@ -180,6 +192,6 @@ def test_ranks_that_see_other_data_are_refused(patterns: Path, tiny_recipe: Reci
 def test_more_ranks_than_a_batch_has_photographs_are_refused(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
-    recipe = override(tiny_recipe, ["species_batch=2"])
+    recipe = override(tiny_recipe, ["classifier.batch_size=2"])
     assert end(spread(train, (patterns, recipe, tmp_path / "w", {}), 3)) == [2, 2, 2]
     assert "3 ranks: expected no more than there are photographs in a batch" in (tmp_path / "w.0.log").read_text()

@@ -1,4 +1,4 @@
-"""What the page says, on a tiny world made by hand: two datasets, seven queries whose verdicts are known."""
+"""What the page says, on a tiny world made by hand: two datasets, seven queries whose outcomes are known."""
 
 import json
 import re
@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 from hand_world import HOSTILE, QUERIES, Page, World, make_world
 
-from reid import NEW_INDIVIDUAL, InputError, cards, cli, report
-from reid.catalogue import Catalogue
-from reid.recipe import RECIPES
-from reid.report import read_rival, write_report
-from reid.verdicts import VERDICTS
-from reid.weights import RUN_FOLDER
+from reid import cli
+from reid.config.presets import PRESETS
+from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
+from reid.decision.artifact import RUN_FOLDER
+from reid.errors import InputError
+from reid.report import match_cards, report
+from reid.report.outcomes import OUTCOMES
+from reid.report.report import read_other_result, write_report
 
 
 @pytest.fixture
@@ -44,13 +46,13 @@ def test_the_page_is_complete_and_every_tag_is_closed(solved: Page) -> None:
     assert sorted(path.name for path in page.folder.iterdir()) == ["contact_sheet.jpg", "report.html"]
 
 
-def test_every_query_stands_on_the_page_with_its_verdict_the_worst_first(solved: Page) -> None:
+def test_every_query_stands_on_the_page_with_its_outcome_the_worst_first(solved: Page) -> None:
     page = solved
     # wrong names: the surest first; right ones: the least sure first (0.9 and 1.1 lie as far from 1, in order of rows)
     assert page.shown() == ["q2", "q1", "q3", "q4", "q0", "q5", "q6"]
-    verdicts = {query[0]: VERDICTS[query[6]] for query in QUERIES}
+    outcomes = {query[0]: OUTCOMES[query[6]] for query in QUERIES}
     for image_id, card in zip(page.shown(), page.cards, strict=True):
-        assert verdicts[image_id] in card.splitlines()[1] + card.splitlines()[0]
+        assert outcomes[image_id] in card.splitlines()[1] + card.splitlines()[0]
 
 
 def test_a_wrong_name_is_shown_beside_the_right_one(solved: Page) -> None:
@@ -62,13 +64,13 @@ def test_a_wrong_name_is_shown_beside_the_right_one(solved: Page) -> None:
     assert "not compared" not in cards["q0"]
 
 
-def test_of_keypoints_alone_no_trunk_and_no_training_are_told(world: World, solved: Page, tmp_path: Path) -> None:
+def test_of_keypoints_alone_no_backbone_and_no_training_are_told(world: World, solved: Page, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    page = page_of((catalogue, replace(weights, recipe=RECIPES["local"]), prediction, solution), tmp_path / "out")
+    page = page_of((catalogue, replace(weights, recipe=PRESETS["keypoints"]), prediction, solution), tmp_path / "out")
     told = [re.findall(r"<tr><td>(\w+)</td><td>[^<]*(?: <b>[^<]*</b>)?</td></tr>", one.text) for one in (solved, page)]
-    assert {"trunk", "image_size", "epochs", "scorers", "keypoint_count"} <= set(told[0])
+    assert {"backbone", "image_size", "epochs", "scorers", "keypoint_count"} <= set(told[0])
     assert {"scorers", "keypoint_count", "calibration_splits"} <= set(told[1])
-    assert not {"trunk", "image_size", "epochs"} & set(told[1])
+    assert not {"backbone", "image_size", "epochs"} & set(told[1])
 
 
 def test_the_score_is_the_organisers(solved: Page) -> None:
@@ -164,7 +166,7 @@ def test_a_neighbour_from_another_folder_is_grey_with_its_reason(world: World, t
     assert all("it is not in this data folder" in card for card in page.cards)
 
 
-def test_an_unreadable_query_comes_first_among_its_verdict_and_is_counted(world: World, tmp_path: Path) -> None:
+def test_an_unreadable_query_comes_first_among_its_outcome_and_is_counted(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
     matches = prediction.matches.assign(problem=np.where(prediction.matches["image_id"] == "q6", "cut short", ""))
     matches.loc[matches["image_id"] == "q6", "answer"] = NEW_INDIVIDUAL
@@ -173,7 +175,7 @@ def test_an_unreadable_query_comes_first_among_its_verdict_and_is_counted(world:
     assert "can't be read (cut short)" in page.cards[3]
 
 
-def test_a_page_beyond_its_limit_takes_every_verdict_in_turn_and_says_so(
+def test_a_page_beyond_its_limit_takes_every_outcome_in_turn_and_says_so(
     solved: Page, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue, weights, prediction, solution = world
@@ -185,12 +187,12 @@ def test_a_page_beyond_its_limit_takes_every_verdict_in_turn_and_says_so(
     rows = pd.concat([catalogue.database.table, copies(catalogue.query.table)], ignore_index=True)
     many = replace(prediction, matches=copies(prediction.matches))
     assert "queries are shown" not in solved.text
-    monkeypatch.setattr(cards, "PICTURES_LIMIT", 300_000)
+    monkeypatch.setattr(match_cards, "PICTURES_LIMIT", 300_000)
     page = page_of((replace(catalogue, table=rows), weights, many, copies(solution)), tmp_path / "out")
     assert f"<b>{len(page.cards)} of 350 queries are shown</b>" in page.text
     assert 7 <= len(page.cards) < 350
     assert {"wrong individual", "new called known", "known called new", "right"} <= {
-        words for words in VERDICTS.values() if any(words in card for card in page.cards)
+        words for words in OUTCOMES.values() if any(words in card for card in page.cards)
     }
     articles = page.text[page.text.index("<article") : page.text.rindex("</article>")]
     pixels = sum(map(len, re.findall(r"background-image: url\((data:[^)]*)\)", page.text)))
@@ -205,16 +207,16 @@ def test_only_the_thumbnails_that_are_shown_are_carried(solved: Page) -> None:
     assert len(shown) == 3 + len(QUERIES)
 
 
-def beside(world: World, folder: Path, *rivals: report.Rival) -> str:
+def beside(world: World, folder: Path, *others: report.OtherResult) -> str:
     catalogue, weights, prediction, solution = world
-    return write_report(folder, catalogue, weights, prediction, solution, rivals=rivals).read_text("utf-8")
+    return write_report(folder, catalogue, weights, prediction, solution, others=others).read_text("utf-8")
 
 
 def test_another_recipe_stands_beside_with_what_it_lacks(world: World, tmp_path: Path) -> None:
     solution = world[3]
     silent = solution[["image_id"]].assign(identity=NEW_INDIVIDUAL)
     silent.to_csv(tmp_path / "silent.csv", index=False)
-    text = beside(world, tmp_path / "out", read_rival("silent <b>", tmp_path / "silent.csv", solution))
+    text = beside(world, tmp_path / "out", read_other_result("silent <b>", tmp_path / "silent.csv", solution))
     assert "silent &lt;b&gt;</td>" in text
     assert "silent <b>" not in text
     # it names nobody: BAKS 0, BAUS 1, so that this page is ahead by its whole score, in every sample too
@@ -226,17 +228,17 @@ def test_another_recipe_stands_beside_with_what_it_lacks(world: World, tmp_path:
 def test_another_recipes_submission_that_lacks_rows_is_named(world: World, tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text("image_id,identity\nq0,a\n")
     with pytest.raises(InputError, match=r"short\.csv: expected an answer for every image_id of the solution, 6 of 7"):
-        read_rival("short", tmp_path / "short.csv", world[3])
+        read_other_result("short", tmp_path / "short.csv", world[3])
 
 
 def test_another_recipes_scores_may_come_as_json(world: World, tmp_path: Path) -> None:
     rows = {"Lynx": {"baks": 0.25, "baus": 1.0, "score": 0.5}, "Newt": {"baks": 1.0, "baus": None, "score": 0.0}}
     (tmp_path / "seed.json").write_text(json.dumps({"overall": 0.25, "datasets": rows}))
-    rival = read_rival("seed", tmp_path / "seed.json", None)
-    assert [one.score for one in rival.scores.values()] == [0.5, 0.0]
-    assert "seed</td>" in beside(world, tmp_path / "out", rival)
+    other = read_other_result("seed", tmp_path / "seed.json", None)
+    assert [one.score for one in other.scores.values()] == [0.5, 0.0]
+    assert "seed</td>" in beside(world, tmp_path / "out", other)
     catalogue, weights, prediction, _ = world
-    unsolved = write_report(tmp_path / "unsolved", catalogue, weights, prediction, None, rivals=[rival])
+    unsolved = write_report(tmp_path / "unsolved", catalogue, weights, prediction, None, others=[other])
     assert "seed</td>" in unsolved.read_text("utf-8")
 
 
@@ -256,7 +258,7 @@ def test_results_that_cannot_be_compared_are_refused(
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=re.escape(words)):
-        read_rival("seed", tmp_path / name, None)
+        read_other_result("seed", tmp_path / name, None)
 
 
 @pytest.mark.parametrize("words", ["seed.csv", "seed=", "=seed.csv"])

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from reid.sampler import Batch, PKSampler, ShuffledSampler, TurnsSampler
+from reid.data.sampling import Batch, PKSampler, ShuffledSampler, TurnsSampler
 
 # individuals with 1, 2, ... 9 photographs, shuffled as in a real table
 TAIL = np.random.default_rng(0).permutation(np.repeat([f"animal {n}" for n in range(1, 10)], range(1, 10)))

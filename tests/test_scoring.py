@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid import NEW_INDIVIDUAL, InputError
-from reid.scoring import check_submission, overall, read_solution, read_submission, resampled, score_submission
+from reid.data.catalogue import NEW_INDIVIDUAL
+from reid.decision.metrics import check_submission, overall, read_solution, read_submission, resampled, score_submission
+from reid.errors import InputError
 
 
 def slow_score(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from reid.search import nearest
+from reid.retrieval.search import nearest
 
 
 def found(*arguments: object, **options: object) -> tuple[Tensor, Tensor]:

@@ -5,14 +5,14 @@ import signal
 
 import pytest
 
-from reid import InputError, Stopped
-from reid.signals import listening
+from reid.errors import InputError, Stopped
+from reid.runtime.signals import stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_ends_the_run_where_nothing_is_held(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Stopped, match=f"stopped by {number.name}"), listening():
+    with pytest.raises(Stopped, match=f"stopped by {number.name}"), stop_on_signals():
         os.kill(os.getpid(), number)
         signal.pause()  # until it has come
     assert signal.getsignal(number) is before
@@ -20,27 +20,27 @@ def test_a_signal_ends_the_run_where_nothing_is_held(number: signal.Signals) -> 
 
 def test_a_signal_waits_until_the_end_of_what_is_held() -> None:
     done = []
-    with pytest.raises(Stopped), listening() as stop, stop.held():
+    with pytest.raises(Stopped), stop_on_signals() as stop, stop.defer():
         signal.raise_signal(signal.SIGUSR1)
-        assert stop.asked == "SIGUSR1"
+        assert stop.requested == "SIGUSR1"
         done.append("the step")
     assert done == ["the step"]
 
 
 def test_a_second_ctrl_c_waits_for_nothing() -> None:
-    with pytest.raises(KeyboardInterrupt), listening() as stop, stop.held():
+    with pytest.raises(KeyboardInterrupt), stop_on_signals() as stop, stop.defer():
         signal.raise_signal(signal.SIGINT)
-        assert stop.asked == "SIGINT"
+        assert stop.requested == "SIGINT"
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it was waited for")
 
 
 def test_what_a_worker_dies_of_counts_as_the_signal_and_what_went_wrong_is_told() -> None:
-    with pytest.raises(Stopped), listening() as stop:
-        stop.asked = "SIGTERM"
+    with pytest.raises(Stopped), stop_on_signals() as stop:
+        stop.requested = "SIGTERM"
         raise RuntimeError("DataLoader worker is killed by signal: Terminated")
-    with pytest.raises(Stopped, match=r"stopped by SIGTERM, meanwhile: .*the disk is full"), listening() as stop:
-        stop.asked = "SIGTERM"
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM, meanwhile: .*the disk is full"), stop_on_signals() as stop:
+        stop.requested = "SIGTERM"
         raise InputError("the disk is full")
-    with pytest.raises(RuntimeError), listening():
+    with pytest.raises(RuntimeError), stop_on_signals():
         raise RuntimeError("a fault of its own")

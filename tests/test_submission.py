@@ -10,16 +10,21 @@ import pandas as pd
 import pytest
 import torch
 
-from reid import NEW_INDIVIDUAL, cli, submission
-from reid.calibration import Calibration, Curve, Threshold
-from reid.catalogue import read_catalogue
-from reid.fusion import Scorer
-from reid.gallery import Embeddings
-from reid.keypoints import Keypoints
-from reid.looking import route_queries
-from reid.recipe import RECIPES, Recipe
-from reid.submission import Prediction, decide, explain, predict
-from reid.weights import Weights, open_weights
+from reid import cli
+from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe
+from reid.config.settings import with_settings
+from reid.data.catalogue import NEW_INDIVIDUAL
+from reid.data.checks import read_catalogue
+from reid.decision import predict
+from reid.decision.artifact import Weights, open_weights
+from reid.decision.calibrate import Calibration, Curve
+from reid.decision.predict import Prediction, decide, describe_prediction, predict
+from reid.decision.scorers import Scorer
+from reid.decision.thresholds import Threshold
+from reid.retrieval.extraction import route_queries
+from reid.retrieval.gallery import GalleryFeatures
+from reid.retrieval.keypoints import Keypoints
 
 DATASETS = ("lynx", "turtle")
 
@@ -60,12 +65,12 @@ def test_a_query_is_named_only_below_its_own_datasets_threshold_and_when_it_coul
 def test_queries_unlike_the_calibrated_ones_are_told_with_what_helps(capsys: pytest.CaptureFixture[str]) -> None:
     matches = pd.DataFrame({"image_id": range(100), "dataset": "lynx", "column": "lynx", "species": "", "problem": ""})
     matches = matches.assign(answer=NEW_INDIVIDUAL)
-    explain(Prediction(matches, "column", {"lynx": 0.68}))
+    describe_prediction(Prediction(matches, "column", {"lynx": 0.68}))
     told = capsys.readouterr().out
     assert "  warning: lynx: the queries match otherwise than the database's photographs among themselves" in told
     assert "(by 0.68; 0 is alike, 1 nothing in common): its expected score may not hold. Were they taken by" in told
     assert "Some of them whose animal you know, added to the database, help: enroll, then calibrate\n" in told
-    explain(Prediction(matches, "column", {"lynx": 0.26}))  # no more than 0.1 + 1.6 / sqrt(100)
+    describe_prediction(Prediction(matches, "column", {"lynx": 0.26}))  # no more than 0.1 + 1.6 / sqrt(100)
     assert "warning" not in capsys.readouterr().out
 
 
@@ -73,7 +78,9 @@ def test_where_every_query_is_called_new_it_is_said_where_to_look(capsys: pytest
     answers = [NEW_INDIVIDUAL] * 3 + ["a"]
     for own, hinted in ((answers[:3], True), (answers, False)):
         matches = pd.DataFrame({"image_id": range(len(own)), "answer": own})
-        explain(Prediction(matches.assign(dataset="lynx", column="lynx", species="", problem=""), "column", {}))
+        describe_prediction(
+            Prediction(matches.assign(dataset="lynx", column="lynx", species="", problem=""), "column", {})
+        )
         told = capsys.readouterr().out
         assert f"  lynx: {len(own)} queries, " in told
         assert ("called new; if some are known, look at the expected score" in told) == hinted
@@ -93,8 +100,8 @@ def asked(
         matched.append(dataset)
         return original(queries, gallery, dataset, *rest)
 
-    original = submission.match
-    monkeypatch.setattr(submission, "match", counting)
+    original = predict.match_queries
+    monkeypatch.setattr(predict, "match_queries", counting)
 
     def ask() -> tuple[int, pd.DataFrame]:
         matched.clear()
@@ -118,7 +125,7 @@ def test_another_threshold_gallery_photograph_or_recipe_is_matched_anew(
 ) -> None:
     everything, _ = asked()
     words = [str(patterns), "--weights", str(patterns_weights)]
-    assert cli.main(["calibrate", *words, "--set", "calibration_splits=3"]) == 0
+    assert cli.main(["calibrate", *words, "--set", "calibration.splits=3"]) == 0
     assert asked()[0] == everything
     known = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
     gone = known.index[known["split"] == "database"][0]
@@ -135,19 +142,19 @@ def test_everything_that_shapes_a_match_is_in_its_key(monkeypatch: pytest.Monkey
     keypoints = Keypoints(
         np.ones((1, 4), np.float32), np.ones((1, 128), np.float16), (1.0, 0.5), np.ones(1, np.float32)
     )
-    queries = Embeddings(("q",), torch.ones(1, 2), ("left",), (keypoints,))
+    queries = GalleryFeatures(("q",), torch.ones(1, 2), ("left",), (keypoints,))
     files = {"lynx.gallery.safetensors": "a", "calibration.json": "b"}
-    recipe = RECIPES["light"]
+    recipe = PRESETS["frozen"]
 
-    def key(queries: Embeddings = queries, recipe: Recipe = recipe, **changed: str) -> str:
+    def key(queries: GalleryFeatures = queries, recipe: Recipe = recipe, **changed: str) -> str:
         weights = Weights(Path(), recipe, ("lynx",), {"files": files | changed})
-        return submission._key(queries, "lynx", weights, recipe)  # noqa: SLF001 each of its parts, without a prediction
+        return predict._key(queries, "lynx", weights, recipe)  # noqa: SLF001 each of its parts, without a prediction
 
     keys = [
         key(),
         key(**{"lynx.gallery.safetensors": "b"}),
         key(**{"calibration.json": "a"}),
-        key(recipe=replace(recipe, verified=1)),
+        key(recipe=with_settings(recipe, {"matching.verified": 1})),
         key(replace(queries, image_id=("p",))),
         key(replace(queries, orientation=("",))),
         key(replace(queries, vectors=torch.zeros(1, 2))),
@@ -157,7 +164,7 @@ def test_everything_that_shapes_a_match_is_in_its_key(monkeypatch: pytest.Monkey
         ),
         key(replace(queries, keypoints=(replace(keypoints, extent=(0.5, 1.0)),))),
     ]
-    monkeypatch.setattr(submission, "MATCHER", submission.MATCHER + 1)
+    monkeypatch.setattr(predict, "MATCHER_VERSION", predict.MATCHER_VERSION + 1)
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert key(recipe=replace(recipe, batch_size=1)) == key()

@@ -12,7 +12,7 @@ import torch
 from processes import end, start
 from safetensors.torch import load_file
 
-from reid.recipe import Recipe, override
+from reid.config.recipe import Recipe, override
 
 KILLS = 10
 NETWORKS = ("species", "Checks", "Dots")
@@ -21,8 +21,17 @@ NETWORKS = ("species", "Checks", "Dots")
 @pytest.fixture(scope="module")
 def recipe(tiny_recipe: Recipe) -> Recipe:
     """Everything that has a state: two or three steps in an epoch, averages, a class per individual, a best epoch."""
-    settings = ["individuals_per_batch=2", "ema=0.9", "classification=arcface", "neck=bnneck", "keep=best", "epochs=6"]
-    return override(tiny_recipe, [*settings, "held_out_individuals=0.4", "optimizer=adamw", "warmup=0.2"])
+    settings = [
+        "batches.individuals=2",
+        "ema=0.9",
+        "loss.classification=arcface",
+        "head.neck=bnneck",
+        "keep=best",
+        "training.epochs=6",
+    ]
+    return override(
+        tiny_recipe, [*settings, "training.held_out_individuals=0.4", "training.optimizer=adamw", "training.warmup=0.2"]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,19 @@ from PIL import Image
 from processes import end, start
 from safetensors.torch import load_file
 
-from reid import InputError, work
-from reid.catalogue import Catalogue, read_catalogue
-from reid.checkpoints import Checkpoint, locked
-from reid.gallery import enroll
-from reid.networks import load_network
-from reid.recipe import Recipe, override
-from reid.training import missing_networks, settle, train_networks
-from reid.trunks import describe_trunk
-from reid.weights import open_weights
+from reid.config.recipe import Recipe, override
+from reid.config.settings import with_settings
+from reid.data.catalogue import Catalogue
+from reid.data.checks import read_catalogue
+from reid.decision.artifact import open_weights
+from reid.decision.enroll import enroll
+from reid.errors import InputError
+from reid.models.backbones import describe_backbone
+from reid.models.networks import load_network
+from reid.training import tasks
+from reid.training.checkpoints import Checkpoint, lock_networks
+from reid.training.loop import resolve_defaults, train_networks
+from reid.training.run_folder import missing_networks
 
 NETWORKS = ["species.safetensors", "Checks.safetensors", "Dots.safetensors"]
 
@@ -72,7 +75,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 
 
 def test_training_stops_at_the_accuracy_that_is_asked_for(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
-    recipe = override(tiny_recipe, ["stop_accuracy=0.01", "epochs=50"])
+    recipe = override(tiny_recipe, ["training.stop_accuracy=0.01", "training.epochs=50"])
     train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
     history = pd.read_csv(tmp_path / "w" / "training" / "Checks.history.csv")
     assert list(history["epoch"]) == [1, 2]  # a row per epoch; after every second one it is validated
@@ -93,7 +96,10 @@ def test_an_encoder_learns_from_neither_queries_nor_what_is_held_out(patterns_we
 
 def test_labels_reach_the_loss_with_their_own_photographs(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
     """A wrong join would leave these simple patterns unlearned."""
-    recipe = override(tiny_recipe, ["epochs=30", "validate_every=30", "augmentations=", "held_out_individuals=0"])
+    recipe = override(
+        tiny_recipe,
+        ["training.epochs=30", "training.validate_every=30", "augmentation.kinds=", "training.held_out_individuals=0"],
+    )
     train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
     history = pd.read_csv(tmp_path / "w" / "training" / "Dots.history.csv")
     assert history["active"].iloc[-1] < 0.35
@@ -105,7 +111,7 @@ def test_another_recipe_or_other_data_is_refused_with_the_difference(
 ) -> None:
     train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
     with pytest.raises(InputError, match=r"recipe field epochs was 4, is 5.*--fresh"):
-        train_networks(read_catalogue(patterns), override(tiny_recipe, ["epochs=5"]), tmp_path / "w")
+        train_networks(read_catalogue(patterns), override(tiny_recipe, ["training.epochs=5"]), tmp_path / "w")
     edit_rows(lambda table: table[table["image_id"] != "0"])
     with pytest.raises(InputError, match="the data has changed"):
         train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
@@ -147,7 +153,7 @@ def test_a_photograph_that_cannot_be_read_stops_training_unless_told_otherwise(
         InputError, match=rf"1 photographs can't be read.*row 5 \(image_id {broken['image_id']},.*skip_unreadable=true"
     ):
         train_networks(catalogue, tiny_recipe, tmp_path / "w")
-    train_networks(catalogue, override(tiny_recipe, ["skip_unreadable=true"]), tmp_path / "w")
+    train_networks(catalogue, override(tiny_recipe, ["data.skip_unreadable=true"]), tmp_path / "w")
     assert f"image_id {broken['image_id']}" in capsys.readouterr().out
     assert broken["image_id"] not in load_network(tmp_path / "w" / "Checks.safetensors").plan.trained_on
 
@@ -179,7 +185,7 @@ def test_too_few_photographs_for_the_losses_are_told_before_anything_is_trained(
     with pytest.raises(InputError, match=r"Dots: every individual .* has one photograph.*classification=softmax"):
         train_networks(catalogue, override(tiny_recipe, ["copies_are_positives=false"]), tmp_path / "w")
     assert not (tmp_path / "w" / "species.safetensors").exists()
-    train_networks(catalogue, override(tiny_recipe, ["epochs=1"]), tmp_path / "w")
+    train_networks(catalogue, override(tiny_recipe, ["training.epochs=1"]), tmp_path / "w")
     printed = capsys.readouterr().out
     assert (
         "warning: Dots: every individual that is learned from has one photograph; only copies are compared" in printed
@@ -191,47 +197,68 @@ def test_a_classification_loss_learns_from_individuals_with_one_photograph(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
 ) -> None:
     edit_rows(lambda table: table[~table["identity"].duplicated() | (table["split"] == "query")])
-    recipe = override(tiny_recipe, ["classification=arcface", "triplet_weight=0", "copies_are_positives=false"])
-    train_networks(read_catalogue(patterns), override(recipe, ["epochs=12"]), tmp_path / "w")
+    recipe = override(
+        tiny_recipe, ["loss.classification=arcface", "loss.triplet_weight=0", "copies_are_positives=false"]
+    )
+    train_networks(read_catalogue(patterns), override(recipe, ["training.epochs=12"]), tmp_path / "w")
     history = pd.read_csv(tmp_path / "w" / "training" / "Dots.history.csv")
     assert history["classification"].iloc[-1] < history["classification"].iloc[0]
 
 
-# a frozen trunk, one encoder for all datasets, several averaged
+# a frozen backbone, one encoder for all datasets, several averaged
 
 
-def trunk_of(file: Path) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in load_file(file).items() if name.startswith("trunk.")}
+def backbone_of(file: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in load_file(file).items() if name.startswith("backbone.")}
 
 
-def test_a_frozen_trunk_is_the_same_in_every_network_and_its_heads_learn(
+def test_a_frozen_backbone_is_the_same_in_every_network_and_its_heads_learn(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     recipe = override(
-        tiny_recipe, ["trunk_rate=0", "feature_views=2", "neck=bnneck", "epochs=20", "learning_rate=0.01"]
+        tiny_recipe,
+        [
+            "training.backbone_rate=0",
+            "augmentation.feature_views=2",
+            "head.neck=bnneck",
+            "training.epochs=20",
+            "training.learning_rate=0.01",
+        ],
     )
     train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
-    trunks = [trunk_of(tmp_path / "w" / file) for file in NETWORKS]
-    for name, tensor in trunks[0].items():
-        assert torch.equal(tensor, trunks[1][name])
-        assert torch.equal(tensor, trunks[2][name])
+    backbones = [backbone_of(tmp_path / "w" / file) for file in NETWORKS]
+    for name, tensor in backbones[0].items():
+        assert torch.equal(tensor, backbones[1][name])
+        assert torch.equal(tensor, backbones[2][name])
     history = pd.read_csv(tmp_path / "w" / "training" / "Dots.history.csv")
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
 
 
 @pytest.mark.parametrize(
     "settings",
-    [["embedding_size=8"], ["embedding_size=0", "normalise=true"], ["embedding_size=8", "precision=bfloat16"]],
+    [
+        ["head.embedding_size=8"],
+        ["head.embedding_size=0", "head.normalise=true"],
+        ["head.embedding_size=8", "precision=bfloat16"],
+    ],
 )
-def test_what_a_frozen_trunk_has_seen_is_not_looked_at_again_to_enrol(
+def test_what_a_frozen_backbone_has_seen_is_not_looked_at_again_to_enrol(
     settings: list[str], patterns: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = [*settings, "trunk_rate=0", "feature_views=1", "folds=2", "neck=bnneck", "pooling=gem", "batch_size=7"]
+    settings = [
+        *settings,
+        "training.backbone_rate=0",
+        "augmentation.feature_views=1",
+        "training.folds=2",
+        "head.neck=bnneck",
+        "backbone.pooling=gem",
+        "batch_size=7",
+    ]
     recipe = override(tiny_recipe, settings)
     catalogue = read_catalogue(patterns)
     cut = catalogue.paths[0]
     cut.write_bytes(cut.read_bytes()[:200])
-    recipe = replace(recipe, skip_unreadable=True)
+    recipe = with_settings(recipe, {"data.skip_unreadable": True})
     folder = tmp_path / "w"
     train_networks(catalogue, recipe, folder)
     opened: list[Path] = []
@@ -253,10 +280,10 @@ def test_what_a_frozen_trunk_has_seen_is_not_looked_at_again_to_enrol(
     assert {path: path.read_bytes() for path in galleries} == galleries
 
 
-def test_a_frozen_trunk_without_a_head_has_learned_from_nobody(
+def test_a_frozen_backbone_without_a_head_has_learned_from_nobody(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = override(tiny_recipe, ["trunk_rate=0", "embedding_size=0", "normalise=true"])
+    recipe = override(tiny_recipe, ["training.backbone_rate=0", "head.embedding_size=0", "head.normalise=true"])
     train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
     assert "Dots: not trained" in capsys.readouterr().out
     assert load_network(tmp_path / "w" / "Dots.safetensors").plan.trained_on == ()
@@ -265,7 +292,7 @@ def test_a_frozen_trunk_without_a_head_has_learned_from_nobody(
 def test_a_shared_encoder_learns_from_all_datasets_and_each_takes_it(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
-    recipe = override(tiny_recipe, ["shared=true", "classification=softmax"])
+    recipe = override(tiny_recipe, ["training.shared=true", "loss.classification=softmax"])
     train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
     assert same_weights(tmp_path / "w" / "Checks.safetensors", tmp_path / "w" / "Dots.safetensors")
     plan = load_network(tmp_path / "w" / "Dots.safetensors").plan
@@ -278,7 +305,7 @@ def test_each_dataset_may_go_on_alone_from_the_shared_encoder(
 ) -> None:
     catalogue = read_catalogue(patterns)
     for name, settings in (("shared", []), ("tuned", ["tune_epochs=2"])):
-        train_networks(catalogue, override(tiny_recipe, ["shared=true", *settings]), tmp_path / name)
+        train_networks(catalogue, override(tiny_recipe, ["training.shared=true", *settings]), tmp_path / name)
     shared, tuned = (load_file(tmp_path / name / "Dots.safetensors") for name in ("shared", "tuned"))
     far = max(float((shared[name] - tuned[name]).abs().max()) for name in shared if "weight" in name)
     other = load_file(tmp_path / "tuned" / "Checks.safetensors")
@@ -290,12 +317,12 @@ def test_a_shared_encoder_of_another_recipe_is_not_gone_on_with(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     """The shared encoder was finished, the first dataset's not yet written when the run was stopped."""
-    recipe, catalogue = override(tiny_recipe, ["shared=true"]), read_catalogue(patterns)
+    recipe, catalogue = override(tiny_recipe, ["training.shared=true"]), read_catalogue(patterns)
     train_networks(catalogue, recipe, tmp_path / "w")
     for file in NETWORKS:
         (tmp_path / "w" / file).unlink()
     with pytest.raises(InputError, match=r"recipe field epochs was 4, is 5"):
-        train_networks(catalogue, override(recipe, ["epochs=5"]), tmp_path / "w")
+        train_networks(catalogue, override(recipe, ["training.epochs=5"]), tmp_path / "w")
 
 
 def test_a_soup_is_the_mean_of_encoders_that_saw_other_batches(
@@ -311,7 +338,7 @@ def test_a_soup_is_the_mean_of_encoders_that_saw_other_batches(
 
 
 def test_fresh_trains_the_shared_encoder_anew(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
-    recipe, catalogue = override(tiny_recipe, ["shared=true", "epochs=1"]), read_catalogue(patterns)
+    recipe, catalogue = override(tiny_recipe, ["training.shared=true", "training.epochs=1"]), read_catalogue(patterns)
     train_networks(catalogue, override(recipe, ["seed=1"]), tmp_path / "w")
     train_networks(catalogue, recipe, tmp_path / "w", fresh=True)
     train_networks(catalogue, recipe, tmp_path / "straight")
@@ -323,7 +350,7 @@ def test_a_soup_that_was_killed_starts_over_with_fresh(
     epochs: int, soup: int, patterns: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A soup of three, killed in the first or in the second member, and the soup that takes its place."""
-    catalogue, recipe = read_catalogue(patterns), override(tiny_recipe, ["epochs=2", f"soup={soup}"])
+    catalogue, recipe = read_catalogue(patterns), override(tiny_recipe, ["training.epochs=2", f"soup={soup}"])
     killed(catalogue, override(recipe, ["soup=3"]), tmp_path / "w", ["Dots"], after=epochs)
     left = sorted((tmp_path / "w" / "training").iterdir())
     assert f"Dots.{1 + epochs // 2}.checkpoint.pt" in [path.name for path in left]
@@ -356,7 +383,7 @@ def test_fresh_spares_a_dataset_whose_name_begins_alike(
     """Dots.1 is a dataset, and a member of the soup of Dots."""
     edit_rows(lambda table: table.assign(dataset=table["dataset"].replace("Checks", "Dots.1")))
     catalogue = read_catalogue(patterns)
-    recipe = override(tiny_recipe, [f"soup={soup}", f"epochs={4 // soup}", "species_epochs=4"])
+    recipe = override(tiny_recipe, [f"soup={soup}", f"training.epochs={4 // soup}", "classifier.epochs=4"])
     killed(catalogue, recipe, tmp_path / "w", [stays], after=3)  # of four; in the second member of a soup
     left = {path: path.read_bytes() for path in (tmp_path / "w").rglob("*") if path.is_file()}
     assert any("checkpoint" in path.name for path in left)
@@ -372,28 +399,33 @@ def test_the_best_epoch_is_kept_by_the_open_set_score(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores that rise and fall: the weights of the second validation are what is kept."""
-    recipe, catalogue = override(tiny_recipe, ["epochs=6", "schedule=constant"]), read_catalogue(patterns)
+    recipe, catalogue = (
+        override(tiny_recipe, ["training.epochs=6", "training.schedule=constant"]),
+        read_catalogue(patterns),
+    )
     scores = iter([0.2, 0.7, 0.3] * 2)
-    monkeypatch.setattr(work, "open_set_score", lambda *_: next(scores))
+    monkeypatch.setattr(tasks, "open_set_score", lambda *_: next(scores))
     train_networks(catalogue, override(recipe, ["keep=best"]), tmp_path / "best")
-    monkeypatch.setattr(work, "open_set_score", lambda *_: None)
+    monkeypatch.setattr(tasks, "open_set_score", lambda *_: None)
     for epochs in (4, 6):
-        train_networks(catalogue, override(recipe, [f"epochs={epochs}"]), tmp_path / f"{epochs}")
+        train_networks(catalogue, override(recipe, [f"training.epochs={epochs}"]), tmp_path / f"{epochs}")
     for file in ("Checks.safetensors", "Dots.safetensors"):
         assert same_weights(tmp_path / "best" / file, tmp_path / "4" / file)
         assert not same_weights(tmp_path / "best" / file, tmp_path / "6" / file)
 
 
-def test_the_recipe_is_settled_by_the_trunk() -> None:
-    recipe = settle(Recipe(image_size=0), describe_trunk("resnet50.tv_in1k"))
-    assert (recipe.image_size, recipe.interpolation) == (224, "bilinear")
-    assert settle(recipe, describe_trunk("vit_small_patch14_dinov2")) == recipe  # what is settled stays
+def test_the_recipe_is_settled_by_the_backbone() -> None:
+    recipe = resolve_defaults(
+        with_settings(Recipe(), {"backbone.image_size": 0}), describe_backbone("resnet50.tv_in1k")
+    )
+    assert (recipe.backbone.image_size, recipe.backbone.interpolation) == (224, "bilinear")
+    assert resolve_defaults(recipe, describe_backbone("vit_small_patch14_dinov2")) == recipe  # what is settled stays
 
 
 def test_history_has_a_row_per_epoch_with_what_a_person_wants_to_see(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
-    recipe = override(tiny_recipe, ["classification=softmax", "held_out_individuals=0.4"])
+    recipe = override(tiny_recipe, ["loss.classification=softmax", "training.held_out_individuals=0.4"])
     train_networks(read_catalogue(patterns), recipe, tmp_path / "w")
     history = pd.read_csv(tmp_path / "w" / "training" / "Dots.history.csv")
     assert list(history["epoch"]) == [1, 2, 3, 4]
@@ -435,11 +467,13 @@ def test_networks_trained_one_by_one_are_those_of_one_run(patterns: Path, tiny_r
     with pytest.raises(InputError, match=r"--only Dot: expected some of species, Checks, Dots, found 'Dot'"):
         train_networks(catalogue, tiny_recipe, tmp_path / "parts", only=["Dot"])
     with pytest.raises(InputError, match=r"recipe field epochs was 4, is 5"):
-        train_networks(catalogue, override(tiny_recipe, ["epochs=5"]), tmp_path / "parts", only=["Dots"], fresh=True)
+        train_networks(
+            catalogue, override(tiny_recipe, ["training.epochs=5"]), tmp_path / "parts", only=["Dots"], fresh=True
+        )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-@pytest.mark.parametrize("settings", [[], ["cues=local", "scorers=local"]])
+@pytest.mark.parametrize("settings", [[], ["matching.cues=local", "calibration.scorers=local"]])
 def test_a_recipe_that_asks_for_a_gpu_is_refused_without_one(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path, settings: list[str]
 ) -> None:
@@ -452,7 +486,7 @@ def test_a_recipe_that_asks_for_a_gpu_is_refused_without_one(
 # a recipe that trains no network
 
 
-LOCAL = ["cues=local", "scorers=local"]
+LOCAL = ["matching.cues=local", "calibration.scorers=local"]
 
 
 def test_a_folder_belongs_to_one_run_though_it_trains_no_network(
@@ -477,7 +511,7 @@ def test_a_folder_belongs_to_one_run_though_it_trains_no_network(
 
 
 def test_a_run_without_networks_is_kept_out_by_a_lock_too(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
-    with locked(tmp_path / "w" / "training", ["Dots"]):
+    with lock_networks(tmp_path / "w" / "training", ["Dots"]):
         assert end(start(patterns, override(tiny_recipe, LOCAL), tmp_path / "w")) == [2]
     assert "another run is training Dots here" in (tmp_path / "w.0.log").read_text()
     assert [path.name for path in (tmp_path / "w" / "training").glob("*.json")] == []

@@ -15,31 +15,32 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from reid import InputError
-from reid.networks import build_network, plan_network
-from reid.recipe import RECIPES, override
-from reid.training import settle
-from reid.trunks import count_features, describe_trunk, fetch_trunk, load_first_weights, make_trunk
+from reid.config.presets import PRESETS
+from reid.config.recipe import override
+from reid.errors import InputError
+from reid.models.backbones import build_backbone, count_features, describe_backbone, fetch_backbone, load_pretrained
+from reid.models.networks import build_network, plan_network
+from reid.training.loop import resolve_defaults
 
-TRUNK = "test_resnet"  # timm's smallest
-PLAN = plan_network(TRUNK, 64, embedding_size=8)
+BACKBONE = "test_resnet"  # timm's smallest
+PLAN = plan_network(BACKBONE, 64, embedding_size=8)
 
 
-def trunk_tensors(seed: int) -> dict[str, torch.Tensor]:
+def backbone_tensors(seed: int) -> dict[str, torch.Tensor]:
     """A state dict as somebody else's file would hold it."""
-    trunk = build_network(PLAN, seed, init="none").trunk
-    return {name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}
+    backbone = build_network(PLAN, seed, init="none").backbone
+    return {name: tensor.contiguous() for name, tensor in backbone.state_dict().items()}
 
 
-# what is known of a trunk
+# what is known of a backbone
 
 
-def test_a_trunk_brings_its_own_preprocessing() -> None:
-    dinov2 = describe_trunk("vit_small_patch14_dinov2")
+def test_a_backbone_brings_its_own_preprocessing() -> None:
+    dinov2 = describe_backbone("vit_small_patch14_dinov2")
     assert (dinov2.image_size, dinov2.interpolation, dinov2.mean) == (518, "bicubic", (0.485, 0.456, 0.406))
-    assert describe_trunk("tf_efficientnet_lite0").mean == (0.5, 0.5, 0.5)
-    assert describe_trunk("resnet50.tv_in1k").interpolation == "bilinear"
-    assert describe_trunk("resnet50.tv_in1k").name == "resnet50"
+    assert describe_backbone("tf_efficientnet_lite0").mean == (0.5, 0.5, 0.5)
+    assert describe_backbone("resnet50.tv_in1k").interpolation == "bilinear"
+    assert describe_backbone("resnet50.tv_in1k").name == "resnet50"
 
 
 @pytest.mark.parametrize(
@@ -47,11 +48,11 @@ def test_a_trunk_brings_its_own_preprocessing() -> None:
     [
         ("resnet5O", r"found 'resnet5O'; near it are .*resnet50"),
         ("zzz", r"found 'zzz'; `timm.list_models\(\)` lists them"),
-        ("BVRA/MegaDescriptor-L-384", r"with --set trunk=hf-hub:BVRA/MegaDescriptor-L-384"),
+        ("BVRA/MegaDescriptor-L-384", r"with --set backbone.name=hf-hub:BVRA/MegaDescriptor-L-384"),
         ("resnet50.tv_in2k", r"no weights 'tv_in2k' of resnet50; it has .*tv_in1k"),
     ],
 )
-def test_an_unknown_trunk_gets_the_nearest_names(name: str, words: str) -> None:
+def test_an_unknown_backbone_gets_the_nearest_names(name: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         plan_network(name, 64)
 
@@ -63,24 +64,29 @@ def test_an_unknown_trunk_gets_the_nearest_names(name: str, words: str) -> None:
             "maxvit_tiny_tf_224",
             200,
             {},
-            r"image_size: the trunk maxvit_tiny_tf_224 can't take.*200 pixels.*own size",
+            r"image_size: the backbone maxvit_tiny_tf_224 can't take.*200 pixels.*own size",
         ),
         (
             "test_vit",
             160,
             {"pooling": "gem"},
-            r"pooling: gem pools the feature map of .* trunk, and test_vit gives none",
+            r"pooling: gem pools the feature map of .* backbone, and test_vit gives none",
         ),
         (
             "test_vit",
             160,
             {"last_stride": 1},
-            r"last_stride: the trunk test_vit halves nothing by a stride; set it to",
+            r"last_stride: the backbone test_vit halves nothing by a stride; set it to",
         ),
-        ("test_convnext", 160, {"last_stride": 1}, r"last_stride: the last halving of the trunk test_convnext can't"),
+        (
+            "test_convnext",
+            160,
+            {"last_stride": 1},
+            r"last_stride: the last halving of the backbone test_convnext can't",
+        ),
     ],
 )
-def test_what_a_trunk_cannot_do_is_refused_before_it_is_trained(
+def test_what_a_backbone_cannot_do_is_refused_before_it_is_trained(
     name: str, size: int, settings: dict, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
@@ -90,7 +96,7 @@ def test_what_a_trunk_cannot_do_is_refused_before_it_is_trained(
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_mambaout"])
 def test_the_features_are_counted_without_computing_them(name: str) -> None:
     plan = plan_network(name, 96)
-    assert make_trunk(name, 96, "trunk", 2).eval()(torch.zeros(1, 3, 96, 96)).shape == (1, plan.features)
+    assert build_backbone(name, 96, "backbone", 2).eval()(torch.zeros(1, 3, 96, 96)).shape == (1, plan.features)
 
 
 # first weights
@@ -100,34 +106,39 @@ def test_the_features_are_counted_without_computing_them(name: str) -> None:
     ("name", "settings"),
     [
         ("resnet50", ""),
-        ("swin_large_patch4_window12_384", "--set image_size=0 --set pooling=trunk"),  # MegaDescriptor-L-384
-        ("efficientnetv2_rw_m", "--set trunk=efficientnetv2_rw_m --set image_size=440"),
+        (
+            "swin_large_patch4_window12_384",
+            "--set backbone.image_size=0 --set backbone.pooling=backbone",
+        ),  # MegaDescriptor-L-384
+        ("efficientnetv2_rw_m", "--set backbone.name=efficientnetv2_rw_m --set backbone.image_size=440"),
         (
             "vit_base_patch14_dinov2.lvd142m",
-            "--set trunk=vit_base_patch14_dinov2.lvd142m --set image_size=224 --set pooling=trunk",
+            "--set backbone.name=vit_base_patch14_dinov2.lvd142m --set backbone.image_size=224 --set backbone.pooling=backbone",
         ),
     ],
 )
-def test_the_readmes_trunks_can_do_what_it_sets(name: str, settings: str) -> None:
+def test_the_readmes_backbones_can_do_what_it_sets(name: str, settings: str) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8").replace("\\\n", "")
     assert " ".join(settings.split()) in " ".join(readme.split())
-    trunk = describe_trunk(name)
-    recipe = settle(override(RECIPES["light"], settings.replace("--set", "").split()), trunk)
-    assert count_features(trunk, recipe.image_size, recipe.pooling, recipe.last_stride) > 700
+    backbone = describe_backbone(name)
+    recipe = resolve_defaults(override(PRESETS["frozen"], settings.replace("--set", "").split()), backbone)
+    assert (
+        count_features(backbone, recipe.backbone.image_size, recipe.backbone.pooling, recipe.backbone.last_stride) > 700
+    )
 
 
 def test_first_weights_come_from_a_file_and_a_classifier_head_in_it_is_left_aside(tmp_path: Path) -> None:
-    source = trunk_tensors(seed=5)
+    source = backbone_tensors(seed=5)
     save_file({**source, "fc.weight": torch.zeros(1000, 3)}, tmp_path / "init.safetensors")
     torch.save(source, tmp_path / "init.pth")
     for name in ("init.safetensors", "init.pth"):
         network = build_network(PLAN, seed=0, init=tmp_path / name)
-        for tensor, value in network.trunk.state_dict().items():
+        for tensor, value in network.backbone.state_dict().items():
             assert torch.equal(value, source[tensor]), tensor
 
 
 def test_first_weights_that_do_not_fit_are_named_with_their_shapes(tmp_path: Path) -> None:
-    state = trunk_tensors(seed=0)
+    state = backbone_tensors(seed=0)
     name = next(key for key, value in state.items() if value.ndim == 4)
     shape = tuple(state[name].shape)
     state[name] = torch.zeros(1, 2, 3, 4)
@@ -138,7 +149,7 @@ def test_first_weights_that_do_not_fit_are_named_with_their_shapes(tmp_path: Pat
     message = str(caught.value)
     assert f"{name} (expected {shape}, found (1, 2, 3, 4))" in message
     assert "bn1.weight (missing)" in message
-    assert "--set trunk=NAME" in message
+    assert "--set backbone.name=NAME" in message
 
 
 @pytest.mark.parametrize("name", ["init.safetensors", "init.pth"])
@@ -160,23 +171,23 @@ def test_first_weights_that_are_no_weights_are_refused_without_running_their_cod
 @pytest.mark.parametrize("prefix", ["backbone.", "module.model."])
 @pytest.mark.parametrize("nested", ["state_dict", "model"])
 def test_first_weights_are_found_inside_a_larger_model(tmp_path: Path, prefix: str, nested: str) -> None:
-    source = trunk_tensors(seed=5)
+    source = backbone_tensors(seed=5)
     larger = {**{prefix + name: tensor for name, tensor in source.items()}, "pooling.p": torch.tensor(3.0)}
     torch.save({nested: larger, "epoch": 3}, tmp_path / "init.pth")
-    trunk = build_network(PLAN, seed=0, init=tmp_path / "init.pth").trunk
-    assert all(torch.equal(tensor, source[name]) for name, tensor in trunk.state_dict().items())
+    backbone = build_network(PLAN, seed=0, init=tmp_path / "init.pth").backbone
+    assert all(torch.equal(tensor, source[name]) for name, tensor in backbone.state_dict().items())
 
 
 def test_positions_are_resized_to_the_image_size(tmp_path: Path) -> None:
     own = timm.create_model("test_vit", num_classes=0)  # 160 pixels, patches of 16
     save_file(own.state_dict(), tmp_path / "init.safetensors")
     network = build_network(plan_network("test_vit", 96), seed=0, init=tmp_path / "init.safetensors")
-    assert network.trunk.pos_embed.shape[1] == 37  # 6 x 6 patches and the class token
-    assert torch.allclose(network.trunk.pos_embed[:, 0], own.pos_embed[:, 0])
+    assert network.backbone.pos_embed.shape[1] == 37  # 6 x 6 patches and the class token
+    assert torch.allclose(network.backbone.pos_embed[:, 0], own.pos_embed[:, 0])
 
 
 def no_hub(monkeypatch: pytest.MonkeyPatch, said: Callable[[], None] = lambda: None) -> None:
-    """The client of timm's hub says something and finds no way to it; trunks without weights can be made."""
+    """The client of timm's hub says something and finds no way to it; backbones without weights can be made."""
     make = timm.create_model
 
     def asked(*words: Any, pretrained: bool, **settings: Any) -> Any:
@@ -199,10 +210,10 @@ def test_asking_the_hub_is_said_once_and_what_its_client_warns_of_is_not(
 ) -> None:
     client = logging.getLogger("huggingface_hub.utils")
     no_hub(monkeypatch, lambda: client.warning("Retrying in 1s [Retry 1/5]."))
-    for _ in range(2):  # no other test asks for a trunk of this name
+    for _ in range(2):  # no other test asks for a backbone of this name
         with pytest.raises(InputError, match="no route to host"):
-            load_first_weights(make_trunk(TRUNK, 160, "trunk", 2), TRUNK, "a-trunk")
-    assert "".join(capsys.readouterr()).count("asking timm's hub for a-trunk") == 1
+            load_pretrained(build_backbone(BACKBONE, 160, "backbone", 2), BACKBONE, "a-backbone")
+    assert "".join(capsys.readouterr()).count("asking timm's hub for a-backbone") == 1
     assert not caplog.records
     client.warning("heard again")
     assert len(caplog.records) == 1
@@ -229,10 +240,11 @@ def put_into_cache(cache: Path, repository: str, config: dict, tensors: dict[str
     save_file(tensors, snapshot / "model.safetensors")
 
 
-def test_a_trunk_is_fetched_from_the_cache_with_its_preprocessing(tmp_path: Path) -> None:
+def test_a_backbone_is_fetched_from_the_cache_with_its_preprocessing(tmp_path: Path) -> None:
     """A made-up repository of a small network in MegaDescriptor's family, trained on other pixels than timm's own."""
     source = {
-        name: tensor.contiguous() for name, tensor in make_trunk("test_vit", 160, "trunk", 2).state_dict().items()
+        name: tensor.contiguous()
+        for name, tensor in build_backbone("test_vit", 160, "backbone", 2).state_dict().items()
     }
     config = {
         "architecture": "test_vit",
@@ -254,15 +266,15 @@ def test_a_trunk_is_fetched_from_the_cache_with_its_preprocessing(tmp_path: Path
     ran = fetch("hf-hub:zoo/Small-160", file, tmp_path / "cache")
     assert ran.returncode == 0, ran.stderr
     assert "test_vit" in ran.stdout
-    assert "--set trunk=hf-hub:zoo/Small-160 --init" in ran.stdout
+    assert "--set backbone.name=hf-hub:zoo/Small-160 --init" in ran.stdout
     fetched = load_file(file)
     assert all(torch.equal(fetched[name], tensor) for name, tensor in source.items())
-    trunk = describe_trunk("hf-hub:zoo/Small-160", file)  # no network, no cache: the file says it all
-    assert (trunk.name, trunk.image_size, trunk.interpolation) == ("test_vit", 160, "bilinear")
-    assert (trunk.mean, trunk.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
-    network = build_network(plan_network(trunk, 96), seed=0, init=file)
+    backbone = describe_backbone("hf-hub:zoo/Small-160", file)  # no network, no cache: the file says it all
+    assert (backbone.name, backbone.image_size, backbone.interpolation) == ("test_vit", 160, "bilinear")
+    assert (backbone.mean, backbone.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
+    network = build_network(plan_network(backbone, 96), seed=0, init=file)
     assert network.plan.mean == (0.4, 0.5, 0.6)
-    assert torch.equal(network.trunk.norm.weight, source["norm.weight"])
+    assert torch.equal(network.backbone.norm.weight, source["norm.weight"])
 
 
 @pytest.mark.parametrize("name", ["resnet50", "hf-hub:BVRA/MegaDescriptor-L-384"])
@@ -280,15 +292,15 @@ def test_without_network_and_cache_fetch_says_so(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize(("name", "found"), [("none.pth", "no file"), ("", "a folder")])
 def test_first_weights_that_are_no_file_are_called_what_they_are(tmp_path: Path, name: str, found: str) -> None:
-    trunk = make_trunk(TRUNK, 160, "trunk", 2)
-    with pytest.raises(InputError, match=f"expected a state dict of the trunk .*, found {found}; name the file"):
-        load_first_weights(trunk, TRUNK, tmp_path / name)
+    backbone = build_backbone(BACKBONE, 160, "backbone", 2)
+    with pytest.raises(InputError, match=f"expected a state dict of the backbone .*, found {found}; name the file"):
+        load_pretrained(backbone, BACKBONE, tmp_path / name)
 
 
 def test_a_fetched_file_says_what_it_is_to_people_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **settings: make(name, **settings))
-    fetch_trunk(TRUNK, tmp_path / "x.safetensors")
+    fetch_backbone(BACKBONE, tmp_path / "x.safetensors")
     with safe_open(tmp_path / "x.safetensors", framework="pt") as opened:
-        assert opened.metadata()["fetched"] == TRUNK
-        assert json.loads(opened.metadata()["trunk"])["name"] == TRUNK
+        assert opened.metadata()["fetched"] == BACKBONE
+        assert json.loads(opened.metadata()["backbone"])["name"] == BACKBONE

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from reid.catalogue import read_catalogue
-from reid.recipe import Recipe, override
-from reid.training import train_networks
-from reid.validation import describe_collapse, open_set_score, rank1_accuracy
+from reid.config.recipe import Recipe, override
+from reid.config.settings import with_settings
+from reid.data.checks import read_catalogue
+from reid.training.loop import train_networks
+from reid.training.validation import describe_collapse, open_set_score, rank1_accuracy
 
 
 def test_rank1_accuracy_counts_only_those_with_a_partner() -> None:
@@ -23,13 +24,18 @@ def test_rank1_accuracy_counts_only_those_with_a_partner() -> None:
 def test_open_set_score_is_the_competitions_among_these_photographs() -> None:
     """Two individuals with two photographs each; in every split one of them plays new."""
     vectors, labels = torch.tensor([[0.0], [0.1], [0.6], [0.7]]), ["a", "a", "b", "b"]
-    recipe = Recipe(calibration_splits=20)
+    recipe = with_settings(Recipe(), {"calibration.splits": 20})
     assert open_set_score(vectors, labels, [""] * 4, recipe) == 1.0  # 0.1 to the own, 0.5 or more to the other
     mixed = vectors[[0, 2, 1, 3]]  # a is at 0 and 0.6, b at 0.1 and 0.7: everyone is nearest to the other one
     assert open_set_score(mixed, labels, [""] * 4, recipe) == 0.0
     # a at 0 and 0.7, b at 0.4 and 0.6. As known, a is never right, and of b the photograph that is 0.2 from its own;
     # what names it also names the new a that is 0.1 from b: sqrt(1/2 x 1/2) where b plays known, every other time
-    half = open_set_score(torch.tensor([[0.0], [0.7], [0.4], [0.6]]), labels, [""] * 4, Recipe(calibration_splits=400))
+    half = open_set_score(
+        torch.tensor([[0.0], [0.7], [0.4], [0.6]]),
+        labels,
+        [""] * 4,
+        with_settings(Recipe(), {"calibration.splits": 400}),
+    )
     assert half == pytest.approx(0.25, abs=0.05)
 
 
@@ -62,7 +68,7 @@ def test_collapse_is_noticed_with_its_remedy() -> None:
     assert "loss stays at 0.693" in said
     assert "shrank from 5 to 0.05" in said
     assert "a tenth of the learning_rate" in said
-    hinge = Recipe(soft_margin=False, margin=0.3)
+    hinge = with_settings(Recipe(), {"loss.soft_margin": False, "loss.margin": 0.3})
     assert "loss stays at 0.300" in describe_collapse(
         rows([0.5, 0.3, 0.301, 0.3, 0.3], [1, 0.2, 0.05, 0.01, 0.01]), hinge
     )
@@ -88,6 +94,12 @@ def test_training_that_collapses_says_so(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A decay so strong that nothing else moves the weights drives every photograph onto one point."""
-    shrinking = ["weight_decay=10", "learning_rate=0.05", "schedule=cosine", "epochs=24", "optimizer=adam"]
+    shrinking = [
+        "training.weight_decay=10",
+        "training.learning_rate=0.05",
+        "training.schedule=cosine",
+        "training.epochs=24",
+        "training.optimizer=adam",
+    ]
     train_networks(read_catalogue(patterns), override(tiny_recipe, shrinking), tmp_path / "w")
     assert "warning: Dots: the triplets have collapsed" in capsys.readouterr().out

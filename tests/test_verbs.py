@@ -53,7 +53,7 @@ def test_every_verb_has_an_example_that_the_program_understands(verb: str, monke
     monkeypatch.setenv("COLUMNS", "1000")
     example = re.search(rf"Example: python -m reid ({verb} .*)", told(verb))
     assert example
-    assert cli._parser().parse_args(example[1].split()).verb == verb  # noqa: SLF001 parses what must not run
+    assert cli.build_parser().parse_args(example[1].split()).verb == verb  # noqa: SLF001 parses what must not run
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reid import InputError, cli
-from reid.networks import build_network, plan_network, save_network
-from reid.recipe import RECIPES
-from reid.weights import CALIBRATION, GALLERY, encoder_file, gallery_file, open_weights, seal_weights
+from reid import cli
+from reid.config.presets import PRESETS
+from reid.decision.artifact import CALIBRATION, GALLERY, encoder_file, gallery_file, open_weights, write_manifest
+from reid.errors import InputError
+from reid.models.networks import build_network, plan_network, save_network
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
@@ -21,7 +22,7 @@ def test_what_training_wrote_is_whole(patterns_weights: Path) -> None:
     weights = open_weights(patterns_weights)
     assert weights.datasets == ("Checks", "Dots")
     assert weights.has_species
-    assert weights.recipe.trunk == "test_resnet"
+    assert weights.recipe.backbone.name == "test_resnet"
     assert set(weights.manifest["files"]) == {
         "species.safetensors", "calibration.json",
         "Checks.safetensors", "Checks.gallery.safetensors", "Dots.safetensors", "Dots.gallery.safetensors",
@@ -110,20 +111,20 @@ def sealed(tmp_path: Path) -> Path:
     save_network(tmp_path / encoder_file("Dots"), build_network(plan, 0, "none"))
     for name in (gallery_file("Dots"), CALIBRATION):
         (tmp_path / name).write_text(name)
-    seal_weights(tmp_path, RECIPES["toy"], ["Dots"], fingerprint="f")
+    write_manifest(tmp_path, PRESETS["toy"], ["Dots"], fingerprint="f")
     return tmp_path
 
 
 def test_the_manifest_says_what_each_network_expects_of_photographs(sealed: Path) -> None:
     told = json.loads((sealed / "manifest.json").read_text())["networks"]["Dots.safetensors"]
-    assert (told["trunk"], told["image_size"], told["interpolation"]) == ("test_resnet", 32, "bilinear")
+    assert (told["backbone"], told["image_size"], told["interpolation"]) == ("test_resnet", 32, "bilinear")
     assert told["mean"] == [0.5, 0.5, 0.5]
     assert told["trained_on"] == 2
 
 
 def test_what_is_sealed_is_opened_as_it_was(sealed: Path) -> None:
     weights = open_weights(sealed)
-    assert (weights.recipe, weights.datasets, weights.has_species) == (RECIPES["toy"], ("Dots",), False)
+    assert (weights.recipe, weights.datasets, weights.has_species) == (PRESETS["toy"], ("Dots",), False)
     assert weights.manifest["data"] == "f"
 
 
@@ -138,8 +139,8 @@ def test_what_is_sealed_is_opened_as_it_was(sealed: Path) -> None:
         ({"files": {CALIBRATION: None}}, "calibration.json: expected sha256 None"),
         ({"files": {"/etc/passwd": "0"}}, "the manifest lists this file, but it is not there"),
         ({"files": {"..": "0"}}, "the manifest lists this file, but it is not there"),
-        ({"recipe": {**asdict(RECIPES["toy"]), "epochs": "many"}}, "it is damaged"),
-        ({"recipe": {**asdict(RECIPES["toy"]), "epochs": -1}}, "recipe field epochs: expected 0 to"),
+        ({"recipe": {**asdict(PRESETS["toy"]), "epochs": "many"}}, "it is damaged"),
+        ({"recipe": {**asdict(PRESETS["toy"]), "epochs": -1}}, "recipe field epochs: expected 0 to"),
         ({"datasets": None}, "it is damaged"),
     ],
 )

@@ -14,10 +14,11 @@ from typing import Any
 import cv2
 import pytest
 
-from reid import images
-from reid.images import View, photograph_batches
-from reid.keypoints import Extraction
-from reid.recipe import Recipe
+from reid.config.recipe import Recipe
+from reid.data import photographs
+from reid.data.loading import photograph_batches
+from reid.data.photographs import View
+from reid.retrieval.extractors.rootsift import KeypointConfig
 
 PROGRAM = """
 import sys
@@ -25,10 +26,10 @@ import time
 from pathlib import Path
 
 from reid.images import View, photograph_batches
-from reid.recipe import RECIPES, override
+from reid.recipe import PRESETS, override
 
 first, *paths = [Path(path) for path in sys.argv[1:]]
-recipe = override(RECIPES["toy"], ["workers=1", "batch_size=1"])
+recipe = override(PRESETS["toy"], ["workers=1", "batch_size=1"])
 for opened in photograph_batches([first, *paths], [View(8)] * (1 + len(paths)), recipe, "testing"):
     print(opened.problems, flush=True)
     time.sleep(60 if paths else 0)
@@ -62,9 +63,9 @@ def test_workers_are_no_copies_of_this_process_and_keep_to_one_core(
     photograph: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy would wait for ever for a lock that another thread held when it was made."""
-    monkeypatch.setattr(images, "_decoded", None)  # a copy would have this too
+    monkeypatch.setattr(photographs, "decode", None)  # a copy would have this too
     recipe = replace(tiny_recipe, workers=1)
-    (opened,) = photograph_batches([photograph], OneCoreViews([View(16)]), recipe, "testing", [Extraction(size=32)])
+    (opened,) = photograph_batches([photograph], OneCoreViews([View(16)]), recipe, "testing", [KeypointConfig(size=32)])
     assert opened.problems == [""]
 
 

@@ -1,0 +1,123 @@
+"""The recipes that are shipped."""
+
+import difflib
+
+from reid.config import legacy
+from reid.config.recipe import AUGMENTATIONS, SCORERS, Recipe
+from reid.config.settings import with_settings
+from reid.errors import InputError
+
+__all__ = ["DEFAULT", "PRECISIONS", "PRESETS", "preset"]
+
+STRONG = {
+    "backbone.pooling": "gem",
+    "head.hidden_size": 0,
+    "head.embedding_size": 512,
+    "head.neck": "bnneck",
+    "head.normalise": True,
+    "loss.triplet_before_neck": False,
+    "loss.soft_scale": 4.0,
+    "loss.classification": "cosine_softmax",
+    "loss.scale": 16.0,
+    "augmentation.choose": "each",
+    "augmentation.kinds": tuple(kind for kind in AUGMENTATIONS if kind != "flip"),
+    "training.optimizer": "adamw",
+    "training.learning_rate": 1e-3,
+    "training.weight_decay": 0.05,
+    "training.warmup": 0.1,
+    "training.stop_accuracy": 2.0,
+    "training.epochs": 60,
+    "prediction.route": "auto",
+}
+"""What won its place among the encoders, or has it from others' measurements (benchmarks/README.md)."""
+
+EVERY_CUE = {"training.folds": 5, "matching.cues": ("encoder", "local"), "calibration.scorers": SCORERS}
+"""What won its place among the decisions (likewise)."""
+
+PRESETS = {
+    "paper": Recipe(),
+    "baseline": with_settings(
+        Recipe(name="baseline"),
+        {
+            "backbone.name": "hf-hub:BVRA/MegaDescriptor-L-384",
+            "backbone.image_size": 0,
+            "head.hidden_size": 0,
+            "head.embedding_size": 0,
+            "head.normalise": True,
+            "training.backbone_rate": 0.0,
+            "training.epochs": 0,
+            "augmentation.kinds": (),
+            "prediction.route": "auto",
+        },
+    ),
+    "keypoints": with_settings(
+        Recipe(name="keypoints"),
+        {
+            "matching.cues": ("local",),
+            "calibration.scorers": ("local", "inliers", "mean", "logistic", "boosted"),
+            "prediction.route": "column",
+        },
+    ),
+    "frozen": with_settings(
+        Recipe(name="frozen"),
+        {
+            **STRONG,
+            **EVERY_CUE,
+            "training.backbone_rate": 0.0,
+            "augmentation.feature_views": 4,
+            "training.validate_every": 60,
+        },
+    ),
+    "finetuned": with_settings(
+        Recipe(name="finetuned"),
+        {
+            **STRONG,
+            **EVERY_CUE,
+            "training.backbone_rate": 0.1,
+            "backbone.freeze_norms": True,
+            "training.shared": True,
+        },
+    ),
+    "toy": with_settings(
+        Recipe(name="toy"),
+        {
+            "backbone.name": "test_resnet",
+            "backbone.init": "none",
+            "backbone.image_size": 64,
+            "backbone.interpolation": "bicubic",
+            "head.hidden_size": 0,
+            "head.neck": "bnneck",
+            "head.normalise": True,
+            "loss.triplet_before_neck": False,
+            "loss.soft_scale": 4.0,
+            "training.optimizer": "adamw",
+            "training.learning_rate": 5e-3,
+            "training.weight_decay": 0.05,
+            "training.epochs": 150,
+            "training.validate_every": 50,
+            # a handful of validation photographs are all right long before the markings are learned
+            "training.stop_accuracy": 2.0,
+            "classifier.epochs": 8,
+        },
+    ),
+}
+
+DEFAULT = "frozen"
+"""Scores as much as `finetuned` on real photographs at a fifth of the cost (benchmarks/README.md)."""
+
+PRECISIONS = {"toy": "float32"}
+"""What a preset asks of the machine where nobody else does: so small a network gains nothing from a shorter format."""
+
+
+def preset(name: str) -> Recipe:
+    """Return the shipped recipe of that name, or of the name that 0.1.0 gave it.
+
+    Raises:
+        InputError: there is none.
+    """
+    name = legacy.PRESETS.get(name, name)
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, [*PRESETS, *legacy.PRESETS], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"recipe: expected one of {', '.join(PRESETS)}, or a .toml file, found {name!r}{hint}")
+    return PRESETS[name]

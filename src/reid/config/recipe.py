@@ -1,0 +1,484 @@
+"""Every choice that shapes a run, in frozen groups; the values here are the report's.
+
+`paper` is the report "Multi-Species Individual Animal Reidentification" (A. Gordon, 2025) to the letter; where the
+report is silent, the PyTorch code that it names is followed (CoinCheung/triplet-reid-pytorch: the head's sizes, Adam
+at 3e-4). The shipped recipes stand in `presets`; how a machine does the work stands in `runtime`.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from reid.config.setting import check_values, setting
+from reid.errors import InputError
+
+__all__ = [
+    "AUGMENTATIONS",
+    "CUES",
+    "SCORERS",
+    "SMALLEST",
+    "AugmentationConfig",
+    "BackboneConfig",
+    "BatchConfig",
+    "CalibrationConfig",
+    "ClassifierConfig",
+    "DataConfig",
+    "HeadConfig",
+    "KeypointConfig",
+    "LossConfig",
+    "MatchingConfig",
+    "PredictionConfig",
+    "Recipe",
+    "TrainingConfig",
+    "settings_of",
+]
+
+AUGMENTATIONS = ("flip", "rotation", "jitter", "crop", "affine")
+CUES = ("encoder", "local")
+SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "mean", "logistic", "boosted")
+"""From the simplest to the most flexible, see `decision.scorers`."""
+
+SMALLEST = 16
+"""Pixels on a side; below, no backbone has anything left to pool."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which photographs are used, and how they lie."""
+
+    upright: tuple[str, ...] = setting(
+        (),
+        "datasets whose photographs are turned by their column orientation first (right by -90 degrees, left by 90, "
+        "bottom by 180), as the competition's salamanders need",
+    )
+    skip_unreadable: bool = setting(
+        False, "train without the photographs that can't be read, instead of stopping with an error"
+    )
+
+    def __post_init__(self) -> None:
+        check_values("data", self)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The network below the head, and the photographs that it sees."""
+
+    name: str = setting("resnet50", "a name that timm knows, or hf-hub:OWNER/NAME for a repository on its hub")
+    init: str = setting(
+        "hub",
+        "first weights where no --init FILE is given: hub (timm's, for most backbones from ImageNet) or none (random)",
+        choices=("hub", "none"),
+    )
+    image_size: int = setting(
+        224, "pixels on a side that a network sees; 0 for the size of the backbone's first weights", limits=(0, 2048)
+    )
+    interpolation: str = setting(
+        "backbone",
+        "how photographs are resized; backbone for the way of its first weights",
+        choices=("backbone", "bicubic", "bilinear", "lanczos"),
+    )
+    fit: str = setting(
+        "squash",
+        "a photograph is made square: squash changes its shape, pad fills up with grey",
+        choices=("squash", "pad"),
+    )
+    last_stride: int = setting(
+        2,
+        "1 leaves out the last halving of a convolutional backbone's feature map (Luo 2019); 2 is as published",
+        limits=(1, 2),
+    )
+    pooling: str = setting(
+        "backbone",
+        "backbone for its own pooling, or gem for generalised means (Radenovic 2018)",
+        choices=("backbone", "gem"),
+    )
+    freeze_norms: bool = setting(False, "batch norms keep the means and variances of the first weights")
+
+    def __post_init__(self) -> None:
+        check_values("backbone", self)
+        if 0 < self.image_size < SMALLEST:
+            raise InputError(
+                f"recipe field backbone.image_size: expected {SMALLEST} or more, or 0 for the backbone's own size, "
+                f"found {self.image_size}"
+            )
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """From the backbone's features to an embedding."""
+
+    hidden_size: int = setting(1024, "units of the hidden layer; 0 for a single linear layer", limits=(0, 65536))
+    embedding_size: int = setting(
+        128, "dimensions of an embedding; 0 for the backbone's features as they are, without a head", limits=(0, 65536)
+    )
+    neck: str = setting(
+        "none", "bnneck puts a batch norm after the head (Luo 2019), none doesn't", choices=("none", "bnneck")
+    )
+    normalise: bool = setting(
+        False, "embeddings have length 1, so that Euclidean distances rank as cosines do: d^2 = 2 - 2 cos"
+    )
+
+    def __post_init__(self) -> None:
+        check_values("head", self)
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """P x K batches of the encoders."""
+
+    individuals: int = setting(16, "P: individuals in a batch", limits=(2, 4096))
+    photographs: int = setting(4, "K: photographs of each individual in a batch", limits=(2, 256))
+
+    def __post_init__(self) -> None:
+        check_values("batches", self)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What an encoder minimises."""
+
+    triplet_weight: float = setting(1.0, "weight of the triplet loss; 0 for none", limits=(0, 1000))
+    triplet_before_neck: bool = setting(
+        True, "the triplet loss sees what is before the neck (Luo 2019); otherwise the embedding, as prediction does"
+    )
+    soft_margin: bool = setting(True, "the triplet loss log(1 + exp(p - n)); otherwise the hinge with margin")
+    soft_scale: float = setting(
+        1.0,
+        "factor of the distances in the soft margin; embeddings of length 1 are 2 apart at most, so that without it "
+        "the loss would hardly tell right from wrong",
+        limits=(0.01, 1000),
+    )
+    margin: float = setting(0.3, "of the hinge, in units of distance", limits=(0, 1000))
+    classification: str = setting(
+        "none",
+        "a second loss over the individuals as classes: softmax, cosine_softmax (of unit vectors) or arcface "
+        "(Deng 2019); none for the triplet loss alone",
+        choices=("none", "softmax", "cosine_softmax", "arcface"),
+    )
+    classification_weight: float = setting(1.0, "weight of the classification loss", limits=(0, 1000))
+    classes_by_view: bool = setting(False, "each orientation of an individual is a class of its own")
+    scale: float = setting(30.0, "s, the factor of the cosines in cosine_softmax and arcface", limits=(1, 1000))
+    arcface_margin: float = setting(
+        0.3, "m of arcface, in radians; beyond 1.5 a target would lie behind the class's opposite", limits=(0, 1.5)
+    )
+
+    def __post_init__(self) -> None:
+        check_values("loss", self)
+        if not self.triplet_weight and (self.classification == "none" or not self.classification_weight):
+            raise InputError(
+                "recipe fields loss.triplet_weight, loss.classification: with neither loss there is nothing to learn; "
+                "set loss.triplet_weight=1 or loss.classification=softmax"
+            )
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """What happens to a training photograph."""
+
+    kinds: tuple[str, ...] = setting(
+        AUGMENTATIONS, "which augmentations a training photograph may get", words=AUGMENTATIONS
+    )
+    choose: str = setting(
+        "one", "one of them, drawn per photograph, or each of them with probability 1/2", choices=("one", "each")
+    )
+    erasing: float = setting(
+        0.0, "the probability that a rectangle of a training photograph is painted over (Zhong 2017)", limits=(0, 1)
+    )
+    feature_views: int = setting(
+        0,
+        "of a frozen backbone: how many augmented views of each photograph are embedded; 0 for the photograph as it is",
+        limits=(0, 1000),
+    )
+
+    def __post_init__(self) -> None:
+        check_values("augmentation", self)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the encoders learn, and what is held out from them."""
+
+    optimizer: str = setting("adam", "adam or adamw", choices=("adam", "adamw"))
+    learning_rate: float = setting(3e-4, "of what is new: head, neck, class weights", limits=(0, 10))
+    backbone_rate: float = setting(
+        1.0,
+        "the backbone's learning rate as a share of it; 0 freezes the backbone: then photographs are embedded once, "
+        "and the rest is trained in minutes",
+        limits=(0, 100),
+    )
+    weight_decay: float = setting(0.0, "of the optimizer", limits=(0, 10))
+    schedule: str = setting(
+        "cosine", "constant, or cosine down to zero over the epoch limit", choices=("constant", "cosine")
+    )
+    warmup: float = setting(0.0, "the share of the steps in which the learning rate rises to its value", limits=(0, 1))
+    shared: bool = setting(
+        False, "one encoder learns from all datasets, each batch from one of them; otherwise one per dataset"
+    )
+    epochs: int = setting(
+        100, "an encoder's limit; in an epoch every individual is drawn once or more", limits=(0, 100_000)
+    )
+    validate_every: int = setting(2, "epochs between two validations", limits=(1, 100_000))
+    stop_accuracy: float = setting(
+        0.99,
+        "an encoder or the classifier stops when its validation accuracy reaches this; above 1 it never stops before "
+        "the limit",
+        limits=(0, 2),
+    )
+    folds: int = setting(
+        1,
+        "1 holds out a share of the individuals and trains one encoder. More cross-fit: so many encoders are trained, "
+        "each without another part of the individuals, so that all of them can be pseudo-queries; the first encoder "
+        "is the one that predicts",
+        limits=(1, 20),
+    )
+    held_out_individuals: float = setting(
+        0.2,
+        'with one fold, the share of individuals that the encoder never sees: validation, and "new" animals for the '
+        "threshold",
+        limits=(0, 0.9),
+    )
+    held_out_photographs: float = setting(
+        0.5,
+        'the share of the other individuals that keep one photograph from the encoder: "known" animals for the '
+        "threshold",
+        limits=(0, 1),
+    )
+
+    def __post_init__(self) -> None:
+        check_values("training", self)
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The species classifier."""
+
+    epochs: int = setting(10, "its limit; in an epoch every photograph is drawn once or more", limits=(0, 100_000))
+    batch_size: int = setting(64, "photographs in a training batch", limits=(2, 4096))
+    shrink: int = setting(
+        1,
+        "by how much smaller than the encoders it sees a photograph; 2 for half the side, at a quarter of the cost",
+        limits=(1, 16),
+    )
+
+    def __post_init__(self) -> None:
+        check_values("classifier", self)
+
+
+@dataclass(frozen=True)
+class KeypointConfig:
+    """How local features are found."""
+
+    size: int = setting(400, "pixels of a photograph's longer side where keypoints are sought", limits=(16, 4096))
+    count: int = setting(
+        300, "the strongest so many are kept, and the strongest so many of those on the animal", limits=(1, 10_000)
+    )
+    candidates: int = setting(
+        1000,
+        "of so many, or of count if that is more; on a large animal in front of a bush most of the strongest are "
+        "leaves",
+        limits=(1, 100_000),
+    )
+    foreground: float = setting(
+        0.4,
+        "keypoints where the encoder's saliency is at least this share of its peak are on the animal",
+        limits=(0, 1),
+    )
+    clahe: float = setting(2.0, "clip limit of the contrast normalisation, 0 for none", limits=(0, 100))
+    contrast: float = setting(
+        0.01, "SIFT's contrast threshold; a low one finds enough keypoints in smooth coats", limits=(0, 1)
+    )
+    upright: bool = setting(True, "descriptors are not turned by the keypoint's own gradient")
+
+    def __post_init__(self) -> None:
+        check_values("keypoints", self)
+
+
+@dataclass(frozen=True)
+class MatchingConfig:
+    """Which cues speak for an individual, and how they are found."""
+
+    cues: tuple[str, ...] = setting(
+        ("encoder",), "encoder (a trained network's embedding), local (keypoints), or both", words=CUES
+    )
+    shortlist: int = setting(
+        50, "gallery photographs that a query is compared with closely: the nearest by each cue", limits=(1, 10_000)
+    )
+    whole_gallery: int = setting(
+        1000,
+        "up to so many photographs, descriptors are matched against the whole gallery, beyond it against the "
+        "encoder's shortlist",
+        limits=(0, 1_000_000),
+    )
+    verified: int = setting(
+        20,
+        "of the shortlist, so many photographs' matches are checked for a common arrangement",
+        limits=(0, 10_000),
+    )
+    local_best: int = setting(
+        1, "an individual's local score is the mean over so many of its best photographs", limits=(1, 1000)
+    )
+    neighbours: int = setting(4, "nearest descriptors that vote for their photographs", limits=(1, 100))
+    ratio: float = setting(
+        0.9,
+        "a match's distance is at most this share of the second nearest's (Lowe, IJCV 2004, section 7.1)",
+        limits=(0.1, 1),
+    )
+    model: str = setting(
+        "affine", "the arrangement that inliers share: affine or homography", choices=("affine", "homography")
+    )
+    tolerance: float = setting(
+        0.03,
+        "how far an inlier may lie from where the arrangement puts it, as a share of the longer side",
+        limits=(0.001, 1),
+    )
+
+    def __post_init__(self) -> None:
+        check_values("matching", self)
+        if not self.cues:
+            raise InputError("recipe field matching.cues: expected encoder, local or both, found none")
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """How scorers and thresholds are fitted on the database."""
+
+    scorers: tuple[str, ...] = setting(
+        ("distance",), "which ways to make one number of the cues compete for a dataset", words=SCORERS
+    )
+    pseudo_queries: int = setting(
+        200, "at most so many database photographs of a dataset play queries", limits=(1, 1_000_000)
+    )
+    dates: str = setting(
+        "earlier",
+        "a pseudo-query meets photographs of earlier days only, of other days than its individual's own, or of any "
+        "day (which leaks, and is here to measure how much)",
+        choices=("earlier", "other", "any"),
+    )
+    photographs: int = setting(
+        0,
+        "a known pseudo-query meets at most so many photographs of its individual; 0 for as many as a random "
+        "individual of the database has",
+        limits=(0, 10_000),
+    )
+    new_share: float = setting(
+        0.5, "the share of held-out individuals that play new in a calibration split", limits=(0.01, 0.99)
+    )
+    splits: int = setting(50, "how many random splits the threshold is averaged over", limits=(1, 10_000))
+
+    def __post_init__(self) -> None:
+        check_values("calibration", self)
+
+
+@dataclass(frozen=True)
+class PredictionConfig:
+    """How galleries and queries are embedded, and whose encoder a query gets."""
+
+    route: str = setting(
+        "classifier",
+        "who chooses a query's encoder: the species classifier, the dataset column, or auto (the column where it names "
+        "a dataset with a gallery, the classifier elsewhere)",
+        choices=("classifier", "column", "auto"),
+    )
+    flip_average: bool = setting(False, "an embedding is the mean over a photograph and its mirror image")
+    scales: tuple[float, ...] = setting(
+        (1.0,), "an embedding is the mean over these sizes of the photograph, 1 being backbone.image_size"
+    )
+    mirrored: tuple[str, ...] = setting(
+        (), "datasets whose galleries also hold every photograph's mirror image, for animals whose sides match"
+    )
+
+    def __post_init__(self) -> None:
+        check_values("prediction", self)
+        if not self.scales or not all(0.25 <= scale <= 4 for scale in self.scales):
+            raise InputError(f"recipe field prediction.scales: expected sizes from 0.25 to 4, found {self.scales}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every choice of a run.
+
+    Attributes:
+        name: the preset that this recipe started from.
+        seed: of everything random; the same seed on the same machine gives the same weights.
+    """
+
+    name: str = "paper"
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    batches: BatchConfig = field(default_factory=BatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    keypoints: KeypointConfig = field(default_factory=KeypointConfig)
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"recipe field seed: expected 0 to {2**31 - 1}, found {self.seed}")
+        if not set(self.calibration.scorers) & self._possible_scorers():
+            raise InputError(
+                f"recipe field calibration.scorers: expected one that the cues {', '.join(self.matching.cues)} can "
+                "feed (foreground ones also need backbone.pooling=gem), found "
+                f"{', '.join(self.calibration.scorers) or 'none'}"
+            )
+
+    def _possible_scorers(self) -> set[str]:
+        """Return the scorers that have something to score; "mean" and the fitted ones need several cues to compete."""
+        possible = {"distance"} if self.uses_encoder else set()
+        if self.uses_keypoints:
+            possible |= {"local", "inliers", "mean", "logistic", "boosted"}
+            if self.uses_encoder and self.backbone.pooling == "gem":  # see NetworkPlan.has_saliency
+                possible |= {"foreground", "foreground_inliers"}
+        return possible
+
+    @property
+    def uses_encoder(self) -> bool:
+        """Whether a network's embedding is one of the cues."""
+        return "encoder" in self.matching.cues
+
+    @property
+    def uses_keypoints(self) -> bool:
+        """Whether local features are one of the cues."""
+        return "local" in self.matching.cues
+
+    @property
+    def trains_encoders(self) -> bool:
+        """Whether encoders learn anything: a frozen backbone without a head or a neck has nothing to be changed."""
+        training, head = self.training, self.head
+        return training.epochs > 0 and (training.backbone_rate > 0 or head.embedding_size > 0 or head.neck != "none")
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The settings that say anything of this recipe, as "group.field": without an encoder nothing is trained and
+        nothing embedded; without keypoints none are found and matched."""
+        without_encoder = {"backbone", "head", "batches", "loss", "augmentation", "training", "classifier"}
+        unused = set() if self.uses_encoder else without_encoder
+        unused |= set() if self.uses_keypoints else {"keypoints"}
+        single = set()
+        if not self.uses_encoder:
+            single |= {"data.skip_unreadable", "matching.whole_gallery", "keypoints.foreground", "keypoints.candidates"}
+            single |= {"prediction.flip_average", "prediction.scales"}
+        if not self.uses_keypoints:
+            single |= {f"matching.{name}" for name in ("whole_gallery", "verified", "local_best", "neighbours")}
+            single |= {f"matching.{name}" for name in ("ratio", "model", "tolerance")}
+        names = [name for name, _, _, _ in settings_of(self)]
+        return tuple(name for name in names if name.partition(".")[0] not in unused and name not in single)
+
+
+def settings_of(recipe: Recipe) -> list[tuple[str, Any, Any, str]]:
+    """Return every setting of a recipe: its name as "group.field", value, default and help."""
+    rows: list[tuple[str, Any, Any, str]] = [
+        ("seed", recipe.seed, 0, "of everything random; the same seed on the same machine gives the same weights")
+    ]
+    for group in fields(recipe):
+        settings = getattr(recipe, group.name)
+        if group.name not in ("name", "seed"):
+            rows += [
+                (f"{group.name}.{each.name}", getattr(settings, each.name), each.default, each.metadata["help"])
+                for each in fields(settings)
+            ]
+    return rows

@@ -1,0 +1,48 @@
+"""One setting: its default, what it means, and which values it may have."""
+
+from collections.abc import Sequence
+from dataclasses import field, fields
+from typing import Any
+
+from reid.errors import InputError
+
+__all__ = ["check_values", "setting"]
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - the word that argparse uses for the same thing
+    limits: tuple[float, float] | None = None,
+    choices: Sequence[str] = (),
+    words: Sequence[str] = (),
+) -> Any:
+    """Return a dataclass field that carries its own explanation and limits.
+
+    Args:
+        default: the value where nobody sets another.
+        help: one sentence for a person.
+        limits: the smallest and the largest value of a number, both allowed.
+        choices: the values of a text.
+        words: what a list of texts may hold.
+    """
+    return field(default=default, metadata={"help": help, "limits": limits, "choices": choices, "words": words})
+
+
+def check_values(group: str, settings: Any) -> None:
+    """Check every value of a dataclass of settings.
+
+    Raises:
+        InputError: a value out of its limits, or a word that is none of the choices.
+    """
+    for each in fields(settings):
+        value, name, allowed = getattr(settings, each.name), f"{group}.{each.name}", each.metadata
+        if allowed["choices"] and value not in allowed["choices"]:
+            raise InputError(f"recipe field {name}: expected {' or '.join(allowed['choices'])}, found {value!r}")
+        if allowed["words"] and (unknown := [word for word in value if word not in allowed["words"]]):
+            raise InputError(
+                f"recipe field {name}: expected some of {', '.join(allowed['words'])}, found {unknown[0]!r}"
+            )
+        if allowed["limits"]:
+            lowest, highest = allowed["limits"]
+            if not lowest <= value <= highest:  # also catches NaN
+                raise InputError(f"recipe field {name}: expected {lowest} to {highest}, found {value}")

@@ -1,0 +1,361 @@
+"""The toy world: drawn photographs of three made-up species, in the competition's folder layout.
+
+An individual is the pattern of its markings, drawn once in its body's own coordinates. A photograph is that body,
+posed, lit, partly hidden and put before a background that has nothing to do with it. The species' habits are the
+competition's: lynxes have two flanks with different markings, some salamanders are photographed lying on their side,
+turtles have dates and are asked for later than they were enrolled. It is for trying the whole kit without a download,
+and for tests that want a known truth.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+
+from reid.data.catalogue import COLUMNS, NEW_INDIVIDUAL
+from reid.errors import InputError
+from reid.runtime.files import atomic_path, refuse_unwritable, write_table
+from reid.runtime.progress import track
+
+__all__ = ["SPECIES", "Species", "draw_photograph", "draw_world"]
+
+SIZE = 180
+"""Pixels on a photograph's side, about: small files, yet larger than what a toy network sees."""
+
+
+PHOTOGRAPHS = (16, 12, 10, 9, 8, 8, *[7] * 3, *[6] * 5, *[5] * 8, *[4] * 8, *[3] * 4, *[2] * 3, *[1] * 3)
+"""Database photographs per individual: an imbalanced tail with singletons, as in the competition."""
+
+
+NEW_INDIVIDUALS = 10
+
+
+EXIF_ORIENTATION = 274
+
+
+TURNED_TAG = {Image.Transpose.ROTATE_90: 6, Image.Transpose.ROTATE_180: 3, Image.Transpose.ROTATE_270: 8}
+"""How a viewer must turn a picture that was stored turned this way (EXIF 2.32, tag Orientation)."""
+
+
+@dataclass(frozen=True)
+class Species:
+    """One dataset of the toy world.
+
+    Attributes:
+        dataset: the name in the column `dataset`, and the beginning of its identities.
+        word: its animal, in identities.
+        species: the cell of the column `species`.
+        draw_body: (generator) -> the body, RGBA, transparent around it, head to the right.
+        flanks: orientations that show different markings.
+        lies_down: photographed from above, now and then on its side; its known ones have no cell `species`.
+        is_dated: photographs have a date; queries have no orientation.
+    """
+
+    dataset: str
+    word: str
+    species: str
+    draw_body: Callable[[np.random.Generator], Image.Image]
+    flanks: tuple[str, ...]
+    lies_down: bool = False
+    is_dated: bool = False
+
+
+BODY = (480, 320)
+"""Width and height of a body's canvas; it is scaled down when it is posed."""
+
+
+def _scattered(rng: np.random.Generator, count: int, min_distance: float, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Points in a box that keep a distance from each other: (count, 2) at most, fewer where no room is left."""
+    points: list[np.ndarray] = []
+    for _ in range(count * 40):
+        point = rng.uniform(box[:2], box[2:])
+        if len(points) < count and all(np.hypot(*(point - other)) > min_distance for other in points):
+            points.append(point)
+    return np.array(points)
+
+
+def _blob(
+    rng: np.random.Generator, centre: np.ndarray, radius: float, roughness: float = 0.3
+) -> list[tuple[float, float]]:
+    """Return an irregular closed outline."""
+    angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    radii = radius * (1 + roughness * rng.uniform(-1, 1, size=len(angles)))
+    stretch = rng.uniform(0.75, 1.3)
+    return [
+        (centre[0] + r * stretch * np.cos(a), centre[1] + r / stretch * np.sin(a))
+        for a, r in zip(angles, radii, strict=True)
+    ]
+
+
+def _masked(body: Image.Image, markings: Image.Image) -> Image.Image:
+    """Markings over a body, cut at its outline."""
+    over = Image.alpha_composite(body, markings)
+    over.putalpha(body.getchannel("A"))
+    return over
+
+
+def draw_lynx(rng: np.random.Generator) -> Image.Image:
+    """Return a tan flank with dark spots."""
+    body = Image.new("RGBA", BODY)
+    pen = ImageDraw.Draw(body)
+    fur = (196, 160, 112, 255)
+    for x in (110, 170, 300, 350):
+        pen.rounded_rectangle((x, 190, x + 34, 305), 16, fill=(178, 142, 98, 255))
+    pen.ellipse((50, 60, 400, 235), fill=fur)
+    pen.ellipse((355, 25, 460, 130), fill=fur)
+    pen.polygon([(375, 45), (385, 0), (405, 35)], fill=(120, 92, 60, 255))
+    pen.polygon([(425, 35), (440, 0), (450, 48)], fill=(120, 92, 60, 255))
+    pen.ellipse((20, 90, 75, 125), fill=(120, 92, 60, 255))
+    pen.ellipse((420, 65, 434, 79), fill=(40, 40, 20, 255))
+    markings = Image.new("RGBA", BODY)
+    pen = ImageDraw.Draw(markings)
+    for point in _scattered(rng, int(rng.integers(4, 9)), 62, (80, 80, 370, 215)):
+        radius = rng.uniform(15, 40)
+        pen.polygon(_blob(rng, point, radius), fill=(62, 40, 24, 255))
+        if rng.random() < 0.4:  # a rosette
+            pen.polygon(_blob(rng, point, 0.5 * radius), fill=(222, 190, 140, 255))
+    return _masked(body, markings)
+
+
+def draw_salamander(rng: np.random.Generator) -> Image.Image:
+    """Return a black back seen from above, with yellow blotches."""
+    body = Image.new("RGBA", BODY)
+    pen = ImageDraw.Draw(body)
+    skin = (34, 32, 36, 255)
+    for x, y, dx, dy in ((140, 110, -40, -70), (140, 210, -40, 70), (300, 110, 40, -70), (300, 210, 40, 70)):
+        pen.line((x, y, x + dx, y + dy), fill=skin, width=24)
+        pen.ellipse((x + dx - 17, y + dy - 17, x + dx + 17, y + dy + 17), fill=skin)
+    pen.polygon([(0, 160), (110, 110), (110, 210)], fill=skin)
+    pen.ellipse((70, 90, 380, 230), fill=skin)
+    pen.ellipse((350, 105, 465, 215), fill=skin)
+    for y in (118, 190):
+        pen.ellipse((420, y, 436, y + 14), fill=(90, 88, 92, 255))
+    markings = Image.new("RGBA", BODY)
+    pen = ImageDraw.Draw(markings)
+    for point in _scattered(rng, int(rng.integers(4, 9)), 60, (60, 110, 420, 212)):
+        pen.polygon(_blob(rng, point, rng.uniform(17, 38), 0.35), fill=(236, 190, 36, 255))
+    return _masked(body, markings)
+
+
+def draw_turtle(rng: np.random.Generator) -> Image.Image:
+    """Return a head from the side, its scutes as the cells around scattered points."""
+    body = Image.new("RGBA", BODY)
+    pen = ImageDraw.Draw(body)
+    pen.rounded_rectangle((0, 130, 160, 300), 40, fill=(150, 132, 96, 255))
+    pen.ellipse((70, 30, 430, 290), fill=(226, 206, 160, 255))
+    pen.polygon([(390, 120), (475, 165), (395, 230)], fill=(226, 206, 160, 255))
+    points = _scattered(rng, int(rng.integers(7, 13)), 72, (60, 30, 430, 290))
+    shades = np.array([(58, 36, 24), (122, 74, 36), (186, 132, 70), (96, 96, 56)])[rng.integers(0, 4, size=len(points))]
+    y, x = np.mgrid[0 : BODY[1], 0 : BODY[0]]
+    distances = np.hypot(x[..., None] - points[:, 0], y[..., None] - points[:, 1])  # (H, W, cells)
+    nearest = np.sort(distances, axis=2)
+    inside = nearest[..., 1] - nearest[..., 0] > 9  # a pale seam between the scutes
+    cells = np.dstack([shades[distances.argmin(2)], np.where(inside, 255, 0)]).astype(np.uint8)
+    head = _masked(body, Image.fromarray(cells))
+    pen = ImageDraw.Draw(head)
+    pen.ellipse((335, 95, 385, 145), fill=(20, 18, 16, 255), outline=(226, 206, 160, 255), width=6)
+    pen.ellipse((350, 105, 362, 117), fill=(240, 240, 240, 255))
+    return head
+
+
+SPECIES = (
+    Species("LynxID2025", "lynx", "lynx", draw_lynx, ("left", "right")),
+    Species("SalamanderID2025", "salamander", "salamander", draw_salamander, ("top",), lies_down=True),
+    Species("SeaTurtleID2022", "turtle", "loggerhead turtle", draw_turtle, ("left",), is_dated=True),
+)
+
+
+GROUNDS = (
+    ((88, 116, 52), (52, 74, 34)),
+    ((150, 140, 126), (96, 90, 84)),
+    ((204, 184, 142), (160, 138, 100)),
+    ((70, 118, 138), (40, 76, 98)),
+)
+"""Two colours each: grass, stones, sand, water."""
+
+
+def _background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Noise of several sizes between two colours."""
+    light, dark = np.array(GROUNDS[rng.integers(len(GROUNDS))])
+    noise = np.zeros((height, width))
+    for cells in (3, 8, 24, 60):
+        coarse = Image.fromarray(rng.uniform(0, 255, size=(cells, cells)).astype(np.uint8))
+        noise += np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)) / cells**0.4
+    noise = (noise - noise.min()) / (np.ptp(noise) + 1e-9)
+    return Image.fromarray((dark + (light - dark) * noise[..., None]).astype(np.uint8))
+
+
+def _posed(rng: np.random.Generator, body: Image.Image, width: int, height: int) -> Image.Image:
+    """Return the body turned, scaled, sheared and moved, on a transparent canvas of the photograph's size."""
+    angle, shear = np.radians(rng.uniform(-8, 8)), rng.uniform(-0.06, 0.06)
+    scale = rng.uniform(0.88, 1.02) * min(width / BODY[0], height / BODY[1])
+    centre = np.array([width, height]) / 2 + rng.uniform(-0.05, 0.05, size=2) * (width, height)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    forward = scale * turn @ np.array([[1, shear], [0, rng.uniform(0.88, 1.08)]])
+    back = np.linalg.inv(forward)  # Pillow asks where each pixel comes from
+    offset = np.array(BODY) / 2 - back @ centre
+    coefficients = (back[0, 0], back[0, 1], offset[0], back[1, 0], back[1, 1], offset[1])
+    small = body.filter(ImageFilter.GaussianBlur(0.35 / scale))  # before sampling fewer pixels
+    return small.transform((width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
+
+
+def _lit(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
+    """Another time of day, another camera."""
+    picture = ImageEnhance.Color(picture).enhance(rng.uniform(0.6, 1.2))
+    picture = ImageEnhance.Contrast(picture).enhance(rng.uniform(0.75, 1.2))
+    pixels = np.asarray(picture).astype(float) * rng.uniform(0.7, 1.2) * rng.uniform(0.92, 1.08, size=3)
+    height, width = pixels.shape[:2]
+    slope = rng.uniform(-0.25, 0.25, size=2)
+    shade = 1 + slope[0] * np.linspace(-1, 1, width)[None, :] + slope[1] * np.linspace(-1, 1, height)[:, None]
+    pixels = pixels * shade[..., None] + rng.normal(scale=rng.uniform(1, 6), size=pixels.shape)
+    lit = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    return lit.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.8)))
+
+
+def draw_photograph(rng: np.random.Generator, body: Image.Image) -> Image.Image:
+    """Return one photograph of a body, RGB; the generator decides pose, light, background and what hides a part of
+    it."""
+    width, height = (int(SIZE * rng.uniform(0.95, 1.25)), int(SIZE * rng.uniform(0.75, 0.95)))
+    picture = _background(rng, width, height)
+    posed = _posed(rng, body, width, height)
+    picture.paste(posed, mask=posed.getchannel("A"))
+    pen = ImageDraw.Draw(picture)
+    for _ in range(int(rng.integers(0, 2))):  # leaves and stones before the animal
+        centre = rng.uniform((0, 0.1 * height), (width, height))
+        red, green, blue = np.array(GROUNDS[rng.integers(len(GROUNDS))][0]) * rng.uniform(0.6, 1.1)
+        pen.polygon(_blob(rng, centre, rng.uniform(6, 17)), fill=(int(red), int(green), int(blue)))
+    return _lit(rng, picture)
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """One row of the world before it is drawn."""
+
+    species: Species
+    number: int
+    photograph: int
+    split: str
+    new: bool
+
+    @property
+    def identity(self) -> str:
+        return f"{self.species.dataset}_{self.species.word}_{self.number:02d}"
+
+
+def _shots(species: Species, rng: np.random.Generator) -> list[_Shot]:
+    """Who is photographed how often: known individuals, queries of most of them, queries of new ones."""
+    shots = []
+    for number, count in enumerate(rng.permutation(PHOTOGRAPHS)):
+        queries = int(rng.integers(1, 3)) if rng.random() < 0.85 else 0
+        shots += [_Shot(species, number, photograph, "database", False) for photograph in range(int(count))]
+        shots += [_Shot(species, number, int(count) + photograph, "query", False) for photograph in range(queries)]
+    for number in range(len(PHOTOGRAPHS), len(PHOTOGRAPHS) + NEW_INDIVIDUALS):
+        shots += [_Shot(species, number, photograph, "query", True) for photograph in range(int(rng.integers(1, 5)))]
+    return shots
+
+
+def draw_world(folder: Path, seed: int = 0) -> None:
+    """Draw the world into a folder: photographs, sample_submission.csv, solution.csv and, last, metadata.csv.
+
+    The same seed gives the same bytes.
+
+    Raises:
+        InputError: the folder holds something that is not a toy world; the seed is negative.
+    """
+    strangers = [path.name for path in folder.iterdir() if path.name not in FILES] if folder.is_dir() else []
+    if strangers or (folder.exists() and not folder.is_dir()):
+        found = f"{strangers[0]!r} in it" if strangers else "a file"
+        raise InputError(
+            f"{folder}: expected an empty folder, or a toy world to draw anew; found {found}. Name another folder"
+        )
+    if seed < 0:
+        raise InputError(f"--seed: expected 0 or more, found {seed}")
+    refuse_unwritable(folder / "metadata.csv")
+    (folder / "metadata.csv").unlink(missing_ok=True)  # from here on the world is not whole
+    rng = np.random.default_rng(seed)
+    shots = [shot for species in SPECIES for shot in _shots(species, rng)]
+    order = rng.permutation(len(shots))
+    bodies: dict[tuple[str, str], Image.Image] = {}
+    rows, answers = [], []
+    for image_id, place in enumerate(track(order.tolist(), "drawing photographs")):
+        shot = shots[place]
+        photograph_rng = np.random.default_rng([seed, SPECIES.index(shot.species), shot.number, shot.photograph])
+        row, picture = _take(shot, photograph_rng, bodies, seed)
+        _save(folder / row["path"], picture, photograph_rng)
+        rows.append({"image_id": image_id, **row})
+        if shot.split == "query":
+            usage = "Public" if photograph_rng.random() < 0.3 else "Private"
+            answers.append((image_id, shot.identity, shot.new, shot.species.dataset, usage))
+    solution = pd.DataFrame(answers, columns=["image_id", "identity", "new_identity", "dataset", "Usage"])
+    write_table(folder / "solution.csv", solution)
+    write_table(folder / "sample_submission.csv", solution[["image_id"]].assign(identity=NEW_INDIVIDUAL))
+    write_table(folder / "metadata.csv", pd.DataFrame(rows)[list(COLUMNS)])
+
+
+FILES = ("metadata.csv", "sample_submission.csv", "solution.csv", "images")
+
+
+def _take(
+    shot: _Shot, rng: np.random.Generator, bodies: dict[tuple[str, str], Image.Image], seed: int
+) -> tuple[dict[str, str], Image.Image]:
+    """Return one photograph and its row of metadata.csv, without the image_id."""
+    species, database = shot.species, shot.split == "database"
+    met_from_both_sides = shot.number % 10 == 0  # the others showed one flank only
+    flank = species.flanks[(shot.photograph if met_from_both_sides else shot.number) % len(species.flanks)]
+    body = _body(shot, flank, seed, bodies)
+    picture = draw_photograph(rng, body.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flank == "left" else body)
+    orientation = flank
+    if species.lies_down:
+        orientation, picture = _lying(rng, picture)
+    digest = hashlib.sha256(f"{seed} {shot.identity} {shot.photograph}".encode()).hexdigest()[:16]
+    row = {
+        "identity": shot.identity if database else "",
+        "path": f"images/{species.dataset}/{shot.split}/{digest}.{'JPG' if rng.random() < 0.05 else 'jpg'}",
+        "date": _day(shot) if species.is_dated else "",
+        "orientation": "" if species.is_dated and not database else orientation,
+        "species": "" if species.lies_down and database else species.species,
+        "split": shot.split,
+        "dataset": species.dataset,
+    }
+    return row, picture
+
+
+def _day(shot: _Shot) -> str:
+    """Queries were taken after everything that is known."""
+    if shot.split == "database":
+        return f"{2012 + shot.photograph // 2}-07-{1 + shot.number % 31:02d}"
+    return f"2023-08-{1 + shot.number % 28:02d}"
+
+
+def _body(shot: _Shot, flank: str, seed: int, bodies: dict[tuple[str, str], Image.Image]) -> Image.Image:
+    """Return an individual's body, drawn once; the other flank has other markings."""
+    key = (shot.identity, flank)
+    if key not in bodies:
+        side = shot.species.flanks.index(flank)
+        rng = np.random.default_rng([seed, SPECIES.index(shot.species), shot.number, side, 99])
+        bodies[key] = shot.species.draw_body(rng)
+    return bodies[key]
+
+
+def _lying(rng: np.random.Generator, picture: Image.Image) -> tuple[str, Image.Image]:
+    """Some salamanders lie on their side: `right` must be turned by -90 degrees to be upright, `left` by +90."""
+    word = rng.choice(["top", "right", "left"], p=[0.92, 0.04, 0.04])
+    if word == "right":
+        return "right", picture.transpose(Image.Transpose.ROTATE_90)
+    if word == "left":
+        return "left", picture.transpose(Image.Transpose.ROTATE_270)
+    return "top", picture
+
+
+def _save(path: Path, picture: Image.Image, rng: np.random.Generator) -> None:
+    """Write a JPEG; a few are stored turned, with the EXIF tag that says so."""
+    exif = Image.Exif()
+    if rng.random() < 0.05:
+        turned = list(TURNED_TAG)[rng.integers(len(TURNED_TAG))]
+        picture, exif[EXIF_ORIENTATION] = picture.transpose(turned), TURNED_TAG[turned]
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="JPEG", quality=88, exif=exif)

@@ -1,0 +1,276 @@
+"""The competition's score, and the check of a submission before it is handed in.
+
+Score: per dataset the geometric mean of BAKS and BAUS, and the mean of it over the datasets, as in the organisers'
+notebook (WildlifeDatasets/wildlife-datasets, baselines/AnimalCLEF2025).
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from reid.data.catalogue import NEW_INDIVIDUAL
+from reid.errors import InputError
+from reid.runtime.files import ALIKE, first_of, group_rows, read_json, read_table
+
+__all__ = [
+    "SUBMISSION_COLUMNS",
+    "Score",
+    "check_submission",
+    "overall",
+    "read_scores",
+    "read_solution",
+    "read_submission",
+    "resampled",
+    "score_submission",
+]
+
+SUBMISSION_COLUMNS = ("image_id", "identity")
+
+
+SOLUTION_COLUMNS = ("image_id", "identity", "new_identity", "dataset", "Usage")
+
+
+RESAMPLES = 1000
+"""The ends of an interval of nine tenths then differ by about 0.005 between seeds."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one dataset's queries were answered; NaN where there was nothing to answer.
+
+    Attributes:
+        baks: balanced accuracy on known samples: the mean over known individuals of the share of their photographs
+            that were named rightly.
+        baus: balanced accuracy on unknown samples: the mean over new individuals of the share of their photographs
+            that were called new.
+        images: how many query photographs were scored.
+    """
+
+    baks: float
+    baus: float
+    images: int
+
+    @property
+    def score(self) -> float:
+        """sqrt(BAKS x BAUS), 0 where either is NaN, as the organisers count it."""
+        product = self.baks * self.baus
+        return 0.0 if np.isnan(product) else float(np.sqrt(product))
+
+
+def score_submission(
+    submission: pd.DataFrame, solution: pd.DataFrame, names: tuple[str, str] = ("submission", "the solution")
+) -> dict[str, Score]:
+    """Return the score per dataset.
+
+    Args:
+        submission: columns image_id, identity; any order.
+        solution: columns image_id, identity, new_identity (bool), dataset; every row of it is scored. As with the
+            organisers, an individual that is new on one row is new on all.
+        names: what the two are called where one is refused.
+
+    Raises:
+        InputError: a row of the solution has no answer, or more than one.
+    """
+    scores = {}
+    for dataset, answered in _answered(submission, solution, names).items():
+        known, new = answered.known, answered.new
+        scores[dataset] = Score(
+            baks=float(known.mean()) if len(known) else float("nan"),
+            baus=float(new.mean()) if len(new) else float("nan"),
+            images=answered.images,
+        )
+    return scores
+
+
+def resampled(submission: pd.DataFrame, solution: pd.DataFrame, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return what the score might have been on other individuals of the same kind: the bootstrap (Efron 1979) over
+    individuals, those known and those new apart.
+
+    Two submissions resampled with one solution and one seed meet the same individuals in row i, so that their
+    difference can be taken row by row.
+
+    Returns:
+        By dataset, (RESAMPLES, 3) float: BAKS, BAUS and score; the first two NaN where there was nothing to answer.
+
+    Raises:
+        InputError: as `score_submission`.
+    """
+    rows = {}
+    for number, (dataset, answered) in enumerate(
+        _answered(submission, solution, ("submission", "the solution")).items()
+    ):
+        rng = np.random.default_rng([seed, number])
+        draws = np.full((RESAMPLES, 2), np.nan)
+        for column, shares in enumerate((answered.known, answered.new)):
+            if len(shares):
+                draws[:, column] = shares[rng.integers(len(shares), size=(RESAMPLES, len(shares)))].mean(1)
+        rows[dataset] = np.column_stack([draws, np.nan_to_num(np.sqrt(draws.prod(1)))])
+    return rows
+
+
+class _Answered(NamedTuple):
+    """How one dataset's queries were answered."""
+
+    known: np.ndarray
+    """(K,) float, per known individual the share of its photographs that were named rightly."""
+    new: np.ndarray
+    """(U,) float, per new individual the share of its photographs that were called new."""
+    images: int
+
+
+def _answered(submission: pd.DataFrame, solution: pd.DataFrame, names: tuple[str, str]) -> dict[str, _Answered]:
+    """Per dataset, in alphabetical order; see `score_submission`."""
+    doubled = submission["image_id"].duplicated().to_numpy()
+    if doubled.any():
+        place = int(doubled.argmax())
+        raise InputError(
+            f"{names[0]}: row {place + 2}: expected one answer for every image_id, found another one for "
+            f"{submission['image_id'].iloc[place]}; `python -m reid check DATA --submission CSV` lists every fault"
+        )
+    answers = submission.set_index("image_id")["identity"]
+    missing = sorted(set(solution["image_id"]) - set(answers.index))
+    if missing:
+        raise InputError(
+            f"{names[0]}: expected an answer for every image_id of {names[1]}, {len(missing)} of {len(solution)} are "
+            f"missing, such as {missing[0]}. Name the solution of the photographs that were asked for; `python -m reid "
+            "check DATA --submission CSV` lists what a submission lacks"
+        )
+    answered = solution["image_id"].map(answers)
+    new = solution["identity"].isin(solution.loc[solution["new_identity"], "identity"])
+    right = np.where(new, answered == NEW_INDIVIDUAL, answered == solution["identity"])
+    rows = solution.assign(new_identity=new, right=right.astype(float))
+    by_dataset = {}
+    for dataset, queries in rows.groupby("dataset", sort=True):
+        per_individual = queries.groupby(["new_identity", "identity"])["right"].mean()
+        is_new = per_individual.index.get_level_values("new_identity").to_numpy(bool)
+        shares = per_individual.to_numpy(float)
+        by_dataset[str(dataset)] = _Answered(shares[~is_new], shares[is_new], len(queries))
+    return by_dataset
+
+
+def overall(scores: dict[str, Score]) -> float:
+    """Return the mean score over the datasets, which is the leaderboard's figure."""
+    return float(np.mean([score.score for score in scores.values()]))
+
+
+def read_scores(path: Path) -> dict[str, Score]:
+    """Return the scores that `python -m reid score --json` printed into a file; their `images` are 0, for it does not
+    say.
+
+    Raises:
+        InputError: no such file, or not what that verb prints.
+    """
+    content = read_json(path)
+    try:
+        rows = {
+            str(name): [figures[kind] for kind in ("baks", "baus")] for name, figures in content["datasets"].items()
+        }
+        cells = {name: [float("nan") if value is None else float(value) for value in row] for name, row in rows.items()}
+    except (TypeError, KeyError, AttributeError, ValueError) as problem:
+        raise InputError(
+            f"{path}: expected what `python -m reid score CSV SOLUTION --json` prints, found other JSON ({problem!r})"
+        ) from None
+    outside = [name for name, row in cells.items() if any(not 0 <= value <= 1 for value in row if value == value)]
+    if outside or not cells:
+        where = f"dataset {outside[0]} outside of 0 to 1" if outside else "no dataset"
+        raise InputError(
+            f"{path}: expected BAKS and BAUS per dataset, found {where}; write it again with `score --json`"
+        )
+    return {name: Score(row[0], row[1], images=0) for name, row in cells.items()}
+
+
+def read_submission(path: Path) -> pd.DataFrame:
+    """Return a submission file as text cells, one row per answer.
+
+    Raises:
+        InputError: no such file, or no CSV with the columns image_id, identity.
+    """
+    return read_table(path, SUBMISSION_COLUMNS)
+
+
+def read_solution(path: Path, usage: Collection[str] = ()) -> pd.DataFrame:
+    """Return the true answers: image_id, identity, new_identity (bool), dataset, Usage.
+
+    Args:
+        path: the organisers' `solution.csv`.
+        usage: keep only the rows of these parts, e.g. {"Private"}; empty for all.
+
+    Raises:
+        InputError: no such file, a cell that can't be understood, or no row left.
+    """
+    table = read_table(path, SOLUTION_COLUMNS)
+    flags = table["new_identity"].str.lower().map({"true": True, "false": False, "1": True, "0": False})
+    if flags.isna().any():
+        row = int(flags.isna().to_numpy().argmax())
+        found = table.at[row, "new_identity"]
+        raise InputError(f"{path}: row {row + 2}, column new_identity: expected True or False, found {found!r}")
+    doubled = table["image_id"].duplicated()
+    if doubled.any():
+        raise InputError(f"{path}: row {int(doubled.to_numpy().argmax()) + 2}: image_id stands there a second time")
+    table["new_identity"] = flags.astype(bool)
+    unknown = sorted(set(usage) - set(table["Usage"]))
+    if unknown:
+        found = ", ".join(sorted(set(table["Usage"])))
+        raise InputError(f"{path}: no row has Usage {', '.join(unknown)}; found {found}. Choose --usage among these")
+    if usage:
+        table = table[table["Usage"].isin(list(usage))]
+    if table.empty:
+        raise InputError(f"{path}: expected rows to score, found none")
+    return table.reset_index(drop=True)
+
+
+def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identities: Collection[str]) -> list[str]:
+    """Return every fault of a submission, in a sentence that names the row (the header is row 1); empty when there is
+    none.
+
+    Rows that share a fault to the letter share a sentence when they are many, and so do many that lack a row.
+
+    Args:
+        submission: text cells, columns image_id and identity.
+        image_ids: the rows that are wanted, in the order of `sample_submission.csv`.
+        identities: the individuals that an answer may name, besides `new_individual`.
+    """
+    faults = []
+    if list(submission.columns) != list(SUBMISSION_COLUMNS):
+        faults.append(f"row 1: expected the columns image_id,identity, found {','.join(map(str, submission.columns))}")
+    row_faults = _faults_of_rows(submission, set(image_ids), {*identities, NEW_INDIVIDUAL})
+    names = {f"row {place + 2}": f" (image_id {name or 'empty'})" for place, name in enumerate(submission["image_id"])}
+    faults += [f"{rows}{names.get(rows, '')}: {words}" for rows, words in group_rows(row_faults)]
+    answered = set(submission["image_id"])
+    missing = [image_id for image_id in image_ids if image_id not in answered]
+    if len(missing) > ALIKE:
+        faults.append(f"missing: {len(missing)} image_ids have no row: {first_of(missing)}")
+    else:
+        faults += [f"missing: image_id {image_id} has no row" for image_id in missing]
+    if not faults and list(submission["image_id"]) != list(image_ids):
+        place = next(
+            i for i, pair in enumerate(zip(submission["image_id"], image_ids, strict=True)) if pair[0] != pair[1]
+        )
+        faults.append(
+            f"row {place + 2}: expected image_id {image_ids[place]}, found {submission['image_id'].iloc[place]}; "
+            "the order is that of sample_submission.csv"
+        )
+    return faults
+
+
+def _faults_of_rows(submission: pd.DataFrame, wanted: set[str], allowed: set[str]) -> Iterator[tuple[int, str]]:
+    """Rows, as a spreadsheet counts them, and what is wrong with them; see `check_submission`."""
+    strangers = [name for name in dict.fromkeys(submission["identity"]) if name not in {*allowed, ""}]
+    many = f"no individual of the database is called so: {first_of([repr(name[:99]) for name in strangers])}"
+    seen = set()
+    for place, (image_id, identity) in enumerate(zip(submission["image_id"], submission["identity"], strict=True)):
+        row = place + 2
+        if image_id not in wanted:
+            yield row, "no query row has this image_id"
+        elif image_id in seen:
+            yield row, "this image_id was answered before"
+        seen.add(image_id)
+        if identity == "":
+            yield row, f"the identity is empty; expected an individual or {NEW_INDIVIDUAL}"
+        elif identity not in allowed:
+            words = f"no individual of the database is called {identity[:99]!r}"
+            yield row, many if len(strangers) > ALIKE else words

@@ -1,0 +1,241 @@
+"""Several cues, one dissimilarity: how unlikely it is that a query shows an individual.
+
+A pair is a query beside one individual of its shortlist, with the cues that speak for it: how far apart their vectors
+are, how many local features they share, how many of these lie in the same arrangement. A scorer makes one number of
+them, its dissimilarity: the smaller, the more alike. Which scorer a dataset gets is decided by its own pseudo-queries
+(`calibration`), not by taste.
+
+What is fitted with scikit-learn is kept as plain numbers in `calibration.json` and read again with NumPy alone: no
+pickle, and the kernel needs no scikit-learn of the same version.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from reid.retrieval.candidates import CandidatePairs, best_and_runner_up
+
+__all__ = ["SCORERS", "Scorer", "cross_fitted", "fit_scorer", "scorers_for"]
+
+SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "mean", "logistic", "boosted")
+"""From the simplest to the most flexible. The first five are one cue each and fit nothing; "mean" is WildFusion's
+mean of calibrated cues (Cermak et al. 2024, arXiv 2408.12934), here with weights; "logistic" and "boosted" see all
+features."""
+
+
+SINGLE_CUES = {"distance": False, "local": True, "inliers": True, "foreground": True, "foreground_inliers": True}
+"""The cues, and whether more of them is more alike."""
+
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How dissimilarity are made.
+
+    Attributes:
+        kind: one of `SCORERS`.
+        fitted: its numbers, as JSON holds them.
+    """
+
+    kind: str
+    fitted: dict[str, Any]
+
+    def dissimilarity(self, pairs: CandidatePairs) -> np.ndarray:
+        """(P,) float64: the smaller, the more alike. "distance" gives the distance itself, the cues of keypoints
+        1 / (1 + cue), the others one minus a probability that was calibrated on the database."""
+        if self.kind == "distance":
+            return np.asarray(pairs.features["distance"])
+        if self.kind in SINGLE_CUES:
+            return 1 / (1 + pairs.features[self.kind])
+        if self.kind == "mean":
+            chances = [weight * _read_curve(curve, pairs.features[cue]) for cue, (weight, curve) in self.fitted.items()]
+            return np.asarray(1 - np.sum(chances, axis=0))
+        columns = _columns(pairs)
+        if self.kind == "logistic":
+            logits = (columns - self.fitted["mean"]) / self.fitted["std"] @ self.fitted["weights"] + self.fitted["bias"]
+        else:
+            logits = self.fitted["bias"] + sum(_tree_values(tree, columns) for tree in self.fitted["trees"])
+        dissimilarity: np.ndarray = 0.5 * (
+            1 - np.tanh(logits / 2)
+        )  # the logistic function, in a form that does not overflow
+        return dissimilarity
+
+
+def scorers_for(kinds: Sequence[str], cues: Sequence[str]) -> list[str]:
+    """Return which of the kinds can be made of the cues that there are, the simplest first."""
+    several = len(set(SINGLE_CUES) & set(cues)) > 1
+    return [kind for kind in SCORERS if kind in kinds and (kind in cues if kind in SINGLE_CUES else several)]
+
+
+def fit_scorer(kind: str, pairs: CandidatePairs, is_match: np.ndarray, weight: np.ndarray, seed: int) -> Scorer:
+    """Fit a scorer of a kind.
+
+    Args:
+        kind: one of `SCORERS`.
+        pairs: P pairs.
+        is_match: (P,) bool, whether the pair's individual is the one on the query; both values must be among them.
+        weight: (P,) float, what a pair counts.
+        seed: of the boosted trees' samples.
+    """
+    if kind in SINGLE_CUES:
+        return Scorer(kind, {})
+    if kind == "mean":
+        return Scorer(kind, _fit_mean(pairs, is_match, weight))
+    columns = _columns(pairs)
+    fitted = (
+        _fit_logistic(columns, is_match, weight) if kind == "logistic" else _fit_trees(columns, is_match, weight, seed)
+    )
+    return Scorer(kind, fitted)
+
+
+def cross_fitted(
+    kind: str, pairs: CandidatePairs, is_match: np.ndarray, weight: np.ndarray, group: np.ndarray, seed: int
+) -> np.ndarray:
+    """Dissimilarity of pairs by scorers that have not seen the same individual's queries.
+
+    Args:
+        kind, pairs, is_match, weight, seed: see `fit_scorer`.
+        group: (P,) the individual on the query.
+
+    Returns:
+        (P,) float64.
+    """
+    if kind in SINGLE_CUES:
+        return Scorer(kind, {}).dissimilarity(pairs)
+    individuals = np.random.default_rng([seed, 3]).permutation(np.unique(group))
+    fold_of = dict(zip(individuals.tolist(), (np.arange(len(individuals)) % FOLDS).tolist(), strict=True))
+    fold = np.array([fold_of[individual] for individual in group.tolist()])
+    dissimilarity = np.ones(len(pairs))
+    for number in range(min(FOLDS, len(individuals))):
+        rest = fold != number
+        if is_match[rest].any() and not is_match[rest].all():
+            scorer = fit_scorer(kind, pairs.of(rest), is_match[rest], weight[rest], seed)
+            dissimilarity[~rest] = scorer.dissimilarity(pairs.of(~rest))
+    return dissimilarity
+
+
+def _columns(pairs: CandidatePairs) -> np.ndarray:
+    """Return what "logistic" and "boosted" see, (P, F) float64: the features on scales that suit a weighted sum, and
+    how far each cue is ahead of the query's best other individual."""
+    features = pairs.features
+    columns = []
+    for cue, more in SINGLE_CUES.items():
+        if cue in features:
+            strength = _strength(features[cue]) if more else -features[cue]
+            columns += [strength, strength - _best_other(pairs.query, strength)]
+    if "cohort" in features:
+        columns.append(-features["cohort"])
+    columns += [np.log(features["photographs"]), features["same side"], features["other side"]]
+    return np.stack(columns, 1)
+
+
+def _strength(counts: np.ndarray) -> np.ndarray:
+    """Count and sums of votes: twice as many say the same more, be they many or few."""
+    logarithm: np.ndarray = np.log1p(counts)
+    return logarithm
+
+
+def _best_other(query: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """(P,) the largest strength among the query's other pairs; its own where it is alone."""
+    first, second = best_and_runner_up(query, -strength, int(query[-1]) + 1 if len(query) else 0)
+    other = np.where(np.arange(len(query)) == first[query], second[query], first[query])
+    result: np.ndarray = strength[np.where(other < 0, np.arange(len(query)), other)]
+    return result
+
+
+def _fit_mean(pairs: CandidatePairs, is_match: np.ndarray, weight: np.ndarray) -> dict[str, Any]:
+    """Per cue its weight and its curve from the cue to a probability."""
+    cues = [cue for cue in SINGLE_CUES if cue in pairs.features]
+    curves = {cue: _fit_curve(pairs.features[cue], is_match, weight, SINGLE_CUES[cue]) for cue in cues}
+    chances = np.stack([_read_curve(curves[cue], pairs.features[cue]) for cue in cues])  # (C, P)
+    shares = [share for share in product(np.linspace(0, 1, 5), repeat=len(cues)) if abs(sum(share) - 1) < 1e-9]
+
+    def loss(share: tuple[float, ...]) -> float:
+        chance = np.clip(np.array(share) @ chances, 1e-3, 1 - 1e-3)
+        return -float((weight * np.log(np.where(is_match, chance, 1 - chance))).sum())
+
+    best = min(shares, key=loss)
+    return {cue: [float(share), curves[cue]] for cue, share in zip(cues, best, strict=True)}
+
+
+def _fit_curve(cue: np.ndarray, is_match: np.ndarray, weight: np.ndarray, more: bool) -> list[list[float]]:
+    """Isotonic regression through the centres of its flat pieces (Oron and Flournoy 2017), as [cues, probabilities].
+
+    Through the centres, because on a flat piece the better match could not be told from the worse one; for the same
+    reason the ends rise a little.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    regression = IsotonicRegression(increasing=more).fit(cue, is_match, sample_weight=weight)
+    chance = regression.predict(cue)
+    levels, piece = np.unique(chance, return_inverse=True)
+    total = np.bincount(piece, weight)
+    centres = np.bincount(piece, weight * cue) / total
+    lowest, highest = float(cue.min()), float(cue.max())
+    ends = [lowest, highest] if more else [highest, lowest]
+    places = np.concatenate([[ends[0]], centres, [ends[1]]])
+    heights = np.concatenate([[levels[0] - 1e-3], levels, [levels[-1] + 1e-3]])
+    order = np.lexsort((heights if more else -heights, places))
+    return [places[order].tolist(), heights[order].tolist()]
+
+
+def _read_curve(curve: list[list[float]], cue: np.ndarray) -> np.ndarray:
+    return np.asarray(np.interp(cue, curve[0], curve[1]))
+
+
+def _fit_logistic(columns: np.ndarray, is_match: np.ndarray, weight: np.ndarray) -> dict[str, Any]:
+    from sklearn.linear_model import LogisticRegression
+
+    mean = columns.mean(0)
+    std = columns.std(0)
+    std[std < 1e-9] = 1  # a column that never changes
+    model = LogisticRegression(max_iter=1000).fit((columns - mean) / std, is_match, sample_weight=weight)
+    return {
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "weights": model.coef_[0].tolist(),
+        "bias": float(model.intercept_[0]),
+    }
+
+
+def _fit_trees(columns: np.ndarray, is_match: np.ndarray, weight: np.ndarray, seed: int) -> dict[str, Any]:
+    """Return a few shallow trees: there are hundreds of pseudo-queries, not millions."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    model = GradientBoostingClassifier(
+        n_estimators=60, max_depth=3, learning_rate=0.1, subsample=0.7, min_samples_leaf=20, random_state=seed
+    ).fit(columns, is_match, sample_weight=weight)
+    share = float(np.average(is_match, weights=weight))
+    trees = []
+    for (regressor,) in model.estimators_:
+        tree = regressor.tree_
+        trees.append(
+            {
+                "feature": tree.feature.tolist(),
+                "limit": tree.threshold.tolist(),
+                "left": tree.children_left.tolist(),
+                "right": tree.children_right.tolist(),
+                "value": (model.learning_rate * tree.value[:, 0, 0]).tolist(),
+            }
+        )
+    return {"bias": float(np.log(share / (1 - share))), "trees": trees}
+
+
+def _tree_values(tree: dict[str, list[float]], columns: np.ndarray) -> np.ndarray:
+    """Return what a regression tree says of each row, (P,): left where the feature is not above the limit."""
+    feature, limit, left, is_match, value = (
+        np.array(tree[name]) for name in ("feature", "limit", "left", "right", "value")
+    )
+    node = np.zeros(len(columns), int)
+    columns = columns.astype(np.float32)  # as scikit-learn compares them
+    rows = np.arange(len(columns))
+    while (inner := left[node] >= 0).any():
+        below = columns[rows, feature[node]] <= limit[node]
+        node = np.where(inner, np.where(below, left[node], is_match[node]), node)
+    leaves: np.ndarray = value[node]
+    return leaves

@@ -1,0 +1,140 @@
+"""TODO decision.thresholds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from reid.decision.pseudo_queries import OpenSetQueries
+
+__all__ = ["Sweep", "Threshold", "mean_curves", "mean_of_splits", "plateau_of", "sweep"]
+
+PLATEAU = 0.005
+"""Thresholds and scorers whose mean score is within half a point of the best are taken as equal: far less than splits
+differ."""
+
+
+class Sweep(NamedTuple):
+    """BAKS and BAUS between any two neighbouring distances: they are step functions of the threshold.
+
+    Step i holds for thresholds above `edges[i - 1]` and not above `edges[i]`; the first has no lower edge, the last no
+    upper one.
+    """
+
+    edges: np.ndarray
+    """(T,) float, the distinct distances, ascending."""
+    baks: np.ndarray
+    """(T + 1,) float."""
+    baus: np.ndarray
+    """(T + 1,) float."""
+    share_new: np.ndarray
+    """(T + 1,) float, the share of the queries that are called new."""
+
+    def at(self, thresholds: np.ndarray) -> "Sweep":
+        """Return the same functions read at other thresholds."""
+        step = np.searchsorted(self.edges, thresholds, side="left")
+        return Sweep(thresholds, self.baks[step], self.baus[step], self.share_new[step])
+
+
+def sweep(queries: OpenSetQueries, times: np.ndarray | None = None) -> Sweep:
+    """BAKS and BAUS at every threshold, exactly: one sort and two cumulative sums.
+
+    A query is named when its distance is below the threshold. An individual weighs the same however many photographs
+    it has, as in the competition's score. Both are 0 where there is no such query.
+
+    Args:
+        queries: Q of them.
+        times: (Q,) how often the query's individual counts, the same on all of its queries; None for once.
+    """
+    times = np.ones(len(queries.distance)) if times is None else times.astype(float)
+    weight = np.zeros(len(queries.distance))
+    for kind in (queries.new, ~queries.new):
+        _, inverse, counts = np.unique(queries.individual[kind], return_inverse=True, return_counts=True)
+        weight[kind] = times[kind] / counts[inverse]
+        weight[kind] /= max(1e-9, weight[kind].sum())
+    order = np.argsort(queries.distance, kind="stable")
+    edges, starts = np.unique(queries.distance[order], return_index=True)
+
+    def gained_below(gain: np.ndarray) -> np.ndarray:
+        """(T + 1,) the sum of what is gained by naming every query below each step."""
+        return np.concatenate([[0.0], np.add.reduceat(gain[order], starts).cumsum()]) if len(gain) else np.zeros(1)
+
+    lost = gained_below(weight * queries.new)
+    return Sweep(
+        edges=edges,
+        baks=gained_below(weight * (queries.is_match & ~queries.new)),
+        baus=lost[-1] - lost,
+        share_new=1 - gained_below(times / max(1e-9, times.sum())),
+    )
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """When a nearest individual is near enough, for one dataset.
+
+    Attributes:
+        dataset: whose.
+        value: a query whose distance (the scorer's dissimilarity) is below it is named.
+        score: the expected sqrt(BAKS x BAUS): the mean over splits, each on individuals that its own threshold was not
+            fitted on; None when it could not be measured.
+        interval: nine of ten splits lie between these.
+        baks, baus: expected.
+        share_new: the share of queries that it will call new, if they are like the pseudo-queries.
+        plateau: thresholds between these two do as well, to within half a point.
+        known, new: individuals that played known, and new.
+        note: what a person must know about it, a line each; "" when nothing.
+    """
+
+    dataset: str
+    value: float
+    score: float | None
+    interval: tuple[float, float] | None
+    baks: float | None
+    baus: float | None
+    share_new: float | None
+    plateau: tuple[float, float]
+    known: int
+    new: int
+    note: str = ""
+
+
+def mean_of_splits(scores: np.ndarray) -> float:
+    """Over the splits that have one; 0 where none has."""
+    measured = scores[~np.isnan(scores)]
+    return float(measured.mean()) if len(measured) else 0.0
+
+
+class MeanCurves(NamedTuple):
+    """Means over splits, (T,) each, at the edges and in the step below each."""
+
+    baks: np.ndarray
+    baus: np.ndarray
+    score: np.ndarray
+    share_new: np.ndarray
+
+
+def mean_curves(sweeps: Sequence[Sweep]) -> tuple[np.ndarray, MeanCurves]:
+    """Return the finite edges of all sweeps, (T,), and the mean curves there.
+
+    A step lies below each edge; the one above the last is what no query needs.
+    """
+    edges = np.unique(np.concatenate([swept.edges for swept in sweeps]))
+    edges = edges[np.isfinite(edges)]
+    at_edges = [swept.at(edges) for swept in sweeps]
+    baks, baus, share_new = (
+        np.stack([getattr(swept, name) for swept in at_edges]) for name in ("baks", "baus", "share_new")
+    )
+    return edges, MeanCurves(baks.mean(0), baus.mean(0), np.sqrt(baks * baus).mean(0), share_new.mean(0))
+
+
+def plateau_of(edges: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+    """Return the run of steps around the highest whose values are as good: from where to where the threshold may
+    lie."""
+    good = score >= score.max() - PLATEAU
+    first = last = int(score.argmax())
+    while first > 0 and good[first - 1]:
+        first -= 1
+    while last + 1 < len(score) and good[last + 1]:
+        last += 1
+    return float(edges[first - 1]) if first else 0.0, float(edges[last])

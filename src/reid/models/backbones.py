@@ -1,0 +1,344 @@
+"""Trunks by timm's names: what is known of one, its first weights from the hub or a file, and how it is built.
+
+Where there is no network, a file that `fetch_backbone` wrote stands for the hub: it holds the weights and everything
+    that
+photographs must be for them.
+"""
+
+import difflib
+import functools
+import json
+import logging
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from timm.models import load_model_config_from_hf, model_entrypoint
+from torch import Tensor, nn
+
+from reid.errors import InputError
+from reid.runtime.files import as_fields, write_bytes
+
+__all__ = [
+    "Backbone",
+    "build_backbone",
+    "count_features",
+    "describe_backbone",
+    "fetch_backbone",
+    "first_line",
+    "load_pretrained",
+    "state_dict_from_hub",
+    "takes_any_size",
+]
+
+log = logging.getLogger(__name__)
+
+HUB = "hf-hub:"
+"""What timm puts before the name of a repository on its hub."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What is known of a backbone before it is built.
+
+    Attributes:
+        name: the architecture, as timm calls it.
+        image_size: pixels on a side that its first weights were trained with.
+        mean, std: per channel, of values in 0..1, likewise.
+        interpolation: how photographs were resized for it: "bicubic", "bilinear", ...
+    """
+
+    name: str
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+
+
+def describe_backbone(name: str, init: Path | None = None) -> Backbone:
+    """Return what is known of a backbone.
+
+    Args:
+        name: timm's name, with a tag or without; or "hf-hub:OWNER/NAME" for a repository on timm's hub.
+        init: a file that `fetch_backbone` wrote says what is in it, whatever the name; others say nothing.
+
+    Raises:
+        InputError: timm has no such backbone (the nearest names are offered), or the hub has no such repository.
+    """
+    if init is not None and (description := _metadata(init).get("backbone")):
+        return _backbone_in_file(init, description)
+    if name.startswith(HUB):
+        with _asking_hub(name):
+            settings, architecture, _ = load_model_config_from_hf(name.removeprefix(HUB))
+        return _backbone_from_settings(architecture, settings)
+    if not timm.is_model(name):
+        similar = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"; near it are {', '.join(similar)}" if similar else "; `timm.list_models()` lists them"
+        hint = f"; with --set backbone={HUB}{name} it is looked for on timm's hub" if "/" in name else hint
+        raise InputError(f"backbone: expected a name that timm {timm.__version__} knows, found {name!r}{hint}")
+    architecture, _, tag = name.partition(".")
+    try:
+        settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError:
+        tags = [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{architecture}.*")]
+        raise InputError(
+            f"backbone: timm has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}"
+        ) from None
+    return _backbone_from_settings(architecture, asdict(settings) if settings else {})
+
+
+def _backbone_in_file(init: Path, description: str) -> Backbone:
+    """Return what a fetched file says of its backbone."""
+    try:
+        backbone = Backbone(**as_fields(json.loads(description)))
+        if timm.is_model(backbone.name) and backbone.image_size > 0 and len(backbone.mean) == len(backbone.std) == 3:
+            return backbone
+        problem = f"found {backbone}"
+    except (ValueError, TypeError, AttributeError, RecursionError) as damage:
+        problem = first_line(damage)
+    raise InputError(
+        f"--init {init}: expected what `python -m reid fetch` writes of a backbone, {problem}; fetch it again"
+    )
+
+
+def _backbone_from_settings(architecture: str, settings: dict[str, Any]) -> Backbone:
+    """From timm's settings of the first weights; where there are none, ImageNet's."""
+    return Backbone(
+        name=architecture,
+        image_size=(settings.get("input_size") or (3, 224, 224))[-1],
+        mean=tuple(settings.get("mean") or (0.485, 0.456, 0.406)),
+        std=tuple(settings.get("std") or (0.229, 0.224, 0.225)),
+        interpolation=settings.get("interpolation") or "bicubic",
+    )
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """Return what is written beside the tensors of a safetensors file; nothing where it is no such file."""
+    if not path.is_file():  # a pipe would be waited for
+        return {}
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return opened.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
+def takes_any_size(name: str) -> bool:
+    """Return whether a backbone, once it is built, takes photographs of any size, as convolutions do."""
+    settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return not (settings and settings.fixed_input_size)
+
+
+def build_backbone(name: str, image_size: int, pooling: str, last_stride: int) -> Any:
+    """Return a backbone with random weights.
+
+    Raises:
+        InputError: timm has no such backbone; a name on a hub is none here, nothing is asked of a network.
+    """
+    if not timm.is_model(name):
+        raise InputError(f"backbone: expected a name that timm {timm.__version__} knows, found {name!r}")
+    settings: dict[str, Any] = {} if takes_any_size(name) else {"img_size": image_size}
+    if pooling == "gem":
+        settings["global_pool"] = ""  # the feature map as it is
+    backbone = timm.create_model(name, pretrained=False, num_classes=0, **settings)
+    if last_stride == 1:
+        _drop_last_stride(backbone, name)
+    return backbone
+
+
+def _drop_last_stride(backbone: nn.Module, name: str) -> None:
+    """Leave out the last halving of the feature map (Luo et al. 2019, section 3.5)."""
+    halving = [
+        path
+        for path, module in backbone.named_modules()
+        if isinstance(module, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d) and module.stride in (2, (2, 2))
+    ]
+    if not halving:
+        raise InputError(f"recipe field last_stride: the backbone {name} halves nothing by a stride; set it to 2")
+    stage = ".".join(halving[-1].split(".")[:2])  # layer4.0 of a ResNet, blocks.5 of an EfficientNet
+    for path in halving:
+        module = backbone.get_submodule(path)
+        if not path.startswith(f"{stage}."):
+            continue
+        if isinstance(module, nn.Conv2d) and module.kernel_size[0] % 2:  # means the same with a stride of 1
+            module.stride = (1, 1)
+        elif isinstance(module, nn.AvgPool2d) and module.kernel_size == 2:  # the shortcut of a ResNet-D
+            backbone.set_submodule(path, nn.Identity())
+        else:  # a patch that is cut out, a pool that does more
+            raise InputError(
+                f"recipe field last_stride: the last halving of the backbone {name} can't be left out; set it to 2"
+            )
+
+
+@functools.cache
+def count_features(backbone: Backbone, image_size: int, pooling: str, last_stride: int) -> int:
+    """F, by a photograph that has a shape and no pixels."""
+    photograph = torch.zeros(1, 3, image_size, image_size, device="meta")
+    try:
+        with torch.device("meta"), torch.no_grad():
+            features = build_backbone(backbone.name, image_size, "backbone", last_stride).eval()(photograph)
+    except InputError:
+        raise
+    except Exception as problem:  # every backbone says it in its own way
+        raise InputError(
+            f"recipe field image_size: the backbone {backbone.name} can't take photographs of {image_size} pixels "
+            f"({first_line(problem)}); its own size is {backbone.image_size}"
+        ) from None
+    if pooling == "gem":
+        try:
+            with torch.device("meta"), torch.no_grad():
+                feature_map = build_backbone(backbone.name, image_size, "gem", last_stride).eval()(photograph)
+            if feature_map.ndim == 4 and feature_map.shape[1] == features.shape[1]:
+                return int(features.shape[1])
+        except (TypeError, ValueError, RuntimeError, AssertionError):  # a backbone whose pooling can't be taken off
+            pass
+        raise InputError(
+            f"recipe field pooling: gem pools the feature map of a convolutional backbone, and {backbone.name} gives none; "
+            "set it to backbone"
+        )
+    return int(features.shape[1])
+
+
+def first_line(problem: Exception) -> str:
+    return (str(problem).splitlines() or [type(problem).__name__])[0][:300]
+
+
+def fetch_backbone(name: str, path: Path) -> Backbone:
+    """Write a backbone's first weights from timm's hub, or from its cache on this machine, into a safetensors file.
+
+    The file carries what `describe_backbone` says, so that it can be trained from where there is no network.
+
+    Args:
+        name: as for `describe_backbone`.
+        path: the file to write.
+
+    Raises:
+        InputError: timm has no such backbone, or neither the hub nor the cache gives its weights.
+    """
+    backbone = describe_backbone(name)
+    save_backbone(path, backbone, state_dict_from_hub(name), name)
+    return backbone
+
+
+def save_backbone(path: Path, backbone: Backbone, tensors: dict[str, Tensor], name: str) -> None:
+    """Write a state dict and what is known of its backbone, fetched under that name, into a safetensors file."""
+    metadata = {"backbone": json.dumps(asdict(backbone)), "fetched": name}
+    write_bytes(path, save({key: tensor.contiguous() for key, tensor in tensors.items()}, metadata=metadata))
+
+
+def state_dict_from_hub(name: str) -> dict[str, Tensor]:
+    with _asking_hub(name):
+        return cast(dict[str, Tensor], timm.create_model(name, pretrained=True, num_classes=0).state_dict())
+
+
+@contextmanager
+def _asking_hub(name: str) -> Iterator[None]:
+    """What a backbone's hub is asked in, for its client tries for a minute, and warns of every try, where there is
+    none.
+
+    Raises:
+        InputError: neither the hub nor the cache on this machine has the backbone.
+    """
+    _tell_of_hub(name)
+    hub_logger = logging.getLogger("huggingface_hub")
+    level_before = hub_logger.level
+    hub_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    except Exception as problem:  # the hub's client raises its own and urllib's errors, timm KeyErrors
+        raise InputError(
+            f"backbone: expected weights of {name} from timm's hub, got none ({first_line(problem)}). Where there is no "
+            f"network: `python -m reid fetch {name} --out FILE`, typed on a machine that has one, writes a file to "
+            "bring here for `train --init FILE`, where any file of its weights serves; recipe local needs none; --set "
+            "init=none starts from random ones"
+        ) from None
+    finally:
+        hub_logger.setLevel(level_before)
+
+
+@functools.cache  # networks are many, their first weights the same
+def _tell_of_hub(name: str) -> None:
+    log.info(f"asking timm's hub for {name} (where there is no network, that may take a minute to fail)")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a state dict, also where it lies in a checkpoint among other things."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: no code of a pickle runs
+        for word in ("state_dict", "model"):  # where training scripts put it
+            loaded = loaded[word] if isinstance(loaded.get(word), dict) else loaded
+        return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
+    except (FileNotFoundError, IsADirectoryError):
+        found_there = "a folder" if path.is_dir() else "no file"
+        raise InputError(
+            f"--init {path}: expected a state dict of the backbone (.safetensors or .pth), found {found_there}; name the "
+            "file with the weights"
+        ) from None
+    except pickle.UnpicklingError:  # torch's own words advise to run the code in it
+        raise InputError(
+            f"--init {path}: expected a state dict (.safetensors or .pth), but it can't be read: it is none, or holds "
+            "more than tensors; name the file with the weights"
+        ) from None
+    except Exception as problem:  # safetensors and zip have each their own errors
+        raise InputError(
+            f"--init {path}: expected a state dict (.safetensors or .pth), but it can't be read ({first_line(problem)})"
+        ) from None
+
+
+def load_pretrained(backbone: nn.Module, name: str, init: Path | str) -> None:
+    """Fill a backbone; tensors of a classifier's head are left aside.
+
+    Args:
+        backbone: what `build_backbone` made.
+        name: the architecture.
+        init: a file with its state dict, alone or as a part of a larger model; or a name on timm's hub.
+
+    Raises:
+        InputError: the file or the hub gives no weights, or they don't fit; tensors are named with their shapes.
+    """
+    from_file = isinstance(init, Path)
+    tensors = _read_tensors(init) if isinstance(init, Path) else state_dict_from_hub(init)
+    expected: dict[str, Tensor] = backbone.state_dict()
+    tensors = _as_timm_names_them(_without_prefix(tensors, set(expected)), backbone, name)
+    missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
+    misfits = [
+        f"{key} (expected {tuple(expected[key].shape)}, found {tuple(tensors[key].shape)})"
+        for key in expected
+        if key in tensors and tensors[key].shape != expected[key].shape
+    ]
+    faults = [f"{key} (missing)" for key in missing] + misfits
+    if faults:
+        others = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise InputError(
+            f"{'--init ' * from_file}{init}: its tensors don't fit the backbone {name}: {', '.join(faults[:3])}{others}. "
+            "Name the backbone that the file belongs to with --set backbone=NAME"
+        )
+    backbone.load_state_dict({key: tensors[key] for key in expected if key in tensors}, strict=False)
+
+
+def _without_prefix(tensors: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
+    """Take off what a larger model puts before its backbone's names, such as "backbone."."""
+    probe = min(expected)
+    prefixes = {""} | {name.removesuffix(probe) for name in tensors if name.endswith(probe)}
+    best = max(sorted(prefixes), key=lambda prefix: sum(prefix + name in tensors for name in expected))
+    return {name.removeprefix(best): tensor for name, tensor in tensors.items() if name.startswith(best)}
+
+
+def _as_timm_names_them(tensors: dict[str, Tensor], backbone: nn.Module, name: str) -> dict[str, Tensor]:
+    """As timm's own loading does it: older names are translated, position tables resized to the image size."""
+    family = sys.modules[model_entrypoint(name).__module__]
+    translate = getattr(family, "checkpoint_filter_fn", None)
+    try:
+        return cast(dict[str, Tensor], translate(dict(tensors), backbone)) if translate else tensors
+    except Exception:  # a translation of something that is no such backbone: what doesn't fit is then named
+        return tensors

@@ -1,0 +1,348 @@
+"""The networks: a species classifier and encoders on timm's backbones, in and out of safetensors files.
+
+A network takes photographs as bytes, (B, 3, S, S) uint8, brings them to its own size and normalises them itself: what
+it was trained with travels in its file and can't be forgotten. Its file also names the photographs that it was trained
+on, because a threshold may only be fitted on others.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reid.config.runtime import Runtime
+from reid.errors import InputError
+from reid.models.backbones import (
+    Backbone,
+    build_backbone,
+    count_features,
+    describe_backbone,
+    first_line,
+    load_pretrained,
+)
+from reid.runtime.files import as_fields, write_bytes
+
+__all__ = [
+    "GeM",
+    "Network",
+    "NetworkPlan",
+    "best_device",
+    "build_network",
+    "channels_last",
+    "check_device",
+    "load_network",
+    "plan_network",
+    "read_plan",
+    "save_network",
+]
+
+LARGEST = 65536
+"""No layer has more units and no photograph more pixels on a side; a recipe may not ask for more either."""
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """All that is needed to build a network again, without a hub.
+
+    Attributes:
+        backbone: the architecture, as timm calls it.
+        image_size: pixels on a side that the backbone sees.
+        mean, std: per channel, of values in 0..1, as the backbone's first weights were trained.
+        interpolation: how the photographs that it learned from were resized.
+        features: F, what the backbone gives.
+        last_stride: 1 leaves out the last halving of a convolutional backbone's feature map, 2 is as published.
+        pooling: "backbone" for the backbone's own, "gem" for generalised means.
+        hidden_size: of the head's hidden layer; 0 for none.
+        embedding_size: D of an encoder; 0 for the features as they are, or for a classifier.
+        neck: a batch norm after the head (BNNeck); what is before it is for the triplet loss, what is after it for
+            everything else.
+        normalise: embeddings have length 1, so that a distance d stands for the cosine 1 - d² / 2.
+        classes: what a classifier's outputs stand for; empty for an encoder.
+        trained_on: image_ids of the photographs it has learned from.
+    """
+
+    backbone: str
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    features: int
+    last_stride: int = 2
+    pooling: str = "backbone"
+    hidden_size: int = 0
+    embedding_size: int = 0
+    neck: bool = False
+    normalise: bool = False
+    classes: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = ()
+
+    @property
+    def has_saliency(self) -> bool:
+        """Whether the network can tell its saliency."""
+        return self.pooling == "gem"
+
+    @property
+    def outputs(self) -> int:
+        """D of an encoder, the number of classes of a classifier."""
+        return self.embedding_size or len(self.classes) or self.features
+
+
+class GeM(nn.Module):
+    """Generalised-mean pooling (Radenovic, Tolias, Chum 2018, arXiv 1711.02512, equation 3), its exponent learned.
+
+    1 would be the average, infinity the maximum; 3 is where the paper starts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, F, H, W) -> (B, F) float32; float16 would not hold the powers."""
+        powers = feature_map.float().clamp(min=1e-6).pow(self.p)  # the paper's epsilon: no power of a negative number
+        return powers.mean((2, 3)).pow(1 / self.p)
+
+
+class Network(nn.Module):
+    """A backbone, a head and a neck. An encoder gives embeddings (B, D), a classifier gives logits (B, classes)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, plan: NetworkPlan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.backbone = build_backbone(plan.backbone, plan.image_size, plan.pooling, plan.last_stride)
+        self.pool = GeM() if plan.pooling == "gem" else nn.Identity()
+        self.head = _make_head(plan)
+        self.neck: nn.Module = nn.Identity()
+        if plan.neck:  # Luo et al. 2019, arXiv 1903.07071, section 3.6: without a bias, so that classes lie around zero
+            self.neck = nn.BatchNorm1d(plan.outputs)
+            self.neck.bias.requires_grad_(False)
+        for name, colour in (("mean", plan.mean), ("std", plan.std)):  # real also in a network that is only a shape
+            self.register_buffer(name, torch.tensor(colour, device="cpu").view(1, -1, 1, 1) * 255, persistent=False)
+
+    def forward(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
+        """Return what the network says.
+
+        Args:
+            photographs: (B, 3, S, S) uint8.
+            scale: of the image size that the backbone was trained with; others than 1 are for convolutional backbones.
+
+        Returns:
+            (B, D) float32. The backbone may have another precision; what is around it has not.
+        """
+        return self.finish(self.head(self.look(photographs, scale)))
+
+    def embed_with_saliency(self, photographs: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return what the network says, and its saliency: (B, D) float32 and (B, h, w) float32 from 0 to 1.
+
+        A network trained on animals answers strongly where there is one: the length of its features over the
+        photograph, as a share of the longest, tells the animal from the ground that it stands on.
+
+        Only for networks that pool a map of features with GeM.
+        """
+        features = self.feature_map(photographs, scale)
+        strength = features.detach().float().norm(dim=1)  # (B, h, w)
+        strongest = strength.amax((1, 2), keepdim=True).clamp(min=1e-9)
+        return self.finish(self.head(self.pool(features).float())), strength / strongest
+
+    def look(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
+        """Return the backbone's part: (B, 3, S, S) uint8 -> features (B, F) float32."""
+        return cast(Tensor, self.pool(self.feature_map(photographs, scale)).float())
+
+    def feature_map(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
+        """Return what the backbone gives, (B, F, h, w) where it is pooled afterwards, else (B, F)."""
+        pixels = (photographs.to(self.mean.dtype) - self.mean) / self.std
+        side = round(self.plan.image_size * scale)
+        if pixels.shape[-1] != side:
+            pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+        pixels = pixels.to(next(self.backbone.parameters()).dtype, memory_format=torch.channels_last)
+        return cast(Tensor, self.backbone(pixels))
+
+    def finish(self, vectors: Tensor) -> Tensor:
+        """Return what comes after the head: (B, D) -> (B, D)."""
+        vectors = self.neck(vectors)
+        return functional.normalize(vectors) if self.plan.normalise else vectors
+
+
+def _make_head(plan: NetworkPlan) -> nn.Module:
+    if not plan.embedding_size and not plan.classes:
+        return nn.Identity()
+    if not plan.hidden_size:
+        return nn.Sequential(nn.Linear(plan.features, plan.outputs))
+    # CoinCheung/triplet-reid-pytorch, after Hermans et al. 2017, section 5.1: two layers, norm in between
+    hidden = [nn.Linear(plan.features, plan.hidden_size), nn.BatchNorm1d(plan.hidden_size), nn.ReLU()]
+    return nn.Sequential(*hidden, nn.Linear(plan.hidden_size, plan.outputs))
+
+
+def channels_last(network: nn.Module) -> None:
+    """Lay the weights of convolutions out as processors and GPUs like them, in place.
+
+    `Module.to(memory_format=...)` would stop at the five-dimensional tables that a traced Swin transformer holds.
+    """
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+
+
+def best_device() -> torch.device:
+    """Return the GPU when there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_device(runtime: Runtime) -> None:
+    """Refuse a recipe that asks for a GPU where there is none.
+
+    Raises:
+        InputError: it says why PyTorch has none.
+    """
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        why = "this PyTorch was built without CUDA" if not torch.version.cuda else "PyTorch sees none"
+        raise InputError(
+            f"--device cuda: expected a GPU with CUDA, found none ({why}). `nvidia-smi` shows what the machine "
+            "has; on a cluster ask for --gpus-per-node=1; to work on the processor: --device auto"
+        )
+
+
+def plan_network(backbone: Backbone | str, image_size: int, **rest: Any) -> NetworkPlan:
+    """Return a plan on a backbone, or on a backbone of that name as timm describes it.
+
+    Raises:
+        InputError: timm has no such backbone; it can't take photographs of that size; its pooling or its last stride
+            can't be changed as `rest` says.
+    """
+    backbone = describe_backbone(backbone) if isinstance(backbone, str) else backbone
+    features = count_features(backbone, image_size, rest.get("pooling", "backbone"), rest.get("last_stride", 2))
+    return NetworkPlan(backbone.name, image_size, backbone.mean, backbone.std, backbone.interpolation, features, **rest)
+
+
+def build_network(plan: NetworkPlan, seed: int, init: Path | str) -> Network:
+    """Return a network to be trained: the backbone's first weights from `init`, the head's from the seed.
+
+    Args:
+        plan: what to build.
+        seed: of the random weights.
+        init: a file with the backbone's state dict, a name on timm's hub, or "none" for random weights.
+
+    Raises:
+        InputError: the file does not fit the backbone, or the hub can't be reached.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(plan)
+    if init != "none":
+        load_pretrained(network.backbone, plan.backbone, init)
+    channels_last(network)
+    return network
+
+
+def save_network(path: Path, network: Network) -> None:
+    """Write the weights and the plan into one safetensors file."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(path, save(tensors, metadata={"plan": json.dumps(asdict(network.plan))}))
+
+
+def read_plan(path: Path) -> NetworkPlan:
+    """Return the plan of a network's file, without its weights.
+
+    Raises:
+        InputError: no such file, or not one that `save_network` wrote.
+    """
+    with _loading(path), safe_open(path, framework="pt") as opened:
+        plan = NetworkPlan(**_renamed(as_fields(json.loads((opened.metadata() or {})["plan"]))))
+        _check_plan(plan)
+    return plan
+
+
+def _renamed(plan: dict[str, Any]) -> dict[str, Any]:
+    """Read a plan of 0.1.0, which called the backbone a trunk."""
+    if "trunk" in plan:
+        plan["backbone"] = plan.pop("trunk")
+        plan["pooling"] = "backbone" if plan["pooling"] == "trunk" else plan["pooling"]
+    return plan
+
+
+def _tensor_name(name: str) -> str:
+    """Return today's name of a tensor in a file of 0.1.0."""
+    return f"backbone.{name.removeprefix('trunk.')}" if name.startswith("trunk.") else name
+
+
+def _check_plan(plan: NetworkPlan) -> None:
+    """Refuse what no network was ever planned with, before anything is built of it."""
+    if not isinstance(plan.backbone, str) or not timm.is_model(
+        plan.backbone
+    ):  # a name on a hub would be asked for there
+        raise ValueError(f"its backbone is {plan.backbone!r}")
+    sizes = (plan.image_size, plan.features, plan.last_stride, plan.hidden_size, plan.embedding_size)
+    if not all(type(size) is int and 0 <= size <= LARGEST for size in sizes) or not plan.image_size:
+        raise ValueError(f"its sizes are {sizes}")
+    colours = (*plan.mean, *plan.std)
+    if not (len(plan.mean) == len(plan.std) == 3 and all(map(math.isfinite, colours)) and min(plan.std) > 0):
+        raise ValueError(f"its colours are {colours}")
+    if not all(isinstance(word, str) for word in (*plan.classes, *plan.trained_on)):
+        raise ValueError("its classes or photographs are no words")
+
+
+def _check_shapes(path: Path, shapes: dict[str, Tensor]) -> None:
+    """Compare a file's tensors with what its plan needs, before memory is taken for them: the plan is only words."""
+    needed = {name: list(tensor.shape) for name, tensor in shapes.items()}
+    with safe_open(path, framework="pt") as opened:
+        names = list(opened.keys())
+        found = {_tensor_name(name): opened.get_slice(name).get_shape() for name in names}
+    misfits = sorted(name for name in needed.keys() | found if needed.get(name) != found.get(name))
+    if misfits:
+        raise ValueError(f"{misfits[0]}: expected {needed.get(misfits[0])}, found {found.get(misfits[0])}")
+
+
+def load_network(path: Path) -> Network:
+    """Return the network of a file, ready to embed.
+
+    Raises:
+        InputError: no such file, or not one that `save_network` wrote.
+    """
+    plan = read_plan(path)
+    with _loading(path):
+        with torch.device("meta"):  # a shape: random weights would take longer than to read the file
+            network = Network(plan)
+        shapes = network.state_dict()
+        _check_shapes(path, shapes)
+        tensors = {_tensor_name(name): tensor for name, tensor in load_file(path).items()}
+        tensors = {name: tensor.to(shapes[name].dtype) for name, tensor in tensors.items()}
+        network.load_state_dict(tensors, assign=True)
+        if not _is_whole(network):  # its backbone computes some tables when it is built, as Swin does
+            network = Network(plan)
+            network.load_state_dict(tensors)
+    channels_last(network)
+    return network.eval()
+
+
+def _is_whole(network: Network) -> bool:
+    """Return whether no tensor of a network is a mere shape."""
+    values = (
+        value for module in network.modules() for value in (*module.buffers(recurse=False), *vars(module).values())
+    )
+    return not any(isinstance(value, Tensor) and value.is_meta for value in values)
+
+
+@contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a network's weights here, found no file") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as problem:
+        raise InputError(
+            f"{path}: expected a network written by this kit, but it can't be loaded with timm {timm.__version__} "
+            f"({first_line(problem)}). Copy the weights folder again, or train again"
+        ) from None

@@ -1,0 +1,209 @@
+"""Pictures for people: photographs shrunk into a page, and contact sheets for a README."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from reid.config.recipe import Recipe
+from reid.data.catalogue import Catalogue
+from reid.data.photographs import UnreadableError, open_photograph, upright_size, views_of
+from reid.report.outcomes import OUTCOMES
+from reid.runtime.files import atomic_path
+
+__all__ = [
+    "SheetPicture",
+    "SheetRow",
+    "Thumbnail",
+    "Thumbnails",
+    "contact_sheet",
+    "match_rows",
+    "upright",
+    "world_rows",
+]
+
+THUMBNAIL = 160
+"""Pixels on a thumbnail's longer side: markings can be compared, and it takes about 5 kB."""
+
+
+class Thumbnail(NamedTuple):
+    """A photograph on a page."""
+
+    uri: str
+    """Its pixels, "data:image/jpeg;base64,..."; "" where there are none."""
+    problem: str
+    """Why there are none; "" where there are some."""
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """Photographs of a data folder, each shrunk once: many queries share a nearest neighbour.
+
+    Attributes:
+        paths: by image_id.
+        turns: by image_id, degrees against the clock, see `images.View`.
+        drawn: those that were asked for, by image_id, in that order.
+    """
+
+    paths: dict[str, Path]
+    turns: dict[str, int]
+    drawn: dict[str, Thumbnail] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, recipe: Recipe) -> "Thumbnails":
+        """
+        Args:
+            catalogue: the photographs.
+            recipe: `upright`: photographs are shown as the networks see them.
+        """
+        turns = [view.turn for view in views_of(catalogue, recipe)]
+        ids = catalogue.image_ids
+        return cls(dict(zip(ids, catalogue.paths, strict=True)), dict(zip(ids, turns, strict=True)))
+
+    def of_photograph(self, image_id: str) -> Thumbnail:
+        """Return the thumbnail of a photograph, made when it is first asked for."""
+        if image_id not in self.drawn:
+            self.drawn[image_id] = self._draw(image_id)
+        return self.drawn[image_id]
+
+    def forget(self, image_id: str) -> None:
+        """Take a thumbnail out again, where the page has no room for it."""
+        self.drawn.pop(image_id, None)
+
+    def _draw(self, image_id: str) -> Thumbnail:
+        if image_id not in self.paths:
+            return Thumbnail("", "it is not in this data folder")
+        try:
+            picture = upright(self.paths[image_id], THUMBNAIL, self.turns[image_id])
+        except UnreadableError as problem:
+            return Thumbnail("", str(problem))
+        written = io.BytesIO()
+        picture.save(written, "JPEG", quality=70)
+        return Thumbnail("data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode(), "")
+
+
+def upright(path: Path, longer: int, turn: int = 0) -> Image.Image:
+    """Return a photograph as a person expects it: upright and in its own proportions.
+
+    Args:
+        path: the file.
+        longer: pixels of the longer side.
+        turn: degrees against the clock, a multiple of 90, after its EXIF tag was obeyed.
+
+    Raises:
+        UnreadableError: it can't be opened.
+    """
+    squashed = Image.fromarray(open_photograph(path, 2 * longer))
+    width, height = upright_size(path)
+    scale = longer / max(width, height)
+    small = squashed.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
+    return small.rotate(turn, expand=True)
+
+
+CELL, GAP, LINE, TITLE = 150, 10, 16, 24
+"""Pixels: a photograph's longer side on a contact sheet, the room around it, a caption's line, a row's title."""
+
+
+SHEET_INK = {"": "#202428", "wrong": "#b3261e", "named": "#a04f00", "missed": "#5b3f9e", "right": "#17703f"}
+"""Caption colours by outcome, on white: a README's picture is seen on light and dark pages."""
+
+
+class SheetPicture(NamedTuple):
+    """A photograph on a contact sheet."""
+
+    file: Path
+    caption: str
+    """A few words."""
+    outcome: str = ""
+    """Colours the caption; "" for none."""
+    turn: int = 0
+    """Degrees against the clock, see `images.View`."""
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A row of a contact sheet.
+
+    Attributes:
+        title: what stands above it.
+        pictures: groups that stand close together.
+    """
+
+    title: str
+    pictures: tuple[tuple[SheetPicture, ...], ...]
+
+
+def world_rows(catalogue: Catalogue, individuals: int = 3, photographs: int = 3) -> list[SheetRow]:
+    """Return a row per dataset: a few photographs each of the individuals that have most in the database.
+
+    To show a data folder (the toy world, say): `contact_sheet(path, world_rows(read_catalogue(folder)))`.
+    """
+    rows = []
+    for name, part in catalogue.database.by_dataset().items():
+        groups = []
+        for identity in part.table["identity"].value_counts().index[:individuals]:
+            own = replace(part, table=part.table[part.table["identity"] == identity].iloc[:photographs])
+            groups.append(tuple(SheetPicture(path, str(identity)) for path in own.paths))
+        rows.append(SheetRow(name, tuple(groups)))
+    return rows
+
+
+def match_rows(catalogue: Catalogue, judged: pd.DataFrame, recipe: Recipe, matches: int = 5) -> list[SheetRow]:
+    """Return a row per dataset: query and nearest neighbour of a match of every outcome in turn, from the middle of
+    each; as the networks see them, where the recipe turns them `upright`."""
+    views = zip(catalogue.image_ids, catalogue.paths, views_of(catalogue, recipe), strict=True)
+    photographs = {image_id: SheetPicture(path, "", turn=view.turn) for image_id, path, view in views}
+    rows = []
+    for name, part in judged[judged["problem"] == ""].groupby("dataset", sort=True):
+        # the middle and not the worst: the sheet is to be typical
+        by_outcome = part.groupby("outcome")["outcome"]
+        pick_order = (by_outcome.cumcount() - by_outcome.transform("size") // 2) % by_outcome.transform("size")
+        chosen = part.loc[pick_order.sort_values(kind="stable").index[:matches]].sort_index()
+        groups = []
+        for row in chosen.itertuples():
+            query = photographs[str(row.image_id)]._replace(
+                caption=OUTCOMES[str(row.outcome)], outcome=str(row.outcome)
+            )
+            nearest = photographs.get(str(row.photograph), SheetPicture(Path("not in this data folder"), ""))
+            groups.append((query, nearest._replace(caption=f"nearest, {row.ratio:.0%} of limit")))
+        rows.append(SheetRow(str(name), tuple(groups)))
+    return rows
+
+
+def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
+    """Write photographs with captions, in rows, as a JPEG file."""
+    font, bold = ImageFont.load_default(11), ImageFont.load_default(15)
+    widths = [sum(len(group) * (CELL + 2) + GAP for group in row.pictures) for row in rows]
+    step = TITLE + CELL + LINE + GAP
+    sheet = Image.new("RGB", (max([*widths, CELL]) + GAP, step * len(rows) + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, row in enumerate(rows):
+        left, top = GAP, GAP + number * step
+        draw.text((left, top), row.title, fill=SHEET_INK[""], font=bold)
+        for group in row.pictures:
+            for file, caption, outcome, turn in group:
+                _paste(sheet, file, turn, left, top + TITLE)
+                while caption and draw.textlength(caption, font) > CELL:
+                    caption = caption[1:]  # the end tells individuals apart
+                place = (left, top + TITLE + CELL + 2)
+                draw.text(place, caption, fill=SHEET_INK.get(outcome, SHEET_INK[""]), font=font)
+                left += CELL + 2
+            left += GAP
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, "JPEG", quality=85)
+
+
+def _paste(sheet: Image.Image, file: Path, turn: int, left: int, top: int) -> None:
+    """Return a photograph in the middle of its cell; grey with the reason where it can't be opened."""
+    cell = Image.new("RGB", (CELL, CELL), "#e4e6e8")
+    try:
+        picture = upright(file, CELL, turn)
+        cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
+    except UnreadableError as problem:
+        ImageDraw.Draw(cell).text((6, 6), str(problem)[:30], fill="#50565c", font=ImageFont.load_default(10))
+    sheet.paste(cell, (left, top))

@@ -1,0 +1,274 @@
+"""Networks at work: photographs in, vectors out, as fast as the device allows, and none computed a second time.
+
+What makes it fast is measured in benchmarks/README.md: a precision that the device multiplies quickly, batch norms
+folded into the convolutions before them, channels last, and as many photographs at a time as the caches like.
+"""
+
+import copy
+import json
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import PIL
+import timm
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from reid.config.recipe import Recipe
+from reid.config.runtime import Runtime
+from reid.data.photographs import DECODER_VERSION
+from reid.errors import InputError
+from reid.models.backbones import takes_any_size
+from reid.models.batch_norm import fold_batch_norms
+from reid.models.networks import Network, best_device, channels_last, load_network, read_plan
+from reid.retrieval.cache import CACHE_FOLDER, EmbeddingCache
+from reid.runtime.files import sha256_of
+
+__all__ = ["Embedder", "EmbeddingOutput", "embed", "load_embedder", "precision_on"]
+
+log = logging.getLogger(__name__)
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+FORWARD_VERSION = 1
+"""Raise it whenever a network's vectors change in any digit: those that are remembered are stale then."""
+
+
+PASS_PIXELS = 8 * 224**2
+"""Pixels of a forward pass on a processor. ResNet-50 at 224, bfloat16, 2 cores: 44, 47, 44, 38, 36 images/s with 4, 8,
+16, 32, 64 photographs at a time; more of them push each other out of the caches."""
+
+
+def precision_on(device: torch.device, wanted: str) -> torch.dtype:
+    """Return the number format to compute in.
+
+    Args:
+        device: where.
+        wanted: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device multiplies it in hardware, else
+            float16 on a GPU, else float32.
+    """
+    if wanted != "auto":
+        return PRECISIONS[wanted]
+    if device.type == "cuda":  # from compute capability 8.0 (Ampere) on; a T4 has 7.5 and would emulate it
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    supported = (getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return torch.bfloat16 if any(supported) else torch.float32
+
+
+class EmbeddingOutput(NamedTuple):
+    """What a network says of some photographs."""
+
+    vectors: Tensor
+    """(B, D) float32."""
+    saliency: Tensor
+    """(B, h, h) float32 from 0 to 1, the saliency; h is 0 where nobody asks, or it can't be told."""
+
+
+class Embedder:
+    """A network prepared to run.
+
+    A photograph's vector does not depend on the photographs beside it: on every call the network sees the same number
+    of them, the rest filled up with blank ones.
+
+    Attributes:
+        plan: the network's.
+        cache: what it embedded before; None to keep nothing.
+    """
+
+    def __init__(
+        self,
+        network: Network | Path,
+        recipe: Recipe,
+        runtime: Runtime = Runtime(),
+        cache: EmbeddingCache | None = None,
+    ) -> None:
+        """
+        Args:
+            network: on the device where it shall run, put into evaluation mode when it is first asked to look; or the
+                file of one for the best device, which is loaded then: meanwhile the first photographs are opened, and
+                where all of them are remembered it never is.
+            recipe: `prediction`, and whether keypoints need its saliency.
+            runtime: precision and batch size.
+            cache: see above.
+
+        Raises:
+            InputError: no network's file; other scales for a backbone that takes one size only.
+        """
+        self.given, self.cache = network, cache
+        self.plan = read_plan(network) if isinstance(network, Path) else network.plan
+        if recipe.prediction.scales != (1.0,) and not takes_any_size(self.plan.backbone):
+            raise InputError(
+                f"recipe field prediction.scales: the backbone {self.plan.backbone} takes photographs of one size only; set it to 1"
+            )
+        self.flip_average, self.scales = recipe.prediction.flip_average, recipe.prediction.scales
+        self.has_saliency = self.plan.has_saliency and recipe.uses_keypoints
+        self.device = best_device() if isinstance(network, Path) else next(network.parameters()).device
+        self.precision = precision_on(self.device, runtime.precision)
+        fitting = max(1, PASS_PIXELS // self.plan.image_size**2)
+        self.pass_size = runtime.batch_size if self.device.type == "cuda" else min(fitting, runtime.batch_size)
+
+    @cached_property
+    def network(self) -> Network:
+        """As it was trained, float32."""
+        return (load_network(self.given).to(self.device) if isinstance(self.given, Path) else self.given).eval()
+
+    @cached_property
+    def fast(self) -> Network:
+        """The same network in the precision of the device."""
+        fast = copy.deepcopy(self.network)
+        fast.backbone = fold_batch_norms(fast.backbone).to(self.precision)
+        channels_last(fast.backbone)
+        return fast
+
+    def embed(self, photographs: Tensor) -> Tensor:
+        """Return the network's outputs.
+
+        Args:
+            photographs: (B, 3, S, S) uint8, on any device.
+
+        Returns:
+            (B, D) float32, on the processor.
+        """
+        return self.embed_with_saliency(photographs).vectors
+
+    def embed_with_saliency(self, photographs: Tensor) -> EmbeddingOutput:
+        """Return the network's outputs and, where keypoints are to be weighted by it, their saliency."""
+        while True:
+            try:
+                parts = self._forwards(torch.split(photographs, self.pass_size))
+                return EmbeddingOutput(*(torch.cat(some).cpu() for some in zip(*parts, strict=True)))
+            except torch.OutOfMemoryError:
+                if self.pass_size == 1:
+                    raise
+                self.pass_size //= 2
+                torch.cuda.empty_cache()
+                log.warning(f"the GPU's memory is too small; going on with {self.pass_size} photographs at a time")
+
+    @torch.inference_mode()
+    def embed_features(self, features: Tensor) -> Tensor:
+        """Return what `embed` says of photographs whose features the backbone has told already, to the bit.
+
+        Args:
+            features: (B, F) float32, as a network without head and neck embeds them.
+
+        Returns:
+            (B, D) float32, on the processor. Not for means over mirror images and sizes.
+        """
+        network, vectors = self.fast, []
+        for part in torch.split(features, self.pass_size):
+            filled = torch.cat([part, part.new_zeros(self.pass_size - len(part), part.shape[1])]).to(self.device)
+            vectors.append(self._of_unit_length(network.finish(network.head(filled)))[: len(part)].cpu())
+        return torch.cat([torch.empty(0, self.plan.outputs), *vectors])
+
+    def _of_unit_length(self, vectors: Tensor) -> Tensor:
+        return functional.normalize(vectors) if self.plan.normalise else vectors
+
+    def _forwards(self, parts: Sequence[Tensor]) -> list[EmbeddingOutput]:
+        """Each part's outputs.
+
+        On a processor each part has a thread of its own. Threads that share a part wait for each other in every layer,
+        and as soon as one of them has to wait for other work on its core, so do all. Not so in float32, where ResNet-50
+        gains beside constant decoding (4.1 to 3.1 s for 64 photographs) less than it loses alone (1.5 to 2.1 s).
+        """
+        threads = torch.get_num_threads()
+        pooled = min(threads, len(parts))
+        forward = partial(self._forward, self.fast)
+        if self.device.type != "cpu" or self.precision == torch.float32 or pooled == 1:
+            return [forward(part) for part in parts]
+        try:
+            with ThreadPoolExecutor(pooled, initializer=torch.set_num_threads, initargs=(threads // pooled,)) as pool:
+                return list(pool.map(forward, parts))
+        finally:
+            torch.set_num_threads(threads)  # what the pool's set is also the default of all threads to come
+
+    @torch.inference_mode()  # here, because a thread has its own
+    def _forward(self, network: Network, part: Tensor) -> EmbeddingOutput:
+        rows = len(part)
+        if rows < self.pass_size:
+            part = torch.cat([part, part.new_zeros(self.pass_size - rows, *part.shape[1:])])
+        part = part.to(self.device, non_blocking=True)
+        seen = self._augmented_mean(network, part)
+        if self.precision == torch.float16 and not torch.isfinite(seen.vectors[:rows]).all():  # it ends at 65,504
+            seen = self._augmented_mean(self.network, part)
+        return EmbeddingOutput(*(some[:rows] for some in seen))
+
+    def _augmented_mean(self, network: Network, part: Tensor) -> EmbeddingOutput:
+        """Return the mean over a photograph's sizes and its mirror image, as the recipe wants it; (B, D)."""
+        images = (part, part.flip(3)) if self.flip_average else (part,)
+        features: list[Tensor] = []
+        saliency = part.new_zeros(len(part), 0, 0, dtype=torch.float32)
+        for image in images:
+            for scale in self.scales:
+                if self.has_saliency and not features:
+                    vectors, saliency = network.embed_with_saliency(image, scale)
+                else:
+                    vectors = network(image, scale)
+                features.append(vectors)
+        mean = torch.stack(features).mean(0) if len(features) > 1 else features[0]
+        return EmbeddingOutput(self._of_unit_length(mean), saliency)
+
+    def cached(self, digest: str) -> tuple[Tensor, Tensor] | None:
+        """Return the vector (D,) and the saliency (h, h) of a photograph that was seen before; None when it was not."""
+        row = self.cache.vectors.get(digest) if self.cache else None
+        if row is None:
+            return None
+        dimensions = self.plan.outputs
+        side = math.isqrt(len(row) - dimensions)
+        return row[:dimensions], row[dimensions:].view(side, side)
+
+    def store(self, digest: str, vector: Tensor, saliency: Tensor) -> None:
+        """Keep what was seen for the next time; digest "" stands for a file that can't be read."""
+        if self.cache and digest:
+            self.cache.vectors[digest] = torch.cat([vector, saliency.flatten()])
+
+
+def embed(network: Network, batches: Iterable[Tensor], recipe: Recipe, runtime: Runtime = Runtime()) -> Tensor:
+    """Return the network's outputs for batches of photographs, in order, on the processor.
+
+    Args:
+        network: in evaluation mode from here on, until somebody trains it.
+        batches: (B, 3, S, S) uint8 each.
+        recipe, runtime: as for `Embedder`.
+
+    Returns:
+        (N, D) float32.
+    """
+    embedder = Embedder(network, recipe, runtime)
+    return torch.cat([torch.empty(0, network.plan.outputs), *map(embedder.embed, batches)])
+
+
+def load_embedder(
+    folder: Path, file: str, recipe: Recipe, use_cache: bool = True, runtime: Runtime = Runtime()
+) -> Embedder:
+    """Return the embedder of a network's file, for the best device.
+
+    Args:
+        folder: a weights folder.
+        file: the network's name in it.
+        recipe, runtime: as for `Embedder`.
+        use_cache: keep the vectors in the weights folder for the next time.
+    """
+    embedder = Embedder(folder / file, recipe, runtime)
+    if use_cache:
+        made_with = {
+            "network": sha256_of(folder / file),
+            "pixels": DECODER_VERSION,
+            "forward": FORWARD_VERSION,
+            "flip_average": recipe.prediction.flip_average,
+            "scales": recipe.prediction.scales,
+            "saliency": embedder.has_saliency,
+            "device": embedder.device.type,
+            "precision": str(embedder.precision),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "pillow": PIL.__version__,
+        }
+        embedder.cache = EmbeddingCache(folder / CACHE_FOLDER / file, json.dumps(made_with))
+    return embedder

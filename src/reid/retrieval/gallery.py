@@ -1,0 +1,136 @@
+"""Galleries: the known photographs as vectors and keypoints."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from reid.errors import InputError
+from reid.retrieval.extraction import Features
+from reid.retrieval.keypoints import Keypoints, keypoints_from, tensors_of
+from reid.runtime.files import write_bytes
+
+__all__ = ["Gallery", "GalleryFeatures", "gallery_features", "load_gallery", "save_gallery"]
+
+
+@dataclass(frozen=True)
+class GalleryFeatures:
+    """Photographs as what the cues compare.
+
+    Attributes:
+        image_id: (N,) whose.
+        vectors: (N, D) float32; D is 0 where there is no encoder.
+        orientation: (N,) the side that is seen, "" where it is not known; or empty.
+        keypoints: (N,) without any where the recipe has no local cue; or empty.
+    """
+
+    image_id: tuple[str, ...]
+    vectors: Tensor
+    orientation: tuple[str, ...] = ()
+    keypoints: tuple[Keypoints, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def of(self, places: np.ndarray) -> "GalleryFeatures":
+        """Return the photographs at some places."""
+        return GalleryFeatures(
+            tuple(self.image_id[place] for place in places),
+            self.vectors[torch.from_numpy(places)],
+            tuple(self.orientation[place] for place in places) if self.orientation else (),
+            tuple(self.keypoints[place] for place in places) if self.keypoints else (),
+        )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The known photographs of one dataset.
+
+    Attributes:
+        embeddings: the photographs.
+        identity: (N,) the individual on each.
+    """
+
+    embeddings: GalleryFeatures
+    identity: tuple[str, ...]
+
+    @property
+    def individuals(self) -> np.ndarray:
+        """(L,) str, the individuals in alphabetical order: what a label counts."""
+        return np.unique(np.array(self.identity))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64, each photograph's individual as its place among `individuals`."""
+        return np.unique(np.array(self.identity), return_inverse=True)[1]
+
+
+def gallery_features(features: Sequence[Features], rows: pd.DataFrame) -> GalleryFeatures:
+    """Return what was seen on one dataset's photographs, as the cues compare it.
+
+    Args:
+        features: N of them.
+        rows: (N,) the photographs' image_id and orientation.
+    """
+    return GalleryFeatures(
+        tuple(rows["image_id"]),
+        torch.stack([look.vector for look in features]),
+        tuple(rows["orientation"]),
+        tuple(look.keypoints for look in features),
+    )
+
+
+def save_gallery(path: Path, gallery: Gallery) -> None:
+    """Write vectors and keypoints, and the rows as JSON text in a tensor of bytes: a safetensors header is for small
+    things."""
+    photographs = gallery.embeddings
+    rows = {"image_id": photographs.image_id, "identity": gallery.identity, "orientation": photographs.orientation}
+    tensors = {
+        "vectors": photographs.vectors.contiguous(),
+        "rows": torch.from_numpy(np.frombuffer(json.dumps(rows).encode(), dtype=np.uint8).copy()),
+    }
+    if any(map(len, photographs.keypoints)):
+        tensors |= {name: torch.from_numpy(tensor) for name, tensor in tensors_of(photographs.keypoints).items()}
+    write_bytes(path, save(tensors))
+
+
+def _check_gallery(gallery: Gallery) -> None:
+    photographs, vectors = gallery.embeddings, gallery.embeddings.vectors
+    if not all(isinstance(word, str) for word in (*photographs.image_id, *photographs.orientation, *gallery.identity)):
+        raise ValueError("its rows are no words")
+    if vectors.dtype != torch.float32 or vectors.ndim != 2 or not torch.isfinite(vectors).all():
+        raise ValueError(f"its vectors are {tuple(vectors.shape)} {vectors.dtype}, or not all of them are numbers")
+
+
+def load_gallery(path: Path) -> Gallery:
+    """Return the gallery of a file.
+
+    Raises:
+        InputError: no such file, or not one that `enroll` wrote.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            rows = json.loads(opened.get_tensor("rows").numpy().tobytes())
+            vectors = opened.get_tensor("vectors")
+            tensors = {name: opened.get_tensor(name).numpy() for name in set(opened.keys()) - {"rows", "vectors"}}
+        keypoints = keypoints_from(tensors) if tensors else ()
+        embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, tuple(rows["orientation"]), keypoints)
+        gallery = Gallery(embeddings, tuple(rows["identity"]))
+        _check_gallery(gallery)
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a gallery here, found no file; `python -m reid enroll` makes it") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, IndexError, RuntimeError, OSError) as problem:
+        raise InputError(
+            f"{path}: expected a gallery, but it can't be read ({problem}); run `python -m reid enroll`"
+        ) from None
+    optional = [len(column) for column in (embeddings.orientation, keypoints) if column]
+    if len({len(gallery.identity), len(embeddings.image_id), len(vectors), *optional}) > 1:
+        raise InputError(f"{path}: expected a vector per photograph, found other counts; run `python -m reid enroll`")
+    return gallery

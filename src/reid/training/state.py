@@ -1,0 +1,190 @@
+"""A network while it is trained: everything that has a state, one step at a time."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+
+from reid.config.recipe import Recipe
+from reid.config.runtime import Runtime
+from reid.models.batch_norm import NORMS, synchronise_batch_norms
+from reid.models.networks import Network
+from reid.retrieval.embedding import precision_on
+from reid.runtime.distributed import all_gather_rows, rank, world_size
+from reid.training.objective import Labels
+
+__all__ = ["TrainState", "rate_at"]
+
+
+class LossModule(nn.Module):
+    """From a rank's share of a batch to the loss of the whole batch."""
+
+    def __init__(self, network: Network, objective: nn.Module, precision: torch.dtype) -> None:
+        """
+        Args:
+            network: shares its weights with the one that is kept.
+            objective, precision: as for `TrainState`.
+        """
+        super().__init__()
+        self.network, self.objective, self.precision = network, objective, precision
+
+    def forward(self, inputs: Tensor, labels: Labels) -> tuple[Tensor, dict[str, float]]:
+        """See `TrainState.learn`."""
+        with torch.autocast(inputs.device.type, self.precision, enabled=self.precision != torch.float32):
+            vectors = self.network.head(self.network.look(inputs) if inputs.ndim == 4 else inputs)
+        loss: tuple[Tensor, dict[str, float]] = self.objective(
+            self.network, all_gather_rows(vectors.float(), len(labels.target)), labels
+        )
+        return loss
+
+
+@dataclass
+class TrainState:
+    """Network, loss, optimiser and all that changes with a step.
+
+    Attributes:
+        network: its weights are float32.
+        objective: (network, vectors, labels) -> the loss and figures to log; its weights are learned along.
+        whole: the `LossModule` through both; over several ranks it takes the mean of their gradients. The backbone and
+            the head are computed in the recipe's precision; the loss and the weights' steps are float32.
+        optimizer, schedule: the schedule counts steps.
+        scaler: keeps float16's gradients from vanishing; does nothing in another precision.
+        frozen: "backbone", its "norms", or "nothing": what stays in evaluation mode.
+        seed: of what a backbone drops at random.
+    """
+
+    network: Network
+    objective: nn.Module
+    whole: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: LambdaLR
+    scaler: torch.amp.GradScaler
+    frozen: str
+    seed: int = 0
+
+    @classmethod
+    def start(
+        cls,
+        network: Network,
+        objective: nn.Module,
+        recipe: Recipe,
+        steps: int,
+        seed: int = 0,
+        runtime: Runtime = Runtime(),
+    ) -> "TrainState":
+        """Return a learner before its first step.
+
+        Args:
+            network: on the device where it shall be trained.
+            objective: as for the attribute; it is moved there.
+            recipe: optimizer, rates, schedule.
+            steps: how many there will be at most.
+            seed: as for the attribute.
+            runtime: the precision.
+        """
+        device = next(network.parameters()).device
+        objective.to(device)
+        backbone = [*network.backbone.parameters(), *network.pool.parameters()]
+        for parameter in backbone:
+            parameter.requires_grad_(recipe.training.backbone_rate > 0)
+        added = [*network.head.parameters(), *network.neck.parameters(), *objective.parameters()]
+        groups = [
+            {"params": [parameter for parameter in parameters if parameter.requires_grad], "lr": rate}
+            for parameters, rate in (
+                (backbone, recipe.training.learning_rate * recipe.training.backbone_rate),
+                (added, recipe.training.learning_rate),
+            )
+        ]
+        optimizer_class = torch.optim.AdamW if recipe.training.optimizer == "adamw" else torch.optim.Adam
+        optimizer = optimizer_class(groups, lr=recipe.training.learning_rate, weight_decay=recipe.training.weight_decay)
+        precision = precision_on(device, runtime.precision)
+        return cls(
+            network=network,
+            objective=objective,
+            whole=_whole(LossModule(synchronise_batch_norms(network), objective, precision), recipe),
+            optimizer=optimizer,
+            schedule=LambdaLR(optimizer, lambda step: rate_at(step, steps, recipe)),
+            scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+            frozen="backbone"
+            if not recipe.training.backbone_rate
+            else "norms"
+            if recipe.backbone.freeze_norms
+            else "nothing",
+            seed=seed,
+        )
+
+    def train(self) -> None:
+        """Put the network into training mode; a frozen backbone, or one with frozen norms, keeps its running means."""
+        (trained,) = (module for module in self.whole.modules() if isinstance(module, Network))
+        trained.train()
+        if self.frozen == "backbone":
+            trained.backbone.eval()
+        for module in trained.backbone.modules():
+            if self.frozen == "norms" and isinstance(module, (*NORMS, nn.SyncBatchNorm)):
+                module.eval()
+
+    def learn(self, inputs: Tensor, labels: Labels) -> dict[str, float]:
+        """Return one step down the gradient of the loss.
+
+        Args:
+            inputs: this rank's share of the batch: photographs (b, 3, S, S) uint8, or a frozen backbone's features of
+                them (b, F) float32.
+            labels: of the whole batch, (B,), on the inputs' device.
+
+        Returns:
+            The loss of the whole batch, and what the objective logs.
+        """
+        # sown anew at every step, so that a run that goes on needs no state of the generators, on whatever device
+        entropy = [self.seed, self.schedule.last_epoch, rank()]
+        torch.manual_seed(int(np.random.default_rng(entropy).integers(2**63)))
+        loss, figures = self.whole(inputs, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        return {"loss": float(loss.detach()), **figures}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is needed to go on."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "objective": self.objective,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "scaler": self.scaler,
+        }
+
+
+def _whole(both: LossModule, recipe: Recipe) -> nn.Module:
+    if world_size() == 1 or not any(parameter.requires_grad for parameter in both.parameters()):
+        return both
+    # the only weights that a recipe can leave without a gradient
+    may_lack_gradients = (
+        recipe.head.neck != "none" and recipe.loss.triplet_before_neck and recipe.loss.classification == "none"
+    )
+    return DistributedDataParallel(both, find_unused_parameters=may_lack_gradients)
+
+
+def rate_at(step: int, steps: int, recipe: Recipe) -> float:
+    """Return what the learning rate is multiplied with: a straight rise, then constant or half a cosine down to
+    zero."""
+    warmup_steps = round(recipe.training.warmup * steps)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    if recipe.training.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup_steps) / max(1, steps - warmup_steps))))
