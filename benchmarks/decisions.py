@@ -107,12 +107,14 @@ def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]
         CHOSEN: chosen,
         "the scorer with the highest expected score": highest,
         "one scorer and threshold for all datasets": fit_calibrations(honest, recipe, few=10**9),
-        "the threshold where the mean curve is highest": with_thresholds(chosen, lambda curve: curve.score.argmax()),
+        "the threshold where the mean curve is highest": with_thresholds(
+            chosen, lambda curve: int(curve.score.argmax())
+        ),
         "the threshold that calls as many new as there are": with_thresholds(
-            chosen, lambda curve: np.abs(curve.share_new - recipe.calibration.new_share).argmin()
+            chosen, lambda curve: int(np.abs(curve.share_new - recipe.calibration.new_share).argmin())
         ),
         "the threshold where BAKS and BAUS are equal": with_thresholds(
-            chosen, lambda curve: np.abs(curve.baks - curve.baus).argmin()
+            chosen, lambda curve: int(np.abs(curve.baks - curve.baus).argmin())
         ),
     }
     asked = {way: fit_calibrations(own, recipe) for way, own in other_ways(catalogue, weights, honest)}

@@ -293,7 +293,8 @@ def photograph(folder: Path, content: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow says much of broken tags
         pixels = open_photograph(folder / "x.jpg", 8)
-    assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)
+    assert pixels.shape == (8, 8, 3)
+    assert pixels.dtype == np.uint8
 
 
 @cache

@@ -200,7 +200,7 @@ def test_every_row_of_many_alike_is_named(
     assert f"row 32 (image_id {table['image_id'][30]}, {table['path'][30]}): " in told.out
     assert "unreadable, listed above: 16 photographs" in told.err
     kinds = [
-        "" if 3 <= place < 13 else "Lynx 2025" if place == 14 else name for place, name in table["dataset"].items()
+        "" if 3 <= place < 13 else "Lynx 2025" if place == 14 else name for place, name in enumerate(table["dataset"])
     ]
     edit_rows(lambda table: table.assign(dataset=kinds, split="database", identity="a", path="."))
     assert cli.main(["check", str(patterns)]) == 2

@@ -7,6 +7,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,15 +55,19 @@ def report(
 class Watched:
     """A page in a window, and what it asked for and complained of."""
 
-    def __init__(self, browser, path: Path, width: int = 1200, scheme: str = "light") -> None:
+    def __init__(self, browser: Any, path: Path, width: int = 1200, scheme: str = "light") -> None:
         self.tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         self.asked: list[str] = []
         self.faults: list[str] = []
         self.tab.on("request", lambda request: self.asked.append(request.url))
         self.tab.on("console", lambda message: self.faults.append(message.text))
         self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.tab.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
+        self.tab.on("dialog", self.dismissed)
         self.tab.goto(path.as_uri())
+
+    def dismissed(self, dialog: Any) -> None:
+        self.faults.append(dialog.message)
+        dialog.dismiss()
 
     def visible(self, selector: str) -> int:
         return sum(one.is_visible() for one in self.tab.locator(selector).all())
@@ -73,7 +78,7 @@ class Watched:
 
 
 @pytest.fixture
-def watched(browser, report: tuple[Path, dict[str, int]]) -> Iterator[Watched]:
+def watched(browser: Any, report: tuple[Path, dict[str, int]]) -> Iterator[Watched]:
     """It must have been quiet when the test is over."""
     page = Watched(browser, report[0])
     yield page
@@ -154,7 +159,7 @@ def test_every_thumbnail_is_a_picture(watched: Watched) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 360])
 def test_nothing_is_wider_than_the_window_and_dark_is_dark(
-    browser, report: tuple[Path, dict[str, int]], width: int, scheme: str
+    browser: Any, report: tuple[Path, dict[str, int]], width: int, scheme: str
 ) -> None:
     page = Watched(browser, report[0], width, scheme)
     page.tab.locator(".near").first.click()
@@ -165,7 +170,7 @@ def test_nothing_is_wider_than_the_window_and_dark_is_dark(
     page.tab.close()
 
 
-def test_a_table_that_goes_on_has_a_shadow_on_that_side(browser, report: tuple[Path, dict[str, int]]) -> None:
+def test_a_table_that_goes_on_has_a_shadow_on_that_side(browser: Any, report: tuple[Path, dict[str, int]]) -> None:
     page = Watched(browser, report[0], width=390)
     table = page.tab.locator("#thresholds .scroll").first
     assert table.evaluate("one => one.scrollWidth > one.clientWidth + 40")
@@ -185,7 +190,7 @@ def test_a_table_that_goes_on_has_a_shadow_on_that_side(browser, report: tuple[P
     page.tab.close()
 
 
-def test_what_an_identity_says_is_not_run(browser, tmp_path: Path) -> None:
+def test_what_an_identity_says_is_not_run(browser: Any, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = make_world(tmp_path)
     path = write_report(tmp_path / "out", catalogue, weights, prediction, solution)
     page = Watched(browser, path)

@@ -106,6 +106,7 @@ def test_the_fitted_threshold_separates_and_expects_it() -> None:
     assert threshold.plateau[0] < threshold.value < threshold.plateau[1]
     assert threshold.score == pytest.approx(1, abs=0.02)
     assert threshold.interval is not None
+    assert threshold.score is not None
     assert threshold.interval[0] <= threshold.score <= threshold.interval[1]
     assert (threshold.known, threshold.new, threshold.note) == (20, 20, "")
 
@@ -170,7 +171,7 @@ def test_the_expected_score_is_not_learned_from_its_own_individuals() -> None:
         answered = questions.answered(questions.pairs.features["distance"])
         own = sweep(answered)
         scores.append((fit(questions).threshold.score, np.sqrt(own.baks * own.baus).max()))
-    expected, in_hindsight = np.mean(scores, axis=0)
+    expected, in_hindsight = np.mean(np.array(scores, float), axis=0)
     assert expected < in_hindsight - 0.01
 
 
@@ -204,7 +205,7 @@ def test_what_is_expected_is_measured_on_individuals_that_the_threshold_was_not_
         expected.append(threshold.baks + threshold.baus)
         swept = sweep(questions.answered(questions.pairs.features["distance"])).at(np.array([threshold.value]))
         own.append(swept.baks[0] + swept.baus[0])
-    error = np.std(expected) / 5
+    error = float(np.std(expected)) / 5
     assert np.mean(expected) == pytest.approx(1, abs=3 * error)
     assert np.mean(own) > 1 + 3 * error
 

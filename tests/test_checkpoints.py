@@ -76,7 +76,7 @@ def test_whenever_a_save_is_cut_off_a_whole_state_is_left(
     one.save(step(2))
     if damaged:
         one.path.write_bytes(cut_short(one.path.read_bytes()))
-    replace, calls = Path.replace, []
+    replace, calls = Path.replace, list[Path]()
 
     def ends(self: Path, target: Path) -> Path:
         if len(calls) == moment:

@@ -132,7 +132,7 @@ def test_what_float16_cannot_hold_is_computed_in_float32() -> None:
     with torch.no_grad():
         for norm in network.modules():
             if isinstance(norm, nn.BatchNorm2d):
-                norm.weight *= 30
+                norm.weight.mul_(30)
     vectors = Embedder(network, Recipe(image_size=64, precision="float16")).embed(PHOTOGRAPHS)
     assert torch.isfinite(vectors).all()
     assert torch.allclose(vectors, exactly(network, PHOTOGRAPHS), rtol=1e-3)

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ def answered(
 
 def test_the_first_neighbour_is_the_match_and_its_distance(answered: Answered) -> None:
     _, _, prediction, explanations = answered
+    row: Any
     for row in prediction.matches.itertuples():
         first, second, *_ = explanations.neighbours[row.image_id]
         assert (first.identity, first.photograph, first.rank) == (row.identity, row.photograph, 1)
@@ -84,9 +86,9 @@ def test_shared_keypoints_lie_on_both_photographs(answered: Answered) -> None:
 def test_a_mirror_images_keypoints_lie_where_the_page_shows_them(patterns: Path, patterns_weights: Path) -> None:
     catalogue = read_catalogue(patterns)
     known, asked = catalogue.database.of("Dots"), catalogue.query.of("Dots")
-    for query, photograph in zip(asked.paths, known.paths, strict=False):
-        with Image.open(photograph) as image:
-            ImageOps.mirror(image).save(query, format="PNG")  # loses nothing; the ending does not matter
+    for path, known_path in zip(asked.paths, known.paths, strict=False):
+        with Image.open(known_path) as image:
+            ImageOps.mirror(image).save(path, format="PNG")  # loses nothing; the ending does not matter
     for verb, *settings in (["enroll", "--set", "prediction.mirrored=Dots"], ["calibrate"]):
         assert cli.main([verb, str(patterns), "--weights", str(patterns_weights), *settings]) == 0
     weights = open_weights(patterns_weights)
@@ -137,6 +139,7 @@ def test_without_an_encoder_keypoints_decide_and_there_is_no_map(patterns: Path,
     assert explanations.decided
     assert not explanations.maps
     assert set(explanations.neighbours) == set(judged["image_id"])
+    row: Any
     for row in judged.itertuples():
         assert explanations.neighbours[row.image_id][0].identity == row.identity
         assert explanations.neighbours[row.image_id][0].distance == pytest.approx(row.distance, rel=1e-4)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +15,8 @@ from doors import network_bytes, plan, plan_bytes
 from PIL import Image
 
 from reid import cli, commands
-from reid.config.presets import PRESETS
-from reid.config.recipe import override
 from reid.data.checks import find_formulas, read_catalogue
-from reid.data.loading import photograph_batches, temporary_folder
+from reid.data.loading import temporary_folder
 from reid.data.photographs import UnreadableError, View, open_photograph
 from reid.decision import predict
 from reid.decision.predict import Prediction, write_submission
@@ -60,7 +57,11 @@ def test_a_heic_under_any_name_is_told_with_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["progressive.jpg", "jpeg.png", "bmp.jpg", "anim.gif", "anim.webp", "Größe 写真.jpg"])
 def test_unusual_files_are_opened_as_what_they_are(tmp_path: Path, kind: str) -> None:
     first, second = picture(), picture().transpose(Image.Transpose.ROTATE_180)
-    options = {"progressive.jpg": {"progressive": True}, "jpeg.png": {"format": "JPEG"}, "bmp.jpg": {"format": "BMP"}}
+    options: dict[str, dict[str, Any]] = {
+        "progressive.jpg": {"progressive": True},
+        "jpeg.png": {"format": "JPEG"},
+        "bmp.jpg": {"format": "BMP"},
+    }
     animated = {"save_all": True, "append_images": [second]} if kind.startswith("anim") else {}
     first.save(tmp_path / kind, **options.get(kind, animated))
     first.save(tmp_path / "plain.png")
@@ -99,25 +100,6 @@ def test_a_photograph_that_takes_too_much_memory_is_unreadable(
     monkeypatch.setattr(Image.Image, "resize", refuse)
     with pytest.raises(UnreadableError, match=r"can't be decoded \(MemoryError\)"):
         open_photograph(tmp_path / "x.png", View(8, fit))
-
-
-class DeadlyViews(list[View]):
-    """Views that kill the process that looks at one, and leave a mark."""
-
-    mark: Path
-
-    def __getitem__(self, place: Any) -> Any:
-        self.mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_worker_that_is_killed_is_told_with_what_to_do(tmp_path: Path) -> None:
-    recipe = override(PRESETS["toy"], ["batch_size=2", "workers=1"])
-    views = DeadlyViews([View(8)] * 4)
-    views.mark = tmp_path / "killed"
-    with pytest.raises(InputError, match=r"testing: a process that opens photographs was killed.*--set workers=1"):
-        list(photograph_batches([tmp_path / "x"] * 4, views, recipe, "testing"))
-    assert views.mark.exists()
 
 
 def test_no_place_for_decoded_photographs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

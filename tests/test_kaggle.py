@@ -24,7 +24,8 @@ from typing import Any
 import pytest
 import requests
 from kaggle_stand_in import OWNER, TOKEN, StandIn, kaggle_stand_in
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ProxyError, SSLError
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError, SSLError
 
 from reid import cli
 from reid.runtime.files import sha256_of
@@ -155,10 +156,10 @@ def desk(kaggle: StandIn, clerk: subprocess.Popen[str], patterns: Path, patterns
 
 @pytest.fixture(scope="module")
 def loaded_weights(patterns_weights_original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights whose recipe asks for decoding in worker processes, and for several batches, which GPUs can share."""
+    """Weights whose recipe asks for several batches, which GPUs can share."""
     folder = Path(shutil.copytree(patterns_weights_original, tmp_path_factory.mktemp("loaded") / "weights"))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["recipe"] |= {"workers": 1, "batch_size": 8}
+    manifest["recipe"] |= {"batch_size": 8}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -517,26 +518,38 @@ def test_no_server_is_no_traceback(desk: Desk) -> None:
     assert "rehearsing" not in desk.said, "it is known before anybody waits"
 
 
+NO_POOL: Any = None
+"""Of connections: none were ever made."""
+
+
 @pytest.mark.parametrize(
     ("problem", "words"),
     [
         (
             lambda: requests.ConnectionError(
-                MaxRetryError(None, "/x", ProxyError("Unable to connect to proxy", OSError(111, "Connection refused")))
+                MaxRetryError(
+                    NO_POOL, "/x", ProxyError("Unable to connect to proxy", OSError(111, "Connection refused"))
+                )
             ),
             "Unable to connect to proxy: Connection refused",
         ),
         (
             lambda: requests.exceptions.SSLError(
-                MaxRetryError(None, "/x", SSLError(ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")))
+                MaxRetryError(NO_POOL, "/x", SSLError(ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")))
             ),
             "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed",
         ),
         (
             lambda: requests.ConnectTimeout(
-                MaxRetryError(None, "/x", ConnectTimeoutError(object(), "Connection to www.kaggle.com timed out"))
+                MaxRetryError(NO_POOL, "/x", ConnectTimeoutError(object(), "Connection to www.kaggle.com timed out"))
             ),
             "Connection to www.kaggle.com timed out",
+        ),
+        (
+            lambda: requests.ConnectionError(
+                MaxRetryError(NO_POOL, "/x", NewConnectionError(HTTPSConnection("www.kaggle.com"), "Failed: no way"))
+            ),
+            "Failed: no way",
         ),
         (lambda: requests.ConnectionError("no way"), "no way"),
         (lambda: KeyError(3), "KeyError: 3"),

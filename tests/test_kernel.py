@@ -456,9 +456,9 @@ def test_every_gpu_gets_a_process_of_its_own(run: Callable[..., int], monkeypatc
 def test_each_process_works_on_its_own_gpu(
     patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In threads, and without any GPU that they could work on."""
+    """In threads, one after the other, and without any GPU that they could work on."""
     chosen: list[str] = []
-    monkeypatch.setattr(entry, "ProcessPoolExecutor", lambda count, *_: ThreadPoolExecutor(count))
+    monkeypatch.setattr(entry, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     weights = open_weights(patterns_weights)
     recipe = replace(weights.recipe, batch_size=4)

@@ -251,7 +251,9 @@ def test_a_damaged_or_stale_file_is_as_good_as_none(damage: str, tmp_path: Path)
     content = one.read_bytes()
     flipped = bytearray(content)
     flipped[-1] ^= 1
-    one.write_bytes({"empty": b"", "cut": content[:-9], "flipped": flipped, "another's": other.read_bytes()}[damage])
+    one.write_bytes(
+        {"empty": b"", "cut": content[:-9], "flipped": bytes(flipped), "another's": other.read_bytes()}[damage]
+    )
     assert cache.recall(ONE) is None
     cache.remember(ONE, found)
     assert one.read_bytes() == content
@@ -401,7 +403,7 @@ def test_the_centre_weighs_most() -> None:
 def test_verification_finds_the_transformation(model: str) -> None:
     gallery = [extract(texture(seed), SMALL) for seed in range(3)]
     query = extract(warped(texture(1)), SMALL)
-    (looked,) = verify([query], gallery, np.array([[0, 1, 2]]), MatchingConfig(model=model))
+    (looked,) = verify([query], gallery, [np.arange(3)], MatchingConfig(model=model))
     assert looked[1].inliers > 30
     assert max(looked[0].inliers, looked[2].inliers) < 10
     on_query, on_gallery = looked[1].pairs[looked[1].inlier].transpose(1, 0, 2) * 160 - 0.5
@@ -432,13 +434,13 @@ def test_matches_equal_the_slow_twin() -> None:
 def test_verification_is_the_same_again_and_in_any_company() -> None:
     gallery = [extract(texture(seed), SMALL) for seed in range(3)]
     queries = [extract(warped(texture(seed)), SMALL) for seed in range(2)]
-    shortlist = np.array([[0, 1, 2], [2, 1, 0]])
+    shortlist = [np.array([0, 1, 2]), np.array([2, 1, 0])]
     first, again = (verify(queries, gallery, shortlist, MatchingConfig(ratio=0.95)) for _ in range(2))
     for one_row, other_row in zip(first, again, strict=True):
         for one, other in zip(one_row, other_row, strict=True):
             assert np.array_equal(one.pairs, other.pairs)
             assert np.array_equal(one.inlier, other.inlier)
-    (single,) = verify(queries[1:], gallery, np.array([[0]]), MatchingConfig(ratio=0.95))
+    (single,) = verify(queries[1:], gallery, [np.array([0])], MatchingConfig(ratio=0.95))
     assert np.array_equal(single[0].inlier, first[1][2].inlier)
 
 
@@ -458,14 +460,14 @@ def test_cores_are_counted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> N
 def test_nothing_to_verify_has_no_inliers() -> None:
     some = extract(texture(0), SMALL)
     one = some.of(np.array([0]))
-    (looked,) = verify([some], [blank(), one, some], np.array([[0, 1, 2]]), MatchingConfig())
+    (looked,) = verify([some], [blank(), one, some], [np.arange(3)], MatchingConfig())
     assert [one.inliers > 3 for one in looked] == [False, False, True]
     assert looked[0].pairs.shape == (0, 2, 2)
     for query, gallery in [(blank(), some), (blank(), blank())]:
-        ((looked_at,),) = verify([query], [gallery], np.array([[0]]), MatchingConfig())
+        ((looked_at,),) = verify([query], [gallery], [np.array([0])], MatchingConfig())
         assert looked_at.inliers == 0
-    assert verify([], [some], np.zeros((0, 1), int), MatchingConfig()) == []
-    assert verify([some], [some], np.zeros((1, 0), int), MatchingConfig()) == [[]]
+    assert verify([], [some], [], MatchingConfig()) == []
+    assert verify([some], [some], [np.zeros(0, int)], MatchingConfig()) == [[]]
 
 
 def test_matches_that_all_lie_on_one_point_are_no_arrangement() -> None:
@@ -502,7 +504,8 @@ def test_a_photograph_without_any_keypoint_is_remembered_too(patterns: Path, tmp
             Catalogue(patterns, table.assign(path="again.png")), extractors, "column", recipe, "looking"
         )
     assert len(first.keypoints) == len(again.keypoints) == 0
-    assert again.keypoints.extent == first.keypoints.extent == (1, pytest.approx(2 / 3, abs=0.01))
+    assert again.keypoints.extent == first.keypoints.extent
+    assert again.keypoints.extent == pytest.approx((1, 2 / 3), abs=0.01)
 
 
 def test_no_fewer_candidates_are_sought_than_keypoints_are_kept() -> None:

@@ -54,6 +54,7 @@ def test_a_positive_is_never_invented() -> None:
     assert loss.item() == 0
     assert len(mined.positive) == 0
     assert mined.active == 0
+    assert embeddings.grad is not None
     assert torch.equal(embeddings.grad, torch.zeros(4, 3))
 
 
@@ -68,6 +69,7 @@ def test_gradients_are_finite_when_all_photographs_fall_on_one_point(margin: flo
     loss, _ = batch_hard_triplet(embeddings, torch.tensor([0, 0, 1, 1, 2, 2]), margin)
     loss.backward()
     assert loss.item() == pytest.approx(math.log(2) if margin is None else margin)
+    assert embeddings.grad is not None
     assert torch.isfinite(embeddings.grad).all()
 
 
@@ -76,6 +78,7 @@ def test_descending_the_gradient_pulls_positives_and_pushes_negatives() -> None:
     labels = torch.tensor([0, 0, 1, 1])
     before, _ = batch_hard_triplet(embeddings, labels)
     before.backward()
+    assert embeddings.grad is not None
     after, _ = batch_hard_triplet((embeddings - 0.1 * embeddings.grad).detach(), labels)
     assert after < before.detach()
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -230,6 +231,7 @@ def test_a_query_that_nothing_can_be_said_of_gets_no_name(gallery: Gallery) -> N
 def test_matches_name_the_nearest_individual_and_the_next(queries: GalleryFeatures, gallery: Gallery) -> None:
     matches = match_queries(queries, gallery, "x", calibrated("x", 1), replace(ENCODER, shortlist=5))
     far = torch.cdist(queries.vectors, gallery.embeddings.vectors).numpy()
+    row: Any
     for query, row in enumerate(matches.itertuples()):
         nearest = {name: far[query, np.array(gallery.identity) == name].min() for name in "abc"}
         first, second = sorted(nearest, key=lambda name: nearest[name])[:2]

@@ -50,7 +50,7 @@ def test_the_seed_decides_the_weights_and_leaves_the_global_generator_alone() ->
     expected = torch.rand(1)
     torch.manual_seed(7)
     plan = plan_network(BACKBONE, 64, embedding_size=8)
-    a, b, c = (build_network(plan, seed, "none").head[0].weight for seed in (1, 1, 2))
+    a, b, c = (build_network(plan, seed, "none").get_parameter("head.0.weight") for seed in (1, 1, 2))
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(a, b)
     assert not torch.equal(a, c)

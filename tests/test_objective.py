@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reid.config.presets import PRESETS
-from reid.config.recipe import Recipe
+from reid.config.recipe import Recipe, override
 from reid.models.losses import batch_hard_triplet, positive_pairs
 from reid.models.networks import Network, build_network, plan_network
 from reid.training.objective import EncoderObjective, Labels, label_photographs
@@ -73,7 +73,7 @@ def test_copies_and_other_flanks_are_left_out_where_the_recipe_says_so() -> None
         ("copies_are_positives", {"photographs": LABELS.photograph}),
         ("positives_by_view", {"views": LABELS.view}),
     ]:
-        recipe = replace(REPORT, **{field: not getattr(REPORT, field)})
+        recipe = override(REPORT, [f"{field}={not getattr(REPORT, field)}".lower()])
         pairs = positive_pairs(INDIVIDUALS, **masks)
         expected = float(batch_hard_triplet(VECTORS, INDIVIDUALS, pairs=pairs)[0])
         assert loss_of(recipe, network(neck=False))[0] == pytest.approx(expected)

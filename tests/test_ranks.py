@@ -91,7 +91,9 @@ def step(out: Path) -> None:
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     figures = learner.learn(photographs, LABELS)
     gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
-    gradients["classes"] = learner.objective.classification.weight.grad
+    (classes,) = learner.objective.parameters()
+    assert classes.grad is not None
+    gradients["classes"] = classes.grad
     gradients = {name: gradient.clone() for name, gradient in gradients.items()}
     norms = {name: tensor.clone() for name, tensor in network.named_buffers() if "running" in name}
     torch.save((figures, gradients, norms, network.state_dict()), out / f"{distributed.rank()}.pt")

@@ -1,9 +1,11 @@
 """Routes and decisions, row by row, against their definitions; and matches that are remembered, never stale."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +21,11 @@ from reid.data.checks import read_catalogue
 from reid.decision import predict
 from reid.decision.artifact import Weights, open_weights
 from reid.decision.calibrate import Calibration, Curve
-from reid.decision.predict import Prediction, decide, describe_prediction, predict
+from reid.decision.predict import Prediction, decide, describe_prediction, match_queries, predict
 from reid.decision.scorers import Scorer
 from reid.decision.thresholds import Threshold
 from reid.retrieval.extraction import route_queries
-from reid.retrieval.gallery import GalleryFeatures
+from reid.retrieval.gallery import Gallery, GalleryFeatures
 from reid.retrieval.keypoints import Keypoints
 
 DATASETS = ("lynx", "turtle")
@@ -96,11 +98,11 @@ def asked(
     """Predicts, and says how many datasets had to be matched for it."""
     matched: list[str] = []
 
-    def counting(queries: object, gallery: object, dataset: str, *rest: object) -> pd.DataFrame:
+    def counting(queries: GalleryFeatures, gallery: Gallery, dataset: str, *rest: Any) -> pd.DataFrame:
         matched.append(dataset)
         return original(queries, gallery, dataset, *rest)
 
-    original = predict.match_queries
+    original = match_queries
     monkeypatch.setattr(predict, "match_queries", counting)
 
     def ask() -> tuple[int, pd.DataFrame]:
@@ -146,14 +148,16 @@ def test_everything_that_shapes_a_match_is_in_its_key(monkeypatch: pytest.Monkey
     files = {"lynx.gallery.safetensors": "a", "calibration.json": "b"}
     recipe = PRESETS["frozen"]
 
-    def key(queries: GalleryFeatures = queries, recipe: Recipe = recipe, **changed: str) -> str:
-        weights = Weights(Path(), recipe, ("lynx",), {"files": files | changed})
+    def key(
+        queries: GalleryFeatures = queries, recipe: Recipe = recipe, changed: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
+        weights = Weights(Path(), recipe, ("lynx",), {"files": {**files, **changed}})
         return predict._key(queries, "lynx", weights, recipe)  # noqa: SLF001 each of its parts, without a prediction
 
     keys = [
         key(),
-        key(**{"lynx.gallery.safetensors": "b"}),
-        key(**{"calibration.json": "a"}),
+        key(changed={"lynx.gallery.safetensors": "b"}),
+        key(changed={"calibration.json": "a"}),
         key(recipe=with_settings(recipe, {"matching.verified": 1})),
         key(replace(queries, image_id=("p",))),
         key(replace(queries, orientation=("",))),

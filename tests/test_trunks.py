@@ -182,17 +182,18 @@ def test_positions_are_resized_to_the_image_size(tmp_path: Path) -> None:
     own = timm.create_model("test_vit", num_classes=0)  # 160 pixels, patches of 16
     save_file(own.state_dict(), tmp_path / "init.safetensors")
     network = build_network(plan_network("test_vit", 96), seed=0, init=tmp_path / "init.safetensors")
-    assert network.backbone.pos_embed.shape[1] == 37  # 6 x 6 patches and the class token
-    assert torch.allclose(network.backbone.pos_embed[:, 0], own.pos_embed[:, 0])
+    positions = network.backbone.get_parameter("pos_embed")
+    assert positions.shape[1] == 37  # 6 x 6 patches and the class token
+    assert torch.allclose(positions[:, 0], own.get_parameter("pos_embed")[:, 0])
 
 
 def no_hub(monkeypatch: pytest.MonkeyPatch, said: Callable[[], None] = lambda: None) -> None:
     """The client of timm's hub says something and finds no way to it; backbones without weights can be made."""
     make = timm.create_model
 
-    def asked(*words: Any, pretrained: bool, **settings: Any) -> Any:
+    def asked(name: str, pretrained: bool, **settings: Any) -> Any:
         if not pretrained:
-            return make(*words, pretrained=False, **settings)
+            return make(name, pretrained=False, **settings)
         said()
         raise OSError("no route to host")
 

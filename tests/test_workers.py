@@ -14,10 +14,12 @@ from typing import Any
 import cv2
 import pytest
 
-from reid.config.recipe import Recipe
+from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe, override
 from reid.data import photographs
 from reid.data.loading import photograph_batches
 from reid.data.photographs import View
+from reid.errors import InputError
 from reid.retrieval.extractors.rootsift import KeypointConfig
 
 PROGRAM = """
@@ -131,3 +133,22 @@ def test_a_temporary_folder_too_deep_for_sockets_is_refused_and_the_longest_work
                 command, env=os.environ | {"TMPDIR": str(deep)}, capture_output=True, text=True, check=False
             )
             assert told in (done.stdout or done.stderr), done.stderr
+
+
+class DeadlyViews(list[View]):
+    """Views that kill the process that looks at one, and leave a mark."""
+
+    mark: Path
+
+    def __getitem__(self, place: Any) -> Any:
+        self.mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_told_with_what_to_do(tmp_path: Path) -> None:
+    recipe = override(PRESETS["toy"], ["batch_size=2", "workers=1"])
+    views = DeadlyViews([View(8)] * 4)
+    views.mark = tmp_path / "killed"
+    with pytest.raises(InputError, match=r"testing: a process that opens photographs was killed.*--set workers=1"):
+        list(photograph_batches([tmp_path / "x"] * 4, views, recipe, "testing"))
+    assert views.mark.exists()
