@@ -96,7 +96,7 @@ def _explain(problem: Exception) -> tuple[str, str, bool]:
         return str(problem), problem.hint, False
     if isinstance(problem, MemoryError) or "OutOfMemoryError" in kinds:
         advice = "set a smaller --batch-size or --threads 1, or close other programs, then run the command again"
-        return f"the memory is full ({problem or 'MemoryError'})", advice, False
+        return f"the memory is full ({str(problem) or 'MemoryError'})", advice, False
     if "AcceleratorError" in kinds:
         return f"the GPU failed ({problem})", "`nvidia-smi` shows its state; run the command again when it works", False
     if isinstance(problem, OSError):  # a disk that fails, a folder that was taken away meanwhile

@@ -7,6 +7,7 @@ call answer at once. Results go to stdout; everything else is logged.
 import argparse
 import json
 import logging
+import math
 import re
 import textwrap
 from collections.abc import Iterator
@@ -129,7 +130,7 @@ def _raise_for_faults(found: dict[str, Any]) -> None:
 
 def _print_check(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_result(json.dumps(found, indent=2, ensure_ascii=False))
+        _print_json(found)
         return
     for fault in found["faults"]:
         print_result(fault)
@@ -199,6 +200,20 @@ def _in_make(path: Path) -> str:
     """Return a variable's value as it is typed for the Makefile, where a shell reads it again: "'my photographs'"."""
     word = quote(str(path))
     return word if word == str(path) else '"' + re.sub(r'(["\\`$])', r"\\\1", word.replace("$", "$$")) + '"'
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    """Print an object for other programs: numbers that JSON does not know become null."""
+    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
+    print_result(text.replace("\x7f", "\\u007f"))  # which json leaves as it is, and a terminal should not get
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _count(number: int, word: str) -> str:
@@ -413,7 +428,7 @@ def calibrate_again(options: argparse.Namespace) -> None:
     write_manifest(weights.folder, recipe, list(weights.datasets), data, weights.limit, weights.precision)
     if options.json:
         datasets = {dataset: _json_of_calibration(calibration) for dataset, calibration in calibrations.items()}
-        print_result(json.dumps({"weights": str(options.weights), "datasets": datasets}, indent=2))
+        _print_json({"weights": str(options.weights), "datasets": datasets})
     else:
         _print_calibrations(calibrations)
         print_result(f"wrote the thresholds into {options.weights}")
@@ -437,7 +452,7 @@ def predict_queries(options: argparse.Namespace) -> None:
     write_submission(prediction, options.out)
     lines = describe_prediction(prediction)
     if options.json:
-        print_result(json.dumps(_json_of_prediction(prediction, options.out, seconds), indent=2, ensure_ascii=False))
+        _print_json(_json_of_prediction(prediction, options.out, seconds))
     else:
         for line in [*lines, f"wrote {len(prediction.matches)} answers to {options.out}"]:
             print_result(line)
@@ -498,10 +513,9 @@ def score(options: argparse.Namespace) -> None:
     scores = score_submission(read_submission(options.submission), read_solution(options.solution, usage), names)
     if options.json:
         rows = {
-            dataset: {"baks": _or_none(score.baks), "baus": _or_none(score.baus), "score": score.score}
-            for dataset, score in scores.items()
+            dataset: {"baks": score.baks, "baus": score.baus, "score": score.score} for dataset, score in scores.items()
         }
-        print_result(json.dumps({"overall": overall(scores), "datasets": rows}, indent=2, ensure_ascii=False))
+        _print_json({"overall": overall(scores), "datasets": rows})
     else:
         print_result(_score_table(scores).to_string(index=False, float_format="%.4f"))
         print_result(f"overall {overall(scores):.4f}")
@@ -509,10 +523,6 @@ def score(options: argparse.Namespace) -> None:
         for share, kind in ((score.baks, "known"), (score.baus, "new")):
             if share != share:
                 log.warning("%s: the solution has no %s individuals to find, for which the score counts 0", name, kind)
-
-
-def _or_none(value: float) -> float | None:
-    return None if value != value else value  # NaN is not equal to itself
 
 
 def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
@@ -570,7 +580,7 @@ def recipes(options: argparse.Namespace) -> None:
     rows = settings_of(recipe)
     if options.json:
         values = {name: {"value": value, "default": default, "help": words} for name, value, default, words in rows}
-        print_result(json.dumps({"name": recipe.name, "settings": values}, indent=2))
+        _print_json({"name": recipe.name, "settings": values})
         return
     print_result(f"{recipe.name}: {SUMMARIES.get(recipe.name, 'another recipe')}\n")
     for name, value, default, words in rows:
@@ -581,7 +591,7 @@ def recipes(options: argparse.Namespace) -> None:
 
 def _print_presets(as_json: bool) -> None:
     if as_json:
-        print_result(json.dumps({"presets": SUMMARIES}, indent=2))
+        _print_json({"presets": SUMMARIES})
         return
     width = max(map(len, SUMMARIES))
     for name, words in SUMMARIES.items():

@@ -108,7 +108,7 @@ def override(recipe: Recipe, settings: Sequence[str], only: Iterable[str] = ()) 
                 f"--set {setting}: training has fixed this setting; here you may set {', '.join(sorted(allowed))}"
             )
         changes[name] = _renamed(name, _parse(field, KINDS[name], text))
-    return with_settings(recipe, changes)
+    return with_settings(recipe, _with_cosine_softmax(changes))
 
 
 def override_runtime(runtime: Runtime, settings: Sequence[str]) -> tuple[Runtime, list[str]]:
@@ -186,9 +186,7 @@ def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
             _refuse_or_report(name, value)
         elif name not in (*legacy.RUNTIME, "name"):
             changes[legacy.FIELDS.get(name, name)] = value
-    if changes.get("loss.classification") == "arcface" and changes.get("loss.arcface_margin") == 0:
-        del changes["loss.arcface_margin"]
-        changes["loss.classification"] = "cosine_softmax"  # what 0.1.0 called arcface without a margin
+    changes = _with_cosine_softmax(changes)
     unknown = [name for name in changes if name not in KINDS]
     if unknown:
         raise InputError(
@@ -199,6 +197,14 @@ def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
     typed = {name: _typed(name, value, f"recipe field {name}") for name, value in changes.items()}
     name = str(flat["name"])
     return with_settings(Recipe(name=legacy.PRESETS.get(name, name)), newer | typed)
+
+
+def _with_cosine_softmax(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes with the loss's own name where 0.1.0 called it arcface without a margin."""
+    if changes.get("loss.classification") != "arcface" or changes.get("loss.arcface_margin") != 0:
+        return changes
+    others = {name: value for name, value in changes.items() if name != "loss.arcface_margin"}
+    return {**others, "loss.classification": "cosine_softmax"}
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
