@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from reid import __version__, cli, commands
 from reid.config.presets import PRESETS
@@ -358,17 +359,16 @@ def test_recipes_prints_json_and_text_that_can_be_typed(capsys: pytest.CaptureFi
 def test_options_of_the_machine_count_more_than_their_former_spelling(
     patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert json.loads((patterns_weights / "manifest.json").read_text())["precision"] == "float32"  # as the preset asks
     words = ["predict", str(patterns), "--weights", str(patterns_weights), "--out", str(tmp_path / "s.csv")]
-    warning = "the galleries were computed in float32, the queries are in bfloat16"
-    for more, is_warned in (
-        ([], False),
-        (["--precision", "bfloat16"], True),
-        (["--set", "precision=bfloat16"], True),
-        (["--set", "precision=bfloat16", "--precision", "float32", "--batch-size", "3", "--threads", "1"], False),
+    refused = 0 if torch.cuda.is_available() else 2
+    for more, status in (
+        (["--device", "cuda"], refused),
+        (["--set", "device=cuda"], refused),
+        (["--set", "runtime.device=cuda"], refused),
+        (["--set", "device=cuda", "--device", "auto", "--batch-size", "3", "--threads", "1"], 0),
     ):
-        assert cli.main([*words, *more]) == 0
-        assert (warning in capsys.readouterr().err) == is_warned, more
+        assert cli.main([*words, *more]) == status
+        assert ("--device cuda: expected a GPU with CUDA, found none" in capsys.readouterr().err) == (status == 2)
 
 
 def test_a_wrong_option_of_the_machine_is_refused(

@@ -262,21 +262,6 @@ def _warn_of_unused(recipe: Recipe, changes: list[str]) -> None:
         log.warning("--set %s: the recipe %s does not use this; it changes nothing", ", ".join(unused), recipe.name)
 
 
-def _with_precision(recipe: Recipe, runtime: Runtime) -> Runtime:
-    """Return the runtime with the number format that networks will compute in, in place of "auto".
-
-    Raises:
-        InputError: the device that it asks for is not there.
-    """
-    if not recipe.uses_encoder:
-        return runtime
-    from reid.models.networks import best_device, check_device
-    from reid.retrieval.embedding import precision_on
-
-    check_device(runtime)
-    return replace(runtime, precision=str(precision_on(best_device(), runtime.precision)).removeprefix("torch."))
-
-
 def _resolved(recipe: Recipe, init: Path | None) -> Recipe:
     """Return the recipe with what it leaves to its backbone; without a network, asking the hub may take a minute."""
     from reid.models.backbones import describe_backbone
@@ -297,7 +282,6 @@ def _train_all(
     from reid.training.loop import train_networks
     from reid.training.run_folder import missing_networks, network_files
 
-    runtime = _with_precision(recipe, runtime)
     save_every = SAVE_EVERY if options.save_every is None else options.save_every
     earlier = not options.fresh and bool(_times_of(options.out))
     only = [name for name in (options.only or "").split(",") if name]
@@ -375,13 +359,12 @@ def enroll_again(options: argparse.Namespace) -> None:
     recipe, runtime = _recipe_of(weights, options, settings.ENROLMENT)
     datasets = list(weights.datasets)
     with process_group():
-        runtime = _with_precision(recipe, runtime)
         enroll(catalogue, weights.folder, datasets, recipe, runtime)
     if not is_main():
         return
     # the galleries hold all photographs now, but the networks, where there are any, have learned from few
     limit = weights.limit if recipe.uses_encoder else None
-    write_manifest(weights.folder, recipe, datasets, catalogue.database.fingerprint, limit, runtime.precision)
+    write_manifest(weights.folder, recipe, datasets, catalogue.database.fingerprint, limit, weights.precision)
     number = len(catalogue.database)
     print_result(f"enrolled {number} photographs of {options.data} into the galleries of {options.weights}")
     _log_next("calibrate", options.data, "--weights", options.weights)
@@ -407,8 +390,10 @@ def _warn_of_random_backbone(recipe: Recipe, init: Path | None) -> None:
 
 def _recipe_of(weights: Weights, options: argparse.Namespace, only: tuple[str, ...]) -> tuple[Recipe, Runtime]:
     """Return the weights' recipe with what a command may change in it, and how this machine is to work."""
-    # float32 is what every machine computes as well; another format is left to the machine
-    runtime, changes = _runtime_of(options, "float32" if weights.precision == "float32" else "auto")
+    from reid.models.networks import check_device
+
+    runtime, changes = _runtime_of(options, weights.precision)
+    check_device(runtime)
     recipe = override(weights.recipe, changes, only=only)
     _warn_of_unused(recipe, changes)
     return recipe, runtime
@@ -443,9 +428,9 @@ def predict_queries(options: argparse.Namespace) -> None:
 
     from reid.decision.predict import describe_prediction, predict, write_submission
 
+    recipe, runtime = _recipe_of_answers(options, weights)
     seconds: dict[str, float] = {}
     with stage("predict", seconds), process_group():
-        recipe, runtime = _recipe_of_answers(options, weights)
         prediction = predict(catalogue, weights, recipe, runtime=runtime)
     if not is_main():
         return
@@ -483,13 +468,6 @@ def _json_of_prediction(prediction: "Prediction", out: Path, seconds: dict[str, 
 def _recipe_of_answers(options: argparse.Namespace, weights: Weights) -> tuple[Recipe, Runtime]:
     """Return the weights' recipe with what `predict` and `report` may change in it, and how this machine is to work."""
     recipe, runtime = _recipe_of(weights, options, settings.PREDICTION)
-    runtime = _with_precision(recipe, runtime)
-    if recipe.uses_encoder and weights.precision not in ("auto", runtime.precision):
-        log.warning(
-            "%s: the galleries were computed in %s, the queries are in %s: distances may differ a little from those "
-            "that the thresholds were fitted on; --precision %s computes in the same format",
-            *(weights.folder, weights.precision, runtime.precision, weights.precision),
-        )
     return with_settings(recipe, {"prediction.route": options.route or recipe.prediction.route}), runtime
 
 

@@ -98,11 +98,8 @@ class Weights:
 
     @property
     def precision(self) -> str:
-        """The number format that the galleries were computed in; "auto" where that is not known.
-
-        Version 0.1.0 wrote into the recipe what was asked for.
-        """
-        recipe = self.manifest["recipe"]
+        """The number format that whoever trained asked for, "auto" where nobody did."""
+        recipe = self.manifest["recipe"]  # there 0.1.0 wrote it
         return str(self.manifest.get("precision") or recipe.get("precision", "auto"))
 
     @property
@@ -137,7 +134,7 @@ def write_manifest(
         datasets: which animals they know.
         fingerprint: of the photographs.
         limit: how many of a dataset were looked at, where not all were.
-        precision: the number format that the galleries were computed in.
+        precision: the number format that was asked for.
     """
     from reid.models.networks import read_plan
 
