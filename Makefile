@@ -58,10 +58,11 @@ bench: $(INSTALLED) ## measure the kit against its peers; tables and plots into 
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/run.py
 
-lint: $(INSTALLED) ## style and types
+lint: $(INSTALLED) ## style, types and the order of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Asked for before anything is installed; a name with spaces is typed DATA="'my photographs'".
 has-data:

@@ -1,41 +1,7 @@
-"""Tell individual wild animals apart in photographs: train, enrol, match, decide.
+"""Tell individual wild animals apart in photographs: train, enrol, match, decide."""
 
-The rooms of this package import only downwards; the table of floors stands in CONTRIBUTING.md and a test holds it.
-This file is the ground that all of them stand on: the words that every room uses.
-"""
+from reid.errors import InputError, Stopped
 
-__all__ = ["NEW_INDIVIDUAL", "InputError", "Stopped", "__version__"]
+__all__ = ["InputError", "Stopped", "__version__"]
 
-__version__ = "0.1.0"
-
-NEW_INDIVIDUAL = "new_individual"
-"""What a submission says of a photograph whose animal is not in the database (the competition's word)."""
-
-
-class InputError(Exception):
-    """The input or the call is wrong, and the person who made it can mend it.
-
-    The message names the place (file, row), what was expected, what was found and what to do. The command line
-    prints it as one line `error: ...` and exits with status 2; every other exception is a bug.
-
-    A cell of a hostile file may be quoted in it, and be a hundred pages long: the middle of an endless message is left
-    out.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message if len(message) <= 2000 else f"{message[:1500]} ... {message[-400:]}")
-
-
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """A signal asked for the end before the work was done; the same command goes on where it was.
-
-    The command line ends with status 75, by which a cluster's job knows that it is to be queued again, or, after
-    Ctrl-C, with 130.
-
-    Attributes:
-        by: the signal's name; "" where another rank heard it.
-    """
-
-    def __init__(self, message: str, by: str) -> None:
-        super().__init__(message)
-        self.by = by
+__version__ = "0.2.0.dev0"

@@ -236,14 +236,14 @@ def write_submission(prediction: Prediction, path: Path) -> None:
     write_table(path, prediction.submission)
 
 
-def describe_prediction(prediction: Prediction) -> None:
-    """Report what a person should know of a prediction: shares called new, the classifier's disagreement, broken
-    files."""
-    matches = prediction.matches
+def describe_prediction(prediction: Prediction) -> list[str]:
+    """Return what a person should know of a prediction, a line each: shares called new, the classifier's disagreement;
+    warn of drift and of broken files."""
+    lines, matches = [], prediction.matches
     for dataset, new in prediction.share_new().items():
         hint = "; if some are known, look at the expected score, and at the nearest ones in the report"
         queries = (matches["dataset"] == dataset).sum()
-        log.info(f"  {dataset}: {queries} queries, {new:.0%} called new{hint if new == 1 and queries > 1 else ''}")
+        lines.append(f"{dataset}: {queries} queries, {new:.0%} called new{hint if new == 1 and queries > 1 else ''}")
     for dataset, apart in prediction.drifts.items():
         if has_shifted(apart, int((matches["dataset"] == dataset).sum())):
             log.warning(
@@ -260,8 +260,8 @@ def describe_prediction(prediction: Prediction) -> None:
     if has_classifier:
         advice = "" if prediction.route == "column" else "; --route column trusts the column"
         detail = f": {detail}{advice}" * bool(detail)
-        log.info(
-            f"  species classifier and dataset column differ on {disagreement.sum()} of {len(matches)} queries{detail}"
+        lines.append(
+            f"species classifier and dataset column differ on {disagreement.sum()} of {len(matches)} queries{detail}"
         )
     elif detail:
         log.warning(f"the dataset column names what these weights have no gallery of: {detail}")
@@ -270,6 +270,7 @@ def describe_prediction(prediction: Prediction) -> None:
         listed = [first_of(names)] if len(names) > ALIKE else names
         for name in listed:
             log.warning(f"image_id {name} can't be read ({problem}): called {NEW_INDIVIDUAL}")
+    return lines
 
 
 def match_queries(
