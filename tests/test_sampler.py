@@ -75,29 +75,6 @@ def test_the_species_sampler_shows_every_photograph_and_lifts_small_classes() ->
     assert Counter(labels[drawn]) == {"big": 40, "small": 20}  # four times as many as there are
 
 
-@pytest.mark.parametrize("k", [2, 3, 4])
-def test_without_balance_an_epoch_shows_every_photograph(k: int) -> None:
-    sampler = PKSampler(PLACES, TAIL, individuals=4, photographs=k, seed=3, balance=0)
-    batches = list(sampler)
-    assert len(batches) == len(sampler)
-    drawn: Counter = Counter(place for batch in batches for place in batch.places.tolist())
-    assert set(drawn) == set(PLACES.tolist())
-    for place, times in drawn.items():
-        owned = Counter(TAIL)[TAIL[place - 100]]
-        assert times <= -(-(-(-owned // k) * k) // owned)  # again only to fill up the last K
-    for batch in batches:
-        assert set(individuals_in(batch).values()) == {k}  # nobody twice in a batch
-        assert len(individuals_in(batch)) <= 4
-
-
-def test_half_a_balance_draws_by_the_root_of_what_all_photographs_would_take() -> None:
-    labels = np.repeat(["large", "middle", "small"], [64, 16, 1])
-    draws: Counter = Counter()
-    for batch in PKSampler(np.arange(81), labels, individuals=2, photographs=4, seed=0, balance=0.5):
-        draws.update({labels[place] for place in batch.places})
-    assert draws == {"large": 4, "middle": 2, "small": 1}
-
-
 def test_datasets_take_turns_and_each_gives_its_own_epoch() -> None:
     apart = [np.arange(0, 45), np.arange(45, 90)]
     parts = tuple(PKSampler(own, TAIL, individuals=3, photographs=2, seed=4) for own in apart)
