@@ -132,9 +132,9 @@ def enrol(data: Path, folder: Path, recipe: Recipe, out: Path) -> None:
     from reid.decision.enroll import enroll
     from reid.decision.predict import predict, write_submission
 
-    catalogue = read_catalogue(data)
-    enroll(catalogue, folder, ["Checks", "Dots"], recipe)
-    prediction = predict(catalogue, open_weights(folder), recipe)
+    catalogue, runtime = read_catalogue(data), Runtime(precision="float32")  # as the folder was made
+    enroll(catalogue, folder, ["Checks", "Dots"], recipe, runtime)
+    prediction = predict(catalogue, open_weights(folder), recipe, runtime=runtime)
     if distributed.is_main():
         write_submission(prediction, out)
 
