@@ -65,7 +65,7 @@ def one_bit_changed(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [cut_short, one_bit_changed, lambda _: b""])
-def test_after_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(
+def test_after_a_damaged_checkpoint_the_one_before_is_used_with_a_warning(
     damage: Callable[[bytes], bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = checkpoint(tmp_path)
@@ -81,7 +81,7 @@ def test_after_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(
 
 @pytest.mark.parametrize("damaged", [False, True])
 @pytest.mark.parametrize("moment", [0, 1, 2])
-def test_whenever_a_save_is_cut_off_a_whole_state_is_left(
+def test_whenever_a_save_is_cut_off_a_complete_state_is_left(
     moment: int, damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A save renames three times; the process ends before one of them. The last checkpoint may be a damaged one."""
@@ -107,7 +107,7 @@ def test_whenever_a_save_is_cut_off_a_whole_state_is_left(
     assert steps(checkpoint(tmp_path).load()) == 4
 
 
-def test_a_full_disk_is_told_and_costs_no_checkpoint(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_costs_no_checkpoint(tmp_path: Path) -> None:
     one = checkpoint(tmp_path)
     one.save(step(1))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -90,7 +90,7 @@ def test_tensorboard_gets_every_figure_of_every_epoch_once(tmp_path: Path) -> No
         for row in rows[start:end]:
             board.add(row)
         board.close()
-        time.sleep(1.1)  # event files are told apart by the second
+        time.sleep(1.1)  # the names of event files differ by the second
     read = EventAccumulator(str(tmp_path))
     read.Reload()
     assert set(read.Tags()["scalars"]) == {"loss", "active", "learning_rate", "images_per_second"}

@@ -24,13 +24,13 @@ def test_every_individual_once_an_epoch_with_k_photographs(p: int, k: int, epoch
     sampler = PKSampler(PLACES, TAIL, individuals=p, photographs=k, seed=1, epoch=epoch)
     batches = list(sampler)
     assert len(batches) == len(sampler)
-    seen: Counter = Counter()
+    drawn: Counter = Counter()
     for batch in batches:
         inside = individuals_in(batch)
         assert len(inside) <= p
         assert set(inside.values()) == {k}
-        seen.update(inside.keys())
-    assert seen == Counter(set(TAIL))
+        drawn.update(inside.keys())
+    assert drawn == Counter(set(TAIL))
 
 
 def test_batches_are_of_even_size() -> None:
