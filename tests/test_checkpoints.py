@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,8 @@ from reid.training.checkpoints import Checkpoint, differences, lock_networks
 
 
 def recorded(recipe: Recipe) -> dict[str, object]:
-    return json.loads(json.dumps(asdict(recipe)))
+    values: dict[str, object] = json.loads(json.dumps(asdict(recipe)))
+    return values
 
 
 RECORD = {"recipe": recorded(PRESETS["toy"]), "data": "a", "init": None}
@@ -41,7 +43,7 @@ def step(number: int) -> dict[str, object]:
     }
 
 
-def steps(state: dict | None) -> int:
+def steps(state: dict[str, Any] | None) -> int:
     assert state is not None
     assert float(state["train_state"]["weights"].mean()) == len(state["history"]["steps"])
     return len(state["history"]["steps"])
@@ -90,7 +92,7 @@ def test_whenever_a_save_is_cut_off_a_complete_state_is_left(
     one.save(step(2))
     if damaged:
         one.path.write_bytes(cut_short(one.path.read_bytes()))
-    replace, calls = Path.replace, []
+    replace, calls = Path.replace, list[Path]()
 
     def ends(self: Path, target: Path) -> Path:
         if len(calls) == moment:

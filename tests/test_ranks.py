@@ -94,9 +94,9 @@ def step(out: Path) -> None:
     photographs = augment(pixels[own], STEPPED, rng, Part(32, own))
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     figures = state.learn(photographs, LABELS)
-    gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
-    gradients["classes"] = state.objective.classification.weight.grad
-    gradients = {name: gradient.clone() for name, gradient in gradients.items()}
+    parameters = [*network.named_parameters(), *objective.named_parameters()]
+    gradients = {name: parameter.grad.clone() for name, parameter in parameters if parameter.grad is not None}
+    assert "classification.weight" in gradients
     norms = {name: tensor.clone() for name, tensor in network.named_buffers() if "running" in name}
     torch.save((figures, gradients, norms, network.state_dict()), out / f"{distributed.rank()}.pt")
 

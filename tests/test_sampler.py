@@ -14,7 +14,7 @@ TAIL = np.random.default_rng(0).permutation(np.repeat([f"animal {n}" for n in ra
 PLACES = np.arange(100, 100 + len(TAIL))  # where these photographs stand among others
 
 
-def individuals_in(batch: Batch) -> Counter:
+def individuals_in(batch: Batch) -> Counter[str]:
     return Counter(str(TAIL[place - 100]) for place in batch.places)
 
 
@@ -24,7 +24,7 @@ def test_every_individual_once_an_epoch_with_k_photographs(p: int, k: int, epoch
     sampler = PKSampler(PLACES, TAIL, individuals=p, photographs=k, seed=1, epoch=epoch)
     batches = list(sampler)
     assert len(batches) == len(sampler)
-    drawn: Counter = Counter()
+    drawn: Counter[str] = Counter()
     for batch in batches:
         inside = individuals_in(batch)
         assert len(inside) <= p
@@ -48,7 +48,7 @@ def test_a_photograph_comes_again_only_when_the_individual_has_no_other(k: int) 
 
 
 def test_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> None:
-    def batches(seed: int, epoch: int) -> list:
+    def batches(seed: int, epoch: int) -> list[tuple[list[int], int]]:
         sampler = PKSampler(PLACES, TAIL, individuals=4, photographs=3, seed=seed, epoch=epoch)
         return [(batch.places.tolist(), batch.seed) for batch in sampler]
 

@@ -29,6 +29,8 @@ from reid.training.networks import TrainingOptions, resolve_defaults, train_netw
 from reid.training.run_folder import missing_networks, read_seconds
 from reid.training.train import train
 
+EditRows = Callable[[Callable[[pd.DataFrame], pd.DataFrame]], None]
+
 NETWORKS = ["species.safetensors", "Checks.safetensors", "Dots.safetensors"]
 
 
@@ -114,7 +116,7 @@ def test_labels_reach_the_loss_with_their_own_photographs(patterns: Path, tiny_r
 
 
 def test_another_recipe_or_other_data_is_refused_with_the_difference(
-    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: EditRows
 ) -> None:
     train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
     with pytest.raises(InputError, match=r"recipe field training.epochs was 4, is 5.*--fresh"):
@@ -167,7 +169,7 @@ def test_a_photograph_that_cannot_be_read_stops_training_unless_the_recipe_skips
 
 
 def test_a_dataset_without_database_rows_is_refused(
-    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: EditRows
 ) -> None:
     edit_rows(lambda table: table[(table["dataset"] != "Dots") | (table["split"] == "query")])
     with pytest.raises(InputError, match=r"dataset Dots has 14 query rows and no database row"):
@@ -175,7 +177,7 @@ def test_a_dataset_without_database_rows_is_refused(
 
 
 def test_one_individual_alone_cannot_be_trained_on(
-    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: EditRows
 ) -> None:
     edit_rows(
         lambda table: table.assign(identity=table["identity"].mask(table["identity"].str.startswith("Dots"), "Dots_0"))
@@ -185,17 +187,20 @@ def test_one_individual_alone_cannot_be_trained_on(
 
 
 def test_individuals_with_one_photograph_are_warned_of(
-    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable, caplog: pytest.LogCaptureFixture
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: EditRows, caplog: pytest.LogCaptureFixture
 ) -> None:
-    is_first = lambda table: ~table["identity"].duplicated() | (table["split"] == "query")  # noqa: E731
-    edit_rows(lambda table: table[is_first(table) | (table["dataset"] == "Checks")])
+    edit_rows(
+        lambda table: table[
+            ~table["identity"].duplicated() | (table["split"] == "query") | (table["dataset"] == "Checks")
+        ]
+    )
     train_networks(read_catalogue(patterns), override(tiny_recipe, ["training.epochs=1"]), tmp_path / "w")
     assert "Dots: every individual to learn from has one photograph; only augmented copies" in caplog.text
     assert "Checks: 5 individuals to learn from, fewer than the P = 16 of a batch" in caplog.text
 
 
 def test_a_classification_loss_learns_from_individuals_with_one_photograph(
-    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: EditRows
 ) -> None:
     edit_rows(lambda table: table[~table["identity"].duplicated() | (table["split"] == "query")])
     recipe = override(tiny_recipe, ["loss.classification=arcface", "loss.triplet_weight=0", "training.epochs=12"])
@@ -345,7 +350,7 @@ def test_fresh_spares_a_dataset_whose_name_begins_alike(
     patterns: Path,
     tiny_recipe: Recipe,
     tmp_path: Path,
-    edit_rows: Callable,
+    edit_rows: EditRows,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     edit_rows(lambda table: table.assign(dataset=table["dataset"].replace("Checks", "Dots.1")))
@@ -385,7 +390,7 @@ def test_history_has_a_row_per_epoch_with_what_a_person_wants_to_see(
 
 
 def test_a_single_dataset_needs_no_species_classifier(
-    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: Callable
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: EditRows
 ) -> None:
     edit_rows(lambda table: table[table["dataset"] == "Dots"])
     train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
@@ -440,7 +445,7 @@ LOCAL = ["matching.cues=local", "calibration.scorers=local"]
 
 
 def test_a_folder_belongs_to_one_run_though_it_trains_no_network(
-    patterns: Path, patterns_weights: Path, tiny_recipe: Recipe, edit_rows: Callable
+    patterns: Path, patterns_weights: Path, tiny_recipe: Recipe, edit_rows: EditRows
 ) -> None:
     """What `enroll` and `calibrate` would write over."""
     catalogue, local = read_catalogue(patterns), override(tiny_recipe, LOCAL)
