@@ -16,9 +16,9 @@ if [ -n "$INIT" ] && [ ! -f "$INIT" ]; then
   "$PYTHON_ENVIRONMENT/bin/python" -m reid fetch "$TRUNK" --out "$INIT"
 fi
 if [ ! -f "$DATA_TAR" ]; then
-  "$PYTHON_ENVIRONMENT/bin/python" kernel/courier.py data --data "$SPACE/data"
+  "$PYTHON_ENVIRONMENT/bin/python" kernel/kaggle_commands.py data --data "$SPACE/data"
   "$PYTHON_ENVIRONMENT/bin/python" -m reid check "$SPACE/data"
   tar -cf "$DATA_TAR.part" -C "$SPACE/data" . && mv "$DATA_TAR.part" "$DATA_TAR"
 fi
 echo "ready. Next: . osc/settings.sh && sbatch osc/train.sbatch"
-echo "and when it is done, here: $PYTHON_ENVIRONMENT/bin/python kernel/courier.py push-weights --weights $RUN/weights"
+echo "and when it is done, here: $PYTHON_ENVIRONMENT/bin/python kernel/kaggle_commands.py push-weights --weights $RUN/weights"
