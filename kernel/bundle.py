@@ -211,7 +211,7 @@ def _imports(tree: ast.AST) -> Iterator[tuple[int, str, list[str]]]:
                 yield node.lineno, alias.name, []
         elif isinstance(node, ast.ImportFrom):
             yield node.lineno, "." * node.level + (node.module or ""), [alias.name for alias in node.names]
-        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             yield from _imports(ast.Module(node.orelse, []))
         else:
             yield from _imports(node)

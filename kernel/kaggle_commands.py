@@ -209,7 +209,7 @@ def push_weights(folders: Folders, polling: Polling) -> None:
     page = _upload(api, what, stage, names, notes if exists else None)
     _wait_until_ready(api, dataset, page, polling)
     _refuse_lost(what, sorted(set(names) - _dataset_files(api, dataset)))
-    print(f"{'a new version of' if exists else 'made, private:'} {dataset}, ready: {page}")
+    print(f"{'a new version of' if exists else 'created, private:'} {dataset}, ready: {page}")
     if not exists:
         print(f"its licence is {metadata['licenses'][0]['name']!r}; choose another on its page or in the metadata file")
     print("next: make push-kernel")
@@ -297,7 +297,7 @@ def push_kernel(folders: Folders, toy: Path) -> None:
     script = write_bundle(folders.kernel, folders.weights)
     api = log_in()  # before the dry run: nobody should wait a minute for "no credentials" or "no network"
     _warn_of_missing_weights(api)
-    print("dry run on the toy world", flush=True)
+    print("dry run on the drawn world", flush=True)
     dry_run(script, *prepare_toy(toy))
     stage = folders.build / "upload-kernel"
     metadata = _stage(stage, "kernel-metadata.json", _owner(api), code_file=script.name)
