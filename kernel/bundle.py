@@ -112,7 +112,8 @@ def read_sources(package: Path, entry: Path, allowed: set[str]) -> list[Source]:
 
 def _in_order(needs: dict[str, set[str]]) -> list[str]:
     """Return modules after those that they need; of those that could come next, all in alphabetical order."""
-    sorter = TopologicalSorter({**needs, ENTRY: needs.keys() - {ENTRY}})
+    graph = {**needs, ENTRY: needs.keys() - {ENTRY}}
+    sorter = TopologicalSorter({name: sorted(graph[name]) for name in sorted(graph)})
     try:
         sorter.prepare()
     except CycleError as problem:

@@ -144,7 +144,14 @@ def test_every_source_stands_in_it_as_it_was_written_below_its_heading() -> None
         assert words in head
     order = [source.name for source in sources]
     assert order[-1] == bundle.ENTRY
-    modules = ["reid/__init__.py", "reid/data/catalogue.py", "reid/decision/predict.py", "reid/report/report.py"]
+    layers = [
+        "runtime/files.py",
+        "data/catalogue.py",
+        "retrieval/gallery.py",
+        "decision/predict.py",
+        "report/report.py",
+    ]
+    modules = [f"reid/{name}" for name in layers]
     assert [name for name in order if name in modules] == modules
 
 
