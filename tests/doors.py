@@ -49,7 +49,7 @@ from reid.runtime.files import sha256_of, write_json, write_table
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "kernel"))
 
-from courier import unpack  # noqa: E402
+from kaggle_commands import unpack  # noqa: E402
 
 CORPUS = ROOT / "tests" / "corpus"
 """What was once a finding, by door; `test_fuzz.py` knocks with all of it."""
