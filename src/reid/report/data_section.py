@@ -1,4 +1,4 @@
-"""The page's data: counts, dates, orientations, and photographs that were left out."""
+"""Section "Data": counts, dates, orientations, and the photographs that were left out."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,18 +11,40 @@ import pandas as pd
 from reid.data.catalogue import Catalogue
 from reid.data.photographs import UnreadableError
 from reid.decision.artifact import Weights, gallery_file
-from reid.report.charts import (
-    date_chart,
-    size_chart,
-)
+from reid.report.charts import date_chart, size_chart
 from reid.report.thumbnails import upright
 from reid.retrieval.gallery import load_gallery
 
-__all__ = ["data_charts", "data_rows", "left_out_photographs", "orientations"]
+__all__ = ["data_section"]
+
+MAX_LISTED = 50
+"""Rows of the list of photographs that were left out, which could be as long as the data."""
+
+
+MAX_ORIENTATIONS = 8
+"""Columns that fit on a page."""
+
+
+def data_section(outcomes: pd.DataFrame, catalogue: Catalogue, weights: Weights) -> dict[str, Any]:
+    """Return what the section shows.
+
+    Args:
+        outcomes: a row per query, see `outcomes.classify_outcomes`.
+        catalogue: the data folder.
+        weights: its galleries tell which database photographs were left out.
+    """
+    left_out = _left_out_photographs(outcomes, catalogue, weights)
+    return {
+        "rows": _rows(catalogue, left_out),
+        "charts": _charts(catalogue),
+        "left_out": left_out[:MAX_LISTED],
+        "left_out_count": len(left_out),
+        "orientations": _orientations(catalogue),
+    }
 
 
 class LeftOut(NamedTuple):
-    """A photograph that had no say."""
+    """A photograph that could not be used."""
 
     image_id: str
     dataset: str
@@ -31,9 +53,9 @@ class LeftOut(NamedTuple):
     problem: str
 
 
-def left_out_photographs(catalogue: Catalogue, judged: pd.DataFrame, weights: Weights) -> list[LeftOut]:
-    """Queries that could not be read, and database photographs that are in no gallery."""
-    problems = dict(judged.loc[judged["problem"] != "", ["image_id", "problem"]].itertuples(index=False))
+def _left_out_photographs(outcomes: pd.DataFrame, catalogue: Catalogue, weights: Weights) -> list[LeftOut]:
+    """Return the queries that could not be read, and the database photographs that are in no gallery."""
+    problems = dict(outcomes.loc[outcomes["problem"] != "", ["image_id", "problem"]].itertuples(index=False))
     for dataset in weights.datasets:
         enrolled = set(load_gallery(weights.folder / gallery_file(dataset)).embeddings.image_id)
         photographs = catalogue.database.of(dataset)
@@ -50,10 +72,11 @@ def _problem(path: Path) -> str:
         upright(path, 16)
     except UnreadableError as problem:
         return str(problem)
-    return "it came after enrolment"
+    return "added after enrolment"
 
 
-def data_rows(catalogue: Catalogue, judged: pd.DataFrame, left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
+def _rows(catalogue: Catalogue, left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
+    """Return the counts of every dataset."""
     absent = Counter((photograph.dataset, photograph.split) for photograph in left_out)
     rows = []
     for name in sorted(set(catalogue.table["dataset"])):
@@ -82,23 +105,23 @@ def _dated(photographs: Catalogue) -> float | None:
     return float((photographs.table["day"] != "").mean()) if len(photographs) else None
 
 
-def data_charts(catalogue: Catalogue) -> list[tuple[str, str]]:
-    """Words and chart."""
+def _charts(catalogue: Catalogue) -> list[tuple[str, str]]:
+    """Return title and chart: sizes of every dataset's individuals, and dates where there are any."""
     charts = []
     for name, photographs in catalogue.database.by_dataset().items():
         sizes = photographs.table["identity"].value_counts().to_numpy(int)
-        charts.append((f"{name}: individuals by their photographs", size_chart(name, sizes)))
+        charts.append((f"{name}: photographs per individual", size_chart(name, sizes)))
         days = [[day for day in split.table["day"] if day] for split in (photographs, catalogue.query.of(name))]
         if days[0] or days[1]:
-            charts.append((f"{name}: dates, those of queries downwards", date_chart(name, *days)))
+            charts.append((f"{name}: dates (database upwards, queries downwards)", date_chart(name, *days)))
     return charts
 
 
-def orientations(catalogue: Catalogue) -> dict[str, Any]:
-    """Photographs of every dataset by their orientation, the commonest eight; no rows where nobody says any."""
+def _orientations(catalogue: Catalogue) -> dict[str, Any]:
+    """Count the photographs of every dataset by their commonest orientations; no rows where none is known."""
     table = catalogue.table
     common = table["orientation"].value_counts()
-    names = list(common.index[:8])
+    names = list(common.index[:MAX_ORIENTATIONS])
     if names in ([], [""]):
         return {"rows": [], "names": [], "left_out": 0}
     counts = Counter(zip(table["dataset"], table["orientation"], table["split"], strict=True))
