@@ -464,7 +464,8 @@ def report(options: argparse.Namespace) -> None:
         )
 
     from reid.decision.predict import predict
-    from reid.report.report import collect_explanations, read_other_result, write_report
+    from reid.report.report import collect_explanations, write_report
+    from reid.report.scores_section import read_other_result
     from reid.training.run_folder import read_seconds
 
     others = [read_other_result(name, path, solution) for name, path in named]
