@@ -103,7 +103,7 @@ many queries take 6 MB."""
 
 SALIENCY_POWER = 2.0
 """A vote between keypoints on the animal counts both weights to this power. On nyala in the bush the same votes reached
-a score of 0.10, 0.21 and 0.27 with powers 0, 1 and 2 (best threshold in hindsight; benchmarks/README.md)."""
+a score of 0.10, 0.21 and 0.27 with powers 0, 1 and 2 (oracle threshold; benchmarks/README.md)."""
 
 
 COHORT_SIZE = 300
@@ -234,8 +234,8 @@ def _shortlist(block: GalleryFeatures, index: GalleryIndex, hidden: np.ndarray |
     """Return the nearest photographs by each cue that can search, and what the other cues say of them."""
     _, first, photograph = np.unique(np.array(block.image_id), return_index=True, return_inverse=True)
     sets = _keypoint_sets(block.keypoints, index.keypoints)
-    votes = {cue: _gallery_votes(cue, [sets[cue][row] for row in first], photograph, index, hidden)
-             for cue in index.descriptors}  # fmt: skip
+    distinct = {cue: [sets[cue][row] for row in first] for cue in index.keypoint_sets}
+    votes = {cue: _gallery_votes(cue, distinct[cue], photograph, index, hidden) for cue in index.descriptors}
     has_encoder = "encoder" in index.matching.cues
     cells = [np.zeros(0, np.int64), *(_nearest_cells(block.vectors, index, hidden) if has_encoder else [])]
     cells += [_voted_cells(scores, index, hidden) for scores in votes.values()]
@@ -245,9 +245,8 @@ def _shortlist(block: GalleryFeatures, index: GalleryIndex, hidden: np.ndarray |
         distance = (block.vectors[query] - index.gallery.vectors[place]).norm(dim=1).numpy()
     for cue in index.keypoint_sets:
         scores = votes[cue][query, place] if cue in votes else _shortlist_votes(cue, sets[cue], index, query, place)
-        photographs = [sets[cue][row] for row in first]
         local[cue] = scores
-        inliers[cue] = _count_inliers(cue, photographs, photograph[query], index, query, place, scores)
+        inliers[cue] = _count_inliers(cue, distinct[cue], photograph[query], index, query, place, scores)
     return Shortlist(query, place, distance, local, inliers)
 
 
