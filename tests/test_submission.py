@@ -1,6 +1,5 @@
 """Routes and decisions, row by row, against their definitions; and matches that are remembered, never stale."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -168,19 +167,3 @@ def test_everything_that_shapes_a_match_is_in_its_key(monkeypatch: pytest.Monkey
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert key(recipe=replace(recipe, batch_size=1)) == key()
-
-
-@pytest.mark.parametrize("damage", ["", "[]", '{"key": 1}', "swap"])
-def test_damaged_matches_are_no_matches(
-    damage: str, asked: Callable[[], tuple[int, pd.DataFrame]], patterns_weights: Path
-) -> None:
-    everything, first = asked()
-    files = sorted((patterns_weights / "cache").glob("*.matches.json"))
-    assert len(files) == everything
-    for file in files:
-        stored = json.loads(file.read_text())
-        stored["columns"]["identity"] = stored["columns"]["identity"][::-1]
-        file.write_text(json.dumps(stored) if damage == "swap" else damage)
-    count, again = asked()
-    assert count == everything
-    pd.testing.assert_frame_equal(first, again, check_exact=True)
