@@ -45,7 +45,7 @@ from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, 
 from reid.decision.calibrate import load_calibrations
 from reid.decision.predict import Prediction, describe_prediction, predict, shifts_of, write_submission
 from reid.errors import InputError
-from reid.retrieval.embedding import Embedder, load_embedder
+from reid.retrieval.embedding import Embedder
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.distributed import divide_cores
 from reid.runtime.files import sha256_of, write_bytes, write_json
@@ -323,9 +323,7 @@ def _warn_of_cpu(catalogue: Catalogue, weights: Weights, runtime: Runtime) -> No
     files = [encoder_file(weights.datasets[0])] * (weights.recipe.uses_encoder) + [CLASSIFIER] * weights.has_species
     if not files:  # keypoints are the processor's work anyway
         return
-    embedders = (
-        load_embedder(weights.folder, file, weights.recipe, use_cache=False, runtime=runtime) for file in files
-    )
+    embedders = (Embedder(weights.folder / file, weights.recipe, runtime) for file in files)
     minutes = round(sum(map(_seconds_of, embedders)) * len(rows_to_predict(catalogue)) / 60)
     log.warning(
         f"no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on this "

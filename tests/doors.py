@@ -42,7 +42,7 @@ from reid.decision.metrics import check_submission, read_solution, read_submissi
 from reid.errors import InputError
 from reid.models.backbones import describe_backbone
 from reid.models.networks import build_network, load_network, plan_network, save_network
-from reid.retrieval.cache import EmbeddingCache
+from reid.retrieval.cache import Cache
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.files import sha256_of, write_json, write_table
 
@@ -243,18 +243,19 @@ def calibration(folder: Path, content: bytes) -> None:
 
 @cache
 def memory_bytes() -> bytes:
-    path = _scratch() / "memory.safetensors"
-    kept = EmbeddingCache(path, "key")
-    kept.vectors = {"00" * 32: torch.ones(3), "11" * 32: torch.zeros(3)}
-    kept.save()
-    return path.read_bytes()
+    kept = Cache(_scratch())
+    kept.put_many({"00" * 32: {"x": np.ones(3)}, "11" * 32: {"x": np.zeros(3)}})
+    return kept.path.read_bytes()
 
 
 def memory(folder: Path, content: bytes) -> None:
     """What is remembered is right or forgotten, and never refused."""
-    (folder / "x.safetensors").write_bytes(content)
-    for digest, vector in EmbeddingCache(folder / "x.safetensors", "key").vectors.items():
-        assert torch.equal(vector, {"00" * 32: torch.ones(3), "11" * 32: torch.zeros(3)}[digest])
+    kept = Cache(folder)
+    kept.path.parent.mkdir(exist_ok=True)
+    kept.path.write_bytes(content)
+    for key, value in (("00", 1), ("11", 0)):
+        found = kept.get(key * 32)
+        assert found is None or (list(found) == ["x"] and found["x"].tolist() == [value] * 3)
 
 
 @cache
@@ -353,7 +354,7 @@ DOORS = {
     "plan": Door(plan, plan_bytes, ODD_VALUES),
     "gallery": Door(gallery, gallery_bytes, IN_SAFETENSORS),
     "rows": Door(rows, lambda: json.dumps(GALLERY_ROWS).encode(), ODD_VALUES),
-    "memory": Door(memory, memory_bytes, IN_SAFETENSORS),
+    "memory": Door(memory, memory_bytes, ODD_VALUES),
     "backbone": Door(backbone, backbone_bytes, IN_SAFETENSORS),
     "archive": Door(archive, archive_bytes, IN_ARCHIVES),
     **{kind: Door(photograph, picture(kind), IN_PICTURES) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")},

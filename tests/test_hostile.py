@@ -22,7 +22,6 @@ from reid.decision import predict
 from reid.decision.predict import Prediction, write_submission
 from reid.errors import InputError
 from reid.models.networks import load_network
-from reid.retrieval.cache import EmbeddingCache
 from reid.runtime.files import read_json, read_table, refuse_unwritable
 from reid.runtime.progress import printable
 
@@ -217,18 +216,6 @@ def test_a_pickle_under_another_name_runs_nothing(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="expected a state dict"):
             load_pretrained(build_backbone("test_resnet", 32, "backbone", 2), "test_resnet", tmp_path / name)
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_flipped_bit_in_what_is_remembered_is_forgotten(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    kept = EmbeddingCache(path, "key")
-    kept.vectors = {"ab" * 32: torch.ones(4)}
-    kept.save()
-    assert torch.equal(EmbeddingCache(path, "key").vectors["ab" * 32], torch.ones(4))
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    assert EmbeddingCache(path, "key").vectors == {}
 
 
 def test_a_network_is_loaded_as_it_was_saved(tmp_path: Path) -> None:

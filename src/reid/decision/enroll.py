@@ -10,6 +10,7 @@ from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
 from reid.decision.artifact import encoder_file, fold_folder, gallery_file
 from reid.errors import InputError
+from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, gallery_features, save_gallery
 from reid.runtime.distributed import is_main
@@ -57,7 +58,8 @@ def _gallery(
 ) -> Gallery:
     """Return what the encoder of one fold, in `encoder_folder`, sees on the photographs of one dataset that can be
     read."""
-    extractors = open_extractors(encoder_folder, [dataset], False, recipe, keypoints_in=folder, runtime=runtime)
+    encoders = {dataset: encoder_folder / encoder_file(dataset)}
+    extractors = open_extractors(encoders, None, recipe, runtime, Cache(folder))
     features = extract_features(photographs, extractors, "column", recipe, f"enrolling {dataset}")
     broken = {
         image_id: look.problem for image_id, look in zip(photographs.image_ids, features, strict=True) if look.problem
@@ -75,4 +77,4 @@ def _gallery(
         what = f"enrolling the mirror images of {dataset}"
         seen += extract_features(readable, extractors, "column", recipe, what, mirror=True)
         table = pd.concat([table, table])
-    return Gallery(gallery_features(seen, table), tuple(table["identity"]))
+    return Gallery(gallery_features(seen, table), tuple(table["identity"]), extractors.precision)

@@ -1,10 +1,8 @@
 """The main path: every query photograph is routed, matched, decided on, and written into the submission."""
 
-import hashlib
 import json
 import logging
 from collections import Counter
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,13 +18,13 @@ from reid.decision.artifact import CALIBRATION, Weights, gallery_file
 from reid.decision.calibrate import Calibration, distribution_shift, load_calibrations
 from reid.errors import InputError
 from reid.models.networks import best_device
-from reid.retrieval.cache import CACHE_FOLDER
+from reid.retrieval.cache import Arrays, Cache, array_digest, cache_key
 from reid.retrieval.candidates import best_and_runner_up, candidate_pairs
 from reid.retrieval.extraction import Features, extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, load_gallery
 from reid.retrieval.keypoints import tensors_of
-from reid.runtime.distributed import all_gather_object, shard, world_size
-from reid.runtime.files import ALIKE, first_of, read_json, write_json, write_table
+from reid.runtime.distributed import all_gather_object, shard
+from reid.runtime.files import ALIKE, first_of, write_table
 
 __all__ = [
     "Prediction",
@@ -42,8 +40,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 MATCHER_VERSION = 1
-"""Raise it whenever the same photographs, gallery and calibration give other matches than before: those that are
-remembered are stale then."""
+"""Raise it whenever the same photographs, gallery and calibration give other matches than before: those in caches are
+stale then."""
 
 
 SHIFT = 0.1
@@ -101,9 +99,8 @@ def predict(
     queries = rows_to_predict(catalogue)
     _check_route(queries, weights, recipe.prediction.route)
     calibrations = load_calibrations(weights)
-    extractors = open_extractors(
-        weights.folder, weights.datasets, weights.has_species, recipe, use_cache, runtime=runtime
-    )
+    cache = Cache(weights.folder) if use_cache else None
+    extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache)
     features = extract_features(queries, extractors, recipe.prediction.route, recipe, "looking at queries")
     table = queries.table[["image_id", "dataset", "orientation"]].rename(columns={"dataset": "column"})
     table = table.assign(
@@ -111,7 +108,7 @@ def predict(
         dataset=[look.route for look in features],
         problem=[look.problem for look in features],
     )
-    matches = _match(table, features, weights, calibrations, recipe, use_cache)
+    matches = _match(table, features, weights, calibrations, recipe, cache)
     return Prediction(decide(matches, calibrations), recipe.prediction.route, shifts_of(matches, calibrations))
 
 
@@ -140,7 +137,7 @@ def _match(
     weights: Weights,
     calibrations: dict[str, Calibration],
     recipe: Recipe,
-    use_cache: bool,
+    cache: Cache | None,
 ) -> pd.DataFrame:
     """Add each query's nearest individual and the runner-up; each rank matches its share."""
     datasets = table["dataset"].to_numpy(str)
@@ -150,9 +147,7 @@ def _match(
         rows = rows[shard(len(rows))]
         if len(rows):
             queries = gallery_features([features[row] for row in rows], table.iloc[rows])
-            tables.append(
-                _match_cached(queries, dataset, weights, calibrations[dataset], recipe, use_cache and world_size() == 1)
-            )
+            tables.append(_match_cached(queries, dataset, weights, calibrations[dataset], recipe, cache))
     matches = pd.concat([matched for of_rank in all_gather_object(tables) for matched in of_rank]).drop(
         columns="dataset"
     )
@@ -160,35 +155,31 @@ def _match(
 
 
 def _match_cached(
-    queries: GalleryFeatures, dataset: str, weights: Weights, calibration: Calibration, recipe: Recipe, use_cache: bool
+    queries: GalleryFeatures,
+    dataset: str,
+    weights: Weights,
+    calibration: Calibration,
+    recipe: Recipe,
+    cache: Cache | None,
 ) -> pd.DataFrame:
-    """See `matching.match_queries`; what it said of the very same before is not computed again: with keypoints that
-    would take minutes, and `report` asks what `predict` has asked.
-
-    As with everything remembered, a file that is missing, damaged or about something else is as good as none.
-    """
-    path = weights.folder / CACHE_FOLDER / f"{dataset}.matches.json"
-    key = _key(queries, dataset, weights, recipe) if use_cache else ""
-    if use_cache:
-        with suppress(InputError, KeyError, TypeError, ValueError):
-            stored = read_json(path)
-            if stored["key"] == key and stored["seal"] == _checksum_of(stored["columns"]):
-                return pd.DataFrame({name: _parsed(name, cells) for name, cells in stored["columns"].items()})
+    """See `match_queries`; what the cache has is not computed again: with keypoints that takes minutes, and `report`
+    needs the matches that `predict` has made."""
+    key = _key(queries, dataset, weights, recipe) if cache else ""
+    if cache and (stored := cache.get(key)):
+        return pd.DataFrame(json.loads(stored["table"].tobytes()))
     matches = match_queries(queries, load_gallery(weights.folder / gallery_file(dataset)), dataset, calibration, recipe)
-    if use_cache:
-        columns = {str(name): [str(cell) for cell in matches[name].tolist()] for name in matches}
-        with suppress(InputError):  # a folder that can't be written
-            write_json(path, {"key": key, "seal": _checksum_of(columns), "columns": columns})
+    if cache:
+        cache.put_many({key: _as_arrays(matches)})
     return matches
 
 
-def _parsed(name: str, cells: list[str]) -> list[str] | list[float]:
-    """Return a column as it was: Python writes a float with as many digits as tell it from all others."""
-    return [float(cell) for cell in cells] if name.endswith("distance") else cells
+def _as_arrays(table: pd.DataFrame) -> Arrays:
+    """Return a table as JSON bytes: Python writes a float with as many digits as tell it from all others."""
+    return {"table": np.frombuffer(json.dumps(table.to_dict("list")).encode(), np.uint8)}
 
 
 def _key(queries: GalleryFeatures, dataset: str, weights: Weights, recipe: Recipe) -> str:
-    """SHA-256 of everything that shapes the matches, in hex."""
+    """Return the key of everything that shapes the matches."""
     made_with = {
         "matcher": MATCHER_VERSION,
         "gallery": weights.manifest["files"][gallery_file(dataset)],
@@ -198,15 +189,9 @@ def _key(queries: GalleryFeatures, dataset: str, weights: Weights, recipe: Recip
         "versions": [torch.__version__, np.__version__, cv2.__version__],
         "queries": [queries.image_id, queries.orientation],
     }
-    digest = hashlib.sha256(json.dumps(made_with).encode())
-    for values in (queries.vectors.numpy(), *tensors_of(queries.keypoints).values()):
-        digest.update(values.tobytes())
-    return digest.hexdigest()
-
-
-def _checksum_of(columns: dict[str, list[str]]) -> str:
-    """SHA-256 in hex: the manifest knows nothing of this file."""
-    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
+    return cache_key(
+        "matches", made_with, array_digest({"vectors": queries.vectors.numpy(), **tensors_of(queries.keypoints)})
+    )
 
 
 def decide(matches: pd.DataFrame, calibrations: dict[str, Calibration]) -> pd.DataFrame:

@@ -20,7 +20,8 @@ from reid.data.augmentation import augment
 from reid.data.loading import PhotographStore, training_batches
 from reid.data.sampling import Batch
 from reid.models.networks import Network, NetworkPlan, best_device, build_network
-from reid.retrieval.embedding import Embedder, embed
+from reid.retrieval.cache import Cache
+from reid.retrieval.embedding import Embedder, EmbeddingOutput, embed
 from reid.runtime.distributed import all_gather_object, all_reduce, rank, shard, world_size
 from reid.runtime.progress import track
 
@@ -127,17 +128,15 @@ class FrozenFeatures:
         """Compute the features now if nobody has yet; every rank must call this, for each computes its share."""
         _ = self._computed
 
-    def fill_cache(self, embedder: Embedder, places: np.ndarray, digests: Sequence[str]) -> None:
-        """Put into an encoder's cache what it says of photographs, so that enrolment need not open them again.
+    def fill_cache(self, cache: Cache, embedder: Embedder, places: np.ndarray, digests: Sequence[str]) -> None:
+        """Put the embeddings of an encoder on this backbone into the cache, so that enrolment need not compute them.
 
         Args:
-            embedder: of an encoder on this backbone.
+            cache: the weights folder's.
+            embedder: the encoder's.
             places: (n,) int64, the photographs.
-            digests: (N,) of all photographs, see `cache.digests_of`.
+            digests: (N,) of all photographs, see `cache.photograph_digests`.
         """
-        readable = places[[not self.store.problems[place] for place in places]]
-        vectors = embedder.embed_features(self.vectors[0, readable])
-        for place, vector, saliency in zip(readable, vectors, self.saliency[readable], strict=True):
-            embedder.store(digests[place], vector, saliency)
-        if embedder.cache:
-            embedder.cache.save()
+        output = EmbeddingOutput(embedder.embed_features(self.vectors[0, places]), self.saliency[places])
+        readable = ["" if self.store.problems[place] else digests[place] for place in places]
+        cache.put_many(embedder.entries(readable, output))

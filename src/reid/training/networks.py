@@ -23,8 +23,8 @@ from reid.decision.artifact import CLASSIFIER, MANIFEST, RUN_FOLDER, fold_folder
 from reid.errors import InputError
 from reid.models.backbones import Backbone, describe_backbone
 from reid.models.networks import check_device, load_network, plan_network, save_network
-from reid.retrieval.cache import digests_of
-from reid.retrieval.embedding import load_embedder
+from reid.retrieval.cache import Cache, photograph_digests
+from reid.retrieval.embedding import Embedder
 from reid.runtime.distributed import all_gather_object, barrier, broadcast_from_main, is_main, rank
 from reid.runtime.files import write_json
 from reid.runtime.signals import StopRequest
@@ -274,8 +274,9 @@ def _cache_frozen_features(encoders: Sequence[str], run: RunContext) -> None:
     features.compute()
     if not is_main():
         return
-    digests = digests_of(run.database.paths, views_of(run.database, run.recipe))
+    digests = photograph_digests(run.database.paths, views_of(run.database, run.recipe))
     for fold in range(run.recipe.training.folds):
         for file in encoders:
-            embedder = load_embedder(fold_folder(run.folder, fold), file, run.recipe, runtime=run.runtime)
-            features.fill_cache(embedder, np.flatnonzero(run.column("dataset") == network_name(file)), digests)
+            embedder = Embedder(fold_folder(run.folder, fold) / file, run.recipe, run.runtime)
+            places = np.flatnonzero(run.column("dataset") == network_name(file))
+            features.fill_cache(Cache(run.folder), embedder, places, digests)
