@@ -50,8 +50,8 @@ from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_
 from reid.runtime.files import sha256_of, write_table
 from reid.runtime.progress import say
 from reid.training.inputs import FrozenFeatures
-from reid.training.networks import TrainingOptions, resolve_defaults, train_encoder, train_networks
-from reid.training.tasks import RunContext
+from reid.training.networks import resolve_defaults, train_encoder, train_networks
+from reid.training.tasks import RunContext, TrainingOptions
 
 SIZED = [
     *("backbone.name=tf_efficientnet_lite0", "backbone.image_size=128", "classifier.epochs=0", "precision=float32"),

@@ -52,7 +52,8 @@ def train(data: Path, recipe: Recipe, folder: Path, rest: dict[str, Any]) -> Non
     """A training with the exit statuses of the command line; its messages are written next to its folder."""
     from reid.runtime.distributed import rank
     from reid.runtime.signals import stop_on_signals
-    from reid.training.networks import TrainingOptions, train_networks
+    from reid.training.networks import train_networks
+    from reid.training.tasks import TrainingOptions
 
     folder.parent.mkdir(exist_ok=True)
     sys.stdout = sys.stderr = (folder.parent / f"{folder.name}.{rank()}.log").open("a", buffering=1)

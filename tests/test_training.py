@@ -25,8 +25,9 @@ from reid.errors import InputError
 from reid.models.backbones import describe_backbone
 from reid.models.networks import load_network
 from reid.training.checkpoints import Checkpoint, lock_networks
-from reid.training.networks import TrainingOptions, resolve_defaults, train_networks
+from reid.training.networks import resolve_defaults, train_networks
 from reid.training.run_folder import missing_networks, read_seconds
+from reid.training.tasks import TrainingOptions
 from reid.training.train import train
 
 EditRows = Callable[[Callable[[pd.DataFrame], pd.DataFrame]], None]

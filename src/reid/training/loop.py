@@ -57,9 +57,9 @@ def train_network(task: TrainingTask, run: RunContext) -> None:
     training = _start_or_resume(task, run)
     history, folder = training.history, run.folder / RUN_FOLDER
     board = TensorBoardLog(folder / "tensorboard" / task.name, len(history.epochs), writes=is_main())
-    with run.stop.defer(), closing(board):
+    with run.options.stop.defer(), closing(board):
         while not training.is_finished(run.recipe):
-            _train_epoch(training, run.stop)
+            _train_epoch(training, run.options.stop)
             _end_epoch(training, run.recipe)
             if is_main():
                 history.write(folder / f"{task.name}{HISTORY}")
@@ -87,10 +87,10 @@ def _refuse_many_ranks(task: TrainingTask) -> None:
 def _start_or_resume(task: TrainingTask, run: RunContext) -> _Training:
     steps = task.epochs * len(task.sampler)
     network = task.start().to(best_device())
-    state = TrainState.start(network, task.objective, run.recipe, steps, task.sampler.seed, run.runtime)
+    state = TrainState.start(network, task.objective, run.recipe, steps, task.sampler.seed, run.options.runtime)
     history = History()
     path = run.folder / RUN_FOLDER / f"{task.name}.checkpoint.pt"
-    checkpoint = Checkpoint(path, run.record, run.save_every)
+    checkpoint = Checkpoint(path, run.record, run.options.save_every)
     if saved := checkpoint.load():
         state.restore(saved["train_state"])
         history = History(**saved["history"])

@@ -8,16 +8,14 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reid.config.recipe import Recipe
-from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
-from reid.data.loading import PhotographStore
 from reid.data.photographs import views_of
 from reid.decision.artifact import CLASSIFIER, MANIFEST, RUN_FOLDER, fold_folder
 from reid.errors import InputError
@@ -27,8 +25,7 @@ from reid.retrieval.cache import Cache, photograph_digests
 from reid.retrieval.embedding import Embedder
 from reid.runtime.distributed import all_gather_object, barrier, broadcast_from_main, is_main, rank
 from reid.runtime.files import write_json
-from reid.runtime.signals import StopRequest
-from reid.training.checkpoints import SAVE_EVERY, differences, lock_networks
+from reid.training.checkpoints import differences, lock_networks
 from reid.training.checks import (
     decoded_photographs,
     readable_photographs,
@@ -50,32 +47,11 @@ from reid.training.run_folder import (
     refuse_another_run,
     run_record,
 )
-from reid.training.tasks import RunContext, classifier_task, encoder_task
+from reid.training.tasks import RunContext, TrainingOptions, classifier_task, encoder_task
 
-__all__ = ["TrainingOptions", "resolve_defaults", "train_encoder", "train_networks"]
+__all__ = ["resolve_defaults", "train_encoder", "train_networks"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How one call trains; none of it belongs to the recipe.
-
-    Attributes:
-        init: a file with the backbone's first weights; None for what the recipe says.
-        fresh: delete what an earlier run left, and start over.
-        only: the networks to train, "species" or a dataset; empty for all. Other runs may train others in the folder.
-        save_every: seconds between two checkpoints.
-        stop: whether a signal asked for the end.
-        runtime: device, precision, batch size.
-    """
-
-    init: Path | None = None
-    fresh: bool = False
-    only: tuple[str, ...] = ()
-    save_every: float = SAVE_EVERY
-    stop: StopRequest = field(default_factory=StopRequest)
-    runtime: Runtime = Runtime()
 
 
 def resolve_defaults(recipe: Recipe, backbone: Backbone) -> Recipe:
@@ -207,24 +183,9 @@ def _train_missing(database: Catalogue, recipe: Recipe, folder: Path, options: T
             return
         needed = database if CLASSIFIER in files or recipe.training.shared else photographs_of(database, files)
         with decoded_photographs(needed, recipe, options.runtime) as store:
-            _train_files(call, _run_context(call, needed, store, backbone))
-
-
-def _run_context(call: _Call, photographs: Catalogue, store: PhotographStore, backbone: Backbone) -> RunContext:
-    recipe, options = call.recipe, call.options
-    return RunContext(
-        database=photographs,
-        store=store,
-        readable=readable_photographs(photographs, store, recipe),
-        recipe=recipe,
-        backbone=backbone,
-        init=options.init or (recipe.backbone.name if recipe.backbone.init == "hub" else "none"),
-        folder=call.folder,
-        record=call.record,
-        runtime=options.runtime,
-        stop=options.stop,
-        save_every=options.save_every,
-    )
+            readable = readable_photographs(needed, store, recipe)
+            init = options.init or (config.name if config.init == "hub" else "none")
+            _train_files(call, RunContext(needed, store, readable, recipe, backbone, init, folder, record, options))
 
 
 def _train_files(call: _Call, run: RunContext) -> None:
@@ -277,6 +238,6 @@ def _cache_frozen_features(encoders: Sequence[str], run: RunContext) -> None:
     digests = photograph_digests(run.database.paths, views_of(run.database, run.recipe))
     for fold in range(run.recipe.training.folds):
         for file in encoders:
-            embedder = Embedder(fold_folder(run.folder, fold) / file, run.recipe, run.runtime)
+            embedder = Embedder(fold_folder(run.folder, fold) / file, run.recipe, run.options.runtime)
             places = np.flatnonzero(run.column("dataset") == network_name(file))
             features.fill_cache(Cache(run.folder), embedder, places, digests)

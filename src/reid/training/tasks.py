@@ -25,7 +25,37 @@ from reid.training.inputs import AugmentedPhotographs, FrozenFeatures
 from reid.training.objective import EncoderObjective, Labels, SpeciesObjective, label_photographs
 from reid.training.validation import open_set_score, rank1_accuracy
 
-__all__ = ["RunContext", "Split", "TrainingTask", "Validation", "classifier_task", "encoder_split", "encoder_task"]
+__all__ = [
+    "RunContext",
+    "Split",
+    "TrainingOptions",
+    "TrainingTask",
+    "Validation",
+    "classifier_task",
+    "encoder_split",
+    "encoder_task",
+]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How one call trains; none of it belongs to the recipe.
+
+    Attributes:
+        init: a file with the backbone's first weights; None for what the recipe says.
+        fresh: delete what an earlier run left, and start over.
+        only: the networks to train, "species" or a dataset; empty for all. Other runs may train others in the folder.
+        save_every: seconds between two checkpoints.
+        stop: whether a signal asked for the end.
+        runtime: device, precision, batch size.
+    """
+
+    init: Path | None = None
+    fresh: bool = False
+    only: tuple[str, ...] = ()
+    save_every: float = SAVE_EVERY
+    stop: StopRequest = field(default_factory=StopRequest)
+    runtime: Runtime = Runtime()
 
 
 @dataclass(frozen=True)
@@ -41,9 +71,7 @@ class RunContext:
         init: the backbone's first weights, as for `build_network`.
         folder: the weights folder; of a later fold, the folder of its encoders.
         record: identifies this run, see `run_folder.run_record`.
-        runtime: device, precision, batch size.
-        stop: whether a signal asked the training to stop.
-        save_every: seconds between two checkpoints.
+        options: how this call trains.
         fold: which individuals are held out, see `pseudo_queries.hold_out`.
         features: of a frozen backbone, by image size; computed when a network first needs them.
     """
@@ -56,9 +84,7 @@ class RunContext:
     init: Path | str
     folder: Path
     record: dict[str, Any]
-    runtime: Runtime = Runtime()
-    stop: StopRequest = field(default_factory=StopRequest)
-    save_every: float = SAVE_EVERY
+    options: TrainingOptions = field(default_factory=TrainingOptions)
     fold: int = 0
     features: dict[int, FrozenFeatures] = field(default_factory=dict)
 
@@ -75,8 +101,8 @@ class RunContext:
     def inputs(self, plan: NetworkPlan) -> AugmentedPhotographs | FrozenFeatures:
         """Return what a network learns from; networks on the same frozen backbone share its features."""
         if self.recipe.training.backbone_rate:
-            return AugmentedPhotographs(self.store, self.recipe, self.runtime)
-        features = FrozenFeatures(self.store, self.recipe, plan, self.init, self.runtime)
+            return AugmentedPhotographs(self.store, self.recipe, self.options.runtime)
+        features = FrozenFeatures(self.store, self.recipe, plan, self.init, self.options.runtime)
         return self.features.setdefault(plan.image_size, features)
 
 

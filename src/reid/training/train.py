@@ -21,8 +21,9 @@ from reid.runtime.distributed import all_cores, is_main
 from reid.runtime.files import read_json
 from reid.runtime.signals import StopRequest
 from reid.training.checkpoints import SAVE_EVERY
-from reid.training.networks import TrainingOptions, resolve_defaults, train_networks
+from reid.training.networks import resolve_defaults, train_networks
 from reid.training.run_folder import timed_stage
+from reid.training.tasks import TrainingOptions
 
 __all__ = ["train"]
 
