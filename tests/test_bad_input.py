@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from reid import cli, commands
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.errors import InputError
 from reid.models import backbones
@@ -480,7 +480,7 @@ def test_training_onto_a_really_full_disk_is_told(
             ["score", "short.csv", "data/solution.csv"],
             "error: short.csv: expected an answer for every image_id of data/solution.csv, 27 of 28 are missing, such",
         ),
-        (["check", "nowhere"], "nowhere: expected a folder with metadata.csv, found no such folder; mend"),
+        (["check", "nowhere"], "nowhere: expected a folder with metadata.csv, found no such folder; check"),
         (["check", "file"], "file: expected a folder with metadata.csv, found a file; name the folder that it lies in"),
         (["check", "data", "--submission", "nowhere.csv"], "nowhere.csv: expected a CSV file here, found none"),
         (["toy", "file"], "file: expected an empty folder, or a toy world to draw anew; found a file"),

@@ -21,16 +21,8 @@ from reid.config.presets import PRECISIONS, PRESETS, preset
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import flat_settings, override, override_runtime, recipe_from_toml, with_settings
-from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_rows, rows_to_predict
-from reid.data.checks import (
-    describe,
-    describe_unreadable,
-    find_blanks,
-    find_faults,
-    find_formulas,
-    find_unread_dates,
-    read_catalogue,
-)
+from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, find_faults, read_catalogue, read_rows, rows_to_predict
+from reid.data.checks import describe, describe_unreadable, find_blanks, find_formulas, find_unread_dates
 from reid.decision.artifact import CALIBRATION, GALLERY, MANIFEST, RUN_FOLDER, Weights, open_weights, write_manifest
 from reid.decision.calibrate import Calibration
 from reid.decision.metrics import (

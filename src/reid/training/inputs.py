@@ -38,7 +38,7 @@ class Photographs:
     def draw(self, sampler: Iterable[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """This rank's share of the augmented photographs, (b, 3, S, S) uint8, and the places of all, (B,), on the
         device."""
-        return training_batches(self.store, self.recipe, sampler, device)
+        return training_batches(self.store, self.recipe.augmentation, sampler, device)
 
     def outputs(self, network: Network, places: np.ndarray) -> Tensor:
         """(n, D) float32, on the processor."""
@@ -88,7 +88,7 @@ class Features:
                 batch = places[start : start + self.runtime.batch_size]
                 (pixels,) = self.store.batches(batch, len(batch))
                 rng = np.random.default_rng([self.recipe.seed, 3, view, start])
-                shown = augment(pixels, self.recipe, rng) if view else pixels
+                shown = augment(pixels, self.recipe.augmentation, rng) if view else pixels
                 features[view, batch], saliency = embedder.embed_with_saliency(shown)
                 if not view:
                     saliency_from[start] = saliency
