@@ -18,7 +18,8 @@ from PIL import Image
 from reid import cli, commands
 from reid.config.presets import PRESETS
 from reid.config.recipe import override
-from reid.data.checks import find_formulas, read_catalogue
+from reid.data.catalogue import read_catalogue
+from reid.data.checks import find_formulas
 from reid.data.loading import photograph_batches, temporary_folder
 from reid.data.photographs import UnreadableError, View, open_photograph
 from reid.decision import predict

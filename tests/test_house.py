@@ -13,7 +13,8 @@ import pytest
 from test_verbs import verbs
 
 from reid import cli
-from reid.data.checks import find_unread_dates, read_catalogue
+from reid.data.catalogue import read_catalogue
+from reid.data.checks import find_unread_dates
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {path.stem: path for path in sorted((ROOT / "src" / "reid").glob("*.py"))}

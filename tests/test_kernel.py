@@ -32,8 +32,7 @@ import rehearsal  # noqa: E402
 from rehearsal import rehearse  # noqa: E402
 
 from reid import cli  # noqa: E402
-from reid.data.catalogue import rows_to_predict  # noqa: E402
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import read_catalogue, rows_to_predict  # noqa: E402
 from reid.decision.artifact import Weights, open_weights  # noqa: E402
 from reid.decision.predict import predict  # noqa: E402
 from reid.errors import InputError

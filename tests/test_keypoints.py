@@ -15,8 +15,7 @@ from torch.nn import functional
 
 from reid.config.presets import PRESETS
 from reid.config.recipe import override
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.errors import InputError
 from reid.retrieval import local_matching
 from reid.retrieval.cache import KeypointCache

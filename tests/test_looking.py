@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import open_weights
 from reid.retrieval.extraction import extract_features, open_extractors
 

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 
 from reid.config.recipe import Recipe, override
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import open_weights
 from reid.decision.enroll import enroll
 from reid.errors import InputError
