@@ -317,7 +317,7 @@ def test_training_on_nothing_leaves_nothing(folder: str, tmp_path: Path, capsys:
             ["--recipe", "local", "--init", "r50.safetensors"],
             "--init r50.safetensors: expected a recipe with a backbone to start from these weights, found local, which",
         ),
-        (["--recipe", "toy", "--set", "backbone.name=resnet5O"], "found 'resnet5O'; near it are"),
+        (["--recipe", "toy", "--set", "backbone.name=resnet5O"], "found 'resnet5O'; did you mean"),
     ],
 )
 def test_a_wrong_call_of_train_is_told(

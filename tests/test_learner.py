@@ -73,7 +73,7 @@ def test_a_frozen_backbone_does_not_move_and_learns_from_features_as_from_photog
     one.train()
     other.train()
     with torch.no_grad():
-        features = one.network.look(PIXELS)
+        features = one.network.pooled_features(PIXELS)
     for _ in range(3):
         assert one.learn(PIXELS, LABELS) == other.learn(features, LABELS)
     assert not {name for name in changed(before, weights(one.network)) if name.startswith("backbone")}
