@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from doors import network_bytes, plan, plan_bytes
+from fuzz_targets import network_bytes, plan, plan_bytes
 from PIL import Image
 
 from reid import cli, commands
