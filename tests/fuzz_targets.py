@@ -25,6 +25,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from reid.config.presets import PRESETS
+from reid.config.settings import recipe_from_json, recipe_from_toml
 from reid.data.catalogue import COLUMNS, find_faults, read_catalogue, read_rows, rows_to_predict
 from reid.data.checks import describe
 from reid.data.photographs import UnreadableError, open_photograph
@@ -268,6 +269,29 @@ def backbone(folder: Path, content: bytes) -> None:
     assert describe_backbone("test_resnet", folder / "x.safetensors").image_size > 0
 
 
+# recipes
+
+RECIPE = b"""base = "finetuned"
+seed = 7
+
+[loss]
+margin = 0.3
+soft_margin = false
+
+[augmentation]
+kinds = ["rotation", "crop"]
+
+[prediction]
+scales = [1, 1.25]
+"""
+
+
+def recipe(folder: Path, content: bytes) -> None:
+    (folder / "my.toml").write_bytes(content)
+    read = recipe_from_toml(folder / "my.toml", PRESETS)
+    assert recipe_from_json(json.loads(json.dumps(asdict(read)))) == read
+
+
 # pictures and archives
 
 
@@ -355,6 +379,7 @@ TARGETS = {
     "gallery": FuzzTarget(gallery, gallery_bytes, IN_SAFETENSORS),
     "rows": FuzzTarget(rows, lambda: json.dumps(GALLERY_ROWS).encode(), ODD_VALUES),
     "cache": FuzzTarget(embedding_cache, cache_bytes, IN_SAFETENSORS),
+    "recipe": FuzzTarget(recipe, lambda: RECIPE, ODD_VALUES),
     "backbone": FuzzTarget(backbone, backbone_bytes, IN_SAFETENSORS),
     "archive": FuzzTarget(archive, archive_bytes, IN_ARCHIVES),
     **{kind: FuzzTarget(photograph, picture(kind), IN_PICTURES) for kind in PICTURES},
