@@ -27,8 +27,7 @@ from harness import interval, machine
 
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.photographs import thumbnails
 from reid.decision.artifact import MANIFEST, Weights, gallery_file, open_weights
 from reid.decision.calibrate import Calibration, fit_calibrations, pseudo_query_pairs

@@ -33,8 +33,7 @@ from torch import Tensor
 from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe, override
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.loading import decode_photographs
 from reid.decision.artifact import encoder_file, gallery_file
 from reid.decision.calibrate import Calibration, calibrate

@@ -12,8 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reid.data.catalogue import rows_to_predict
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import read_catalogue, rows_to_predict
 from reid.decision.metrics import check_submission, read_submission
 from reid.errors import InputError
 

@@ -39,8 +39,7 @@ import torch
 
 from reid import __version__
 from reid.config.runtime import Runtime
-from reid.data.catalogue import Catalogue, rows_to_predict
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
 from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
 from reid.decision.calibrate import load_calibrations
 from reid.decision.predict import Prediction, describe_prediction, predict, shifts_of, write_submission

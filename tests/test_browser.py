@@ -13,7 +13,7 @@ import pytest
 from hand_world import make_world
 from PIL import Image
 
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.decision.metrics import read_solution
 from reid.decision.predict import predict

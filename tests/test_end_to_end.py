@@ -22,8 +22,7 @@ from PIL import Image, ImageOps
 from reid import cli
 from reid.config.recipe import WORK_FIELDS, Recipe
 from reid.config.settings import with_settings
-from reid.data.catalogue import NEW_INDIVIDUAL
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import NEW_INDIVIDUAL, read_catalogue
 from reid.decision.artifact import open_weights, write_manifest
 from reid.decision.metrics import overall, read_solution, read_submission, score_submission
 from reid.decision.predict import predict

@@ -10,8 +10,7 @@ from PIL import Image, ImageOps
 
 from reid import cli
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import Weights, open_weights
 from reid.decision.metrics import read_solution
 from reid.decision.predict import Prediction, predict

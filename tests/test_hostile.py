@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from doors import network_bytes, plan, plan_bytes
+from fuzz_targets import network_bytes, plan, plan_bytes
 from PIL import Image
 
 from reid import cli
-from reid.data.checks import find_formulas, read_catalogue
+from reid.data.catalogue import read_catalogue
+from reid.data.checks import find_formulas
 from reid.data.loading import temporary_folder
 from reid.data.photographs import UnreadableError, View, open_photograph
 from reid.decision import predict

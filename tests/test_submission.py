@@ -13,8 +13,7 @@ from reid import cli
 from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
-from reid.data.catalogue import NEW_INDIVIDUAL
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import NEW_INDIVIDUAL, read_catalogue
 from reid.decision import predict
 from reid.decision.artifact import Weights, open_weights
 from reid.decision.calibrate import Calibration, Curve

@@ -22,15 +22,13 @@ from reid.config.presets import PRECISIONS, SUMMARIES, read_recipe
 from reid.config.recipe import Recipe, settings_of
 from reid.config.runtime import Runtime
 from reid.config.settings import override, override_runtime, unused_settings, with_settings
-from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_rows, rows_to_predict
+from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, find_faults, read_catalogue, read_rows, rows_to_predict
 from reid.data.checks import (
     describe,
     describe_unreadable,
     find_blanks,
-    find_faults,
     find_formulas,
     find_unread_dates,
-    read_catalogue,
     scan_files,
 )
 from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights, write_manifest
