@@ -12,7 +12,8 @@ from PIL import Image
 
 from reid import cli
 from reid.config.presets import PRESETS
-from reid.config.recipe import Recipe, override
+from reid.config.recipe import Recipe
+from reid.config.settings import override
 from reid.data.catalogue import COLUMNS
 from reid.data.synthetic import draw_world
 

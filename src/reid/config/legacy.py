@@ -107,7 +107,7 @@ default they are ignored; at another value one that shaped training is reported,
 VALUES: dict[str, dict[str, str]] = {
     "backbone.interpolation": {"trunk": "backbone"},
     "backbone.pooling": {"trunk": "backbone"},
-    "calibration.scorers": {"foreground": "foreground", "foreground_inliers": "foreground_inliers"},
+    "calibration.scorers": {"focused": "foreground", "focused_inliers": "foreground_inliers"},
 }
 """Words that have another name now, by setting."""
 
