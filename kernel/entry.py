@@ -40,7 +40,10 @@ from reid.data.catalogue import Catalogue, rows_to_predict
 from reid.data.checks import read_catalogue
 from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
 from reid.decision.calibrate import load_calibrations
-from reid.decision.predict import Prediction, describe_prediction, predict, shifts_of, write_submission
+from reid.decision.decide import join_matches
+from reid.decision.describe import describe_matches
+from reid.decision.matches import Matches
+from reid.decision.predict import predict, write_submission
 from reid.errors import InputError
 from reid.retrieval.embedding import Embedder, load_embedder
 from reid.retrieval.gallery import load_gallery
@@ -123,7 +126,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     with stage("predict", seconds):  # loads every network before the first photograph, and says which it can't load
         prediction = predict_on(devices, catalogue, weights, weights.recipe)
     write_submission(prediction, output / "submission.csv")
-    describe_prediction(prediction)
+    describe_matches(prediction)
     with stage("report", seconds):
         problem = _report(output, catalogue, weights, prediction, seconds)
     write_bytes(output / script.name, script.path.read_bytes())
@@ -131,7 +134,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
         "bundle": script.bundle,
         "weights": manifest_hash,
         "submission": sha256_of(output / "submission.csv"),
-        "answers": len(prediction.matches),
+        "answers": len(prediction),
         "share_new": prediction.share_new(),
         "recipe": weights.recipe.name,
         "route": prediction.route,
@@ -142,7 +145,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     }
     write_json(output / "run.json", run)
     say("time: " + ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items()))
-    say(f"wrote {len(prediction.matches)} answers to {output / 'submission.csv'}")
+    say(f"wrote {len(prediction)} answers to {output / 'submission.csv'}")
 
 
 def _clear(output: Path, script: Script) -> None:
@@ -303,7 +306,7 @@ def _seconds_of(embedder: Embedder) -> float:
     return (time.monotonic() - started) / count
 
 
-def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
+def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Matches:
     """Return the prediction, with the queries divided among processes.
 
     A photograph's vector and distances do not depend on the photographs beside it, so neither does its answer.
@@ -322,8 +325,7 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
         except BrokenProcessPool:  # one that the system killed, most likely for want of memory
             say("warning: a process was killed; every query is answered by this one alone, which takes longer")
             return predict(catalogue, weights, recipe, use_cache=False)
-    matches = pd.concat([prediction.matches for prediction in predictions], ignore_index=True)
-    return Prediction(matches, predictions[0].route, shifts_of(matches, load_calibrations(weights)))
+    return join_matches(predictions, load_calibrations(weights))
 
 
 def divide(queries: Catalogue, count: int, batch_size: int) -> list[Catalogue]:
@@ -348,7 +350,7 @@ def _processes(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, get_context("spawn"), divide_cores, (count,))
 
 
-def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
+def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Matches:
     if device != "cpu":
         torch.cuda.set_device(device)
     return predict(part, weights, recipe, use_cache=False)
@@ -358,7 +360,7 @@ def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe
 
 
 def _report(
-    output: Path, catalogue: Catalogue, weights: Weights, prediction: Prediction, seconds: dict[str, float]
+    output: Path, catalogue: Catalogue, weights: Weights, prediction: Matches, seconds: dict[str, float]
 ) -> str:
     """Write the report; gives what went wrong. The submission is written by then and is worth more than pictures."""
     try:

@@ -33,13 +33,17 @@ from reid.data.checks import (
 )
 from reid.decision.artifact import CALIBRATION, GALLERY, MANIFEST, RUN_FOLDER, Weights, open_weights, write_manifest
 from reid.decision.calibrate import Calibration
+from reid.decision.matches import matches_path, read_matches_next_to
 from reid.decision.metrics import (
     SUBMISSION_COLUMNS,
+    RetrievalScore,
     Score,
     check_submission,
+    mean_retrieval,
     overall,
     read_solution,
     read_submission,
+    score_matches,
     score_submission,
 )
 from reid.decision.thresholds import Threshold
@@ -331,18 +335,19 @@ def predict_queries(options: argparse.Namespace) -> None:
     refuse_unwritable(options.out)
     weights = open_weights(options.weights)  # after what is seen at once, for it reads every byte of them
 
-    from reid.decision.predict import describe_prediction, predict, write_submission
+    from reid.decision.describe import describe_matches
+    from reid.decision.predict import predict
 
     recipe, runtime = _recipe_of_answers(options, weights)
     seconds: dict[str, float] = {}
     with stage("predict", seconds), process_group():
-        prediction = predict(catalogue, weights, recipe, runtime=runtime)
+        matches = predict(catalogue, weights, recipe, runtime=runtime)
     if not is_main():
         return
-    write_submission(prediction, options.out)
-    describe_prediction(prediction)
+    matches.save(options.out)
+    describe_matches(matches)
     _say_times(seconds)
-    say(f"wrote {len(prediction.matches)} answers to {options.out}")
+    say(f"wrote {len(matches)} answers to {options.out}, and the candidates to {matches_path(options.out)}")
     _say_next("check", options.data, "--submission", options.out)
 
 
@@ -369,16 +374,23 @@ def _refuse_input(out: Path, data: Path) -> None:
 def score(options: argparse.Namespace) -> None:
     usage = [word for word in (options.usage or "").split(",") if word]
     names = (str(options.submission), str(options.solution))
-    scores = score_submission(read_submission(options.submission), read_solution(options.solution, usage), names)
+    submission, solution = read_submission(options.submission), read_solution(options.solution, usage)
+    scores = score_submission(submission, solution, names)
+    matches = read_matches_next_to(options.submission, submission)
+    retrieval = {} if matches is None else score_matches(matches, solution)
     if options.json:
         rows = {
             dataset: {"baks": _or_none(score.baks), "baus": _or_none(score.baus), "score": score.score}
+            | (_as_json(retrieval[dataset]) if retrieval else {})
             for dataset, score in scores.items()
         }
-        print(json.dumps({"overall": overall(scores), "datasets": rows}, indent=2))
+        means = _as_json(mean_retrieval(retrieval)) if retrieval else {}
+        print(json.dumps({"overall": overall(scores), **means, "datasets": rows}, indent=2))
         return
-    say(_score_table(scores).to_string(index=False, float_format="%.4f"))
+    say(_score_table(scores, retrieval).to_string(index=False, float_format="%.4f"))
     say(f"overall {overall(scores):.4f}")
+    if retrieval:
+        say(", ".join(f"{name} {value:.4f}" for name, value in asdict(mean_retrieval(retrieval)).items()))
     for name, score in scores.items():
         for share, kind in ((score.baks, "known"), (score.baus, "new")):
             if share != share:
@@ -389,10 +401,15 @@ def _or_none(value: float) -> float | None:
     return None if value != value else value  # NaN is not equal to itself
 
 
-def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
+def _as_json(retrieval: RetrievalScore) -> dict[str, float | None]:
+    return {name: _or_none(value) for name, value in asdict(retrieval).items()}
+
+
+def _score_table(scores: dict[str, Score], retrieval: dict[str, RetrievalScore]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"dataset": name, "images": score.images, "BAKS": score.baks, "BAUS": score.baus, "score": score.score}
+            | (asdict(retrieval[name]) if retrieval else {})
             for name, score in scores.items()
         ]
     )

@@ -104,7 +104,7 @@ def explain_matches(
         use_cache: see `submission.predict`; what was remembered there is not computed again.
     """
     recipe, decided = weights.recipe, weights.recipe.uses_keypoints
-    readable = matches[matches["problem"] == ""]
+    readable = matches[(matches["problem"] == "") & matches["dataset"].isin(list(weights.datasets))]
     shown = catalogue.table.set_index("image_id", drop=False).loc[list(readable["image_id"])]
     queries = Catalogue(catalogue.root, shown.reset_index(drop=True))
     extractors = open_extractors(
