@@ -126,7 +126,8 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     with stage("predict", seconds):  # loads every network before the first photograph, and says which it can't load
         prediction = predict_on(devices, catalogue, weights, weights.recipe)
     write_submission(prediction, output / "submission.csv")
-    describe_matches(prediction)
+    for line in describe_matches(prediction):
+        say(f"  {line}")
     with stage("report", seconds):
         problem = _report(output, catalogue, weights, prediction, seconds)
     write_bytes(output / script.name, script.path.read_bytes())

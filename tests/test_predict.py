@@ -149,10 +149,11 @@ def test_joined_parts_are_decided_as_one() -> None:
 
 
 def described(matches: Matches, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines, and the warnings behind them."""
     caplog.clear()
-    with caplog.at_level(logging.INFO):
-        describe_matches(matches)
-    return [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
+    lines = describe_matches(matches)
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+    return [*lines, *(f"warning: {line}" for line in caplog.messages)]
 
 
 def hundred(shift: float) -> Matches:
@@ -163,10 +164,10 @@ def hundred(shift: float) -> Matches:
 def test_queries_unlike_the_calibrated_ones_are_reported_with_what_helps(caplog: pytest.LogCaptureFixture) -> None:
     _, line = described(hundred(0.68), caplog)
     assert line == (
-        "WARNING lynx: the queries match otherwise than the known photographs among themselves, on which the threshold "
-        "was fitted (by 0.68; 0 is alike, 1 nothing in common): the expected score may not hold. Were they taken by "
-        "another camera, at another place or season, or from another side? Add some of them whose animal you know to "
-        "the database, then enroll and calibrate"
+        "warning: lynx: the queries match otherwise than the known photographs among themselves, on which the "
+        "threshold was fitted (by 0.68; 0 is alike, 1 nothing in common): the expected score may not hold. Were they "
+        "taken by another camera, at another place or season, or from another side? Add some of them whose animal you "
+        "know to the database, then enroll and calibrate"
     )
     assert len(described(hundred(0.26), caplog)) == 1  # no more than 0.1 + 1.6 / sqrt(100)
 
@@ -175,8 +176,21 @@ def test_where_every_query_is_called_new_it_is_reported_where_to_look(caplog: py
     queries = table([("lynx", "", "lynx", "")] * 4).assign(flags="", threshold=1.0)
     for answers, hinted in (([NEW_INDIVIDUAL] * 4, True), ([NEW_INDIVIDUAL] * 3 + ["a"], False)):
         (line,) = described(Matches(queries.assign(answer=answers), best([]), "column", {}), caplog)
-        assert line.startswith("INFO   lynx: 4 queries, ")
+        assert line.startswith("lynx: 4 queries, ")
         assert ("called new; if some are known, look at the expected score" in line) == hinted
+
+
+def test_unreadable_photographs_are_named_and_many_with_one_problem_share_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = [("lynx", "", "lynx", "cut short")] * 2 + [("lynx", "", "lynx", "no such file")] * 12
+    lines = described(decide(table(rows), best([]), {"lynx": calibrated("lynx", 0.5)}, "column"), caplog)
+    assert lines[1:] == [
+        "warning: image_id q0 can't be read (cut short): called new_individual",
+        "warning: image_id q1 can't be read (cut short): called new_individual",
+        "warning: image_id q2, q3, q4, q5, q6, q7, q8, q9, q10 and 3 more can't be read (no such file): called "
+        "new_individual",
+    ]
 
 
 def test_the_classifiers_disagreement_is_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -184,7 +198,7 @@ def test_the_classifiers_disagreement_is_counted(caplog: pytest.LogCaptureFixtur
     calibrations = {name: calibrated(name, 0.5) for name in DATASETS}
     lines = described(decide(table(rows), best([("q0", "a", 0.1)]), calibrations, "auto"), caplog)
     assert lines[-1] == (
-        "INFO   species classifier and dataset column differ on 1 of 3 queries: 1 of lynx taken for turtle; --route "
+        "species classifier and dataset column differ on 1 of 3 queries: 1 of lynx taken for turtle; --route "
         "column trusts the column"
     )
 
@@ -219,9 +233,9 @@ def test_queries_of_a_dataset_without_a_gallery_are_called_new_whatever_the_rout
     assert set(rows["answer"][flagged]) == {NEW_INDIVIDUAL}
     assert rows[["dissimilarity", "threshold"]][flagged].isna().all(axis=None)
     assert set(rows["dataset"][~flagged]) <= {"Checks", "Dots"}
-    (warning,) = [line for line in described(matches, caplog) if line.startswith("WARNING") and "Lizards" in line]
+    (warning,) = [line for line in described(matches, caplog) if line.startswith("warning") and "Lizards" in line]
     assert warning == (
-        "WARNING these weights know no photograph of Lizards (3): nobody can be named there, so these queries are "
+        "warning: these weights know no photograph of Lizards (3): nobody can be named there, so these queries are "
         "called new_individual. Add known photographs and train again, or correct the column dataset"
     )
 

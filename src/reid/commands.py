@@ -345,7 +345,8 @@ def predict_queries(options: argparse.Namespace) -> None:
     if not is_main():
         return
     matches.save(options.out)
-    describe_matches(matches)
+    for line in describe_matches(matches):
+        say(f"  {line}")
     _say_times(seconds)
     say(f"wrote {len(matches)} answers to {options.out}, and the candidates to {matches_path(options.out)}")
     _say_next("check", options.data, "--submission", options.out)

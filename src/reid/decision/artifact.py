@@ -162,7 +162,7 @@ def write_manifest(
         "files": {name: sha256_of(folder / name) for name in sorted(names)},
     }
     write_json(folder / MANIFEST, manifest)
-    return Weights(folder, recipe, tuple(sorted(datasets)), manifest)
+    return _read_manifest(folder)
 
 
 def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
