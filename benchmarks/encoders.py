@@ -203,7 +203,7 @@ def by_photographs(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Pat
     enroll(catalogue, folder, datasets, recipe)
     vectors = {}
     for name in datasets:
-        extractors = open_extractors(folder, [name], False, recipe)
+        extractors = open_extractors({name: folder / encoder_file(name)}, None, recipe)
         features = extract_features(catalogue.query.of(name), extractors, "column", recipe, f"asking for {name}")
         vectors[name] = torch.stack([look.vector for look in features])
     return vectors

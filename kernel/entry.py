@@ -45,7 +45,7 @@ from reid.decision.describe import describe_matches
 from reid.decision.matches import Matches
 from reid.decision.predict import predict, write_submission
 from reid.errors import InputError
-from reid.retrieval.embedding import Embedder, load_embedder
+from reid.retrieval.embedding import Embedder
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.distributed import divide_cores
 from reid.runtime.files import sha256_of, write_bytes, write_json
@@ -290,7 +290,7 @@ def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
     files = [encoder_file(weights.datasets[0])] * (weights.recipe.uses_encoder) + [CLASSIFIER] * weights.has_species
     if not files:  # keypoints are the processor's work anyway
         return
-    embedders = (load_embedder(weights.folder, file, weights.recipe, use_cache=False) for file in files)
+    embedders = (Embedder(weights.folder / file, weights.recipe) for file in files)
     minutes = round(sum(map(_seconds_of, embedders)) * len(rows_to_predict(catalogue)) / 60)
     say(
         f"warning: no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on "

@@ -93,6 +93,16 @@ class Weights:
     manifest: dict[str, Any]
 
     @property
+    def encoders(self) -> dict[str, Path]:
+        """The file of each dataset's encoder; there is none where the recipe has no such cue."""
+        return {dataset: self.folder / encoder_file(dataset) for dataset in self.datasets}
+
+    @property
+    def classifier(self) -> Path | None:
+        """The file of the species classifier, if there is one."""
+        return self.folder / CLASSIFIER if self.has_species else None
+
+    @property
     def has_species(self) -> bool:
         """Whether there is a species classifier; a single dataset needs none."""
         return CLASSIFIER in self.manifest["files"]

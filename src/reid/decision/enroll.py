@@ -11,6 +11,7 @@ from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
 from reid.decision.artifact import Weights, encoder_file, fold_folder, gallery_file, write_manifest
 from reid.errors import InputError
+from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, gallery_features, save_gallery
 from reid.runtime.distributed import is_main
@@ -42,9 +43,8 @@ def enroll(
         for fold in range(recipe.training.folds):
             encoder_folder = fold_folder(folder, fold)
             if not fold or (encoder_folder / encoder_file(dataset)).exists():
-                extractors = open_extractors(
-                    encoder_folder, [dataset], False, recipe, keypoints_in=folder, runtime=runtime
-                )
+                encoders = {dataset: encoder_folder / encoder_file(dataset)}
+                extractors = open_extractors(encoders, None, recipe, runtime, Cache(folder))
                 gallery = _gallery(photographs, extractors, dataset, recipe, report=not fold)
                 if is_main():
                     save_gallery(encoder_folder / gallery_file(dataset), gallery)
@@ -100,4 +100,4 @@ def _gallery(
         what = f"enrolling the mirror images of {dataset}"
         features += extract_features(readable, extractors, "column", recipe, what, mirror=True)
         table = pd.concat([table, table])
-    return Gallery(gallery_features(features, table), tuple(table["identity"]))
+    return Gallery(gallery_features(features, table), tuple(table["identity"]), extractors.precision)

@@ -3,13 +3,12 @@
 Deciding stands in `decide`, the result in `matches`, what is reported of it in `describe`.
 """
 
-import hashlib
 import json
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,21 +24,21 @@ from reid.decision.decide import decide
 from reid.decision.matches import TOP_K, Matches
 from reid.errors import InputError
 from reid.models.networks import best_device
-from reid.retrieval.cache import CACHE_FOLDER
+from reid.retrieval.cache import Arrays, Cache, array_digest, cache_key
 from reid.retrieval.candidates import candidate_pairs
-from reid.retrieval.extraction import Features, extract_features, open_extractors
-from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, load_gallery
+from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
+from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, gallery_precision, load_gallery
 from reid.retrieval.keypoints import tensors_of
-from reid.runtime.distributed import all_gather_object, shard, world_size
-from reid.runtime.files import read_json, write_json, write_table
+from reid.runtime.distributed import all_gather_object, shard
+from reid.runtime.files import write_table
 
 __all__ = ["match_queries", "matches_key", "predict", "write_submission"]
 
 log = logging.getLogger(__name__)
 
 MATCHER_VERSION = 2
-"""Raise it whenever the same photographs, gallery and calibration give other matches than before: those in the cache
-are stale then."""
+"""Raise it whenever the same photographs, gallery and calibration give other matches than before: those in caches are
+stale then."""
 
 
 COLUMNS = {"image_id": object, "rank": int, "candidate": object, "candidate_image_id": object, "dissimilarity": float}
@@ -75,8 +74,13 @@ def predict(
     _check_route(queries, weights, recipe.prediction.route)
     calibrations = load_calibrations(weights)
     searched = replace(queries, table=queries.table[queries.table["dataset"].isin(["", *weights.datasets])])
-    features = _extract(searched, weights, recipe, use_cache, runtime) if len(searched) else []
-    candidates = _match(searched, features, weights, calibrations, recipe, use_cache, k)
+    cache = Cache(weights.folder) if use_cache else None
+    features: list[Features] = []
+    if len(searched):
+        extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache)
+        features = extract_features(searched, extractors, recipe.prediction.route, recipe, "opening queries")
+        _warn_of_precision(weights, features, extractors)
+    candidates = _match(searched, features, weights, calibrations, recipe, cache, k)
     table = _routed(queries, dict(zip(searched.image_ids, features, strict=True)), weights)
     return decide(table, candidates, calibrations, recipe.prediction.route)
 
@@ -111,12 +115,17 @@ def _check_route(queries: Catalogue, weights: Weights, route: str) -> None:
         )
 
 
-def _extract(queries: Catalogue, weights: Weights, recipe: Recipe, use_cache: bool, runtime: Runtime) -> list[Features]:
-    """Return the features of photographs that may have a gallery."""
-    extractors = open_extractors(
-        weights.folder, weights.datasets, weights.has_species, recipe, use_cache, runtime=runtime
-    )
-    return extract_features(queries, extractors, recipe.prediction.route, recipe, "opening queries")
+def _warn_of_precision(weights: Weights, features: Sequence[Features], extractors: FeatureExtractors) -> None:
+    """Warn where the galleries that are searched were computed in another number format than the queries."""
+    paths = {one.route: weights.folder / gallery_file(one.route) for one in features}
+    formats = {dataset: gallery_precision(path) for dataset, path in sorted(paths.items())}
+    other = [dataset for dataset, found in formats.items() if found not in ("", extractors.precision)]
+    if other:
+        found = formats[other[0]]
+        log.warning(
+            f"the galleries of {', '.join(other)} were computed in {found}, these queries in {extractors.precision}: "
+            f"answers near a threshold may differ. Predict with precision {found}, or enroll and calibrate again here"
+        )
 
 
 def _match(
@@ -125,7 +134,7 @@ def _match(
     weights: Weights,
     calibrations: dict[str, Calibration],
     recipe: Recipe,
-    use_cache: bool,
+    cache: Cache | None,
     k: int,
 ) -> pd.DataFrame:
     """Return the candidates of every query that can be read, see `Matches`; each rank matches its share."""
@@ -136,8 +145,7 @@ def _match(
         rows = rows[shard(len(rows))]
         if len(rows):
             asked = gallery_features([features[row] for row in rows], queries.table.iloc[rows])
-            cached = use_cache and world_size() == 1
-            tables.append(_match_cached(asked, dataset, weights, calibrations[dataset], recipe, cached, k))
+            tables.append(_match_cached(asked, dataset, weights, calibrations[dataset], recipe, cache, k))
     matched = [table for of_rank in all_gather_object(tables) for table in of_rank if len(table)]
     return pd.concat(matched, ignore_index=True) if matched else _table({name: [] for name in COLUMNS})
 
@@ -148,37 +156,33 @@ def _match_cached(
     weights: Weights,
     calibration: Calibration,
     recipe: Recipe,
-    use_cache: bool,
+    cache: Cache | None,
     k: int,
 ) -> pd.DataFrame:
-    """See `match_queries`; the same is not computed a second time: with keypoints that would take minutes, and `report`
-    needs what `predict` needed.
-
-    A file that is missing, damaged or about something else is as good as none.
-    """
-    path = weights.folder / CACHE_FOLDER / f"{dataset}.matches.json"
-    key = matches_key(queries, dataset, weights, recipe, k) if use_cache else ""
-    if use_cache:
-        with suppress(InputError, KeyError, TypeError, ValueError):
-            stored = read_json(path)
-            if stored["key"] == key and stored["seal"] == _checksum_of(stored["columns"]):
-                return _table(stored["columns"])
+    """See `match_queries`; what the cache has is not computed again: with keypoints that takes minutes, and `report`
+    needs the matches that `predict` has made."""
+    key = matches_key(queries, dataset, weights, recipe, k) if cache else ""
+    if cache and (stored := cache.get(key)):
+        return _table(json.loads(stored["table"].tobytes()))
     gallery = load_gallery(weights.folder / gallery_file(dataset))
     matches = match_queries(queries, gallery, dataset, calibration, recipe, k)
-    if use_cache:
-        columns = {str(name): [str(cell) for cell in matches[name].tolist()] for name in matches}
-        with suppress(InputError):  # a folder that can't be written
-            write_json(path, {"key": key, "seal": _checksum_of(columns), "columns": columns})
+    if cache:
+        cache.put_many({key: _as_arrays(matches)})
     return matches
 
 
-def _table(columns: dict[str, list[str]]) -> pd.DataFrame:
-    """Return a table of candidates from its cells; Python writes a float with as many digits as tell it from others."""
+def _as_arrays(table: pd.DataFrame) -> Arrays:
+    """Return a table as JSON bytes: Python writes a float with as many digits as tell it from all others."""
+    return {"table": np.frombuffer(json.dumps(table.to_dict("list")).encode(), np.uint8)}
+
+
+def _table(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a table of candidates from its cells."""
     return pd.DataFrame({name: pd.Series(columns[name], dtype=kind) for name, kind in COLUMNS.items()})
 
 
 def matches_key(queries: GalleryFeatures, dataset: str, weights: Weights, recipe: Recipe, k: int) -> str:
-    """Return the SHA-256 of everything that shapes the matches, in hex."""
+    """Return the key of everything that shapes the matches."""
     made_with = {
         "matcher": MATCHER_VERSION,
         "gallery": weights.manifest["files"][gallery_file(dataset)],
@@ -189,15 +193,9 @@ def matches_key(queries: GalleryFeatures, dataset: str, weights: Weights, recipe
         "versions": [torch.__version__, np.__version__, cv2.__version__],
         "queries": [queries.image_id, queries.orientation],
     }
-    digest = hashlib.sha256(json.dumps(made_with).encode())
-    for values in (queries.vectors.numpy(), *tensors_of(queries.keypoints).values()):
-        digest.update(values.tobytes())
-    return digest.hexdigest()
-
-
-def _checksum_of(columns: dict[str, list[str]]) -> str:
-    """SHA-256 in hex: the manifest knows nothing of this file."""
-    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
+    return cache_key(
+        "matches", made_with, array_digest({"vectors": queries.vectors.numpy(), **tensors_of(queries.keypoints)})
+    )
 
 
 def match_queries(

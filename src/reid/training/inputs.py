@@ -20,7 +20,8 @@ from reid.data.augmentation import augment
 from reid.data.loading import PhotographStore, training_batches
 from reid.data.sampling import Batch
 from reid.models.networks import Network, NetworkPlan, best_device, build_network
-from reid.retrieval.embedding import Embedder, embed
+from reid.retrieval.cache import Cache
+from reid.retrieval.embedding import Embedder, EmbeddingOutput, embed
 from reid.runtime.distributed import all_gather_object, all_reduce, rank, shard, world_size
 from reid.runtime.progress import track
 
@@ -108,20 +109,19 @@ class Features:
         """Compute what is not there yet; every rank must take part, for each has its share of it."""
         _ = self.seen
 
-    def fill_cache(self, embedder: Embedder, places: np.ndarray, digests: Sequence[str]) -> None:
-        """Let an encoder on this backbone remember photographs: enrolment would look at them once more for each fold.
+    def fill_cache(self, cache: Cache, embedder: Embedder, places: np.ndarray, digests: Sequence[str]) -> None:
+        """Put the embeddings of an encoder on this backbone into the cache: enrolment would compute them once more for
+        each fold.
 
         Args:
+            cache: the weights folder's.
             embedder: the encoder's.
             places: (n,) int64, the photographs.
-            digests: (N,) of all photographs, see `embedding.digests_of`.
+            digests: (N,) of all photographs, see `cache.photograph_digests`.
         """
-        vectors, saliency = embedder.embed_features(self.vectors[0, places]), self.seen[1][places]
-        for place, vector, where in zip(places, vectors, saliency, strict=True):
-            if not self.store.problems[place]:
-                embedder.store(digests[place], vector, where)
-        if embedder.cache:
-            embedder.cache.save()
+        output = EmbeddingOutput(embedder.embed_features(self.vectors[0, places]), self.seen[1][places])
+        readable = ["" if self.store.problems[place] else digests[place] for place in places]
+        cache.put_many(embedder.entries(readable, output))
 
     @torch.inference_mode()
     def outputs(self, network: Network, places: np.ndarray) -> Tensor:

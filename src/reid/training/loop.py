@@ -25,8 +25,8 @@ from reid.decision.artifact import CLASSIFIER, MANIFEST, RUN_FOLDER, fold_folder
 from reid.errors import InputError, Stopped
 from reid.models.backbones import Backbone, describe_backbone
 from reid.models.networks import Network, best_device, check_device, load_network, plan_network, save_network
-from reid.retrieval.cache import digests_of
-from reid.retrieval.embedding import load_embedder
+from reid.retrieval.cache import Cache, photograph_digests
+from reid.retrieval.embedding import Embedder
 from reid.runtime.distributed import (
     all_cores,
     all_gather_object,
@@ -236,12 +236,12 @@ def _remember(run: RunContext, files: list[str]) -> None:
     features.compute()
     if not is_main():
         return
-    digests = digests_of(run.database.paths, views_of(run.database, run.recipe))
+    digests = photograph_digests(run.database.paths, views_of(run.database, run.recipe))
     for fold in range(run.recipe.training.folds):
         for file in files:
             places = np.flatnonzero(run.column("dataset") == network_name(file))
-            embedder = load_embedder(fold_folder(run.folder, fold), file, run.recipe, runtime=run.runtime)
-            features.fill_cache(embedder, places, digests)
+            embedder = Embedder(fold_folder(run.folder, fold) / file, run.recipe, run.runtime)
+            features.fill_cache(Cache(run.folder), embedder, places, digests)
 
 
 def _check_datasets(catalogue: Catalogue) -> None:
