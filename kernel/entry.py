@@ -42,7 +42,10 @@ from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
 from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
 from reid.decision.calibrate import load_calibrations
-from reid.decision.predict import Prediction, describe_prediction, predict, shifts_of, write_submission
+from reid.decision.decide import join_matches
+from reid.decision.describe import describe_matches
+from reid.decision.matches import Matches
+from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.retrieval.embedding import Embedder
 from reid.retrieval.gallery import load_gallery
@@ -144,8 +147,9 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
         _warn_of_cpu(catalogue, weights, runtime)
     with stage("predict", seconds):  # loads every network before the first photograph, and names one it can't load
         prediction = predict_on(devices, catalogue, weights, runtime)
-    write_submission(prediction, output / "submission.csv")
-    describe_prediction(prediction)
+    prediction.save(output / "submission.csv")
+    for line in describe_matches(prediction):
+        print(line, flush=True)
     with stage("report", seconds):
         problem = _report(output, catalogue, weights, prediction, runtime, seconds)
     write_bytes(output / script.name, script.path.read_bytes())
@@ -153,7 +157,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     run |= {"devices": devices, "seconds": {what: round(value, 1) for what, value in seconds.items()}}
     write_json(output / "run.json", run | {"report": problem or "written"})
     log.info("time: " + ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items()))
-    print(f"wrote {len(prediction.matches)} answers to {output / 'submission.csv'}", flush=True)
+    print(f"wrote {len(prediction)} answers to {output / 'submission.csv'}", flush=True)
 
 
 def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
@@ -169,13 +173,13 @@ def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
     return read_catalogue(data), weights
 
 
-def _describe_run(output: Path, script: Script, weights: Weights, prediction: Prediction) -> dict[str, Any]:
+def _describe_run(output: Path, script: Script, weights: Weights, prediction: Matches) -> dict[str, Any]:
     """Return what `run.json` says of where the submission comes from."""
     return {
         "bundle": script.bundle,
         "weights": sha256_of(weights.folder / MANIFEST),
         "submission": sha256_of(output / "submission.csv"),
-        "answers": len(prediction.matches),
+        "answers": len(prediction),
         "share_new": prediction.share_new(),
         "recipe": weights.recipe.name,
         "route": prediction.route,
@@ -339,7 +343,7 @@ def _seconds_of(embedder: Embedder) -> float:
     return (time.monotonic() - started) / count
 
 
-def predict_on(devices: Sequence[str], catalogue: Catalogue, weights: Weights, runtime: Runtime) -> Prediction:
+def predict_on(devices: Sequence[str], catalogue: Catalogue, weights: Weights, runtime: Runtime) -> Matches:
     """Return the prediction, with the queries divided among processes.
 
     A photograph's vector and distances do not depend on the photographs of the same batch, so neither does its answer.
@@ -358,8 +362,7 @@ def predict_on(devices: Sequence[str], catalogue: Catalogue, weights: Weights, r
         except BrokenProcessPool:  # one that the system killed, most likely for want of memory
             log.warning("a process was killed; every query is answered by this one alone, which takes longer")
             return predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime)
-    matches = pd.concat([prediction.matches for prediction in predictions], ignore_index=True)
-    return Prediction(matches, predictions[0].route, shifts_of(matches, load_calibrations(weights)))
+    return join_matches(predictions, load_calibrations(weights))
 
 
 def divide(queries: Catalogue, count: int) -> list[Catalogue]:
@@ -375,7 +378,7 @@ def _processes(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, get_context("spawn"), divide_cores, (count,))
 
 
-def _predict_part(device: str, part: Catalogue, weights: Weights, runtime: Runtime) -> Prediction:
+def _predict_part(device: str, part: Catalogue, weights: Weights, runtime: Runtime) -> Matches:
     if device != "cpu":
         torch.cuda.set_device(device)
     with _log_shown():
@@ -389,7 +392,7 @@ def _report(
     output: Path,
     catalogue: Catalogue,
     weights: Weights,
-    prediction: Prediction,
+    prediction: Matches,
     runtime: Runtime,
     seconds: dict[str, float],
 ) -> str:

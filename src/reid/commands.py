@@ -10,7 +10,7 @@ import logging
 import math
 import re
 import textwrap
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING, Any
@@ -32,13 +32,17 @@ from reid.data.checks import (
     scan_files,
 )
 from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights, write_manifest
+from reid.decision.matches import matches_path, read_matches_next_to
 from reid.decision.metrics import (
     SUBMISSION_COLUMNS,
+    RetrievalScore,
     Score,
     check_submission,
+    mean_retrieval,
     overall,
     read_solution,
     read_submission,
+    score_matches,
     score_submission,
 )
 from reid.errors import InputError
@@ -49,7 +53,7 @@ from reid.runtime.signals import stop_on_signals
 
 if TYPE_CHECKING:  # they need torch
     from reid.decision.calibrate import Calibration
-    from reid.decision.predict import Prediction
+    from reid.decision.matches import Matches
     from reid.decision.thresholds import Threshold
 
 __all__ = [
@@ -359,41 +363,44 @@ def predict_queries(options: argparse.Namespace) -> None:
     refuse_unwritable(options.out)
     weights = open_weights(options.weights)  # after what can be refused at once, for it reads every byte of them
 
-    from reid.decision.predict import describe_prediction, predict, write_submission
+    from reid.decision.describe import describe_matches
+    from reid.decision.predict import predict
 
     recipe, runtime = _recipe_of_answers(options, weights)
     seconds: dict[str, float] = {}
     with stage("predict", seconds), process_group():
-        prediction = predict(catalogue, weights, recipe, runtime=runtime)
+        matches = predict(catalogue, weights, recipe, runtime=runtime)
     if not is_main():
         return
-    write_submission(prediction, options.out)
-    lines = describe_prediction(prediction)
+    matches.save(options.out)
+    lines = describe_matches(matches)
     if options.json:
-        _print_json(_json_of_prediction(prediction, options.out, seconds))
+        _print_json(_json_of_matches(matches, options.out, seconds))
     else:
-        for line in [*lines, f"wrote {len(prediction.matches)} answers to {options.out}"]:
+        candidates = matches_path(options.out)
+        for line in [*lines, f"wrote {len(matches)} answers to {options.out}, and the candidates to {candidates}"]:
             print_result(line)
     _log_times(seconds)
     _log_next("check", options.data, "--submission", options.out)
 
 
-def _json_of_prediction(prediction: "Prediction", out: Path, seconds: dict[str, float]) -> dict[str, Any]:
-    matches = prediction.matches
+def _json_of_matches(matches: "Matches", out: Path, seconds: dict[str, float]) -> dict[str, Any]:
+    wide = matches.wide
     datasets = {
         str(dataset): {
             "queries": len(rows),
             "called_new": int((rows["answer"] == NEW_INDIVIDUAL).sum()),
-            "drift": prediction.drifts.get(str(dataset)),
+            "drift": matches.shifts.get(str(dataset)),
         }
-        for dataset, rows in matches.groupby("dataset")
+        for dataset, rows in wide.groupby("dataset")
     }
     return {
         "submission": str(out),
-        "route": prediction.route,
-        "queries": len(matches),
+        "matches": str(matches_path(out)),
+        "route": matches.route,
+        "queries": len(wide),
         "datasets": datasets,
-        "unreadable": matches.loc[matches["problem"] != "", "image_id"].tolist(),
+        "unreadable": wide.loc[wide["problem"] != "", "image_id"].tolist(),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
 
@@ -421,25 +428,35 @@ def _refuse_input(out: Path, data: Path) -> None:
 def score(options: argparse.Namespace) -> None:
     usage = [word for word in (options.usage or "").split(",") if word]
     names = (str(options.submission), str(options.solution))
-    scores = score_submission(read_submission(options.submission), read_solution(options.solution, usage), names)
+    submission, solution = read_submission(options.submission), read_solution(options.solution, usage)
+    scores = score_submission(submission, solution, names)
+    matches = read_matches_next_to(options.submission, submission)
+    retrieval = {} if matches is None else score_matches(matches, solution)
     if options.json:
         rows = {
-            dataset: {"baks": score.baks, "baus": score.baus, "score": score.score} for dataset, score in scores.items()
+            dataset: {"baks": score.baks, "baus": score.baus, "score": score.score}
+            | (asdict(retrieval[dataset]) if retrieval else {})
+            for dataset, score in scores.items()
         }
-        _print_json({"overall": overall(scores), "datasets": rows})
+        means = asdict(mean_retrieval(retrieval)) if retrieval else {}
+        _print_json({"overall": overall(scores), **means, "datasets": rows})
     else:
-        print_result(_score_table(scores).to_string(index=False, float_format="%.4f"))
+        print_result(_score_table(scores, retrieval).to_string(index=False, float_format="%.4f"))
         print_result(f"overall {overall(scores):.4f}")
+        if retrieval:
+            means = asdict(mean_retrieval(retrieval))
+            print_result(", ".join(f"{name} {value:.4f}" for name, value in means.items()))
     for name, score in scores.items():
         for share, kind in ((score.baks, "known"), (score.baus, "new")):
             if share != share:
                 log.warning("%s: the solution has no %s individuals to find, for which the score counts 0", name, kind)
 
 
-def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
+def _score_table(scores: dict[str, Score], retrieval: dict[str, RetrievalScore]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"dataset": name, "images": score.images, "BAKS": score.baks, "BAUS": score.baus, "score": score.score}
+            | (asdict(retrieval[name]) if retrieval else {})
             for name, score in scores.items()
         ]
     )

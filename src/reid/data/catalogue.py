@@ -136,17 +136,17 @@ class Catalogue:
         return replace(self, table=self.table[mask])
 
 
-def read_catalogue(folder: Path) -> Catalogue:
+def read_catalogue(folder: Path | str) -> Catalogue:
     """Read and validate `folder/metadata.csv`.
 
     Raises:
         InputError: the file is missing or has a fault; the message names the first one, `reid check` lists all.
     """
-    catalogue = read_rows(folder)
+    catalogue = read_rows(Path(folder))
     faults = find_faults(catalogue)
     if faults:
         others = f" ({len(faults) - 1} more: `reid check {folder}` lists them)" if len(faults) > 1 else ""
-        raise InputError(f"{folder / 'metadata.csv'}: {faults[0]}{others}")
+        raise InputError(f"{catalogue.root / 'metadata.csv'}: {faults[0]}{others}")
     return catalogue
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 
 from reid.data.catalogue import NEW_INDIVIDUAL
 from reid.decision.calibrate import Calibration
+from reid.decision.matches import Matches
 from reid.decision.metrics import Score, resampled, score_submission
-from reid.decision.predict import Prediction
 from reid.decision.pseudo_queries import OpenSetQueries
 from reid.decision.thresholds import Sweep, Threshold, sweep
 
@@ -68,20 +68,18 @@ class Evaluation:
         return bool((self.outcomes["truth"] != "").any())
 
 
-def evaluate(
-    prediction: Prediction, solution: pd.DataFrame | None, calibrations: Mapping[str, Calibration]
-) -> Evaluation:
+def evaluate(matches: Matches, solution: pd.DataFrame | None, calibrations: Mapping[str, Calibration]) -> Evaluation:
     """Compare the answers with the true ones, where these are known.
 
     Raises:
         InputError: the solution has a photograph that was not answered.
     """
     return Evaluation(
-        outcomes=classify_outcomes(prediction.matches, solution),
-        scores={} if solution is None else score_submission(prediction.submission, solution),
-        draws={} if solution is None else resampled(prediction.submission, solution),
+        outcomes=classify_outcomes(matches.wide, solution),
+        scores={} if solution is None else score_submission(matches.submission, solution),
+        draws={} if solution is None else resampled(matches.submission, solution),
         calibrations=calibrations,
-        shifts=prediction.drifts,
+        shifts=matches.shifts,
     )
 
 
@@ -92,7 +90,7 @@ def classify_outcomes(matches: pd.DataFrame, solution: pd.DataFrame | None) -> p
     those whose truth is not known, begin with the least certain: those closest to the threshold.
 
     Args:
-        matches: see `predict.Prediction`.
+        matches: see `Matches.wide`.
         solution: columns image_id, identity, new_identity; None where it is not known.
 
     Returns:

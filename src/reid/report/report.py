@@ -15,7 +15,8 @@ from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
 from reid.decision.artifact import Weights
 from reid.decision.calibrate import load_calibrations
-from reid.decision.predict import Prediction
+from reid.decision.matches import Matches
+from reid.decision.metrics import score_matches
 from reid.report.data_section import data_section
 from reid.report.explanations import Explanations, explain_matches
 from reid.report.matches_section import matches_section
@@ -23,7 +24,7 @@ from reid.report.networks_section import networks_section
 from reid.report.origin_section import origin_section
 from reid.report.outcomes import classify_outcomes, evaluate, stratified_order
 from reid.report.page import render
-from reid.report.scores_section import OtherResult, RetrievalScore, scores_section
+from reid.report.scores_section import OtherResult, scores_section
 from reid.report.thresholds_section import thresholds_section
 from reid.report.thumbnails import Thumbnails, contact_sheet, match_rows
 from reid.runtime.files import atomic_path
@@ -38,27 +39,26 @@ the page."""
 def collect_explanations(
     catalogue: Catalogue,
     weights: Weights,
-    prediction: Prediction,
+    matches: Matches,
     solution: pd.DataFrame | None,
     use_cache: bool = True,
     runtime: Runtime = Runtime(),
 ) -> Explanations:
     """Return candidates and keypoints of the queries that the page may show, see `explanations.explain_matches`."""
-    outcomes = classify_outcomes(prediction.matches, solution)
+    outcomes = classify_outcomes(matches.wide, solution)
     shown = outcomes.iloc[stratified_order(outcomes)[:MAX_EXPLAINED]]
-    return explain_matches(catalogue, weights, shown, prediction.route, use_cache, runtime)
+    return explain_matches(catalogue, weights, shown, matches.route, use_cache, runtime)
 
 
 def write_report(
     folder: Path,
     catalogue: Catalogue,
     weights: Weights,
-    prediction: Prediction,
+    matches: Matches,
     solution: pd.DataFrame | None,
     explanations: Explanations | None = None,
     others: Sequence[OtherResult] = (),
     seconds: Mapping[str, float] | None = None,
-    ranking: Mapping[str, RetrievalScore] | None = None,
 ) -> Path:
     """Write `folder/report.html`, and `folder/contact_sheet.jpg` with a few matches of every dataset.
 
@@ -66,13 +66,12 @@ def write_report(
         folder: where; it is made if it is not there.
         catalogue: the data folder with the queries.
         weights: what answered them.
-        prediction: the answers.
+        matches: the answers.
         solution: the true answers (see `metrics.read_solution`), or None where they are not known. It may hold only
             some of the queries; the outcome of the others is not known then.
         explanations: see `collect_explanations`; None to show the best candidate alone, without keypoints and maps.
         others: results of other recipes, to compare with.
         seconds: wall time by stage.
-        ranking: rank-1, recall@5, MRR and AUROC by dataset; None to leave them out.
 
     Returns:
         The page's path.
@@ -81,18 +80,19 @@ def write_report(
         InputError: the solution has a photograph that was not answered; the folder can't be written.
     """
     explanations = explanations or Explanations()
-    evaluation = evaluate(prediction, solution, load_calibrations(weights))
+    evaluation = evaluate(matches, solution, load_calibrations(weights))
+    ranking = {} if solution is None else score_matches(matches.to_frame(), solution)
     outcomes, thumbnails = evaluation.outcomes, Thumbnails.of(catalogue, weights.recipe)
     content = {
         "title": f"{catalogue.root.resolve().name}, recipe {weights.recipe.name}",
         "has_truth": evaluation.has_truth,
         "queries": len(outcomes),
-        "scores": scores_section(evaluation, others, ranking or {}),
+        "scores": scores_section(evaluation, others, ranking),
         "thresholds": thresholds_section(evaluation),
         "matches": matches_section(outcomes, catalogue, explanations, thumbnails),  # fills `thumbnails`
         "data": data_section(outcomes, catalogue, weights),
         "networks": networks_section(outcomes, solution, explanations, thumbnails, weights),
-        "origin": origin_section(catalogue, weights, prediction.route, seconds or {}),
+        "origin": origin_section(catalogue, weights, matches.route, seconds or {}),
         "thumbnails": [thumbnail for thumbnail in thumbnails.drawn.values() if thumbnail.uri],
     }
     page = render(content)

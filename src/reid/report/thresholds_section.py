@@ -7,7 +7,7 @@ import pandas as pd
 
 from reid.data.catalogue import NEW_INDIVIDUAL
 from reid.decision.calibrate import Calibration
-from reid.decision.predict import has_shifted
+from reid.decision.decide import has_shifted
 from reid.decision.thresholds import Sweep
 from reid.report.charts import ThresholdPlot, threshold_chart
 from reid.report.outcomes import Evaluation, oracle_threshold, query_sweep

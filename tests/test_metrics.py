@@ -1,4 +1,4 @@
-"""The score against a loop written from its definition, and every fault of a submission in its words."""
+"""Scores against loops written from their definitions, and every fault of a submission in its words."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from reid.data.catalogue import NEW_INDIVIDUAL
-from reid.decision.metrics import check_submission, overall, read_solution, read_submission, resampled, score_submission
+from reid.decision.metrics import (
+    check_submission,
+    mean_retrieval,
+    overall,
+    read_solution,
+    read_submission,
+    resampled,
+    score_matches,
+    score_submission,
+)
 from reid.errors import InputError
 
 
@@ -115,6 +125,76 @@ def test_a_solution_that_cannot_be_used_is_refused(tmp_path: Path, rows: str, us
         read_solution(write_solution(tmp_path / "s.csv", rows), usage)
 
 
+# candidates, whatever the threshold
+
+
+def drawn_matches(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Candidates of random queries, some without any, and their solution."""
+    rng, rows, truth = np.random.default_rng(seed), [], []
+    names = [f"animal {n}" for n in range(9)]
+    for query in range(int(rng.integers(1, 70))):
+        animal = int(rng.integers(0, 12))
+        truth.append((f"q{query}", f"animal {animal}", animal > 8, rng.choice(["lynx", "Ünïcode"])))
+        count = int(rng.integers(0, 6))
+        far = np.sort(rng.integers(0, 9, count) / 4) + (animal > 8)  # with ties
+        for rank, candidate in enumerate(rng.permutation(names)[:count], 1):
+            rows.append((f"q{query}", rank, candidate, far[rank - 1]))
+        if not count:
+            rows.append((f"q{query}", 1, "", np.nan))
+    matches = pd.DataFrame(rows, columns=["image_id", "rank", "candidate", "dissimilarity"])
+    return matches, pd.DataFrame(truth, columns=["image_id", "identity", "new_identity", "dataset"])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_retrieval_metrics_equal_the_slow_twin(seed: int) -> None:
+    matches, solution = drawn_matches(seed)
+    scores = score_matches(matches.sample(frac=1, random_state=seed), solution)
+    assert list(scores) == sorted(set(solution["dataset"]))
+    for dataset, found in scores.items():
+        first, among, reciprocal, far, is_new = [], [], [], [], []
+        for row in solution[solution["dataset"] == dataset].itertuples():
+            own = matches[matches["image_id"] == row.image_id].sort_values("rank")
+            candidates = list(own["candidate"])
+            far.append(999.0 if candidates == [""] else own["dissimilarity"].iloc[0])
+            is_new.append(row.new_identity)
+            if not row.new_identity:
+                first.append(candidates[0] == row.identity)
+                among.append(row.identity in candidates[:5])
+                reciprocal.append(1 / (candidates.index(row.identity) + 1) if row.identity in candidates else 0)
+        shares = [float(np.mean(values)) if values else np.nan for values in (first, among, reciprocal)]
+        expected = [*shares, roc_auc_score(is_new, far) if len(set(is_new)) == 2 else np.nan]
+        assert [found.rank1, found.recall5, found.mrr, found.auroc] == pytest.approx(expected, nan_ok=True)
+
+
+def test_retrieval_metrics_known_answer() -> None:
+    matches = pd.DataFrame(
+        [("1", 1, "leo", 0.1), ("2", 1, "mia", 0.2), ("2", 2, "leo", 0.3), ("3", 1, "mia", 0.15), ("4", 1, "", np.nan)],
+        columns=["image_id", "rank", "candidate", "dissimilarity"],
+    )
+    truth = [("1", "leo", False), ("2", "leo", False), ("3", "zoe", True), ("4", "leo", False)]
+    solution = pd.DataFrame(truth, columns=["image_id", "identity", "new_identity"]).assign(dataset="lions")
+    score = score_matches(matches, solution)["lions"]
+    assert (score.rank1, score.recall5, score.mrr) == (1 / 3, 2 / 3, 0.5)
+    assert score.auroc == pytest.approx(1 / 3)  # zoe at 0.15 is further than 0.1, nearer than 0.2 and than nothing
+
+
+def test_the_mean_over_datasets_leaves_out_those_without_a_value() -> None:
+    matches, solution = drawn_matches(3)
+    scores = score_matches(matches, solution.assign(dataset=np.where(solution["new_identity"], "b", "a")))
+    assert (scores["a"].rank1 >= 0, scores["b"].rank1 >= 0) == (True, False)  # NaN, for there is no known query
+    mean = mean_retrieval(scores)
+    assert (mean.rank1, mean.mrr) == (scores["a"].rank1, scores["a"].mrr)
+    assert np.isnan(mean.auroc)
+    both = score_matches(matches, solution)
+    assert mean_retrieval(both).recall5 == pytest.approx(np.mean([one.recall5 for one in both.values()]))
+
+
+def test_a_query_without_candidates_to_score_is_refused() -> None:
+    matches, solution = drawn_matches(0)
+    with pytest.raises(InputError, match="expected candidates for every image_id of the solution, none for q0"):
+        score_matches(matches[matches["image_id"] != "q0"], solution)
+
+
 # what the score might have been on other individuals
 
 
@@ -167,7 +247,7 @@ def test_resampled_scores_of_two_submissions_can_be_compared_row_by_row() -> Non
     assert not np.array_equal(one, resampled(good, solution, seed=4)["lions"])
 
 
-def test_resampled_scores_know_no_half_that_nobody_was_asked_for() -> None:
+def test_resampled_scores_have_no_half_without_individuals() -> None:
     draws = resampled(*answered(np.array([4, 3]), np.array([], int)))["lions"]
     assert np.isnan(draws[:, 1]).all()
     assert (draws[:, 2] == 0).all()
@@ -196,7 +276,7 @@ WANTED = ["10", "11", "12"]
         ),
     ],
 )
-def test_every_fault_of_a_submission_is_said_with_its_row(rows: list, faults: list[str]) -> None:
+def test_every_fault_of_a_submission_is_reported_with_its_row(rows: list, faults: list[str]) -> None:
     submission = pd.DataFrame(rows, columns=["image_id", "identity"])
     assert check_submission(submission, WANTED, {"leo", "mia"}) == faults
 

@@ -1,4 +1,4 @@
-"""Scorers: what they read from JSON equals what scikit-learn says, and each learns what there is to learn."""
+"""Scorers: what they read from JSON equals scikit-learn's results, and each learns what there is to learn."""
 
 import json
 from dataclasses import asdict
@@ -8,14 +8,15 @@ import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from reid.decision.scorers import SCORERS, Scorer, cross_fitted, fit_scorer, scorers_for
+from reid.config.recipe import SCORERS
+from reid.decision.scorers import SINGLE_CUES, Scorer, cross_fitted, fit_scorer, scorers_for
 from reid.retrieval.candidates import CandidatePairs, best_and_runner_up
 
 
 def some_pairs(
     seed: int, queries: int = 60, others: int = 8, help_of_local: float = 1.0
 ) -> tuple[CandidatePairs, np.ndarray]:
-    """Each query beside its own individual (the first) and others; both cues say something, each with its own noise."""
+    """Each query beside its own individual (the first) and others; both cues help, each with its own noise."""
     rng = np.random.default_rng(seed)
     query = np.repeat(np.arange(queries), others + 1)
     right = np.tile(np.arange(others + 1) == 0, queries)
@@ -35,8 +36,8 @@ def some_pairs(
 
 
 def slow_columns(pairs: CandidatePairs) -> np.ndarray:
-    """What a scorer of all features sees, (P, F): cue by cue how strong it is and how far ahead of the query's best
-    other pair, then the rest."""
+    """What a scorer of all features is fitted on, (P, F): cue by cue how strong it is and how far ahead of the query's
+    best other pair, then the rest."""
     features = pairs.features
     strengths = {"distance": -features["distance"]}
     strengths |= {
@@ -70,14 +71,14 @@ def stored(scorer: Scorer) -> Scorer:
 
 
 @pytest.mark.parametrize("kind", SCORERS)
-def test_a_scorer_says_the_same_after_json(kind: str) -> None:
+def test_a_scorer_gives_the_same_after_json(kind: str) -> None:
     pairs, right = some_pairs(0)
     scorer = fit_scorer(kind, pairs, right, np.ones(len(right)), seed=0)
     assert np.array_equal(stored(scorer).dissimilarity(pairs), scorer.dissimilarity(pairs))
 
 
 @pytest.mark.parametrize("kind", SCORERS)
-def test_right_pairs_are_doubted_less(kind: str) -> None:
+def test_right_pairs_are_less_dissimilar(kind: str) -> None:
     pairs, right = some_pairs(1)
     dissimilarity = fit_scorer(kind, *some_pairs(0), np.ones(len(right)), seed=0).dissimilarity(pairs)
     assert np.isfinite(dissimilarity).all()
@@ -127,19 +128,19 @@ def test_the_curve_of_a_cue_never_turns_and_tells_any_two_values_apart() -> None
         assert heights.max() <= 1.01
 
 
-def test_a_curve_meets_the_shares_that_were_seen() -> None:
+def test_a_curve_passes_through_the_shares_of_the_data() -> None:
     values = np.repeat([1.0, 2.0, 3.0], 100)
     right = np.concatenate([np.arange(100) < share for share in (10, 40, 90)])
     assert chances_by("local", values, right, np.array([1.0, 2.0, 3.0])) == pytest.approx([0.1, 0.4, 0.9], abs=0.01)
 
 
-def test_the_mean_leaves_out_a_cue_that_says_nothing() -> None:
+def test_the_mean_gives_little_weight_to_a_cue_without_information() -> None:
     pairs, right = some_pairs(0, queries=200, help_of_local=0)
     shares = {cue: share for cue, (share, _) in fit_scorer("mean", pairs, right, np.ones(len(right)), 0).fitted.items()}
     assert shares["distance"] == max(shares.values()) >= 0.75
 
 
-def test_cross_fitted_dissimilarity_come_from_others() -> None:
+def test_a_cross_fitted_dissimilarity_comes_from_scorers_of_other_individuals() -> None:
     pairs, right = some_pairs(0, queries=25)
     group = np.array([f"animal {number % 5}" for number in pairs.query])
     weight = np.ones(len(right))
@@ -151,7 +152,7 @@ def test_cross_fitted_dissimilarity_come_from_others() -> None:
 
 
 @pytest.mark.parametrize("kind", ["mean", "logistic", "boosted"])
-def test_an_individuals_dissimilarity_do_not_hang_on_its_own_answers(kind: str) -> None:
+def test_the_dissimilarities_of_an_individual_do_not_depend_on_its_own_truth(kind: str) -> None:
     pairs, right = some_pairs(0, queries=39)
     group = np.array([f"animal {number % 13}" for number in pairs.query])  # more than there are folds
     before = cross_fitted(kind, pairs, right, np.ones(len(right)), group, seed=0)
@@ -171,7 +172,7 @@ def test_the_best_pair_and_the_runner_up_equal_the_slow_twin() -> None:
         assert [first[number], second[number]] == [*own[:2], -1, -1][:2]
 
 
-def test_only_scorers_that_the_cues_can_feed_compete_the_simplest_first() -> None:
+def test_only_scorers_that_the_cues_can_feed_are_compared_the_simplest_first() -> None:
     assert scorers_for(SCORERS, ("distance",)) == ["distance"]
     assert scorers_for(SCORERS, ("local", "inliers")) == ["local", "inliers", "mean", "logistic", "boosted"]
     assert scorers_for(("boosted", "mean", "distance"), ("distance", "local")) == ["distance", "mean", "boosted"]
@@ -182,3 +183,13 @@ def test_scaled_distances_leave_the_other_features_alone() -> None:
     scaled = pairs.scaled(4)
     assert np.array_equal(scaled.features["distance"] * 4, pairs.features["distance"])
     assert scaled.features["local"] is pairs.features["local"]
+
+
+@pytest.mark.parametrize("kind", SCORERS)
+def test_a_fitted_scorer_gives_one_minus_a_calibrated_probability(kind: str) -> None:
+    """Of pairs of other queries about as many are right as the probabilities add up to."""
+    pairs, right = some_pairs(1, queries=400)
+    scorer = fit_scorer(kind, *some_pairs(0, queries=400), np.ones(len(right)), seed=0)
+    assert scorer.gives_probability == (kind not in SINGLE_CUES)
+    if scorer.gives_probability:
+        assert (1 - scorer.dissimilarity(pairs)).sum() == pytest.approx(right.sum(), rel=0.15)
