@@ -30,8 +30,10 @@ import entry  # noqa: E402
 
 from reid import cli  # noqa: E402
 from reid.config.runtime import Runtime  # noqa: E402
-from reid.data.catalogue import rows_to_predict  # noqa: E402
-from reid.data.checks import read_catalogue  # noqa: E402
+from reid.data.catalogue import (
+    read_catalogue,  # noqa: E402
+    rows_to_predict,  # noqa: E402
+)
 from reid.decision.artifact import Weights, open_weights  # noqa: E402
 from reid.decision.predict import predict  # noqa: E402
 from reid.errors import InputError  # noqa: E402
