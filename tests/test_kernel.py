@@ -448,7 +448,14 @@ def test_it_leaves_what_it_promises_and_nothing_else(
     assert run() == 0
     working = tmp_path / "working"
     left = {path.name for path in working.iterdir()}
-    assert left == {"submission.csv", "run.json", "report.html", "contact_sheet.jpg", "animal_reid.py"}
+    assert left == {
+        "submission.csv",
+        "submission.matches.csv",
+        "run.json",
+        "report.html",
+        "contact_sheet.jpg",
+        "animal_reid.py",
+    }
     assert (working / "animal_reid.py").read_text() == "# the script\n"
     record = json.loads((working / "run.json").read_text())
     assert record["bundle"] == "b" * 64

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from reid import cli
 from reid.config.presets import PRESETS
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.decision.artifact import RUN_FOLDER
+from reid.decision.metrics import mean_retrieval, score_matches
 from reid.errors import InputError
 from reid.report import matches_section
 from reid.report.outcomes import OUTCOMES

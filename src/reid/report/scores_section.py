@@ -8,28 +8,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from reid.decision.metrics import Score, overall, read_scores, read_submission, resampled, score_submission
+from reid.decision.metrics import (
+    RetrievalScore,
+    Score,
+    mean_retrieval,
+    overall,
+    read_scores,
+    read_submission,
+    resampled,
+    score_submission,
+)
 from reid.decision.thresholds import Threshold
 from reid.errors import InputError
 from reid.report.charts import Bars, metrics_chart, recipes_chart
 from reid.report.outcomes import OUTCOMES, Evaluation
 
-__all__ = ["OtherResult", "RetrievalScore", "read_other_result", "scores_section"]
+__all__ = ["OtherResult", "read_other_result", "scores_section"]
 
 INTERVAL = (0.05, 0.95)
 """Quantiles: the ends of a 90% interval."""
 
 
 METRICS = ("score", "baks", "baus")
-
-
-class RetrievalScore(NamedTuple):
-    """How well one dataset's candidates were ranked; NaN where there is nothing to measure it on."""
-
-    rank1: float
-    recall5: float
-    mrr: float
-    auroc: float
 
 
 class OtherResult(NamedTuple):
@@ -213,8 +213,3 @@ def _ranking_rows(ranking: Mapping[str, RetrievalScore]) -> list[tuple[str, Retr
     """Return a row per dataset and, of several, one for their mean."""
     rows = [(name or "(none)", ranking[name]) for name in sorted(ranking)]
     return [*rows, ("mean", mean_retrieval(ranking))] if len(rows) > 1 else rows
-
-
-def mean_retrieval(scores: Mapping[str, RetrievalScore]) -> RetrievalScore:
-    """Return the mean over the datasets that have a value; NaN where none has."""
-    return RetrievalScore(*pd.DataFrame(scores.values(), dtype=float).mean())
