@@ -20,7 +20,6 @@ __all__ = ["data_section"]
 MAX_LISTED = 50
 """Rows of the list of photographs that were left out, which could be as long as the data."""
 
-
 MAX_ORIENTATIONS = 8
 """Columns that fit on a page."""
 

@@ -19,14 +19,11 @@ __all__ = ["matches_section"]
 CARDS_LIMIT = 8_500_000
 """Bytes of all cards, which leaves room for charts and tables below 10 MB in all."""
 
-
 CARD_BYTES = 2_000
 """Of a card without its photographs and its candidates; measured 1,300 to 1,600."""
 
-
 CANDIDATE_BYTES = 900
 """Of a candidate without its photograph and its keypoints; measured 600 to 800."""
-
 
 MAX_LINES = 30
 """Matching keypoints drawn of each kind: more of them are a tangle."""

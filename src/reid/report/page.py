@@ -17,7 +17,6 @@ LIGHT = "--page: #fbfbfa; --card: #fff; --ink: #1d2125; --muted: #5d6770; --line
 --other2: #c9b79c; --wrong: #b3261e; --named: #a04f00; --missed: #5b3f9e; --right: #17703f; --open: #2f6f8f; \
 --k0: #3b7dd8; --k1: #d1495b; --k2: #3a9e5c; --k3: #b98900; --k4: #8e5bc0; --k5: #12919a;"
 
-
 DARK = "--page: #14171a; --card: #1c2024; --ink: #e7e9eb; --muted: #9aa4ad; --line: #343a40; --field: #2a2f34; \
 --score: #6db6d8; --known: #4fc796; --mismatch: #b99b4b; --new: #e88a62; --other0: #838b94; --other1: #9686c4; \
 --other2: #a3927a; --wrong: #ff8f87; --named: #ffb066; --missed: #bda7ff; --right: #6fd39b; --open: #6db6d8; \

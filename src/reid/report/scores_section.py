@@ -28,7 +28,6 @@ __all__ = ["OtherResult", "read_other_result", "scores_section"]
 INTERVAL = (0.05, 0.95)
 """Quantiles: the ends of a 90% interval."""
 
-
 METRICS = ("score", "baks", "baus")
 
 

@@ -113,7 +113,6 @@ def upright(path: Path, longer: int, turn: int = 0) -> Image.Image:
 CELL, GAP, LINE, TITLE = 150, 10, 16, 24
 """Pixels: a photograph's longer side on a contact sheet, the space around it, a caption's line, a row's title."""
 
-
 SHEET_INK = {"": "#202428", "wrong": "#b3261e", "named": "#a04f00", "missed": "#5b3f9e", "right": "#17703f"}
 """Caption colours by outcome, on white: the sheet may be shown on light and dark pages."""
 
