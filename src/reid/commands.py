@@ -204,8 +204,7 @@ def _in_make(path: Path) -> str:
 
 def _print_json(content: dict[str, Any]) -> None:
     """Print an object for other programs: numbers that JSON does not know become null."""
-    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
-    print_result(text.replace("\x7f", "\\u007f"))  # which json leaves as it is, and a terminal should not get
+    print_result(json.dumps(_without_nan(content), indent=2, allow_nan=False))
 
 
 def _without_nan(value: Any) -> Any:
