@@ -41,9 +41,8 @@ TINY = [
 
 @pytest.fixture(scope="session", autouse=True)
 def server() -> None:
-    """The process that trainings (`processes.py`) and workers are copies of has loaded everything, for it is started
-    before the first worker wants one that has less."""
-    forkserver.set_forkserver_preload(["reid.training", "reid.gallery"])
+    """Starts the process that trainings (`processes.py`) are forked from, with everything imported."""
+    forkserver.set_forkserver_preload(["reid.training.train"])
     forkserver.ensure_running()
 
 

@@ -7,20 +7,17 @@ call answer at once.
 import argparse
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import join, quote
-from typing import Any
 
 import pandas as pd
 
 from reid.config import settings
-from reid.config.presets import PRECISIONS, PRESETS, preset
+from reid.config.presets import PRESETS, preset
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
-from reid.config.settings import flat_settings, override, override_runtime, recipe_from_toml, with_settings
+from reid.config.settings import override, override_runtime, recipe_from_toml, with_settings
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_rows, rows_to_predict
 from reid.data.checks import (
     describe,
@@ -31,7 +28,7 @@ from reid.data.checks import (
     find_unread_dates,
     read_catalogue,
 )
-from reid.decision.artifact import CALIBRATION, GALLERY, MANIFEST, RUN_FOLDER, Weights, open_weights, write_manifest
+from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights, write_manifest
 from reid.decision.calibrate import Calibration
 from reid.decision.matches import matches_path, read_matches_next_to
 from reid.decision.metrics import (
@@ -47,16 +44,13 @@ from reid.decision.metrics import (
     score_submission,
 )
 from reid.decision.thresholds import Threshold
-from reid.errors import InputError, Stopped
-from reid.runtime.distributed import all_cores, is_main, process_group
-from reid.runtime.files import is_file, read_json, refuse_unwritable, write_json
+from reid.errors import InputError
+from reid.runtime.distributed import is_main, process_group
+from reid.runtime.files import is_file, refuse_unwritable
 from reid.runtime.progress import say, stage
-from reid.runtime.signals import StopRequest, stop_on_signals
+from reid.runtime.signals import stop_on_signals
 
 __all__ = ["calibrate_again", "check", "enroll_again", "fetch", "predict_queries", "report", "score", "toy", "train"]
-
-TIMES = "seconds.json"
-"""Beside the training's histories: wall times, for the report."""
 
 
 def toy(options: argparse.Namespace) -> None:
@@ -155,57 +149,32 @@ def _check_submission(path: Path, data: Path) -> None:
 def train(options: argparse.Namespace) -> None:
     runtime, changes = override_runtime(Runtime(), options.settings)
     recipe = override(_recipe_called(options.recipe), changes)
-    if runtime.precision == "auto":
-        runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
     if options.save_every is not None and not options.save_every >= 0:
         raise InputError(f"--save-every: expected 0 or more seconds, found {options.save_every}")
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
     catalogue = read_catalogue(options.data)
-    if options.limit is not None:
-        limited = catalogue.limited(options.limit)
-        options.limit = options.limit if len(limited) < len(catalogue) else None
-        catalogue = limited
-    if recipe.uses_encoder:
-        recipe = _settled(recipe, options.init)
-    with stop_on_signals() as stop, process_group():
-        _train_all(catalogue, recipe, runtime, options, stop)
-
-
-def _recipe_called(name: str) -> Recipe:
-    """Return a preset, or the recipe in a .toml file."""
-    return recipe_from_toml(Path(name), PRESETS) if name.endswith(".toml") else preset(name)
-
-
-def _settled(recipe: Recipe, init: Path | None) -> Recipe:
-    """Return what the recipe leaves to its backbone, for which the hub may be asked: that takes a minute without a
-    network."""
-    from reid.models.backbones import describe_backbone
-    from reid.training.loop import resolve_defaults
-
-    settled = resolve_defaults(recipe, describe_backbone(recipe.backbone.name, init))
-    _warn_of_random_backbone(settled, init)
-    return settled
-
-
-def _train_all(
-    catalogue: Catalogue, recipe: Recipe, runtime: Runtime, options: argparse.Namespace, stop: StopRequest
-) -> None:
-    """Networks, and with all of them there, galleries, thresholds and the manifest."""
-    from reid.decision.calibrate import calibrate
-    from reid.decision.enroll import enroll
-    from reid.training.checkpoints import SAVE_EVERY
-    from reid.training.loop import train_networks
-    from reid.training.run_folder import missing_networks, network_files
-
-    save_every = SAVE_EVERY if options.save_every is None else options.save_every
-    earlier = not options.fresh and bool(_times_of(options.out))
     only = [name for name in (options.only or "").split(",") if name]
-    changes = [] if options.fresh else _changes(_sealed_choices(options.out), recipe)  # before the manifest goes
     _warn_of_dates(catalogue)
-    with _kept_stage("train", options.out, options.fresh):
-        fingerprint = train_networks(
-            catalogue, recipe, options.out, options.init, options.fresh, only, stop, save_every, runtime
+
+    from reid.decision.calibrate import load_calibrations
+    from reid.training.checkpoints import SAVE_EVERY
+    from reid.training.run_folder import missing_networks, network_files, read_seconds
+    from reid.training.train import train as train_weights
+
+    earlier = not options.fresh and bool(read_seconds(options.out))
+    with stop_on_signals() as stop, process_group():
+        weights = train_weights(
+            catalogue,
+            recipe,
+            options.out,
+            init=options.init,
+            fresh=options.fresh,
+            only=only,
+            limit=options.limit,
+            stop=stop,
+            save_every=SAVE_EVERY if options.save_every is None else options.save_every,
+            runtime=runtime,
         )
     if only:
         missing = missing_networks(options.out, network_files(catalogue.database), recipe)
@@ -214,39 +183,18 @@ def _train_all(
             f"next: python -m reid train {quote(str(options.data))} --out {quote(str(options.out))}, as before but "
             + (f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate")
         )
-        return
-    if changes:
-        words = "galleries and thresholds are made with other choices than before"
-        say(f"warning: {options.out}: {words}: {', '.join(changes)}")
-    datasets = list(catalogue.database.by_dataset())
-    with _kept_stage("enroll", options.out):
-        enroll(catalogue, options.out, datasets, recipe, runtime)
-    if not is_main():  # thresholds are one process's work
-        return
-    with _kept_stage("calibrate", options.out), all_cores():
-        calibrations = calibrate(catalogue, options.out, datasets, recipe)
-    weights = write_manifest(options.out, recipe, datasets, fingerprint, options.limit, runtime.precision)
-    _say_calibrations(calibrations)
-    _say_times(_times_of(options.out), "time, with that of earlier calls" if earlier else "time")
-    say(f"the weights folder {options.out} is complete")
-    if weights.caution:
-        say(f"warning: {weights.caution}")
-    _say_next("predict", options.data, "--weights", options.out, "--out", "submission.csv")
+    elif weights:  # the first rank's alone
+        _say_calibrations(load_calibrations(weights))
+        _say_times(read_seconds(options.out), "time, with that of earlier calls" if earlier else "time")
+        say(f"the weights folder {options.out} is complete")
+        if weights.caution:
+            say(f"warning: {weights.caution}")
+        _say_next("predict", options.data, "--weights", options.out, "--out", "submission.csv")
 
 
-def _sealed_choices(folder: Path) -> dict[str, Any]:
-    """Return the recipe that a whole weights folder was made with, as JSON; nothing where there is none or it is
-    damaged."""
-    with suppress(InputError, TypeError, KeyError, ValueError):
-        return dict(read_json(folder / MANIFEST)["recipe"])
-    return {}
-
-
-def _changes(before: dict[str, Any], recipe: Recipe) -> list[str]:
-    """In which choices a recipe differs, old -> new, without how a machine does the work."""
-    before, now = flat_settings(before), flat_settings(json.loads(json.dumps(asdict(recipe))))
-    fields = [field for field in now if field in before]
-    return [f"{field} {before[field]} -> {now[field]}" for field in fields if before[field] != now[field]]
+def _recipe_called(name: str) -> Recipe:
+    """Return a preset, or the recipe in a .toml file."""
+    return recipe_from_toml(Path(name), PRESETS) if name.endswith(".toml") else preset(name)
 
 
 def fetch(options: argparse.Namespace) -> None:
@@ -285,23 +233,6 @@ def _warn_of_dates(catalogue: Catalogue) -> None:
     """Return a date that can't be read protects no pseudo-query."""
     for words in find_unread_dates(catalogue.database):
         say(f"warning: {catalogue.root / 'metadata.csv'}: {words}")
-
-
-def _warn_of_random_backbone(recipe: Recipe, init: Path | None) -> None:
-    """Return a backbone of random weights has everything to learn; some recipes are for one that has learned before."""
-    if recipe.backbone.init != "none" or init is not None:
-        return
-    if not (recipe.training.epochs and recipe.training.backbone_rate):
-        words = "nothing teaches the backbone"
-    elif recipe.backbone.freeze_norms or recipe.training.backbone_rate <= PRESETS["finetuned"].training.backbone_rate:
-        rate, frozen = recipe.training.backbone_rate, recipe.backbone.freeze_norms
-        words = f"training.backbone_rate={rate:g} and backbone.freeze_norms={frozen} are for one that has learned"
-    else:
-        return
-    say(
-        f"warning: init=none starts from random weights, and {words}: name first weights with --init FILE, or set "
-        "training.backbone_rate=1 and backbone.freeze_norms=false, or take recipe keypoints"
-    )
 
 
 def _recipe_for(weights: Weights, words: list[str], fields: tuple[str, ...]) -> tuple[Recipe, Runtime]:
@@ -434,11 +365,12 @@ def report(options: argparse.Namespace) -> None:
 
     from reid.decision.predict import predict
     from reid.report.report import collect_explanations, read_other_result, write_report
+    from reid.training.run_folder import read_seconds
 
     others = [read_other_result(name, path, solution) for name, path in named]
     weights = open_weights(options.weights)
     recipe, runtime = _recipe_of_answers(options, weights)
-    seconds = _times_of(options.weights)
+    seconds = read_seconds(options.weights)
     with stage("predict (without what was remembered)", seconds):  # predict itself may have taken minutes
         prediction = predict(catalogue, weights, recipe, runtime=runtime)
     with stage("explanations", seconds):
@@ -488,38 +420,6 @@ def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
 def _range(threshold: Threshold) -> str:
     low, high = threshold.interval or (float("nan"), float("nan"))
     return f"{threshold.score:.3f} ({low:.2f} to {high:.2f})"
-
-
-def _times_of(weights: Path) -> dict[str, float]:
-    """Return how long the stages of `train` took, all calls for these weights together; empty where nobody knows."""
-    try:
-        return {str(name): float(value) for name, value in read_json(weights / RUN_FOLDER / TIMES).items()}
-    except (InputError, AttributeError, TypeError, ValueError):
-        return {}
-
-
-@contextmanager
-def _kept_stage(what: str, weights: Path, afresh: bool = False) -> Iterator[None]:
-    """Add the wall time of the block, even of one that is stopped, to that of earlier calls, if it is not `afresh`.
-
-    Not of one that ends with `InputError`, most likely before anything was done.
-    """
-    seconds: dict[str, float] = {}
-
-    def keep() -> None:
-        if is_main():
-            before = {} if afresh else _times_of(weights)
-            after = before | {what: round(before.get(what, 0.0) + seconds[what], 1)}
-            write_json(weights / RUN_FOLDER / TIMES, after)
-
-    try:
-        with stage(what, seconds):
-            yield
-    except Stopped:
-        with suppress(InputError):  # a full disk: that it was stopped is what a person must know
-            keep()
-        raise
-    keep()
 
 
 def _say_times(seconds: dict[str, float], what: str = "time") -> None:

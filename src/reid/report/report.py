@@ -594,7 +594,8 @@ def _histories(folder: Path) -> list[tuple[str, str, str]]:
     charts = []
     for number, path in enumerate(sorted(folder.rglob("*.history.csv"))):
         try:
-            history = pd.read_csv(path)[["epoch", "loss", "accuracy", "score"]].astype(float)
+            history = pd.read_csv(path).rename(columns={"open_set_score": "score"})  # 0.1.0 wrote score
+            history = history[["epoch", "loss", "accuracy", "score"]].astype(float)
         except (OSError, ValueError, KeyError):  # a history is for people; a damaged one costs its chart alone
             continue
         if not len(history) or not history["epoch"].notna().all():
