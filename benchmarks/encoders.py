@@ -48,9 +48,9 @@ from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
 from reid.runtime.files import sha256_of, write_table
 from reid.runtime.progress import say
-from reid.training.inputs import Features
-from reid.training.loop import resolve_defaults, train_encoder, train_networks
-from reid.training.tasks import RunContext
+from reid.training.inputs import FrozenFeatures
+from reid.training.networks import resolve_defaults, train_encoder, train_networks
+from reid.training.tasks import RunContext, TrainingOptions
 
 SIZED = [
     *("backbone.name=tf_efficientnet_lite0", "backbone.image_size=128", "classifier.epochs=0", "precision=float32"),
@@ -199,11 +199,11 @@ def measure(data: Path, recipe: Recipe, init: Path) -> pd.DataFrame:
 def by_photographs(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) -> dict[str, Tensor]:
     """Trains and enrols as `reid train` does; gives the queries' vectors by dataset."""
     datasets = list(catalogue.database.by_dataset())
-    train_networks(catalogue, recipe, folder, init)
+    train_networks(catalogue, recipe, folder, TrainingOptions(init=init))
     enroll(catalogue, folder, datasets, recipe)
     vectors = {}
     for name in datasets:
-        extractors = open_extractors(folder, [name], False, recipe)
+        extractors = open_extractors({name: folder / encoder_file(name)}, None, recipe)
         features = extract_features(catalogue.query.of(name), extractors, "column", recipe, f"asking for {name}")
         vectors[name] = torch.stack([look.vector for look in features])
     return vectors
@@ -254,7 +254,7 @@ def features_of(
     pooling: str,
     erasing: float,
     augmentations: tuple[str, ...],
-) -> tuple[Features, Features]:
+) -> tuple[FrozenFeatures, FrozenFeatures]:
     """A frozen backbone's features of the database and of the queries."""
     catalogue, known = read_catalogue(data), describe_backbone(backbone, init)
     recipe = override(PRESETS["frozen"], SIZED)
@@ -278,7 +278,7 @@ def features_of(
             (catalogue.database, recipe),
             (catalogue.query, with_settings(recipe, {"augmentation.feature_views": 0})),
         ):
-            features = Features(decode_photographs(part, own, Path(scratch)), own, plan, init)
+            features = FrozenFeatures(decode_photographs(part, own, Path(scratch)), own, plan, init)
             _ = features.vectors  # while the pixels are there
             found.append(features)
     return found[0], found[1]

@@ -24,7 +24,7 @@ from reid.config.presets import PRESETS
 from reid.config.recipe import override
 from reid.data.loading import photograph_batches
 from reid.data.photographs import View
-from reid.retrieval.extractors.rootsift import keypoint_config
+from reid.retrieval.extraction import keypoint_config
 from reid.retrieval.keypoints import Keypoints, top_k
 from reid.retrieval.local_matching import MatchingConfig, lnbnn, stack_descriptors, verify
 from reid.runtime.progress import say

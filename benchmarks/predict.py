@@ -38,7 +38,7 @@ from reid.data.photographs import open_photograph
 from reid.decision.artifact import CLASSIFIER, encoder_file, open_weights
 from reid.decision.predict import predict
 from reid.models.networks import best_device
-from reid.retrieval.embedding import Embedder, load_embedder, precision_on
+from reid.retrieval.embedding import Embedder, precision_on
 
 SIZE = 224
 SIZES = (100, 400, 2_135)
@@ -112,7 +112,7 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
     slower = {}
     if queries <= STARTERS_LARGEST and precision_on(best_device(), fast.precision) != torch.float32:
         slower = {"reid, 2 networks, float32": partial(predict, catalogue, weights, exact, use_cache=False)}
-    embedders = [load_embedder(folder, name, fast, use_cache=False) for name in (CLASSIFIER, encoder_file("Species0"))]
+    embedders = [Embedder(folder / name, fast) for name in (CLASSIFIER, encoder_file("Species0"))]
     paths = catalogue.query.paths
     opened = np.stack([open_photograph(path, SIZE) for path in paths[:64]])
     resident = torch.from_numpy(opened).permute(0, 3, 1, 2).to(best_device())

@@ -40,9 +40,12 @@ from reid.data.catalogue import Catalogue, rows_to_predict
 from reid.data.checks import read_catalogue
 from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
 from reid.decision.calibrate import load_calibrations
-from reid.decision.predict import Prediction, describe_prediction, predict, shifts_of, write_submission
+from reid.decision.decide import join_matches
+from reid.decision.describe import describe_matches
+from reid.decision.matches import Matches
+from reid.decision.predict import predict, write_submission
 from reid.errors import InputError
-from reid.retrieval.embedding import Embedder, load_embedder
+from reid.retrieval.embedding import Embedder
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.distributed import divide_cores
 from reid.runtime.files import sha256_of, write_bytes, write_json
@@ -123,7 +126,8 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     with stage("predict", seconds):  # loads every network before the first photograph, and says which it can't load
         prediction = predict_on(devices, catalogue, weights, weights.recipe)
     write_submission(prediction, output / "submission.csv")
-    describe_prediction(prediction)
+    for line in describe_matches(prediction):
+        say(f"  {line}")
     with stage("report", seconds):
         problem = _report(output, catalogue, weights, prediction, seconds)
     write_bytes(output / script.name, script.path.read_bytes())
@@ -131,7 +135,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
         "bundle": script.bundle,
         "weights": manifest_hash,
         "submission": sha256_of(output / "submission.csv"),
-        "answers": len(prediction.matches),
+        "answers": len(prediction),
         "share_new": prediction.share_new(),
         "recipe": weights.recipe.name,
         "route": prediction.route,
@@ -142,7 +146,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     }
     write_json(output / "run.json", run)
     say("time: " + ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items()))
-    say(f"wrote {len(prediction.matches)} answers to {output / 'submission.csv'}")
+    say(f"wrote {len(prediction)} answers to {output / 'submission.csv'}")
 
 
 def _clear(output: Path, script: Script) -> None:
@@ -286,7 +290,7 @@ def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
     files = [encoder_file(weights.datasets[0])] * (weights.recipe.uses_encoder) + [CLASSIFIER] * weights.has_species
     if not files:  # keypoints are the processor's work anyway
         return
-    embedders = (load_embedder(weights.folder, file, weights.recipe, use_cache=False) for file in files)
+    embedders = (Embedder(weights.folder / file, weights.recipe) for file in files)
     minutes = round(sum(map(_seconds_of, embedders)) * len(rows_to_predict(catalogue)) / 60)
     say(
         f"warning: no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on "
@@ -303,7 +307,7 @@ def _seconds_of(embedder: Embedder) -> float:
     return (time.monotonic() - started) / count
 
 
-def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
+def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Matches:
     """Return the prediction, with the queries divided among processes.
 
     A photograph's vector and distances do not depend on the photographs beside it, so neither does its answer.
@@ -322,8 +326,7 @@ def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recip
         except BrokenProcessPool:  # one that the system killed, most likely for want of memory
             say("warning: a process was killed; every query is answered by this one alone, which takes longer")
             return predict(catalogue, weights, recipe, use_cache=False)
-    matches = pd.concat([prediction.matches for prediction in predictions], ignore_index=True)
-    return Prediction(matches, predictions[0].route, shifts_of(matches, load_calibrations(weights)))
+    return join_matches(predictions, load_calibrations(weights))
 
 
 def divide(queries: Catalogue, count: int, batch_size: int) -> list[Catalogue]:
@@ -348,7 +351,7 @@ def _processes(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, get_context("spawn"), divide_cores, (count,))
 
 
-def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
+def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Matches:
     if device != "cpu":
         torch.cuda.set_device(device)
     return predict(part, weights, recipe, use_cache=False)
@@ -358,7 +361,7 @@ def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe
 
 
 def _report(
-    output: Path, catalogue: Catalogue, weights: Weights, prediction: Prediction, seconds: dict[str, float]
+    output: Path, catalogue: Catalogue, weights: Weights, prediction: Matches, seconds: dict[str, float]
 ) -> str:
     """Write the report; gives what went wrong. The submission is written by then and is worth more than pictures."""
     try:

@@ -45,8 +45,8 @@ TINY = [
 
 @pytest.fixture(scope="session", autouse=True)
 def server() -> None:
-    """Start the process that trainings (`processes.py`) are forked from with everything loaded."""
-    forkserver.set_forkserver_preload(["reid.training.loop", "reid.decision.enroll"])
+    """Start the process that trainings (`processes.py`) are forked from, with everything imported."""
+    forkserver.set_forkserver_preload(["reid.training.train"])
     forkserver.ensure_running()
 
 

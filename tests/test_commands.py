@@ -347,7 +347,9 @@ def test_calibrate_and_predict_print_json(
     assert {name: values["queries"] for name, values in content["datasets"].items()} == {"Checks": 14, "Dots": 14}
     called_new = sum(values["called_new"] for values in content["datasets"].values())
     assert called_new == (answers["identity"] == "new_individual").sum()
-    assert len(content["unreadable"]) == 1
+    assert content["flags"]["unreadable"] == 1
+    assert Path(content["matches"]) == tmp_path / "s.matches.csv"
+    assert Path(content["matches"]).is_file()
     assert content["seconds"]["predict"] > 0
 
 

@@ -30,7 +30,7 @@ from reid.decision.predict import predict
 from reid.errors import Stopped
 from reid.retrieval.cache import CACHE_FOLDER
 from reid.retrieval.gallery import load_gallery
-from reid.training import loop
+from reid.training import train as training
 
 
 def run(*words: object) -> int:
@@ -381,7 +381,7 @@ def test_the_time_of_a_call_that_was_stopped_counts_too(
         raise Stopped("stopped by SIGTERM", "SIGTERM")
 
     before = json.loads(times.read_text())
-    monkeypatch.setattr(loop, "train_networks", stopped)
+    monkeypatch.setattr(training, "train_networks", stopped)
     assert run("train", patterns, "--out", patterns_weights, *tiny_settings) == os.EX_TEMPFAIL
     after = json.loads(times.read_text())
     assert after["train"] >= before["train"] + 0.3 - 0.1  # they are kept in tenths

@@ -1,7 +1,84 @@
-"""Tell individual wild animals apart in photographs: train, enrol, match, decide."""
+"""Tell individual wild animals apart in photographs: train, enroll, match, decide.
+
+The names below are loaded when they are first used: `import reid` alone is quick and needs neither torch nor pandas.
+The README has an example of ten lines.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from reid.errors import InputError, Stopped
 
-__all__ = ["InputError", "Stopped", "__version__"]
+if TYPE_CHECKING:
+    from reid.config.presets import preset
+    from reid.config.recipe import Recipe
+    from reid.config.runtime import Runtime
+    from reid.config.settings import with_settings
+    from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
+    from reid.data.checks import read_catalogue
+    from reid.decision.artifact import Weights, open_weights
+    from reid.decision.calibrate import calibrate_again as calibrate
+    from reid.decision.enroll import enroll_again as enroll
+    from reid.decision.matches import Matches
+    from reid.decision.metrics import overall, read_solution, score_matches, score_submission
+    from reid.decision.predict import predict
+    from reid.training.train import train
+
+__all__ = [
+    "NEW_INDIVIDUAL",
+    "Catalogue",
+    "InputError",
+    "Matches",
+    "Recipe",
+    "Runtime",
+    "Stopped",
+    "Weights",
+    "__version__",
+    "calibrate",
+    "enroll",
+    "open_weights",
+    "overall",
+    "predict",
+    "preset",
+    "read_catalogue",
+    "read_solution",
+    "score_matches",
+    "score_submission",
+    "train",
+    "with_settings",
+]
 
 __version__ = "0.2.0.dev0"
+
+SOURCES = {
+    "NEW_INDIVIDUAL": "reid.data.catalogue.NEW_INDIVIDUAL",
+    "Catalogue": "reid.data.catalogue.Catalogue",
+    "Matches": "reid.decision.matches.Matches",
+    "Recipe": "reid.config.recipe.Recipe",
+    "Runtime": "reid.config.runtime.Runtime",
+    "Weights": "reid.decision.artifact.Weights",
+    "calibrate": "reid.decision.calibrate.calibrate_again",
+    "enroll": "reid.decision.enroll.enroll_again",
+    "open_weights": "reid.decision.artifact.open_weights",
+    "overall": "reid.decision.metrics.overall",
+    "predict": "reid.decision.predict.predict",
+    "preset": "reid.config.presets.preset",
+    "read_catalogue": "reid.data.checks.read_catalogue",
+    "read_solution": "reid.decision.metrics.read_solution",
+    "score_matches": "reid.decision.metrics.score_matches",
+    "score_submission": "reid.decision.metrics.score_submission",
+    "train": "reid.training.train.train",
+    "with_settings": "reid.config.settings.with_settings",
+}
+"""Where the names that are loaded later are defined; `calibrate` and `enroll` are those of a complete folder."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in SOURCES:
+        raise AttributeError(f"module 'reid' has no attribute {name!r}")
+    module, _, attribute = SOURCES[name].rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,8 +10,6 @@ import logging
 import math
 import re
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from shlex import join, quote
@@ -20,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from reid.config import settings
-from reid.config.presets import PRECISIONS, PRESETS, SUMMARIES, read_recipe
+from reid.config.presets import SUMMARIES, read_recipe
 from reid.config.recipe import Recipe, settings_of
 from reid.config.runtime import Runtime
-from reid.config.settings import flat_settings, override, override_runtime, unused_settings, with_settings
+from reid.config.settings import override, override_runtime, unused_settings, with_settings
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_rows, rows_to_predict
 from reid.data.checks import (
     describe,
@@ -35,25 +33,29 @@ from reid.data.checks import (
     read_catalogue,
     scan_files,
 )
-from reid.decision.artifact import CALIBRATION, GALLERY, MANIFEST, RUN_FOLDER, Weights, open_weights, write_manifest
+from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights
+from reid.decision.matches import matches_path, read_matches_next_to
 from reid.decision.metrics import (
     SUBMISSION_COLUMNS,
+    RetrievalScore,
     Score,
     check_submission,
+    mean_retrieval,
     overall,
     read_solution,
     read_submission,
+    score_matches,
     score_submission,
 )
-from reid.errors import InputError, Stopped
-from reid.runtime.distributed import all_cores, is_main, process_group
-from reid.runtime.files import is_file, read_json, refuse_unwritable, write_json
+from reid.errors import InputError
+from reid.runtime.distributed import is_main, process_group
+from reid.runtime.files import is_file, refuse_unwritable
 from reid.runtime.progress import print_result, stage
-from reid.runtime.signals import StopRequest, stop_on_signals
+from reid.runtime.signals import stop_on_signals
 
 if TYPE_CHECKING:  # they need torch
     from reid.decision.calibrate import Calibration
-    from reid.decision.predict import Prediction
+    from reid.decision.matches import Matches
     from reid.decision.thresholds import Threshold
 
 __all__ = [
@@ -70,9 +72,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-TIMES = "seconds.json"
-"""Next to the training's histories: wall times, for the report."""
 
 
 def toy(options: argparse.Namespace) -> None:
@@ -151,13 +150,14 @@ def _print_check(found: dict[str, Any], as_json: bool) -> None:
 
 def _warnings_of(catalogue: Catalogue) -> list[str]:
     """Return what is no fault of a table, but may not be as it was meant."""
-    warnings = _unread_dates(catalogue)
+    metadata = catalogue.root / "metadata.csv"
+    warnings = [f"{metadata}: {words}" for words in find_unread_dates(catalogue.database)]
     if answered := int(catalogue.table["answered"].sum()):
         warnings.append(
             f"{_count(answered, 'query row')} of metadata.csv with an identity, which is not used; answers belong in "
             "solution.csv, which `reid score` reads"
         )
-    warnings += [f"{catalogue.root / 'metadata.csv'}: {words}" for words in find_blanks(catalogue)]
+    warnings += [f"{metadata}: {words}" for words in find_blanks(catalogue)]
     if formulas := find_formulas(catalogue):
         warnings.append(
             f"a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as formulas: "
@@ -166,9 +166,10 @@ def _warnings_of(catalogue: Catalogue) -> list[str]:
     return warnings
 
 
-def _unread_dates(catalogue: Catalogue) -> list[str]:
-    """Return a warning per dataset: a date that can't be read protects no pseudo-query."""
-    return [f"{catalogue.root / 'metadata.csv'}: {words}" for words in find_unread_dates(catalogue.database)]
+def _warn_of_dates(catalogue: Catalogue) -> None:
+    """Warn of dates that can't be read: they protect no pseudo-query."""
+    for words in find_unread_dates(catalogue.database):
+        log.warning("%s: %s", catalogue.root / "metadata.csv", words)
 
 
 def _check_submission(path: Path, catalogue: Catalogue) -> dict[str, Any]:
@@ -226,19 +227,52 @@ def train(options: argparse.Namespace) -> None:
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
     catalogue = read_catalogue(options.data)
-    if options.limit is not None:
-        limited = catalogue.limited(options.limit)
-        options.limit = options.limit if len(limited) < len(catalogue) else None
-        catalogue = limited
-    if recipe.uses_encoder:
-        recipe = _resolved(recipe, options.init)
+    only = [name for name in (options.only or "").split(",") if name]
+    _warn_of_dates(catalogue)
+
+    from reid.decision.calibrate import load_calibrations
+    from reid.training.checkpoints import SAVE_EVERY
+    from reid.training.run_folder import missing_networks, network_files, read_seconds
+    from reid.training.train import train as train_weights
+
+    earlier = not options.fresh and bool(read_seconds(options.out))
     with stop_on_signals() as stop, process_group():
-        _train_all(catalogue, recipe, runtime, options, stop)
+        weights = train_weights(
+            catalogue,
+            recipe,
+            options.out,
+            init=options.init,
+            fresh=options.fresh,
+            only=only,
+            limit=options.limit,
+            stop=stop,
+            save_every=SAVE_EVERY if options.save_every is None else options.save_every,
+            runtime=runtime,
+        )
+    if only:
+        missing = missing_networks(options.out, network_files(catalogue.database), recipe)
+        _report_part(options, only, missing)
+    elif weights:  # only the first rank has them
+        _print_calibrations(load_calibrations(weights))
+        _log_times(read_seconds(options.out), "time, with that of earlier calls" if earlier else "time")
+        print_result(f"the weights folder {options.out} is complete")
+        if weights.caution:
+            log.warning(weights.caution)
+        _log_next("predict", options.data, "--weights", options.out, "--out", "submission.csv")
+
+
+def _report_part(options: argparse.Namespace, trained: list[str], missing: list[str]) -> None:
+    """Print which networks a call with `--only` has trained, and name the next one."""
+    left = f"still to train: {', '.join(missing)}" if missing else "all are there"
+    print_result(f"trained: {', '.join(trained)}; {left}")
+    more = f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate"
+    call = join(["reid", "train", str(options.data), "--out", str(options.out)])
+    log.info("next: %s, as before but %s", call, more)
 
 
 def _recipe_to_train(options: argparse.Namespace) -> tuple[Recipe, Runtime]:
     recipe = read_recipe(options.recipe)
-    runtime, changes = _runtime_of(options, PRECISIONS.get(recipe.name, "auto"))
+    runtime, changes = _runtime_of(options, "auto")
     recipe = override(recipe, changes)
     _warn_of_unused(recipe, changes)
     return recipe, runtime
@@ -261,80 +295,6 @@ def _warn_of_unused(recipe: Recipe, changes: list[str]) -> None:
         log.warning("--set %s: the recipe %s does not use this; it changes nothing", ", ".join(unused), recipe.name)
 
 
-def _resolved(recipe: Recipe, init: Path | None) -> Recipe:
-    """Return the recipe with what it leaves to its backbone; without a network, asking the hub may take a minute."""
-    from reid.models.backbones import describe_backbone
-    from reid.training.loop import resolve_defaults
-
-    recipe = resolve_defaults(recipe, describe_backbone(recipe.backbone.name, init))
-    _warn_of_random_backbone(recipe, init)
-    return recipe
-
-
-def _train_all(
-    catalogue: Catalogue, recipe: Recipe, runtime: Runtime, options: argparse.Namespace, stop: StopRequest
-) -> None:
-    """Train the networks; when all are there, make galleries, thresholds and the manifest."""
-    from reid.decision.calibrate import calibrate
-    from reid.decision.enroll import enroll
-    from reid.training.checkpoints import SAVE_EVERY
-    from reid.training.loop import train_networks
-    from reid.training.run_folder import missing_networks, network_files
-
-    save_every = SAVE_EVERY if options.save_every is None else options.save_every
-    earlier = not options.fresh and bool(_times_of(options.out))
-    only = [name for name in (options.only or "").split(",") if name]
-    changes = [] if options.fresh else _changes(_earlier_recipe(options.out), recipe)  # before the manifest goes
-    for words in _unread_dates(catalogue):
-        log.warning(words)
-    with _kept_stage("train", options.out, options.fresh):
-        fingerprint = train_networks(
-            catalogue, recipe, options.out, options.init, options.fresh, only, stop, save_every, runtime
-        )
-    if only:
-        missing = missing_networks(options.out, network_files(catalogue.database), recipe)
-        left = f"still to train: {', '.join(missing)}" if missing else "all are there"
-        print_result(f"trained: {', '.join(only)}; {left}")
-        log.info(
-            "next: reid train %s --out %s, as before but %s",
-            quote(str(options.data)),
-            quote(str(options.out)),
-            f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate",
-        )
-        return
-    if changes:
-        words = "galleries and thresholds are made with other settings than before"
-        log.warning("%s: %s: %s", options.out, words, ", ".join(changes))
-    datasets = list(catalogue.database.by_dataset())
-    with _kept_stage("enroll", options.out):
-        enroll(catalogue, options.out, datasets, recipe, runtime)
-    if not is_main():  # thresholds are one process's work
-        return
-    with _kept_stage("calibrate", options.out), all_cores():
-        calibrations = calibrate(catalogue, options.out, datasets, recipe)
-    weights = write_manifest(options.out, recipe, datasets, fingerprint, options.limit, runtime.precision)
-    _print_calibrations(calibrations)
-    _log_times(_times_of(options.out), "time, with that of earlier calls" if earlier else "time")
-    print_result(f"the weights folder {options.out} is complete")
-    if weights.caution:
-        log.warning(weights.caution)
-    _log_next("predict", options.data, "--weights", options.out, "--out", "submission.csv")
-
-
-def _earlier_recipe(folder: Path) -> dict[str, Any]:
-    """Return the recipe of a complete weights folder, as JSON; nothing where there is none or it is damaged."""
-    with suppress(InputError, TypeError, KeyError, ValueError):
-        return dict(read_json(folder / MANIFEST)["recipe"])
-    return {}
-
-
-def _changes(before: dict[str, Any], recipe: Recipe) -> list[str]:
-    """Return in which settings a recipe differs, old -> new."""
-    before, now = flat_settings(before), flat_settings(json.loads(json.dumps(asdict(recipe))))
-    fields = [field for field in now if field in before]
-    return [f"{field} {before[field]} -> {now[field]}" for field in fields if before[field] != now[field]]
-
-
 def fetch(options: argparse.Namespace) -> None:
     from reid.models.backbones import fetch_backbone
 
@@ -353,38 +313,15 @@ def enroll_again(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
 
-    from reid.decision.enroll import enroll
+    from reid.decision import enroll
 
     recipe, runtime = _recipe_of(weights, options, settings.ENROLMENT)
-    datasets = list(weights.datasets)
     with process_group():
-        enroll(catalogue, weights.folder, datasets, recipe, runtime)
-    if not is_main():
-        return
-    # the galleries hold all photographs now, but the networks, where there are any, have learned from few
-    limit = weights.limit if recipe.uses_encoder else None
-    write_manifest(weights.folder, recipe, datasets, catalogue.database.fingerprint, limit, weights.precision)
+        enroll.enroll_again(catalogue, weights, recipe, runtime)
     number = len(catalogue.database)
     print_result(f"enrolled {number} photographs of {options.data} into the galleries of {options.weights}")
-    _log_next("calibrate", options.data, "--weights", options.weights)
-
-
-def _warn_of_random_backbone(recipe: Recipe, init: Path | None) -> None:
-    """Warn where a backbone starts from random weights, but the recipe is for one that has learned before."""
-    if recipe.backbone.init != "none" or init is not None:
-        return
-    if not (recipe.training.epochs and recipe.training.backbone_rate):
-        words = "nothing teaches the backbone"
-    elif recipe.backbone.freeze_norms or recipe.training.backbone_rate <= PRESETS["finetuned"].training.backbone_rate:
-        rate, frozen = recipe.training.backbone_rate, recipe.backbone.freeze_norms
-        words = f"training.backbone_rate={rate:g} and backbone.freeze_norms={frozen} are for one that has learned"
-    else:
-        return
-    log.warning(
-        "backbone.init=none starts from random weights, and %s: name first weights with --init FILE, or set "
-        "training.backbone_rate=1 and backbone.freeze_norms=false, or take recipe keypoints",
-        words,
-    )
+    if is_main():
+        _log_next("calibrate", options.data, "--weights", options.weights)
 
 
 def _recipe_of(weights: Weights, options: argparse.Namespace, only: tuple[str, ...]) -> tuple[Recipe, Runtime]:
@@ -402,14 +339,11 @@ def calibrate_again(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(CALIBRATION,))
 
-    from reid.decision.calibrate import calibrate
+    from reid.decision import calibrate
 
     recipe, _ = _recipe_of(weights, options, settings.CALIBRATION)
-    for words in _unread_dates(catalogue):
-        log.warning(words)
-    calibrations = calibrate(catalogue, weights.folder, list(weights.datasets), recipe)
-    data = weights.manifest["data"]
-    write_manifest(weights.folder, recipe, list(weights.datasets), data, weights.limit, weights.precision)
+    _warn_of_dates(catalogue)
+    calibrations = calibrate.load_calibrations(calibrate.calibrate_again(catalogue, weights, recipe))
     if options.json:
         datasets = {dataset: _json_of_calibration(calibration) for dataset, calibration in calibrations.items()}
         _print_json({"weights": str(options.weights), "datasets": datasets})
@@ -425,41 +359,44 @@ def predict_queries(options: argparse.Namespace) -> None:
     refuse_unwritable(options.out)
     weights = open_weights(options.weights)  # after what can be refused at once, for it reads every byte of them
 
-    from reid.decision.predict import describe_prediction, predict, write_submission
+    from reid.decision.describe import describe_matches
+    from reid.decision.predict import predict
 
     recipe, runtime = _recipe_of_answers(options, weights)
     seconds: dict[str, float] = {}
     with stage("predict", seconds), process_group():
-        prediction = predict(catalogue, weights, recipe, runtime=runtime)
+        matches = predict(catalogue, weights, recipe, runtime=runtime)
     if not is_main():
         return
-    write_submission(prediction, options.out)
-    lines = describe_prediction(prediction)
+    matches.save(options.out)
+    lines = describe_matches(matches)
     if options.json:
-        _print_json(_json_of_prediction(prediction, options.out, seconds))
+        _print_json(_json_of_matches(matches, options.out, seconds))
     else:
-        for line in [*lines, f"wrote {len(prediction.matches)} answers to {options.out}"]:
+        done = f"wrote {len(matches)} answers to {options.out}, and the candidates to {matches_path(options.out)}"
+        for line in [*lines, done]:
             print_result(line)
     _log_times(seconds)
     _log_next("check", options.data, "--submission", options.out)
 
 
-def _json_of_prediction(prediction: "Prediction", out: Path, seconds: dict[str, float]) -> dict[str, Any]:
-    matches = prediction.matches
+def _json_of_matches(matches: "Matches", out: Path, seconds: dict[str, float]) -> dict[str, Any]:
+    queries, flags = matches.queries, matches.queries["flags"].str.split().explode().dropna()
     datasets = {
         str(dataset): {
             "queries": len(rows),
             "called_new": int((rows["answer"] == NEW_INDIVIDUAL).sum()),
-            "drift": prediction.drifts.get(str(dataset)),
+            "shift": matches.shifts.get(str(dataset)),
         }
-        for dataset, rows in matches.groupby("dataset")
+        for dataset, rows in queries.groupby("dataset")
     }
     return {
         "submission": str(out),
-        "route": prediction.route,
-        "queries": len(matches),
+        "matches": str(matches_path(out)),
+        "route": matches.route,
+        "queries": len(queries),
         "datasets": datasets,
-        "unreadable": matches.loc[matches["problem"] != "", "image_id"].tolist(),
+        "flags": {str(flag): int(count) for flag, count in flags.value_counts().items()},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
 
@@ -487,25 +424,34 @@ def _refuse_input(out: Path, data: Path) -> None:
 def score(options: argparse.Namespace) -> None:
     usage = [word for word in (options.usage or "").split(",") if word]
     names = (str(options.submission), str(options.solution))
-    scores = score_submission(read_submission(options.submission), read_solution(options.solution, usage), names)
+    submission, solution = read_submission(options.submission), read_solution(options.solution, usage)
+    scores = score_submission(submission, solution, names)
+    matches = read_matches_next_to(options.submission, submission)
+    retrieval = {} if matches is None else score_matches(matches, solution)
+    means = asdict(mean_retrieval(retrieval)) if retrieval else {}
     if options.json:
         rows = {
-            dataset: {"baks": score.baks, "baus": score.baus, "score": score.score} for dataset, score in scores.items()
+            dataset: {"baks": score.baks, "baus": score.baus, "score": score.score}
+            | (asdict(retrieval[dataset]) if retrieval else {})
+            for dataset, score in scores.items()
         }
-        _print_json({"overall": overall(scores), "datasets": rows})
+        _print_json({"overall": overall(scores), **means, "datasets": rows})
     else:
-        print_result(_score_table(scores).to_string(index=False, float_format="%.4f"))
+        print_result(_score_table(scores, retrieval).to_string(index=False, float_format="%.4f"))
         print_result(f"overall {overall(scores):.4f}")
+        if means:
+            print_result(", ".join(f"{name} {value:.4f}" for name, value in means.items()))
     for name, score in scores.items():
         for share, kind in ((score.baks, "known"), (score.baus, "new")):
-            if share != share:
+            if share != share:  # NaN
                 log.warning("%s: the solution has no %s individuals to find, for which the score counts 0", name, kind)
 
 
-def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
+def _score_table(scores: dict[str, Score], retrieval: dict[str, RetrievalScore]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"dataset": name, "images": score.images, "BAKS": score.baks, "BAUS": score.baus, "score": score.score}
+            | (asdict(retrieval[name]) if retrieval else {})
             for name, score in scores.items()
         ]
     )
@@ -529,11 +475,12 @@ def report(options: argparse.Namespace) -> None:
 
     from reid.decision.predict import predict
     from reid.report.report import collect_explanations, read_other_result, write_report
+    from reid.training.run_folder import read_seconds
 
     others = [read_other_result(name, path, solution) for name, path in named]
     weights = open_weights(options.weights)
     recipe, runtime = _recipe_of_answers(options, weights)
-    seconds = _times_of(options.weights)
+    seconds = read_seconds(options.weights)
     with stage("predict (without what was cached)", seconds):  # predict itself may have taken minutes
         prediction = predict(catalogue, weights, recipe, runtime=runtime)
     with stage("explanations", seconds):
@@ -633,38 +580,6 @@ def _json_of_calibration(calibration: "Calibration") -> dict[str, Any]:
 def _range(threshold: "Threshold") -> str:
     low, high = threshold.interval or (float("nan"), float("nan"))
     return f"{threshold.score:.3f} ({low:.2f} to {high:.2f})"
-
-
-def _times_of(weights: Path) -> dict[str, float]:
-    """Return how long each stage of `train` took, in all calls for these weights; empty where it is unknown."""
-    try:
-        return {str(name): float(value) for name, value in read_json(weights / RUN_FOLDER / TIMES).items()}
-    except (InputError, AttributeError, TypeError, ValueError):
-        return {}
-
-
-@contextmanager
-def _kept_stage(what: str, weights: Path, afresh: bool = False) -> Iterator[None]:
-    """Add the wall time of the block, also of one that is stopped, to that of earlier calls, unless it is `afresh`.
-
-    A block that ends with `InputError` does not count: most likely it ended before anything was done.
-    """
-    seconds: dict[str, float] = {}
-
-    def keep() -> None:
-        if is_main():
-            before = {} if afresh else _times_of(weights)
-            after = before | {what: round(before.get(what, 0.0) + seconds[what], 1)}
-            write_json(weights / RUN_FOLDER / TIMES, after)
-
-    try:
-        with stage(what, seconds):
-            yield
-    except Stopped:
-        with suppress(InputError):  # on a full disk; that the run was stopped matters more
-            keep()
-        raise
-    keep()
 
 
 def _log_times(seconds: dict[str, float], what: str = "time") -> None:

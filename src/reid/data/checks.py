@@ -31,17 +31,17 @@ __all__ = [
 ]
 
 
-def read_catalogue(folder: Path) -> Catalogue:
+def read_catalogue(folder: Path | str) -> Catalogue:
     """Read and validates `folder/metadata.csv`.
 
     Raises:
         InputError: the file is missing or has a fault; the first one is named, `check` lists all.
     """
-    catalogue = read_rows(folder)
+    catalogue = read_rows(Path(folder))
     faults = find_faults(catalogue)
     if faults:
         others = f" ({len(faults) - 1} more: `python -m reid check {folder}` lists them)" if len(faults) > 1 else ""
-        raise InputError(f"{folder / 'metadata.csv'}: {faults[0]}{others}")
+        raise InputError(f"{catalogue.root / 'metadata.csv'}: {faults[0]}{others}")
     return catalogue
 
 

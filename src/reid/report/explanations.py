@@ -22,6 +22,7 @@ from reid.data.loading import photograph_batches
 from reid.data.photographs import views_of
 from reid.decision.artifact import Weights, gallery_file
 from reid.decision.calibrate import Calibration, load_calibrations
+from reid.retrieval.cache import Cache
 from reid.retrieval.candidates import candidate_pairs
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.extractors.rootsift import extract
@@ -104,12 +105,11 @@ def explain_matches(
         use_cache: see `submission.predict`; what was remembered there is not computed again.
     """
     recipe, decided = weights.recipe, weights.recipe.uses_keypoints
-    readable = matches[matches["problem"] == ""]
+    readable = matches[(matches["problem"] == "") & matches["dataset"].isin(list(weights.datasets))]
     shown = catalogue.table.set_index("image_id", drop=False).loc[list(readable["image_id"])]
     queries = Catalogue(catalogue.root, shown.reset_index(drop=True))
-    extractors = open_extractors(
-        weights.folder, weights.datasets, weights.has_species, recipe, use_cache, runtime=runtime
-    )
+    cache = Cache(weights.folder) if use_cache else None
+    extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache)
     features = extract_features(queries, extractors, route, recipe, "looking at the shown queries again")
     calibrations = load_calibrations(weights)
     neighbours: dict[str, tuple[Candidate, ...]] = {}

@@ -21,8 +21,9 @@ from reid.data.catalogue import Catalogue
 from reid.data.photographs import UnreadableError
 from reid.decision.artifact import RUN_FOLDER, Weights, gallery_file
 from reid.decision.calibrate import Calibration, load_calibrations
+from reid.decision.decide import has_shifted
+from reid.decision.matches import Matches
 from reid.decision.metrics import Score, overall, read_scores, read_submission, resampled, score_submission
-from reid.decision.predict import Prediction, has_shifted
 from reid.decision.thresholds import Sweep, Threshold
 from reid.errors import InputError
 from reid.report.charts import (
@@ -87,13 +88,13 @@ def read_other_result(name: str, path: Path, solution: pd.DataFrame | None) -> O
 def collect_explanations(
     catalogue: Catalogue,
     weights: Weights,
-    prediction: Prediction,
+    prediction: Matches,
     solution: pd.DataFrame | None,
     use_cache: bool = True,
     runtime: Runtime = Runtime(),
 ) -> Explanations:
     """Look closely at the queries that the page will show, see `explanations.explain_matches`."""
-    judged = classify_outcomes(prediction.matches, solution)
+    judged = classify_outcomes(prediction.wide, solution)
     shown = judged.iloc[stratified_order(judged)[:MOST]]
     return explain_matches(catalogue, weights, shown, prediction.route, use_cache, runtime)
 
@@ -102,7 +103,7 @@ def write_report(
     folder: Path,
     catalogue: Catalogue,
     weights: Weights,
-    prediction: Prediction,
+    prediction: Matches,
     solution: pd.DataFrame | None,
     explanations: Explanations | None = None,
     others: Sequence[OtherResult] = (),
@@ -132,7 +133,7 @@ def write_report(
     thresholds = {name: calibration.threshold for name, calibration in calibrations.items()}
     scores = {} if solution is None else score_submission(prediction.submission, solution)
     draws = {} if solution is None else resampled(prediction.submission, solution)
-    judged = classify_outcomes(prediction.matches, solution)
+    judged = classify_outcomes(prediction.wide, solution)
     solved = bool((judged["truth"] != "").any())
     thumbnails = Thumbnails.of(catalogue, weights.recipe)
     cards = match_cards(judged, catalogue, explanations, thumbnails)
@@ -349,14 +350,14 @@ def _threshold_rows(
     judged: pd.DataFrame,
     scores: Mapping[str, Score],
     calibrations: Mapping[str, Calibration],
-    prediction: Prediction,
+    prediction: Matches,
 ) -> list[dict[str, Any]]:
     rows = []
     share_new = prediction.share_new()
     for name, calibration in calibrations.items():
         queries = judged[judged["dataset"] == name]
         solved = queries[queries["truth"] != ""]
-        drift = prediction.drifts.get(name, 0.0)
+        drift = prediction.shifts.get(name, 0.0)
         rows.append(
             {
                 "dataset": name,
@@ -593,7 +594,8 @@ def _histories(folder: Path) -> list[tuple[str, str, str]]:
     charts = []
     for number, path in enumerate(sorted(folder.rglob("*.history.csv"))):
         try:
-            history = pd.read_csv(path)[["epoch", "loss", "accuracy", "score"]].astype(float)
+            history = pd.read_csv(path).rename(columns={"open_set_score": "score"})  # 0.1.0 wrote score
+            history = history[["epoch", "loss", "accuracy", "score"]].astype(float)
         except (OSError, ValueError, KeyError):  # a history is for people; a damaged one costs its chart alone
             continue
         if not len(history) or not history["epoch"].notna().all():
