@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from reid import cli, commands
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.errors import InputError, MachineError
 from reid.models import backbones
@@ -318,7 +318,7 @@ def test_training_on_nothing_leaves_nothing(folder: str, tmp_path: Path, capsys:
             ["--recipe", "local", "--init", "r50.safetensors"],
             "--init r50.safetensors: expected a recipe with a backbone to start from these weights, found",
         ),
-        (["--recipe", "toy", "--set", "backbone.name=resnet5O"], "found 'resnet5O'; near it are"),
+        (["--recipe", "toy", "--set", "backbone.name=resnet5O"], "found 'resnet5O'; did you mean"),
     ],
 )
 def test_a_wrong_call_of_train_is_told(

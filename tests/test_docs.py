@@ -9,7 +9,8 @@ import pytest
 from test_commands import command_names
 
 from reid import cli
-from reid.data.checks import find_unread_dates, read_catalogue
+from reid.data.catalogue import read_catalogue
+from reid.data.checks import find_unread_dates
 
 ROOT = Path(__file__).parents[1]
 

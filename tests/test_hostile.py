@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from doors import network_bytes, plan, plan_bytes
+from fuzz_targets import network_bytes, plan, plan_bytes
 from PIL import Image
 
 from reid import cli
-from reid.data.checks import find_formulas, read_catalogue
+from reid.data.catalogue import read_catalogue
+from reid.data.checks import find_formulas
 from reid.data.loading import temporary_folder
 from reid.data.photographs import UnreadableError, View, open_photograph
 from reid.decision import predict
-from reid.decision.predict import Prediction, write_submission
+from reid.decision.matches import Matches
 from reid.errors import InputError
 from reid.models.networks import load_network
-from reid.retrieval.cache import EmbeddingCache
 from reid.runtime.files import read_json, read_table, refuse_unwritable
 from reid.runtime.progress import printable
 
@@ -147,8 +147,11 @@ def test_dates_that_cannot_be_read_are_told_where_they_would_have_protected(
 
 def test_a_formula_is_written_as_it_is(tmp_path: Path) -> None:
     formula = "=cmd|' /C calc'!A1"
-    matches = pd.DataFrame({"image_id": ["1"], "answer": [formula]})
-    write_submission(Prediction(matches, "auto", {}), tmp_path / "s.csv")
+    columns = {"image_id": ["1"], "dataset": ["Lions"], "threshold": [0.5], "answer": [formula], "flags": [""]}
+    candidates = pd.DataFrame(
+        {"image_id": ["1"], "rank": [1], "candidate": [formula], "candidate_image_id": ["2"], "dissimilarity": [0.1]}
+    )
+    Matches(pd.DataFrame(columns), candidates.assign(probability=0.9), "auto", {}).save(tmp_path / "s.csv")
     assert read_table(tmp_path / "s.csv", ("identity",))["identity"].tolist() == [formula]
 
 
@@ -217,18 +220,6 @@ def test_a_pickle_under_another_name_runs_nothing(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="expected a state dict"):
             load_pretrained(build_backbone("test_resnet", 32, "backbone", 2), "test_resnet", tmp_path / name)
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_flipped_bit_in_what_is_remembered_is_forgotten(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    kept = EmbeddingCache(path, "key")
-    kept.vectors = {"ab" * 32: torch.ones(4)}
-    kept.save()
-    assert torch.equal(EmbeddingCache(path, "key").vectors["ab" * 32], torch.ones(4))
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    assert EmbeddingCache(path, "key").vectors == {}
 
 
 def test_a_network_is_loaded_as_it_was_saved(tmp_path: Path) -> None:

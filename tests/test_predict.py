@@ -16,8 +16,7 @@ from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
-from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_catalogue
 from reid.decision.artifact import Weights, open_weights
 from reid.decision.calibrate import Calibration, Curve
 from reid.decision.decide import decide, join_matches

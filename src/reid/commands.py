@@ -22,15 +22,14 @@ from reid.config.presets import SUMMARIES, read_recipe
 from reid.config.recipe import Recipe, settings_of
 from reid.config.runtime import Runtime
 from reid.config.settings import override, override_runtime, unused_settings, with_settings
-from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_rows, rows_to_predict
+from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, find_faults, read_catalogue, read_rows, rows_to_predict
 from reid.data.checks import (
     describe,
     describe_unreadable,
     find_blanks,
-    find_faults,
+    find_empty_galleries,
     find_formulas,
     find_unread_dates,
-    read_catalogue,
     scan_files,
 )
 from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights
@@ -151,7 +150,8 @@ def _print_check(found: dict[str, Any], as_json: bool) -> None:
 def _warnings_of(catalogue: Catalogue) -> list[str]:
     """Return what is no fault of a table, but may not be as it was meant."""
     metadata = catalogue.root / "metadata.csv"
-    warnings = [f"{metadata}: {words}" for words in find_unread_dates(catalogue.database)]
+    warnings = [f"{metadata}: {words}" for words in find_empty_galleries(catalogue)]
+    warnings += [f"{metadata}: {words}" for words in find_unread_dates(catalogue.database)]
     if answered := int(catalogue.table["answered"].sum()):
         warnings.append(
             f"{_count(answered, 'query row')} of metadata.csv with an identity, which is not used; answers belong in "
@@ -474,7 +474,8 @@ def report(options: argparse.Namespace) -> None:
         )
 
     from reid.decision.predict import predict
-    from reid.report.report import collect_explanations, read_other_result, write_report
+    from reid.report.report import collect_explanations, write_report
+    from reid.report.scores_section import read_other_result
     from reid.training.run_folder import read_seconds
 
     others = [read_other_result(name, path, solution) for name, path in named]
