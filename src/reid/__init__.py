@@ -70,7 +70,7 @@ SOURCES = {
     "train": "reid.training.train.train",
     "with_settings": "reid.config.settings.with_settings",
 }
-"""Where the names that are loaded later are defined. `calibrate` and `enroll` are those of a complete weights folder."""
+"""Where names that are loaded later are defined. `calibrate` and `enroll` are those of a complete weights folder."""
 
 
 def __getattr__(name: str) -> Any:
