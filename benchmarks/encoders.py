@@ -22,6 +22,7 @@ import math
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,8 +33,7 @@ from torch import Tensor
 from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe, override
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.loading import decode_photographs
 from reid.decision.artifact import encoder_file, gallery_file
 from reid.decision.calibrate import Calibration, calibrate
@@ -226,7 +226,7 @@ def by_features(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) 
     database = catalogue.database
     backbone = describe_backbone(recipe.backbone.name, init)
     readable = np.ones(len(database), dtype=bool)
-    record = {"recipe": {}, "data": "", "init": None}  # nothing here is gone on with
+    record: dict[str, Any] = {"recipe": {}, "data": "", "init": None}  # nothing here is gone on with
     features = {recipe.backbone.image_size: known}
     run = RunContext(database, known.store, readable, recipe, backbone, init, folder, record, features=features)
     vectors = {}
@@ -317,8 +317,8 @@ def table(rows: pd.DataFrame, names: list[str]) -> str:
     for name in names:
         if name not in scores.index:
             continue
-        own = scores.loc[name]
-        cells = [" / ".join(f"{by_dataset.loc[(name, one), which]:.2f}" for which in by_dataset) for one in datasets]
+        own: Any = scores.loc[name]
+        cells = [" / ".join(f"{by_dataset[which][name, one]:.2f}" for which in by_dataset) for one in datasets]
         change = "" if PLAIN not in scores.index else interval((own - scores.loc[PLAIN])["hindsight"].dropna())
         figures = [interval(own["fitted"]), interval(own["hindsight"]), change, f"{own['rank1'].mean():.3f}"]
         lines.append(f"| {name} | {' | '.join([*cells, *figures])} | {seconds[name]:.0f} |")

@@ -17,7 +17,7 @@ from predict import write_world
 
 from reid.config.presets import PRESETS
 from reid.config.recipe import override
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import read_catalogue
 from reid.data.loading import decode_photographs
 from reid.models.backbones import describe_backbone
 from reid.models.networks import best_device

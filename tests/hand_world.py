@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from reid.config.presets import PRESETS
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import CALIBRATION, Weights, gallery_file
 from reid.decision.calibrate import Calibration, Curve
 from reid.decision.decide import decide

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from reid.config.recipe import Recipe
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import read_catalogue
 from reid.errors import InputError, Stopped
 
 SERVER = multiprocessing.get_context("forkserver")

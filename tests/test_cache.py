@@ -274,7 +274,7 @@ def test_photographs_are_told_apart_by_their_content_and_view(photographs: list[
 
 def test_arrays_are_told_apart_by_their_names_shapes_and_bits() -> None:
     values = np.arange(6, dtype=np.float32)
-    some = [
+    some: list[Arrays] = [
         {"a": values},
         {"b": values},
         {"a": values.reshape(2, 3)},

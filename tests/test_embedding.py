@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
+import timm
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
@@ -12,8 +14,7 @@ from torch import Tensor, nn
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.photographs import open_photograph
 from reid.decision.artifact import encoder_file
 from reid.errors import InputError
@@ -47,7 +48,8 @@ def encoder(backbone: str = "test_resnet", seed: int = 0) -> Network:
 
 @torch.no_grad()
 def exactly(network: Network, photographs: Tensor) -> Tensor:
-    return network.eval()(photographs)
+    outputs: Tensor = network.eval()(photographs)
+    return outputs
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ def test_a_vector_does_not_depend_on_the_other_photographs() -> None:
 
 def test_batches_keep_their_order_and_none_gives_none() -> None:
     network = encoder()
-    vectors = embed(network, PHOTOGRAPHS.split(2), RECIPE, FLOAT32)
+    vectors = embed(network, torch.split(PHOTOGRAPHS, 2), RECIPE, FLOAT32)
     assert torch.allclose(vectors, exactly(network, PHOTOGRAPHS), atol=1e-4)
     assert embed(network, [], RECIPE, FLOAT32).shape == (0, 8)
 
@@ -132,7 +134,7 @@ def test_what_float16_cannot_hold_is_computed_in_float32() -> None:
     with torch.no_grad():
         for norm in network.modules():
             if isinstance(norm, nn.BatchNorm2d):
-                norm.weight *= 30
+                norm.weight.mul_(30)
     vectors = Embedder(network, RECIPE, Runtime(precision="float16")).embed(PHOTOGRAPHS)
     assert torch.isfinite(vectors).all()
     assert torch.allclose(vectors, exactly(network, PHOTOGRAPHS), rtol=1e-3)
@@ -282,7 +284,7 @@ def test_another_network_precision_or_version_has_entries_of_its_own(
         with monkeypatch.context() as changed:
             changed.setattr(embedding, name, "another")
             assert embed_cached(folder, catalogue)[1] == len(catalogue)
-    for library in (embedding.torch, embedding.timm, embedding.PIL):
+    for library in (torch, timm, PIL):
         with monkeypatch.context() as changed:
             changed.setattr(library, "__version__", f"{library.__version__}0")
             assert embed_cached(folder, catalogue)[1] == len(catalogue)

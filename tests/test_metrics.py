@@ -1,6 +1,7 @@
 """Scores against loops written from their definitions, and every fault of a submission in its words."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,13 +29,14 @@ def slow_score(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, fl
     for dataset in set(solution["dataset"]):
         known: dict[str, list[bool]] = {}
         new: dict[str, list[bool]] = {}
+        row: Any
         for row in solution.itertuples():
             if row.dataset != dataset:
                 continue
             if row.new_identity:
-                new.setdefault(row.identity, []).append(answers[row.image_id] == NEW_INDIVIDUAL)
+                new.setdefault(row.identity, []).append(bool(answers[row.image_id] == NEW_INDIVIDUAL))
             else:
-                known.setdefault(row.identity, []).append(answers[row.image_id] == row.identity)
+                known.setdefault(row.identity, []).append(bool(answers[row.image_id] == row.identity))
         if known and new:
             baks = sum(sum(hits) / len(hits) for hits in known.values()) / len(known)
             baus = sum(sum(hits) / len(hits) for hits in new.values()) / len(new)

@@ -72,8 +72,11 @@ def test_a_process_alone_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_part_of_a_batch_is_augmented_as_in_the_whole(settings: list[str]) -> None:
     recipe = override(PRESETS["toy"], settings)
     pixels = torch.randint(0, 256, (7, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    whole = augment(pixels, recipe, np.random.default_rng(0))
-    parts = [augment(pixels[own], recipe, np.random.default_rng(0), Part(7, own)) for own in (slice(0, 4), slice(4, 7))]
+    whole = augment(pixels, recipe.augmentation, np.random.default_rng(0))
+    parts = [
+        augment(pixels[own], recipe.augmentation, np.random.default_rng(0), Part(7, own))
+        for own in (slice(0, 4), slice(4, 7))
+    ]
     assert torch.equal(torch.cat(parts), whole)
 
 
@@ -91,7 +94,7 @@ def step(out: Path) -> None:
     state.train()
     own = shard(32)
     rng = np.random.default_rng(0)
-    photographs = augment(pixels[own], STEPPED, rng, Part(32, own))
+    photographs = augment(pixels[own], STEPPED.augmentation, rng, Part(32, own))
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     figures = state.learn(photographs, LABELS)
     parameters = [*network.named_parameters(), *objective.named_parameters()]
@@ -127,7 +130,7 @@ def test_ranks_come_to_the_loss_the_gradients_and_the_norms_of_one_process(tmp_p
 
 def enrol(data: Path, folder: Path, recipe: Recipe, out: Path) -> None:
     """Galleries and a prediction by all ranks."""
-    from reid.data.checks import read_catalogue
+    from reid.data.catalogue import read_catalogue
     from reid.decision.artifact import open_weights
     from reid.decision.enroll import enroll
     from reid.decision.predict import predict, write_submission

@@ -17,8 +17,7 @@ from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import override, with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import open_weights
 from reid.decision.calibrate import load_calibrations
 from reid.decision.enroll import enroll

@@ -8,7 +8,7 @@ import torch
 
 from reid.config.recipe import Recipe
 from reid.config.settings import override, with_settings
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import read_catalogue
 from reid.training.networks import train_networks
 from reid.training.validation import describe_collapse, open_set_score, rank1_accuracy
 

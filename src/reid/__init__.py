@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from reid.config.recipe import Recipe
     from reid.config.runtime import Runtime
     from reid.config.settings import with_settings
-    from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
-    from reid.data.checks import read_catalogue
+    from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_catalogue
     from reid.decision.artifact import Weights, open_weights
     from reid.decision.calibrate import calibrate_again as calibrate
     from reid.decision.enroll import enroll_again as enroll
@@ -48,7 +47,7 @@ __all__ = [
     "with_settings",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 SOURCES = {
     "NEW_INDIVIDUAL": "reid.data.catalogue.NEW_INDIVIDUAL",
@@ -63,14 +62,14 @@ SOURCES = {
     "overall": "reid.decision.metrics.overall",
     "predict": "reid.decision.predict.predict",
     "preset": "reid.config.presets.preset",
-    "read_catalogue": "reid.data.checks.read_catalogue",
+    "read_catalogue": "reid.data.catalogue.read_catalogue",
     "read_solution": "reid.decision.metrics.read_solution",
     "score_matches": "reid.decision.metrics.score_matches",
     "score_submission": "reid.decision.metrics.score_submission",
     "train": "reid.training.train.train",
     "with_settings": "reid.config.settings.with_settings",
 }
-"""Where names that are loaded later are defined. `calibrate` and `enroll` are those of a complete weights folder."""
+"""Where the names that are loaded later are defined; `calibrate` and `enroll` are those of a complete folder."""
 
 
 def __getattr__(name: str) -> Any:

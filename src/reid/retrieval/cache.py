@@ -48,6 +48,10 @@ REPLACED = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 """What SQLite answers where the file holds another table, is damaged, or is no database: a new file helps."""
 
 
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""The second where SQLite's message about a damaged file quotes it."""
+
+
 def cache_key(kind: str, made_with: Mapping[str, object], content: str) -> str:
     """Return the key of an entry, a SHA-256 in hex.
 
@@ -94,7 +98,7 @@ class Cache:
             try:
                 if self._writable and rows:
                     self._write(rows)
-            except (sqlite3.Error, OSError) as problem:
+            except (*FAILURES, OSError) as problem:
                 self._writable = False
                 log.debug("%s: nothing is kept in it (%s)", self.path, problem)
 
@@ -104,7 +108,7 @@ class Cache:
             if self._readable and is_file(self.path):
                 query = "SELECT checksum, value FROM entries WHERE key = ?"
                 return self._connect().execute(query, (bytes.fromhex(key),)).fetchone() or (None, None)
-        except sqlite3.Error as problem:
+        except FAILURES as problem:
             self._readable = False
             log.debug("%s: taken for empty (%s)", self.path, problem)
         return None, None
@@ -113,8 +117,8 @@ class Cache:
         """Write rows, into a new file where the one that is there can't be used."""
         try:
             self._insert(rows)
-        except sqlite3.Error as problem:
-            if getattr(problem, "sqlite_errorcode", 0) & 0xFF not in REPLACED:
+        except FAILURES as problem:
+            if getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in REPLACED:
                 raise
             log.debug("%s: replaced by a new file (%s)", self.path, problem)
             self._remove()

@@ -39,7 +39,7 @@ class AugmentedPhotographs:
     def draw(self, sampler: Iterable[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this rank's share of the augmented photographs, (b, 3, S, S) uint8, and the places of all, (B,) int64,
         on the device."""
-        return training_batches(self.store, self.recipe, sampler, device)
+        return training_batches(self.store, self.recipe.augmentation, sampler, device)
 
     def outputs(self, network: Network, places: np.ndarray) -> Tensor:
         """Return the network's outputs for the photographs as they are: (n, D) float32, on the processor."""
@@ -107,7 +107,7 @@ class FrozenFeatures:
         (pixels,) = self.store.batches(batch, len(batch))
         if view == 0:
             return pixels
-        return augment(pixels, self.recipe, np.random.default_rng([self.recipe.seed, 3, view, batch[0]]))
+        return augment(pixels, self.recipe.augmentation, np.random.default_rng([self.recipe.seed, 3, view, batch[0]]))
 
     def draw(self, sampler: Iterable[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield a random view of each photograph of this rank's share, (b, F) float32, and the places of all, (B,)
@@ -129,8 +129,7 @@ class FrozenFeatures:
         _ = self._computed
 
     def fill_cache(self, cache: Cache, embedder: Embedder, places: np.ndarray, digests: Sequence[str]) -> None:
-        """Put the embeddings of an encoder on this backbone into the cache, so that enrolment need not open the
-        photographs again.
+        """Put the embeddings of an encoder on this backbone into the cache, so that enrolment need not compute them.
 
         Args:
             cache: the weights folder's.

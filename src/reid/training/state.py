@@ -40,7 +40,7 @@ class LossModule(nn.Module):
     def forward(self, inputs: Tensor, labels: Labels) -> tuple[Tensor, dict[str, float]]:
         """See `TrainState.learn`."""
         with torch.autocast(inputs.device.type, self.precision, enabled=self.precision != torch.float32):
-            vectors = self.network.head(self.network.look(inputs) if inputs.ndim == 4 else inputs)
+            vectors = self.network.head(self.network.pooled_features(inputs) if inputs.ndim == 4 else inputs)
         loss: tuple[Tensor, dict[str, float]] = self.objective(
             self.network, all_gather_rows(vectors.float(), len(labels.target)), labels
         )

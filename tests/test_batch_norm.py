@@ -1,5 +1,9 @@
-"""Folded backbones say what the backbones say."""
+"""Folded backbones give the same features, and those that can't be folded stay as they are.
 
+Synchronised batch norms need several ranks: tests/test_ranks.py.
+"""
+
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -12,8 +16,8 @@ from reid.models.batch_norm import fold_batch_norms
 PIXELS = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def that_has_learned(backbone: nn.Module) -> nn.Module:
-    """A backbone in float64 whose norms have seen these pixels; new ones would scale and shift by nothing."""
+def trained(backbone: nn.Module) -> nn.Module:
+    """The backbone in float64 with the statistics of these pixels; new norms would scale and shift by nothing."""
     torch.manual_seed(0)
     backbone = backbone.double()
     for module in backbone.modules():
@@ -29,7 +33,7 @@ def that_has_learned(backbone: nn.Module) -> nn.Module:
 
 def make(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return that_has_learned(timm.create_model(name, pretrained=False, num_classes=0))
+    return trained(timm.create_model(name, pretrained=False, num_classes=0))
 
 
 def features(backbone: nn.Module) -> Tensor:
@@ -57,9 +61,9 @@ def norms(backbone: nn.Module) -> int:
 def test_norms_go_into_the_convolutions_before_them_and_nothing_changes(name: str, there: int, left: int) -> None:
     backbone = make(name)
     expected = features(backbone)
-    quick = fold_batch_norms(backbone)
-    assert (norms(backbone), norms(quick)) == (there, left)
-    torch.testing.assert_close(features(quick), expected, rtol=1e-9, atol=1e-9)
+    folded = fold_batch_norms(backbone)
+    assert (norms(backbone), norms(folded)) == (there, left)
+    torch.testing.assert_close(features(folded), expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(features(backbone), expected, rtol=0, atol=0)
 
 
@@ -126,29 +130,38 @@ class ShiftRead(Pair):
     ],
 )
 def test_what_is_not_plain_or_not_alone_is_not_folded(build: Callable[[], nn.Module]) -> None:
-    backbone = that_has_learned(build())
-    quick = fold_batch_norms(backbone)
-    used = [module for module in quick.modules() if isinstance(module, nn.BatchNorm2d)]
+    backbone = trained(build())
+    folded = fold_batch_norms(backbone)
+    used = [module for module in folded.modules() if isinstance(module, nn.BatchNorm2d)]
     assert used
-    torch.testing.assert_close(features(quick), features(backbone))
+    torch.testing.assert_close(features(folded), features(backbone))
 
 
 def test_a_norm_without_scale_and_a_convolution_without_bias_are_folded() -> None:
-    backbone = that_has_learned(nn.Sequential(nn.Conv2d(3, 5, 1, bias=False), nn.BatchNorm2d(5, affine=False)))
-    quick = fold_batch_norms(backbone)
-    assert not norms(quick)
-    torch.testing.assert_close(features(quick), features(backbone))
+    backbone = trained(nn.Sequential(nn.Conv2d(3, 5, 1, bias=False), nn.BatchNorm2d(5, affine=False)))
+    folded = fold_batch_norms(backbone)
+    assert not norms(folded)
+    torch.testing.assert_close(features(folded), features(backbone))
 
 
-def test_a_backbone_in_training_runs_as_it_is() -> None:
+def test_a_backbone_in_training_mode_stays_as_it_is() -> None:
     backbone = make("test_resnet").train()
     assert fold_batch_norms(backbone) is backbone
 
 
-def test_a_backbone_that_cannot_be_traced_runs_as_it_is() -> None:
-    class Branching(nn.Module):
+def test_a_backbone_that_cannot_be_traced_stays_as_it_is_which_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Branching(Pair):
         def forward(self, pixels: Tensor) -> Tensor:
-            return pixels if pixels.sum() > 0 else -pixels
+            return self.norm(self.first(pixels)) if pixels.sum() > 0 else pixels
 
-    backbone = Branching()
+    caplog.set_level(logging.INFO, "reid")
+    backbone = Branching().eval()
     assert fold_batch_norms(backbone) is backbone
+    assert caplog.messages[0].startswith("Branching: its batch norms are not folded, which is slower (")
+
+
+def test_a_backbone_without_batch_norms_stays_as_it_is_and_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "reid")
+    backbone = timm.create_model("test_vit", num_classes=0).eval()
+    assert fold_batch_norms(backbone) is backbone
+    assert not caplog.messages

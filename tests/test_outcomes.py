@@ -1,4 +1,4 @@
-"""Verdicts and their order, on the tiny world made by hand."""
+"""Outcomes and their order, on the tiny world made by hand."""
 
 from pathlib import Path
 
@@ -18,16 +18,16 @@ def answered(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_outcomes_are_those_of_their_definition(answered: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    judged = classify_outcomes(*answered).set_index("image_id")
-    assert dict(judged["outcome"]) == {query[0]: query[6] for query in QUERIES}
+    outcomes = classify_outcomes(*answered).set_index("image_id")
+    assert dict(outcomes["outcome"]) == {query[0]: query[6] for query in QUERIES}
 
 
-def test_the_best_threshold_in_hindsight_is_the_best_of_all(answered: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    judged = classify_outcomes(*answered)
-    lynx = judged[judged["dataset"] == "Lynx"]
+def test_the_oracle_threshold_is_the_best_of_all(answered: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    outcomes = classify_outcomes(*answered)
+    lynx = outcomes[outcomes["dataset"] == "Lynx"]
     scores = {}
-    for limit in [*lynx["distance"], 9.0]:
-        named = lynx["distance"] < limit
+    for limit in [*lynx["dissimilarity"], 9.0]:
+        named = lynx["dissimilarity"] < limit
         baks = (named & (lynx["identity"] == lynx["truth"]))[~lynx["truth_new"]].mean()
         baus = (~named)[lynx["truth_new"]].mean()
         scores[limit] = np.sqrt(baks * baus)
@@ -37,25 +37,27 @@ def test_the_best_threshold_in_hindsight_is_the_best_of_all(answered: tuple[pd.D
     assert scores[best[0]] == pytest.approx(best[1])
 
 
-def test_without_known_and_new_queries_no_threshold_is_best(answered: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    judged = classify_outcomes(*answered)
-    assert oracle_threshold(judged[judged["dataset"] == "Newt"]) is None
+def test_without_both_known_and_new_queries_there_is_no_oracle_threshold(
+    answered: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    outcomes = classify_outcomes(*answered)
+    assert oracle_threshold(outcomes[outcomes["dataset"] == "Newt"]) is None
 
 
 def test_a_query_that_the_solution_does_not_know_has_no_outcome(answered: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     matches, solution = answered
-    judged = classify_outcomes(matches, solution[solution["image_id"] != "q2"]).set_index("image_id")
-    assert judged.loc["q2", "outcome"] == "open-named"
-    assert judged.loc["q1", "outcome"] == "wrong"
+    outcomes = classify_outcomes(matches, solution[solution["image_id"] != "q2"]).set_index("image_id")
+    assert outcomes.loc["q2", "outcome"] == "open-named"
+    assert outcomes.loc["q1", "outcome"] == "wrong"
 
 
-def test_the_first_in_turn_are_the_worst_of_every_outcome_and_dataset(
+def test_the_stratified_order_begins_with_the_worst_of_every_outcome_and_dataset(
     answered: tuple[pd.DataFrame, pd.DataFrame],
 ) -> None:
-    judged = classify_outcomes(*answered)
-    order = stratified_order(judged)
-    assert sorted(order) == list(range(len(judged)))
-    kinds = judged.iloc[order][["outcome", "dataset"]].apply(tuple, axis=1).tolist()
+    outcomes = classify_outcomes(*answered)
+    order = stratified_order(outcomes)
+    assert sorted(order) == list(range(len(outcomes)))
+    kinds = outcomes.iloc[order][["outcome", "dataset"]].apply(tuple, axis=1).tolist()
     different = len(set(kinds))
     assert len(set(kinds[:different])) == different < len(kinds)
     assert [list(OUTCOMES).index(outcome) for outcome, _ in kinds[:different]] == sorted(

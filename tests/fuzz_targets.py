@@ -1,7 +1,7 @@
-"""Every door through which bytes from outside come in, for `test_fuzz.py` and the longer `benchmarks/fuzz.py`.
+"""Every reader of bytes from outside, for `test_fuzz.py` and the longer `benchmarks/fuzz.py`.
 
-A door takes a folder of its own and some bytes. It returns where they are good, and raises `Refused` where they are
-not; anything else is a bug. `bent` bends good bytes in the ways that break readers.
+A fuzz target gets a folder of its own and some bytes. It returns where they are good, and raises `Refused` where they
+are not; anything else is a bug. `mutated` changes good bytes in the ways that break readers.
 """
 
 import io
@@ -25,8 +25,9 @@ from PIL import Image
 from safetensors.torch import save
 
 from reid.config.presets import PRESETS
-from reid.data.catalogue import COLUMNS, read_rows, rows_to_predict
-from reid.data.checks import describe, find_faults, read_catalogue
+from reid.config.settings import recipe_from_json, recipe_from_toml
+from reid.data.catalogue import COLUMNS, find_faults, read_catalogue, read_rows, rows_to_predict
+from reid.data.checks import describe
 from reid.data.photographs import UnreadableError, open_photograph
 from reid.decision.artifact import (
     CALIBRATION,
@@ -52,24 +53,24 @@ sys.path.append(str(ROOT / "kernel"))
 from courier import unpack  # noqa: E402
 
 CORPUS = ROOT / "tests" / "corpus"
-"""What was once a finding, by door; `test_fuzz.py` knocks with all of it."""
+"""What was once a finding, by target; `test_fuzz.py` tries all of it."""
 
 Refused = (InputError, UnreadableError)
 
 
 @dataclass(frozen=True)
-class Door:
-    """Bytes in.
+class FuzzTarget:
+    """A reader of bytes.
 
     Attributes:
-        enter: takes a folder that is its own, and bytes.
-        good: bytes that it takes.
-        words: what confuses its reader.
+        read: takes a folder that is its own, and bytes.
+        good: bytes that it accepts.
+        tokens: what confuses it.
     """
 
-    enter: Callable[[Path, bytes], None]
+    read: Callable[[Path, bytes], None]
     good: Callable[[], bytes]
-    words: tuple[bytes, ...]
+    tokens: tuple[bytes, ...]
 
 
 # tables
@@ -158,7 +159,7 @@ def network_bytes() -> bytes:
 
 @cache
 def _scratch() -> Path:
-    return Path(tempfile.mkdtemp(prefix="reid-doors-"))
+    return Path(tempfile.mkdtemp(prefix="reid-fuzz-"))
 
 
 def network(folder: Path, content: bytes) -> None:
@@ -168,7 +169,7 @@ def network(folder: Path, content: bytes) -> None:
 
 
 def plan(folder: Path, content: bytes) -> None:
-    """A network whose tensors are good, and whose plan says something else."""
+    """A network with good tensors and another plan."""
     length = struct.unpack("<Q", network_bytes()[:8])[0]
     header = json.loads(network_bytes()[8 : 8 + length])
     header["__metadata__"]["plan"] = content.decode("utf-8", "replace")
@@ -202,8 +203,8 @@ def rows(folder: Path, content: bytes) -> None:
 
 
 @cache
-def sealed() -> Path:
-    """A weights folder of one dataset; nothing here looks into its gallery."""
+def weights_folder() -> Path:
+    """A weights folder of one dataset; its gallery is not read here."""
     folder = _scratch() / "weights"
     folder.mkdir()
     (folder / encoder_file("Lions")).write_bytes(network_bytes())
@@ -214,7 +215,7 @@ def sealed() -> Path:
 
 
 def manifest(folder: Path, content: bytes) -> None:
-    for file in sealed().iterdir():
+    for file in weights_folder().iterdir():
         (folder / file.name).hardlink_to(file)
     (folder / MANIFEST).unlink()
     (folder / MANIFEST).write_bytes(content)
@@ -242,16 +243,16 @@ def calibration(folder: Path, content: bytes) -> None:
 
 
 @cache
-def memory_bytes() -> bytes:
-    path = _scratch() / "memory.safetensors"
+def cache_bytes() -> bytes:
+    path = _scratch() / "cache.safetensors"
     kept = EmbeddingCache(path, "key")
     kept.vectors = {"00" * 32: torch.ones(3), "11" * 32: torch.zeros(3)}
     kept.save()
     return path.read_bytes()
 
 
-def memory(folder: Path, content: bytes) -> None:
-    """What is remembered is right or forgotten, and never refused."""
+def embedding_cache(folder: Path, content: bytes) -> None:
+    """What a cache returns is right or nothing, and it never refuses."""
     (folder / "x.safetensors").write_bytes(content)
     for digest, vector in EmbeddingCache(folder / "x.safetensors", "key").vectors.items():
         assert torch.equal(vector, {"00" * 32: torch.ones(3), "11" * 32: torch.zeros(3)}[digest])
@@ -259,13 +260,36 @@ def memory(folder: Path, content: bytes) -> None:
 
 @cache
 def backbone_bytes() -> bytes:
-    told = {"backbone": json.dumps(asdict(describe_backbone("test_resnet"))), "fetched": "test_resnet"}
-    return save({"x": torch.zeros(2)}, metadata=told)
+    metadata = {"backbone": json.dumps(asdict(describe_backbone("test_resnet"))), "fetched": "test_resnet"}
+    return save({"x": torch.zeros(2)}, metadata=metadata)
 
 
 def backbone(folder: Path, content: bytes) -> None:
     (folder / "x.safetensors").write_bytes(content)
     assert describe_backbone("test_resnet", folder / "x.safetensors").image_size > 0
+
+
+# recipes
+
+RECIPE = b"""base = "finetuned"
+seed = 7
+
+[loss]
+margin = 0.3
+soft_margin = false
+
+[augmentation]
+kinds = ["rotation", "crop"]
+
+[prediction]
+scales = [1, 1.25]
+"""
+
+
+def recipe(folder: Path, content: bytes) -> None:
+    (folder / "my.toml").write_bytes(content)
+    read = recipe_from_toml(folder / "my.toml", PRESETS)
+    assert recipe_from_json(json.loads(json.dumps(asdict(read)))) == read
 
 
 # pictures and archives
@@ -291,9 +315,10 @@ def picture(kind: str) -> Callable[[], bytes]:
 def photograph(folder: Path, content: bytes) -> None:
     (folder / "x.jpg").write_bytes(content)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow says much of broken tags
+        warnings.simplefilter("ignore")  # Pillow warns of broken tags
         pixels = open_photograph(folder / "x.jpg", 8)
-    assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)
+    assert pixels.shape == (8, 8, 3)
+    assert pixels.dtype == np.uint8
 
 
 @cache
@@ -319,6 +344,7 @@ def archive(folder: Path, content: bytes) -> None:
 
 
 IN_SAFETENSORS = (*ODD_VALUES, b"\xff" * 8, b"\0" * 8, b"\x80\x04N.")
+PICTURES = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
 IN_PICTURES = (
     b"\0\0\0\0",
     b"\xff\xff\xff\xff",
@@ -341,26 +367,27 @@ IN_ARCHIVES = (
     b"\x01\0",
 )
 
-DOORS = {
-    "metadata": Door(metadata, lambda: "\n".join([",".join(COLUMNS), *ROWS]).encode(), ODD_CELLS),
-    "sample": Door(sample, lambda: b"image_id,identity\n3,new_individual\n", ODD_CELLS),
-    "submission": Door(submission, lambda: b"image_id,identity\n1,leo\n2,new_individual\n", ODD_CELLS),
-    "solution": Door(solution, lambda: SOLUTION, ODD_CELLS),
-    "manifest": Door(manifest, lambda: (sealed() / MANIFEST).read_bytes(), ODD_VALUES),
-    "calibration": Door(calibration, lambda: json.dumps(CALIBRATIONS).encode(), ODD_VALUES),
-    "network": Door(network, network_bytes, IN_SAFETENSORS),
-    "plan": Door(plan, plan_bytes, ODD_VALUES),
-    "gallery": Door(gallery, gallery_bytes, IN_SAFETENSORS),
-    "rows": Door(rows, lambda: json.dumps(GALLERY_ROWS).encode(), ODD_VALUES),
-    "memory": Door(memory, memory_bytes, IN_SAFETENSORS),
-    "backbone": Door(backbone, backbone_bytes, IN_SAFETENSORS),
-    "archive": Door(archive, archive_bytes, IN_ARCHIVES),
-    **{kind: Door(photograph, picture(kind), IN_PICTURES) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")},
+TARGETS = {
+    "metadata": FuzzTarget(metadata, lambda: "\n".join([",".join(COLUMNS), *ROWS]).encode(), ODD_CELLS),
+    "sample": FuzzTarget(sample, lambda: b"image_id,identity\n3,new_individual\n", ODD_CELLS),
+    "submission": FuzzTarget(submission, lambda: b"image_id,identity\n1,leo\n2,new_individual\n", ODD_CELLS),
+    "solution": FuzzTarget(solution, lambda: SOLUTION, ODD_CELLS),
+    "manifest": FuzzTarget(manifest, lambda: (weights_folder() / MANIFEST).read_bytes(), ODD_VALUES),
+    "calibration": FuzzTarget(calibration, lambda: json.dumps(CALIBRATIONS).encode(), ODD_VALUES),
+    "network": FuzzTarget(network, network_bytes, IN_SAFETENSORS),
+    "plan": FuzzTarget(plan, plan_bytes, ODD_VALUES),
+    "gallery": FuzzTarget(gallery, gallery_bytes, IN_SAFETENSORS),
+    "rows": FuzzTarget(rows, lambda: json.dumps(GALLERY_ROWS).encode(), ODD_VALUES),
+    "cache": FuzzTarget(embedding_cache, cache_bytes, IN_SAFETENSORS),
+    "recipe": FuzzTarget(recipe, lambda: RECIPE, ODD_VALUES),
+    "backbone": FuzzTarget(backbone, backbone_bytes, IN_SAFETENSORS),
+    "archive": FuzzTarget(archive, archive_bytes, IN_ARCHIVES),
+    **{kind: FuzzTarget(photograph, picture(kind), IN_PICTURES) for kind in PICTURES},
 }
 
 
-def knock(door: Door, folder: Path, content: bytes) -> bool:
-    """Whether the bytes were let in. The folder is emptied first; its neighbour must stay as it is.
+def run_target(target: FuzzTarget, folder: Path, content: bytes) -> bool:
+    """Return whether the bytes were accepted. The folder is emptied first.
 
     Raises:
         Exception: anything but `Refused` is a finding.
@@ -368,7 +395,7 @@ def knock(door: Door, folder: Path, content: bytes) -> bool:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        door.enter(folder, content)
+        target.read(folder, content)
     except Refused as refused:
         assert len(str(refused)) < 3000, "one line is not a page"
         return False
@@ -379,19 +406,20 @@ TOKEN = re.compile(rb'"[^"\\]*"|-?\d+(?:\.\d+)?|true|false|null|[^,"\n]+')
 
 
 @st.composite
-def bent(draw: st.DrawFn, door: Door) -> bytes:
-    """Good bytes with a few of them changed, cut, doubled, or a word put in their place."""
-    content = door.good()
+def mutated(draw: st.DrawFn, target: FuzzTarget) -> bytes:
+    """Good bytes with a few of them changed, cut, doubled, or replaced by a token."""
+    content = target.good()
     for _ in range(draw(st.integers(1, 4))):
-        header = min(len(content), 1500)  # where readers are easily led astray; the rest is a sea of numbers
+        header = min(len(content), 1500)  # where readers are easily misled; the rest are mostly numbers
         place = draw(st.integers(0, header) if draw(st.booleans()) else st.integers(0, len(content)))
-        match draw(st.sampled_from(["reword", "reword", "put", "cut", "drop", "flip", "double"])):
-            case "reword":
+        match draw(st.sampled_from(["replace", "replace", "insert", "cut", "drop", "flip", "double"])):
+            case "replace":
                 found = TOKEN.search(content, min(place, header))
                 if found:
-                    content = content[: found.start()] + draw(st.sampled_from(door.words)) + content[found.end() :]
-            case "put":
-                content = content[:place] + draw(st.sampled_from(door.words) | st.binary(max_size=8)) + content[place:]
+                    content = content[: found.start()] + draw(st.sampled_from(target.tokens)) + content[found.end() :]
+            case "insert":
+                inserted = draw(st.sampled_from(target.tokens) | st.binary(max_size=8))
+                content = content[:place] + inserted + content[place:]
             case "cut":
                 content = content[:place]
             case "drop":
@@ -402,12 +430,12 @@ def bent(draw: st.DrawFn, door: Door) -> bytes:
                     content = content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :]
             case "double":
                 content = content[:place] + content[max(0, place - draw(st.integers(1, 99))) :]
-    if door.words is IN_SAFETENSORS and draw(st.booleans()):
-        content = _with_its_length(content)
+    if target.tokens is IN_SAFETENSORS and draw(st.booleans()):
+        content = _with_header_length(content)
     return content
 
 
-def _with_its_length(content: bytes) -> bytes:
-    """A safetensors file whose first number is again the length of its header, however that was bent."""
+def _with_header_length(content: bytes) -> bytes:
+    """A safetensors file whose first number is again the length of its header, however that was changed."""
     end = content.rfind(b"}", 0, 4000) + 1
     return struct.pack("<Q", max(0, end - 8)) + content[8:]

@@ -1,4 +1,4 @@
-"""Evidence: what is shown beside a query is what answered it, and what is drawn lies on the photographs."""
+"""Explanations: the candidates shown are those that answered the query, and keypoints lie on the photographs."""
 
 import shutil
 from pathlib import Path
@@ -10,8 +10,7 @@ from PIL import Image, ImageOps
 
 from reid import cli
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import Weights, open_weights
 from reid.decision.metrics import read_solution
 from reid.decision.predict import Prediction, predict
@@ -27,7 +26,7 @@ Answered = tuple[Catalogue, Weights, Prediction, Explanations]
 def answered(
     patterns_original: Path, patterns_weights_original: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Answered:
-    """The tiny world, its answers by an encoder, and what stands behind them."""
+    """The tiny world, its answers by an encoder, and their explanations."""
     folder = Path(shutil.copytree(patterns_weights_original, tmp_path_factory.mktemp("explanations") / "weights"))
     catalogue, weights = read_catalogue(patterns_original), open_weights(folder)
     prediction = predict(catalogue, weights, weights.recipe)
@@ -35,36 +34,36 @@ def answered(
     return catalogue, weights, prediction, collect_explanations(catalogue, weights, prediction, solution)
 
 
-def test_the_first_neighbour_is_the_match_and_its_distance(answered: Answered) -> None:
+def test_the_first_candidate_is_the_match_with_its_dissimilarity(answered: Answered) -> None:
     _, _, prediction, explanations = answered
     for row in prediction.matches.itertuples():
-        first, second, *_ = explanations.neighbours[row.image_id]
+        first, second, *_ = explanations.candidates[row.image_id]
         assert (first.identity, first.photograph, first.rank) == (row.identity, row.photograph, 1)
-        assert first.distance == pytest.approx(row.distance, rel=1e-4)
+        assert first.dissimilarity == pytest.approx(row.distance, rel=1e-4)
         assert second.identity == row.runner_up
-    assert not explanations.decided
+    assert not explanations.keypoints_decided
 
 
-def test_neighbours_are_the_nearest_individuals_in_order(answered: Answered) -> None:
-    for own in answered[3].neighbours.values():
+def test_candidates_are_different_individuals_in_the_order_of_their_dissimilarity(answered: Answered) -> None:
+    for own in answered[3].candidates.values():
         assert [one.rank for one in own[:CANDIDATES]] == list(range(1, CANDIDATES + 1))
         assert len({one.identity for one in own}) == len(own)
-        distances = [one.distance for one in own]
-        assert distances == sorted(distances)
+        dissimilarities = [one.dissimilarity for one in own]
+        assert dissimilarities == sorted(dissimilarities)
 
 
-def test_a_right_individual_beyond_the_nearest_ones_stands_behind_them(answered: Answered) -> None:
+def test_a_right_individual_of_a_lower_rank_is_the_last_candidate(answered: Answered) -> None:
     catalogue, weights, prediction, explanations = answered
     rows = classify_outcomes(prediction.matches, None)[:4]
     nearest = {
-        image_id: [one.identity for one in explanations.neighbours[image_id][:CANDIDATES]]
+        image_id: [one.identity for one in explanations.candidates[image_id][:CANDIDATES]]
         for image_id in rows["image_id"]
     }
     everyone = {row.image_id: [f"{row.dataset}_{number}" for number in range(6)] for row in rows.itertuples()}
     beyond = {image_id: sorted(set(everyone[image_id]) - set(own))[0] for image_id, own in nearest.items()}
     found = explain_matches(
         catalogue, weights, rows.assign(truth=rows["image_id"].map(beyond)), prediction.route
-    ).neighbours
+    ).candidates
     for image_id, own in nearest.items():
         assert [one.identity for one in found[image_id]] == [*own, beyond[image_id]]
         assert found[image_id][-1].rank > CANDIDATES
@@ -72,7 +71,7 @@ def test_a_right_individual_beyond_the_nearest_ones_stands_behind_them(answered:
 
 def test_shared_keypoints_lie_on_both_photographs(answered: Answered) -> None:
     drawn = 0
-    for own in answered[3].neighbours.values():
+    for own in answered[3].candidates.values():
         for one in own:
             assert len(one.shared.inlier) == len(one.shared.pairs)
             drawn += len(one.shared.pairs)
@@ -83,30 +82,30 @@ def test_shared_keypoints_lie_on_both_photographs(answered: Answered) -> None:
 
 def test_a_mirror_images_keypoints_lie_where_the_page_shows_them(patterns: Path, patterns_weights: Path) -> None:
     catalogue = read_catalogue(patterns)
-    known, asked = catalogue.database.of("Dots"), catalogue.query.of("Dots")
-    for query, photograph in zip(asked.paths, known.paths, strict=False):
+    known, queries = catalogue.database.of("Dots"), catalogue.query.of("Dots")
+    for query, photograph in zip(queries.paths, known.paths, strict=False):
         with Image.open(photograph) as image:
             ImageOps.mirror(image).save(query, format="PNG")  # loses nothing; the ending does not matter
-    for verb, *settings in (["enroll", "--set", "prediction.mirrored=Dots"], ["calibrate"]):
-        assert cli.main([verb, str(patterns), "--weights", str(patterns_weights), *settings]) == 0
+    for command, *settings in (["enroll", "--set", "prediction.mirrored=Dots"], ["calibrate"]):
+        assert cli.main([command, str(patterns), "--weights", str(patterns_weights), *settings]) == 0
     weights = open_weights(patterns_weights)
     matches = predict(catalogue, weights, with_settings(weights.recipe, {"prediction.route": "column"})).matches
-    judged = classify_outcomes(matches[matches["dataset"] == "Dots"], None)
-    neighbours = explain_matches(catalogue, weights, judged, "column").neighbours
-    for query, photograph in zip(asked.image_ids, known.image_ids, strict=False):
-        first = neighbours[query][0]
+    outcomes = classify_outcomes(matches[matches["dataset"] == "Dots"], None)
+    candidates = explain_matches(catalogue, weights, outcomes, "column").candidates
+    for query, photograph in zip(queries.image_ids, known.image_ids, strict=False):
+        first = candidates[query][0]
         assert (first.photograph, first.mirrored) == (photograph, True)
         assert len(first.shared.pairs) > 20
         assert first.shared.pairs[:, 0] == pytest.approx(first.shared.pairs[:, 1], abs=1e-3)
-    assert any(not one.mirrored and len(one.shared.pairs) for own in neighbours.values() for one in own)
+    assert any(not one.mirrored and len(one.shared.pairs) for own in candidates.values() for one in own)
 
 
 def test_a_map_shows_the_two_directions_in_which_a_gallery_differs_most() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40, 6)) * (9, 4, 1, 0.5, 0.2, 0.1)
     known = GalleryFeatures(tuple(map(str, range(40))), torch.from_numpy(vectors).float())
-    asked = GalleryFeatures(("q",), torch.from_numpy(vectors[7:8]).float())
-    shown = embedding_map(Gallery(known, tuple("ab" * 20)), asked, seed=0)
+    queries = GalleryFeatures(("q",), torch.from_numpy(vectors[7:8]).float())
+    shown = embedding_map(Gallery(known, tuple("ab" * 20)), queries, seed=0)
     centred = vectors - vectors.mean(0)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
     flat = centred @ directions[:2].T
@@ -120,7 +119,7 @@ def test_a_map_shows_the_two_directions_in_which_a_gallery_differs_most() -> Non
 
 
 @pytest.mark.parametrize(("count", "width"), [(1, 4), (2, 4), (5, 1), (5, 4)])
-def test_a_map_of_hardly_anything_is_no_error(count: int, width: int) -> None:
+def test_too_little_for_a_map_is_no_error(count: int, width: int) -> None:
     known = GalleryFeatures(tuple(map(str, range(count))), torch.zeros(count, width))
     shown = embedding_map(Gallery(known, ("a",) * count), None, seed=0)
     assert shown.points.shape == (count, 2)
@@ -128,15 +127,15 @@ def test_a_map_of_hardly_anything_is_no_error(count: int, width: int) -> None:
 
 
 def test_without_an_encoder_keypoints_decide_and_there_is_no_map(patterns: Path, tmp_path: Path) -> None:
-    local = ["--recipe", "local", "--set", "calibration.scorers=local", "--set", "calibration.splits=3"]
+    local = ["--recipe", "keypoints", "--set", "calibration.scorers=local", "--set", "calibration.splits=3"]
     assert cli.main(["train", str(patterns), "--out", str(tmp_path / "w"), *local]) == 0
     catalogue, weights = read_catalogue(patterns), open_weights(tmp_path / "w")
     prediction = predict(catalogue, weights, weights.recipe)
-    judged = classify_outcomes(prediction.matches, read_solution(patterns / "solution.csv"))[:6]
-    explanations = explain_matches(catalogue, weights, judged, prediction.route)
-    assert explanations.decided
+    outcomes = classify_outcomes(prediction.matches, read_solution(patterns / "solution.csv"))[:6]
+    explanations = explain_matches(catalogue, weights, outcomes, prediction.route)
+    assert explanations.keypoints_decided
     assert not explanations.maps
-    assert set(explanations.neighbours) == set(judged["image_id"])
-    for row in judged.itertuples():
-        assert explanations.neighbours[row.image_id][0].identity == row.identity
-        assert explanations.neighbours[row.image_id][0].distance == pytest.approx(row.distance, rel=1e-4)
+    assert set(explanations.candidates) == set(outcomes["image_id"])
+    for row in outcomes.itertuples():
+        assert explanations.candidates[row.image_id][0].identity == row.identity
+        assert explanations.candidates[row.image_id][0].dissimilarity == pytest.approx(row.distance, rel=1e-4)

@@ -39,18 +39,18 @@ def test_a_tag_that_is_no_number_turns_nothing(tmp_path: Path, ending: str, kind
     assert upright(path, 100).size == (100, 50)
 
 
-def test_a_picture_comes_through_the_door_of_all_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_formats_of_photographs_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (40, 20), "red").save(tmp_path / "x.jpg")
-    open_any, asked = Image.open, []
+    open_any, allowed = Image.open, []
 
-    def spy(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
-        asked.append(formats)
+    def recorded(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
+        allowed.append(formats)
         return open_any(path, formats=formats)
 
-    monkeypatch.setattr(Image, "open", spy)
+    monkeypatch.setattr(Image, "open", recorded)
     assert upright(tmp_path / "x.jpg", 10).size == (10, 5)
-    assert asked
-    assert all(formats and "EPS" not in formats for formats in asked)
+    assert allowed
+    assert all(formats and "EPS" not in formats for formats in allowed)
     with pytest.raises(UnreadableError, match="no such file"):
         upright(tmp_path / "y.jpg", 10)
 
@@ -63,7 +63,7 @@ def test_thumbnails_are_turned_as_the_networks_see_them(tmp_path: Path) -> None:
     assert turned.of_photograph("1").uri != Thumbnails.of(lying, PRESETS["toy"]).of_photograph("1").uri
 
 
-def test_a_thumbnail_is_made_once_and_forgotten_when_asked(tmp_path: Path) -> None:
+def test_a_thumbnail_is_made_once_and_can_be_forgotten(tmp_path: Path) -> None:
     catalogue, *_ = make_world(tmp_path)
     thumbnails = Thumbnails.of(catalogue, PRESETS["toy"])
     first = thumbnails.of_photograph("1")
@@ -75,11 +75,11 @@ def test_a_thumbnail_is_made_once_and_forgotten_when_asked(tmp_path: Path) -> No
 
 def test_contact_sheets_have_a_row_per_dataset(tmp_path: Path) -> None:
     catalogue, _, prediction, solution = make_world(tmp_path)
-    judged, recipe = classify_outcomes(prediction.matches, solution), PRESETS["toy"]
-    rows = match_rows(catalogue, judged, recipe)
+    outcomes, recipe = classify_outcomes(prediction.matches, solution), PRESETS["toy"]
+    rows = match_rows(catalogue, outcomes, recipe)
     assert [row.title for row in rows] == ["Lynx", "Newt"]
     lying = Catalogue(catalogue.root, catalogue.table.assign(orientation="right"))
-    turned = match_rows(lying, judged, with_settings(recipe, {"data.upright": ("Lynx",)}))
+    turned = match_rows(lying, outcomes, with_settings(recipe, {"data.upright": ("Lynx",)}))
     assert [{picture.turn for group in row.pictures for picture in group} for row in turned] == [{-90}, {0}]
     assert {picture[2] for group in rows[0].pictures for picture in group} == {"wrong", "named", "missed", "right", ""}
     assert [row.title for row in world_rows(catalogue)] == ["Lynx", "Newt"]

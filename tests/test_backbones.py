@@ -1,4 +1,4 @@
-"""Trunks by name, first weights from files and from the hub's cache, and what is said when something doesn't fit."""
+"""Backbones by name, first weights from files and from the hub's cache, and what is said when something doesn't fit."""
 
 import json
 import logging
@@ -16,11 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from reid.config.presets import PRESETS
-from reid.config.recipe import override
+from reid.config.settings import override
 from reid.errors import InputError
 from reid.models.backbones import build_backbone, count_features, describe_backbone, fetch_backbone, load_pretrained
 from reid.models.networks import build_network, plan_network
-from reid.training.networks import resolve_defaults
+from reid.training.loop import resolve_defaults
 
 BACKBONE = "test_resnet"  # timm's smallest
 PLAN = plan_network(BACKBONE, 64, embedding_size=8)
@@ -46,9 +46,9 @@ def test_a_backbone_brings_its_own_preprocessing() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet5O", r"found 'resnet5O'; near it are .*resnet50"),
+        ("resnet5O", r"found 'resnet5O'; did you mean .*resnet50.*\?"),
         ("zzz", r"found 'zzz'; `timm.list_models\(\)` lists them"),
-        ("BVRA/MegaDescriptor-L-384", r"with --set backbone.name=hf-hub:BVRA/MegaDescriptor-L-384"),
+        ("BVRA/MegaDescriptor-L-384", r"--set backbone=hf-hub:BVRA/MegaDescriptor-L-384"),
         ("resnet50.tv_in2k", r"no weights 'tv_in2k' of resnet50; it has .*tv_in1k"),
     ],
 )
@@ -105,29 +105,23 @@ def test_the_features_are_counted_without_computing_them(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("resnet50", ""),
-        (
-            "swin_large_patch4_window12_384",
-            "--set backbone.image_size=0 --set backbone.pooling=backbone",
-        ),  # MegaDescriptor-L-384
-        ("efficientnetv2_rw_m", "--set backbone.name=efficientnetv2_rw_m --set backbone.image_size=440"),
+        ("swin_large_patch4_window12_384", "backbone.image_size=0 backbone.pooling=backbone"),  # MegaDescriptor-L-384
+        ("efficientnetv2_rw_m", "backbone=efficientnetv2_rw_m backbone.image_size=440"),
         (
             "vit_base_patch14_dinov2.lvd142m",
-            "--set backbone.name=vit_base_patch14_dinov2.lvd142m --set backbone.image_size=224 --set backbone.pooling=backbone",
+            "backbone=vit_base_patch14_dinov2.lvd142m backbone.image_size=224 backbone.pooling=backbone",
         ),
     ],
 )
-def test_the_readmes_backbones_can_do_what_it_sets(name: str, settings: str) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8").replace("\\\n", "")
-    assert " ".join(settings.split()) in " ".join(readme.split())
+def test_the_documented_backbones_can_do_what_the_page_sets(name: str, settings: str) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "backbones.md").read_text("utf-8").replace("\\\n", "")
+    assert " ".join(f"--set {setting}" for setting in settings.split()) in " ".join(page.split())
     backbone = describe_backbone(name)
-    recipe = resolve_defaults(override(PRESETS["frozen"], settings.replace("--set", "").split()), backbone)
-    assert (
-        count_features(backbone, recipe.backbone.image_size, recipe.backbone.pooling, recipe.backbone.last_stride) > 700
-    )
+    settled = resolve_defaults(override(PRESETS["frozen"], settings.split()), backbone).backbone
+    assert count_features(backbone, settled.image_size, settled.pooling, settled.last_stride) > 700
 
 
-def test_first_weights_come_from_a_file_and_a_classifier_head_in_it_is_left_aside(tmp_path: Path) -> None:
+def test_first_weights_come_from_a_file_and_a_classifier_head_in_it_is_ignored(tmp_path: Path) -> None:
     source = backbone_tensors(seed=5)
     save_file({**source, "fc.weight": torch.zeros(1000, 3)}, tmp_path / "init.safetensors")
     torch.save(source, tmp_path / "init.pth")
@@ -149,7 +143,7 @@ def test_first_weights_that_do_not_fit_are_named_with_their_shapes(tmp_path: Pat
     message = str(caught.value)
     assert f"{name} (expected {shape}, found (1, 2, 3, 4))" in message
     assert "bn1.weight (missing)" in message
-    assert "--set backbone.name=NAME" in message
+    assert "--set backbone=NAME" in message
 
 
 @pytest.mark.parametrize("name", ["init.safetensors", "init.pth"])
@@ -160,11 +154,11 @@ def test_first_weights_that_are_no_weights_are_refused_without_running_their_cod
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "ran",))
 
-    # in torch's own protocol: of another it warns, which is an error in tests, and says nothing of its own
+    # in torch's own protocol: it warns of others, and its message is another then
     (tmp_path / name).write_bytes(pickle.dumps(Harmful(), protocol=2))
     with pytest.raises(InputError, match="expected a state dict") as caught:
         build_network(PLAN, seed=0, init=tmp_path / name)
-    assert "load failed" not in str(caught.value), "torch's own words go on to advise to run it"
+    assert "load failed" not in str(caught.value), "torch's own message advises to run it"
     assert not (tmp_path / "ran").exists()
 
 
@@ -182,51 +176,56 @@ def test_positions_are_resized_to_the_image_size(tmp_path: Path) -> None:
     own = timm.create_model("test_vit", num_classes=0)  # 160 pixels, patches of 16
     save_file(own.state_dict(), tmp_path / "init.safetensors")
     network = build_network(plan_network("test_vit", 96), seed=0, init=tmp_path / "init.safetensors")
-    assert network.backbone.pos_embed.shape[1] == 37  # 6 x 6 patches and the class token
-    assert torch.allclose(network.backbone.pos_embed[:, 0], own.pos_embed[:, 0])
+    positions = network.backbone.get_parameter("pos_embed")
+    assert positions.shape[1] == 37  # 6 x 6 patches and the class token
+    assert torch.allclose(positions[:, 0], own.get_parameter("pos_embed")[:, 0])
 
 
-def no_hub(monkeypatch: pytest.MonkeyPatch, said: Callable[[], None] = lambda: None) -> None:
-    """The client of timm's hub says something and finds no way to it; backbones without weights can be made."""
+def no_hub(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None] = lambda: None) -> None:
+    """The client of timm's hub does something and finds no way to it; backbones without weights can be made."""
     make = timm.create_model
 
-    def asked(*words: Any, pretrained: bool, **settings: Any) -> Any:
+    def create(name: str, pretrained: bool, **settings: Any) -> Any:
         if not pretrained:
-            return make(*words, pretrained=False, **settings)
-        said()
+            return make(name, pretrained=False, **settings)
+        before()
         raise OSError("no route to host")
 
-    monkeypatch.setattr(timm, "create_model", asked)
+    monkeypatch.setattr(timm, "create_model", create)
 
 
-def test_without_network_and_file_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_internet_and_file_the_error_names_every_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     no_hub(monkeypatch)
-    with pytest.raises(InputError, match=r"weights of test_resnet.*no route to host.*fetch test_resnet.*init=none"):
+    ways = r"`reid fetch test_resnet --out FILE`.*--init FILE.*--recipe keypoints.*--set backbone.init=none"
+    with pytest.raises(InputError, match=rf"weights of test_resnet.*no route to host.*{ways}"):
         build_network(PLAN, seed=0, init="test_resnet")
 
 
-def test_asking_the_hub_is_said_once_and_what_its_client_warns_of_is_not(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+def test_asking_the_hub_is_logged_once_and_its_clients_warnings_are_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "reid")
     client = logging.getLogger("huggingface_hub.utils")
     no_hub(monkeypatch, lambda: client.warning("Retrying in 1s [Retry 1/5]."))
     for _ in range(2):  # no other test asks for a backbone of this name
         with pytest.raises(InputError, match="no route to host"):
             load_pretrained(build_backbone(BACKBONE, 160, "backbone", 2), BACKBONE, "a-backbone")
-    assert "".join(capsys.readouterr()).count("asking timm's hub for a-backbone") == 1
-    assert not caplog.records
-    client.warning("heard again")
-    assert len(caplog.records) == 1
+    (message,) = caplog.messages
+    assert message.startswith("asking timm's hub for a-backbone")
+    client.warning("logged again")
+    assert caplog.messages[1:] == ["logged again"]
 
 
 # the hub, or what lies in its cache on this machine
 
 
-def fetch(name: str, file: Path, cache: Path) -> subprocess.CompletedProcess[str]:
-    """The verb in a process of its own: the hub's client reads where its cache is when it is imported."""
-    words = [sys.executable, "-m", "reid", "fetch", name, "--out", str(file)]
+def fetch(names: list[str], file: Path, cache: Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own: the hub's client reads where its cache is when it is imported."""
+    code = f"from reid import cli; print([cli.main(['fetch', name, '--out', {str(file)!r}]) for name in {names}])"
     hub = {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(words, env={**os.environ, **hub}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | hub, capture_output=True, text=True, check=True
+    )
 
 
 def put_into_cache(cache: Path, repository: str, config: dict, tensors: dict[str, torch.Tensor]) -> None:
@@ -241,7 +240,7 @@ def put_into_cache(cache: Path, repository: str, config: dict, tensors: dict[str
 
 
 def test_a_backbone_is_fetched_from_the_cache_with_its_preprocessing(tmp_path: Path) -> None:
-    """A made-up repository of a small network in MegaDescriptor's family, trained on other pixels than timm's own."""
+    """A made-up repository of a small network that was trained with another preprocessing than timm's own."""
     source = {
         name: tensor.contiguous()
         for name, tensor in build_backbone("test_vit", 160, "backbone", 2).state_dict().items()
@@ -263,30 +262,28 @@ def test_a_backbone_is_fetched_from_the_cache_with_its_preprocessing(tmp_path: P
     }
     put_into_cache(tmp_path / "cache", "zoo/Small-160", config, source)
     file = tmp_path / "small.safetensors"
-    ran = fetch("hf-hub:zoo/Small-160", file, tmp_path / "cache")
-    assert ran.returncode == 0, ran.stderr
+    ran = fetch(["hf-hub:zoo/Small-160"], file, tmp_path / "cache")
+    assert ran.stdout.endswith("[0]\n"), ran.stderr
     assert "test_vit" in ran.stdout
-    assert "--set backbone.name=hf-hub:zoo/Small-160 --init" in ran.stdout
+    assert "--set backbone=hf-hub:zoo/Small-160 --init" in ran.stdout
     fetched = load_file(file)
     assert all(torch.equal(fetched[name], tensor) for name, tensor in source.items())
-    backbone = describe_backbone("hf-hub:zoo/Small-160", file)  # no network, no cache: the file says it all
+    backbone = describe_backbone("hf-hub:zoo/Small-160", file)  # from the file alone
     assert (backbone.name, backbone.image_size, backbone.interpolation) == ("test_vit", 160, "bilinear")
     assert (backbone.mean, backbone.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
     network = build_network(plan_network(backbone, 96), seed=0, init=file)
     assert network.plan.mean == (0.4, 0.5, 0.6)
-    assert torch.equal(network.backbone.norm.weight, source["norm.weight"])
+    assert torch.equal(network.backbone.get_parameter("norm.weight"), source["norm.weight"])
 
 
-@pytest.mark.parametrize("name", ["resnet50", "hf-hub:BVRA/MegaDescriptor-L-384"])
-def test_without_network_and_cache_fetch_says_so(tmp_path: Path, name: str) -> None:
-    ran = fetch(name, tmp_path / "x.safetensors", tmp_path / "cache")
-    assert ran.returncode == 2
-    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
-    assert f"expected weights of {name} from timm's hub, got none" in line
-    elsewhere = (
-        f"`python -m reid fetch {name} --out FILE`, typed on a machine that has one, writes a file to bring here"
-    )
-    assert f"Where there is no network: {elsewhere} for `train --init FILE`" in line
+def test_without_internet_and_cache_fetch_is_an_error_in_words(tmp_path: Path) -> None:
+    names = ["resnet50", "hf-hub:BVRA/MegaDescriptor-L-384"]
+    ran = fetch(names, tmp_path / "x.safetensors", tmp_path / "cache")
+    assert ran.stdout.endswith("[2, 2]\n")
+    errors = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
+    for name, error in zip(names, errors, strict=True):
+        assert f"expected weights of {name} from timm's hub, got none" in error
+        assert f"Without internet: type `reid fetch {name} --out FILE` on a machine that has it" in error
     assert not (tmp_path / "x.safetensors").exists()
 
 
@@ -297,7 +294,7 @@ def test_first_weights_that_are_no_file_are_called_what_they_are(tmp_path: Path,
         load_pretrained(backbone, BACKBONE, tmp_path / name)
 
 
-def test_a_fetched_file_says_what_it_is_to_people_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetched_file_holds_its_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **settings: make(name, **settings))
     fetch_backbone(BACKBONE, tmp_path / "x.safetensors")
