@@ -54,7 +54,8 @@ def test_the_example_of_the_readme_runs_as_it_stands_there(
     assert tuple(matches.to_frame().columns) == MATCH_COLUMNS
     assert (Path("submission.csv").is_file(), Path("submission.matches.csv").is_file()) == (True, True)
     (picture,) = Path().glob("*.png")
-    assert Image.open(picture).width > Image.open(picture).height
+    with Image.open(picture) as image:
+        assert image.width > image.height
     scores = reid.score_submission(matches.submission, reid.read_solution(photographs / "solution.csv"))
     assert reid.overall(scores) > 0.8
     printed = capsys.readouterr().out

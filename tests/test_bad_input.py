@@ -491,7 +491,6 @@ def test_training_onto_a_really_full_disk_is_told(
         (["train", "data", "--out", "file", "--recipe", "toy"], "could not be written"),
         (["train", "data", "--out", "new", "--set", "epochs"], "--set epochs: expected GROUP.FIELD=VALUE, found no"),
         (["train", "data", "--out", "new", "--recipe", "local", "--only", "D"], "--only D: expected a recipe with net"),
-        (["train", "mice", "--out", "new"], "dataset Mice has 14 query rows and no database row to learn from"),
         (["enroll", "data", "--weights", "nowhere"], "manifest.json: expected the manifest of a weights folder"),
         (["calibrate", "data", "--weights", "data"], "found a folder without one (was training finished?)"),
         (["predict", "data", "--weights", "file", "--out", "new.csv"], "found no such folder"),
@@ -508,9 +507,6 @@ def test_a_wrong_call_is_one_line_and_leaves_every_file_as_it_was(
     told: str,
 ) -> None:
     patterns.rename(tmp_path / "data")
-    (tmp_path / "mice").mkdir()
-    rows = (tmp_path / "data" / "metadata.csv").read_text()
-    (tmp_path / "mice" / "metadata.csv").write_text(rows.replace(",query,Dots", ",query,Mice"))
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "manifest.json").write_text('{"format": 0}')
     (tmp_path / "file").write_text("mine")

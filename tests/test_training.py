@@ -13,6 +13,7 @@ from PIL import Image
 from processes import end, start
 from safetensors.torch import load_file
 
+from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import override, with_settings
@@ -20,6 +21,7 @@ from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import open_weights
 from reid.decision.calibrate import load_calibrations
 from reid.decision.enroll import enroll
+from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.models.backbones import describe_backbone
 from reid.models.networks import load_network
@@ -168,12 +170,18 @@ def test_a_photograph_that_cannot_be_read_stops_training_unless_the_recipe_skips
     assert broken["image_id"] not in load_network(tmp_path / "w" / "Checks.safetensors").plan.trained_on
 
 
-def test_a_dataset_without_database_rows_is_refused(
-    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, edit_rows: EditRows
+def test_a_dataset_without_database_rows_is_left_out_and_its_queries_are_called_new(
+    patterns: Path, tmp_path: Path, edit_rows: EditRows, caplog: pytest.LogCaptureFixture
 ) -> None:
     edit_rows(lambda table: table[(table["dataset"] != "Dots") | (table["split"] == "query")])
-    with pytest.raises(InputError, match=r"dataset Dots has 14 query rows and no database row"):
-        train_networks(read_catalogue(patterns), tiny_recipe, tmp_path / "w")
+    recipe = with_settings(PRESETS["keypoints"], {"keypoints.size": 64, "calibration.splits": 2})
+    weights = train(read_catalogue(patterns), recipe, tmp_path / "w")
+    words = "dataset Dots has 14 query rows and no known photograph (database row): nobody can be named there"
+    assert [words in line for line in caplog.messages].count(True) == 1
+    assert weights is not None
+    assert weights.datasets == ("Checks",)
+    queries = predict(read_catalogue(patterns), weights).queries
+    assert set(queries["flags"][queries["dataset"] == "Dots"]) == {"no_gallery"}
 
 
 def test_one_individual_alone_cannot_be_trained_on(

@@ -21,21 +21,19 @@ __all__ = [
     "decoded_photographs",
     "readable_photographs",
     "refuse_few_individuals",
-    "refuse_missing_rows",
     "refuse_unreadable",
+    "warn_of_missing_rows",
 ]
 
 log = logging.getLogger(__name__)
 
 
-def refuse_missing_rows(catalogue: Catalogue) -> None:
-    """Refuse a dataset that has queries and nothing to learn from."""
-    without = sorted(set(catalogue.by_dataset()) - set(catalogue.database.by_dataset()))
-    if without:
-        rows = len(catalogue.of(without[0]))
-        raise InputError(
-            f"{catalogue.root / 'metadata.csv'}: dataset {without[0]} has {rows} query rows and no database row to "
-            "learn from. Add its known photographs, or remove its rows"
+def warn_of_missing_rows(catalogue: Catalogue) -> None:
+    """Warn of datasets that have queries and nothing to learn from."""
+    for dataset in sorted(set(catalogue.by_dataset()) - set(catalogue.database.by_dataset())):
+        log.warning(
+            f"{catalogue.root / 'metadata.csv'}: dataset {dataset} has {len(catalogue.of(dataset))} query rows and no "
+            "known photograph (database row): nobody can be named there, and predict calls these queries new"
         )
 
 

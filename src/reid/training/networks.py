@@ -30,8 +30,8 @@ from reid.training.checks import (
     decoded_photographs,
     readable_photographs,
     refuse_few_individuals,
-    refuse_missing_rows,
     refuse_unreadable,
+    warn_of_missing_rows,
 )
 from reid.training.loop import train_network
 from reid.training.run_folder import (
@@ -79,13 +79,12 @@ def train_networks(catalogue: Catalogue, recipe: Recipe, folder: Path, options: 
         options: see there; None for the defaults.
 
     Raises:
-        InputError: photographs that can't be read, a dataset without database rows, a folder that another run uses, a
-            backbone that is unknown or can't do what the recipe wants, no GPU where one is asked for, `only` or `init`
-            where the recipe trains no network.
+        InputError: photographs that can't be read, a folder that another run uses, a backbone that is unknown or can't
+            do what the recipe wants, no GPU where one is asked for, `only` or `init` where no network is trained.
         Stopped: a signal came; the state is saved.
     """
     options = options or TrainingOptions()
-    refuse_missing_rows(catalogue)
+    warn_of_missing_rows(catalogue)
     check_device(options.runtime)
     if recipe.uses_encoder:
         _train_missing(catalogue.database, recipe, folder, options)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 def train(
     catalogue: Catalogue,
     recipe: Recipe,
-    folder: Path,
+    folder: Path | str,
     *,
     init: Path | None = None,
     fresh: bool = False,
@@ -67,6 +67,7 @@ def train(
         InputError: see `train_networks`, `enroll` and `calibrate`.
         Stopped: a signal came; the state is saved.
     """
+    folder = Path(folder)
     if runtime.precision == "auto":
         runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
     catalogue, limit = _limited(catalogue, limit)
