@@ -18,7 +18,10 @@ from reid.decision.calibrate import Calibration, Curve
 from reid.decision.predict import Prediction, decide
 from reid.decision.scorers import Scorer
 from reid.decision.thresholds import Threshold
+from reid.report.explanations import Candidate, Explanations
+from reid.report.outcomes import classify_outcomes
 from reid.retrieval.gallery import Gallery, GalleryFeatures, save_gallery
+from reid.retrieval.local_matching import VerifiedMatch
 from reid.runtime.files import write_json
 
 HOSTILE = "<script>alert(1)</script>"
@@ -33,12 +36,14 @@ QUERIES = [  # image_id, dataset, nearest individual, distance, truth, truth is 
     ("q6", "Newt", HOSTILE, 0.3, HOSTILE, False, "right"),
 ]
 
+PHOTOGRAPHS = {"a": "1", "b": "2", HOSTILE: "3"}
+
 World = tuple[Catalogue, Weights, Prediction, pd.DataFrame]
 
 
 def make_world(tmp_path: Path) -> World:
     """A data folder with its weights, its answers and their solution."""
-    rows = [("1", "a", "Lynx"), ("2", "b", "Lynx"), ("3", HOSTILE, "Newt")]
+    rows = [(PHOTOGRAPHS["a"], "a", "Lynx"), (PHOTOGRAPHS["b"], "b", "Lynx"), (PHOTOGRAPHS[HOSTILE], HOSTILE, "Newt")]
     table = [(image_id, identity, "database", dataset) for image_id, identity, dataset in rows]
     table += [(query[0], "", "query", query[1]) for query in QUERIES]
     metadata = pd.DataFrame(table, columns=["image_id", "identity", "split", "dataset"])
@@ -75,11 +80,10 @@ def make_world(tmp_path: Path) -> World:
         "files": {"f": "abc123"},
     }
     weights = Weights(folder, PRESETS["toy"], ("Lynx", "Newt"), manifest)
-    photograph = {identity: image_id for image_id, identity, _ in rows}
     matches = pd.DataFrame(
         [
             {"image_id": image_id, "column": dataset, "species": dataset, "dataset": dataset, "problem": "",
-             "identity": identity, "distance": distance, "photograph": photograph[identity], "runner_up": "",
+             "identity": identity, "distance": distance, "photograph": PHOTOGRAPHS[identity], "runner_up": "",
              "runner_up_dissimilarity": np.inf}
             for image_id, dataset, identity, distance, *_ in QUERIES
         ]
@@ -89,6 +93,21 @@ def make_world(tmp_path: Path) -> World:
         columns=["image_id", "identity", "new_identity", "dataset", "Usage"],
     )
     return catalogue, weights, Prediction(decide(matches, calibrations), "column", {}), solution
+
+
+def explain(prediction: Prediction, solution: pd.DataFrame | None) -> Explanations:
+    """Each query's best candidate, and the right one as if it were in no shortlist; two keypoints match."""
+    shared = VerifiedMatch(np.full((2, 2, 2), 0.25, np.float32), np.array([True, False]))
+    square = ((1.0, 1.0), (1.0, 1.0))
+    candidates = {}
+    for row in classify_outcomes(prediction.matches, solution).itertuples():
+        if row.problem or not row.photograph:
+            continue
+        own = [Candidate(row.identity, row.photograph, False, 1, row.dissimilarity, square, shared)]
+        if row.truth in PHOTOGRAPHS and row.truth != row.identity:
+            own.append(Candidate(row.truth, PHOTOGRAPHS[row.truth], False, 0, np.inf, square, shared))
+        candidates[str(row.image_id)] = tuple(own)
+    return Explanations(candidates)
 
 
 class Page(HTMLParser):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hand_world import HOSTILE, QUERIES, Page, World, make_world
+from hand_world import HOSTILE, QUERIES, Page, World, explain, make_world
 
 from reid import cli
 from reid.config.presets import PRESETS
@@ -17,6 +17,7 @@ from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.decision.artifact import RUN_FOLDER
 from reid.errors import InputError
 from reid.report import matches_section
+from reid.report.explanations import Explanations
 from reid.report.outcomes import OUTCOMES
 from reid.report.report import write_report
 from reid.report.scores_section import OtherResult, RetrievalScore, read_other_result
@@ -36,7 +37,8 @@ def solved(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def page_of(world: World, folder: Path, solved: bool = True) -> Page:
     catalogue, weights, prediction, solution = world
-    return Page(write_report(folder, catalogue, weights, prediction, solution if solved else None))
+    known = solution if solved else None
+    return Page(write_report(folder, catalogue, weights, prediction, known, explain(prediction, known)))
 
 
 def test_the_page_is_complete_and_every_tag_is_closed(solved: Page) -> None:
@@ -59,8 +61,8 @@ def test_every_query_stands_on_the_page_with_its_outcome_the_worst_first(solved:
 def test_a_wrong_name_is_shown_next_to_the_right_one(solved: Page) -> None:
     page = solved
     cards = dict(zip(page.shown(), page.cards, strict=True))
-    assert re.findall(r"photo (\w+)", cards["q2"]) == ["q2", "2", "1"]
-    assert re.findall(r"photo (\w+)", cards["q0"]) == ["q0", "1"]
+    assert re.findall(r"photo (q?\d+)", cards["q2"]) == ["q2", "2", "1"]
+    assert re.findall(r"photo (q?\d+)", cards["q0"]) == ["q0", "1"]
     assert "right one, not compared" in cards["q2"]
     assert "not compared" not in cards["q0"]
 
@@ -128,7 +130,7 @@ def test_without_a_solution_the_expected_scores_are_shown_as_expected(
 ) -> None:
     page = page_of(world, tmp_path / "out", solved=False)
     assert "No solution was given" in page.text
-    assert "mean of 1 of 2 datasets" in page.text
+    assert "The expected score is the mean of 1 of\n2 datasets" in page.text
     assert page.shown()[0] == "q0"  # named, and closest to the threshold
     for words in ("wrong individual", "Oracle threshold", "best candidate right", "<th>BAKS</th>"):
         assert words in solved.text
@@ -139,7 +141,7 @@ def test_a_solution_with_photographs_that_were_not_answered_is_refused(world: Wo
     catalogue, weights, prediction, solution = world
     short = replace(prediction, matches=prediction.matches[1:])
     with pytest.raises(InputError, match="1 of 7 are missing, such as q0"):
-        write_report(tmp_path / "out", catalogue, weights, short, solution)
+        write_report(tmp_path / "out", catalogue, weights, short, solution, Explanations())
     assert not (tmp_path / "out").exists()
 
 
@@ -216,7 +218,9 @@ def test_ranking_metrics_and_their_mean_over_the_datasets_that_have_them_are_sho
     catalogue, weights, prediction, solution = world
     newt, lynx = RetrievalScore(1.0, 1.0, 1.0, float("nan")), RetrievalScore(0.25, 0.5, 0.375, 0.75)
     ranking = {"Newt": newt, "Lynx": lynx}
-    text = write_report(tmp_path, catalogue, weights, prediction, solution, ranking=ranking).read_text("utf-8")
+    text = write_report(tmp_path, catalogue, weights, prediction, solution, Explanations(), ranking=ranking).read_text(
+        "utf-8"
+    )
     table = text[text.index("<th>rank-1</th>") :].split("</table>")[0]
     rows = re.findall(r"<tr><td>(\w+)</td>(.*?)</tr>", table, re.DOTALL)
     assert {name: re.findall(r"<td>([^<]+)</td>", cells) for name, cells in rows} == {
@@ -244,7 +248,7 @@ def test_a_query_with_nothing_to_compare_is_shown_without_candidates(world: Worl
 
 def compared(world: World, folder: Path, *others: OtherResult) -> str:
     catalogue, weights, prediction, solution = world
-    return write_report(folder, catalogue, weights, prediction, solution, others=others).read_text("utf-8")
+    return write_report(folder, catalogue, weights, prediction, solution, Explanations(), others).read_text("utf-8")
 
 
 def test_another_recipe_is_compared_with_its_difference(world: World, tmp_path: Path) -> None:
@@ -273,7 +277,7 @@ def test_another_recipes_scores_may_come_as_json(world: World, tmp_path: Path) -
     assert [one.score for one in other.scores.values()] == [0.5, 0.0]
     assert "seed</td>" in compared(world, tmp_path / "out", other)
     catalogue, weights, prediction, _ = world
-    unsolved = write_report(tmp_path / "unsolved", catalogue, weights, prediction, None, others=[other])
+    unsolved = write_report(tmp_path / "unsolved", catalogue, weights, prediction, None, Explanations(), [other])
     assert "seed</td>" in unsolved.read_text("utf-8")
 
 

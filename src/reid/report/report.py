@@ -55,7 +55,7 @@ def write_report(
     weights: Weights,
     prediction: Prediction,
     solution: pd.DataFrame | None,
-    explanations: Explanations | None = None,
+    explanations: Explanations,
     others: Sequence[OtherResult] = (),
     seconds: Mapping[str, float] | None = None,
     ranking: Mapping[str, RetrievalScore] | None = None,
@@ -69,7 +69,7 @@ def write_report(
         prediction: the answers.
         solution: the true answers (see `metrics.read_solution`), or None where they are not known. It may hold only
             some of the queries; the outcome of the others is not known then.
-        explanations: see `collect_explanations`; None to show the best candidate alone, without keypoints and maps.
+        explanations: see `collect_explanations`; queries without an explanation are not shown.
         others: results of other recipes, to compare with.
         seconds: wall time by stage.
         ranking: rank-1, recall@5, MRR and AUROC by dataset; None to leave them out.
@@ -80,7 +80,6 @@ def write_report(
     Raises:
         InputError: the solution has a photograph that was not answered; the folder can't be written.
     """
-    explanations = explanations or Explanations()
     evaluation = evaluate(prediction, solution, load_calibrations(weights))
     outcomes, thumbnails = evaluation.outcomes, Thumbnails.of(catalogue, weights.recipe)
     content = {
@@ -89,7 +88,7 @@ def write_report(
         "queries": len(outcomes),
         "scores": scores_section(evaluation, others, ranking or {}),
         "thresholds": thresholds_section(evaluation),
-        "matches": matches_section(outcomes, catalogue, explanations, thumbnails),  # fills `thumbnails`
+        "matches": matches_section(outcomes, explanations, thumbnails),  # fills `thumbnails`
         "data": data_section(outcomes, catalogue, weights),
         "networks": networks_section(outcomes, solution, explanations, thumbnails, weights),
         "origin": origin_section(catalogue, weights, prediction.route, seconds or {}),
