@@ -78,38 +78,23 @@ def scores_section(
     }
 
 
-class Headline(NamedTuple):
-    """The page's first lines."""
-
-    score: float | None
-    interval: tuple[float, float] | None
-    expected: float | None
-    spread: float | None
-    """Standard deviation of the mean over the datasets, if they are independent."""
-    with_expected: int
-    """Datasets with an expected score."""
-    datasets: int
-    outcomes: list[tuple[str, str, int, float]]
-    """Key, words, count, share."""
-    rerouted: int
-    """Queries that were compared with another dataset than that of their row."""
-
-
-def _headline(evaluation: Evaluation) -> Headline:
+def _headline(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the page's first figures."""
     thresholds, outcomes = evaluation.thresholds.values(), evaluation.outcomes
     expected = [threshold.score for threshold in thresholds if threshold.score is not None]
     spreads = [_spread(*threshold.interval) for threshold in thresholds if threshold.interval is not None]
     counts = Counter(outcomes["outcome"])
-    return Headline(
-        score=overall(evaluation.scores) if evaluation.scores else None,
-        interval=_interval(_overall_draws(evaluation.draws)) if evaluation.draws else None,
-        expected=float(np.mean(expected)) if expected else None,
-        spread=float(np.sqrt(np.square(spreads).sum()) / len(spreads)) if spreads else None,
-        with_expected=len(expected),
-        datasets=len(thresholds),
-        outcomes=[(key, OUTCOMES[key], counts[key], counts[key] / len(outcomes)) for key in OUTCOMES if counts[key]],
-        rerouted=int(((outcomes["column"] != "") & (outcomes["column"] != outcomes["dataset"])).sum()),
-    )
+    return {
+        "score": overall(evaluation.scores) if evaluation.scores else None,
+        "interval": _interval(_overall_draws(evaluation.draws)) if evaluation.draws else None,
+        "expected": float(np.mean(expected)) if expected else None,
+        # of the mean over the datasets, if they are independent
+        "spread": float(np.sqrt(np.square(spreads).sum()) / len(spreads)) if spreads else None,
+        "with_expected": len(expected),
+        "datasets": len(thresholds),
+        "outcomes": [(key, OUTCOMES[key], counts[key], counts[key] / len(outcomes)) for key in OUTCOMES if counts[key]],
+        "rerouted": int(((outcomes["column"] != "") & (outcomes["column"] != outcomes["dataset"])).sum()),
+    }
 
 
 def _spread(low: float, high: float) -> float:
@@ -173,19 +158,9 @@ def _recipes_chart(evaluation: Evaluation, others: Sequence[OtherResult]) -> dic
     return {"names": [bars.name for bars in series], "svg": recipes_chart(series) if len(series) > 1 else ""}
 
 
-class OtherResultRow(NamedTuple):
-    """Another recipe's figures on one dataset."""
-
-    name: str
-    score: Score
-    difference: float | None
-    """By how much this page's score is higher."""
-    interval: tuple[float, float] | None
-
-
 def _score_rows(evaluation: Evaluation, others: Sequence[OtherResult]) -> list[dict[str, Any]]:
-    scores, draws, thresholds = evaluation.scores, evaluation.draws, evaluation.thresholds
-    intervals = {metric: _intervals(draws, metric) for metric in METRICS}
+    scores, thresholds = evaluation.scores, evaluation.thresholds
+    intervals = {metric: _intervals(evaluation.draws, metric) for metric in METRICS}
     names = sorted({*scores, *thresholds, *(name for other in others for name in other.scores)})
     return [
         {
@@ -193,19 +168,22 @@ def _score_rows(evaluation: Evaluation, others: Sequence[OtherResult]) -> list[d
             "measured": scores.get(name),
             "intervals": {metric: intervals[metric].get(name) for metric in METRICS},
             "expected": thresholds.get(name),
-            "others": [_other_row(name, other, scores, draws) for other in others if name in other.scores],
+            "others": [_other_row(name, other, evaluation) for other in others if name in other.scores],
         }
         for name in names
     ]
 
 
-def _other_row(
-    name: str, other: OtherResult, scores: Mapping[str, Score], draws: Mapping[str, np.ndarray]
-) -> OtherResultRow:
-    difference = scores[name].score - other.scores[name].score if name in scores else None
+def _other_row(name: str, other: OtherResult, evaluation: Evaluation) -> dict[str, Any]:
+    """Return another recipe's figures on one dataset, and by how much this page's score is higher."""
+    scores, draws = evaluation.scores, evaluation.draws
     paired = name in draws and name in other.draws
-    interval = _interval(draws[name][:, 2] - other.draws[name][:, 2]) if paired else None
-    return OtherResultRow(other.name, other.scores[name], difference, interval)
+    return {
+        "name": other.name,
+        "score": other.scores[name],
+        "difference": scores[name].score - other.scores[name].score if name in scores else None,
+        "interval": _interval(draws[name][:, 2] - other.draws[name][:, 2]) if paired else None,
+    }
 
 
 def _ranking_rows(ranking: Mapping[str, RetrievalScore]) -> list[tuple[str, RetrievalScore]]:
