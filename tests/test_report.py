@@ -140,7 +140,7 @@ def test_without_a_solution_the_expected_scores_are_shown_as_expected(
 
 def test_a_solution_with_photographs_that_were_not_answered_is_refused(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    short = replace(prediction, matches=prediction.wide[1:])
+    short = replace(prediction, queries=prediction.queries[1:])
     with pytest.raises(InputError, match="1 of 7 are missing, such as q0"):
         write_report(tmp_path / "out", catalogue, weights, short, solution, Explanations())
     assert not (tmp_path / "out").exists()
@@ -167,16 +167,16 @@ def test_a_photograph_that_cannot_be_opened_is_grey_with_its_reason(
 
 def test_a_candidate_from_another_folder_is_grey_with_its_reason(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    elsewhere = replace(prediction, matches=prediction.wide.assign(photograph="99"))
+    elsewhere = replace(prediction, candidates=prediction.candidates.assign(candidate_image_id="99"))
     page = page_of((catalogue, weights, elsewhere, solution), tmp_path / "out")
     assert all("not in this data folder" in card for card in page.cards)
 
 
 def test_an_unreadable_query_comes_first_among_its_outcome_and_is_counted(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    matches = prediction.wide.assign(problem=np.where(prediction.wide["image_id"] == "q6", "cut short", ""))
-    matches.loc[matches["image_id"] == "q6", "answer"] = NEW_INDIVIDUAL
-    page = page_of((catalogue, weights, replace(prediction, matches=matches), solution), tmp_path / "out")
+    queries = prediction.queries.assign(problem=np.where(prediction.queries["image_id"] == "q6", "cut short", ""))
+    queries.loc[queries["image_id"] == "q6", "answer"] = NEW_INDIVIDUAL
+    page = page_of((catalogue, weights, replace(prediction, queries=queries), solution), tmp_path / "out")
     assert page.shown() == ["q2", "q1", "q3", "q6", "q4", "q0", "q5"]
     assert "can't be read (cut short)" in page.cards[3]
 
@@ -191,7 +191,7 @@ def test_a_page_beyond_its_limit_takes_every_outcome_in_turn_and_says_so(
         return pd.concat(parts, ignore_index=True)
 
     rows = pd.concat([catalogue.database.table, copies(catalogue.query.table)], ignore_index=True)
-    many = replace(prediction, matches=copies(prediction.wide))
+    many = replace(prediction, queries=copies(prediction.queries), candidates=copies(prediction.candidates))
     assert "queries are shown" not in solved.text
     monkeypatch.setattr(matches_section, "CARDS_LIMIT", 300_000)
     page = page_of((replace(catalogue, table=rows), weights, many, copies(solution)), tmp_path / "out")
@@ -226,14 +226,13 @@ def test_ranking_metrics_and_their_mean_are_those_of_the_solution(solved: Page, 
 
 def test_a_query_with_nothing_to_compare_is_shown_without_candidates(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    alone = prediction.wide["image_id"] == "q6"
-    matches = prediction.wide.assign(
-        identity=prediction.wide["identity"].mask(alone, ""),
-        photograph=prediction.wide["photograph"].mask(alone, ""),
-        distance=prediction.wide["distance"].mask(alone, np.inf),
-        answer=prediction.wide["answer"].mask(alone, NEW_INDIVIDUAL),
+    queries, candidates = prediction.queries, prediction.candidates
+    alone = replace(
+        prediction,
+        queries=queries.assign(answer=queries["answer"].mask(queries["image_id"] == "q6", NEW_INDIVIDUAL)),
+        candidates=candidates[candidates["image_id"] != "q6"],
     )
-    page = page_of((catalogue, weights, replace(prediction, matches=matches), solution), tmp_path / "out", solved=False)
+    page = page_of((catalogue, weights, alone, solution), tmp_path / "out", solved=False)
     card = dict(zip(page.shown(), page.cards, strict=True))["q6"]
     assert "nothing to compare the query with" in card
     assert re.findall(r"photo (\w+)", card) == ["q6"]
@@ -322,7 +321,7 @@ def test_the_species_classifiers_answers_are_counted(solved: Page, world: World,
     catalogue, weights, prediction, solution = world
     assert "<h3>Species classifier" in solved.text
     assert "7 agree." in solved.text
-    alone = replace(prediction, matches=prediction.wide.assign(species=""))
+    alone = replace(prediction, queries=prediction.queries.assign(species=""))
     assert "<h3>Species classifier" not in page_of((catalogue, weights, alone, solution), tmp_path / "without").text
 
 
