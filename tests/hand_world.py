@@ -4,6 +4,7 @@ import re
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from reid.runtime.files import write_json
 
 HOSTILE = "<script>alert(1)</script>"
 
-QUERIES = [  # image_id, dataset, nearest individual, distance, truth, truth is new, outcome at a threshold of 1
+QUERIES = [  # image_id, dataset, best candidate, dissimilarity, truth, truth is new, outcome at a threshold of 1
     ("q0", "Lynx", "a", 0.9, "a", False, "right"),
     ("q1", "Lynx", "b", 0.8, "a", False, "wrong"),
     ("q2", "Lynx", "b", 0.2, "a", False, "wrong"),
@@ -102,7 +103,8 @@ def explain(matches: Matches, solution: pd.DataFrame | None) -> Explanations:
     shared = VerifiedMatch(np.full((2, 2, 2), 0.25, np.float32), np.array([True, False]))
     square = ((1.0, 1.0), (1.0, 1.0))
     candidates = {}
-    for row in classify_outcomes(matches.wide, solution).itertuples():
+    rows: list[Any] = list(classify_outcomes(matches.wide, solution).itertuples())
+    for row in rows:
         if row.problem or not row.photograph:
             continue
         own = [Candidate(row.identity, row.photograph, False, 1, row.dissimilarity, square, shared)]
@@ -113,7 +115,7 @@ def explain(matches: Matches, solution: pd.DataFrame | None) -> Explanations:
 
 
 class Page(HTMLParser):
-    """What stands in a page: its tags with their attributes, the open tags at its end, the text of each match."""
+    """A page: its tags with their attributes, the open tags at its end, the text of each match."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

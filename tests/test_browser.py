@@ -7,6 +7,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
+def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
     with sync_api.sync_playwright() as playwright:
@@ -54,26 +55,30 @@ def report(
 class Watched:
     """A page in a window, with its requests and its errors."""
 
-    def __init__(self, browser, path: Path, width: int = 1200, scheme: str = "light") -> None:
+    def __init__(self, browser: Any, path: Path, width: int = 1200, scheme: str = "light") -> None:
         self.tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.on("console", lambda message: self.errors.append(message.text))
         self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.tab.on("dialog", lambda dialog: (self.errors.append(dialog.message), dialog.dismiss()))
+        self.tab.on("dialog", self._dismiss)
         self.tab.goto(path.as_uri())
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.errors.append(dialog.message)
+        dialog.dismiss()
 
     def visible(self, selector: str) -> int:
         return sum(one.is_visible() for one in self.tab.locator(selector).all())
 
     def style(self, selector: str, name: str, pseudo: str = "") -> str:
         script = "([selector, name, pseudo]) => getComputedStyle(document.querySelector(selector), pseudo)[name]"
-        return self.tab.evaluate(script, [selector, name, pseudo])
+        return str(self.tab.evaluate(script, [selector, name, pseudo]))
 
 
 @pytest.fixture
-def watched(browser, report: tuple[Path, dict[str, int]]) -> Iterator[Watched]:
+def watched(browser: Any, report: tuple[Path, dict[str, int]]) -> Iterator[Watched]:
     """A page without errors and foreign requests when the test is over."""
     page = Watched(browser, report[0])
     yield page
@@ -154,7 +159,7 @@ def test_every_thumbnail_is_a_picture(watched: Watched) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 360])
 def test_nothing_is_wider_than_the_window_and_dark_is_dark(
-    browser, report: tuple[Path, dict[str, int]], width: int, scheme: str
+    browser: Any, report: tuple[Path, dict[str, int]], width: int, scheme: str
 ) -> None:
     page = Watched(browser, report[0], width, scheme)
     page.tab.locator(".choice").first.click()
@@ -165,7 +170,7 @@ def test_nothing_is_wider_than_the_window_and_dark_is_dark(
     page.tab.close()
 
 
-def test_a_table_that_is_cut_off_has_a_shadow_on_that_side(browser, report: tuple[Path, dict[str, int]]) -> None:
+def test_a_table_that_is_cut_off_has_a_shadow_on_that_side(browser: Any, report: tuple[Path, dict[str, int]]) -> None:
     page = Watched(browser, report[0], width=390)
     table = page.tab.locator("#thresholds .scroll").first
     assert table.evaluate("one => one.scrollWidth > one.clientWidth + 40")
@@ -185,7 +190,7 @@ def test_a_table_that_is_cut_off_has_a_shadow_on_that_side(browser, report: tupl
     page.tab.close()
 
 
-def test_a_script_in_an_identity_is_not_run(browser, tmp_path: Path) -> None:
+def test_a_script_in_an_identity_is_not_run(browser: Any, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = make_world(tmp_path)
     path = write_report(tmp_path / "out", catalogue, weights, prediction, solution, explain(prediction, solution))
     page = Watched(browser, path)

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def answered(
 
 def test_the_first_candidate_is_the_match_with_its_dissimilarity(answered: Answered) -> None:
     _, _, prediction, explanations = answered
-    for row in classify_outcomes(prediction.wide, None).itertuples():
+    rows: list[Any] = list(classify_outcomes(prediction.wide, None).itertuples())
+    for row in rows:
         first, second, *_ = explanations.candidates[row.image_id]
         assert (first.identity, first.photograph, first.rank) == (row.identity, row.photograph, 1)
         assert first.dissimilarity == pytest.approx(row.dissimilarity, rel=1e-4)
@@ -92,9 +94,9 @@ def test_a_mirror_images_keypoints_lie_where_the_page_shows_them(patterns: Path,
     matches = predict(catalogue, weights, with_settings(weights.recipe, {"prediction.route": "column"})).matches
     outcomes = classify_outcomes(matches[matches["dataset"] == "Dots"], None)
     candidates = explain_matches(catalogue, weights, outcomes, "column").candidates
-    for query, photograph in zip(queries.image_ids, known.image_ids, strict=False):
-        first = candidates[query][0]
-        assert (first.photograph, first.mirrored) == (photograph, True)
+    for query_id, photograph_id in zip(queries.image_ids, known.image_ids, strict=False):
+        first = candidates[query_id][0]
+        assert (first.photograph, first.mirrored) == (photograph_id, True)
         assert len(first.shared.pairs) > 20
         assert first.shared.pairs[:, 0] == pytest.approx(first.shared.pairs[:, 1], abs=1e-3)
     assert any(not one.mirrored and len(one.shared.pairs) for own in candidates.values() for one in own)
@@ -136,6 +138,7 @@ def test_without_an_encoder_keypoints_decide_and_there_is_no_map(patterns: Path,
     assert explanations.keypoints_decided
     assert not explanations.maps
     assert set(explanations.candidates) == set(outcomes["image_id"])
-    for row in outcomes.itertuples():
+    rows: list[Any] = list(outcomes.itertuples())
+    for row in rows:
         assert explanations.candidates[row.image_id][0].identity == row.identity
         assert explanations.candidates[row.image_id][0].dissimilarity == pytest.approx(row.dissimilarity, rel=1e-4)

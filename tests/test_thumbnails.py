@@ -75,7 +75,7 @@ def test_a_thumbnail_is_made_once_and_can_be_forgotten(tmp_path: Path) -> None:
 
 def test_contact_sheets_have_a_row_per_dataset(tmp_path: Path) -> None:
     catalogue, _, prediction, solution = make_world(tmp_path)
-    outcomes, recipe = classify_outcomes(prediction.matches, solution), PRESETS["toy"]
+    outcomes, recipe = classify_outcomes(prediction.wide, solution), PRESETS["toy"]
     rows = match_rows(catalogue, outcomes, recipe)
     assert [row.title for row in rows] == ["Lynx", "Newt"]
     lying = Catalogue(catalogue.root, catalogue.table.assign(orientation="right"))
