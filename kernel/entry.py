@@ -3,10 +3,11 @@
 `kernel/bundle.py` puts this file and what it needs of the package into one script. It leaves, in /kaggle/working or
 --output,
 
-    submission.csv       the file to hand in
-    run.json             versions, what it ran with, timings, the share called new per dataset, hashes
-    report.html          the matches for a person to look at, with contact_sheet.jpg
-    animal_reid.py       a copy of the script that ran
+    submission.csv          the file to submit
+    submission.matches.csv  the candidates of every query
+    run.json                versions, what it ran with, timings, the share called new per dataset, hashes
+    report.html             the matches for a person to look at, with contact_sheet.jpg
+    animal_reid.py          a copy of the script that ran
 
 and nothing else. Each file appears when it is complete, run.json last.
 """
@@ -23,7 +24,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
@@ -51,7 +51,7 @@ from reid.retrieval.embedding import Embedder
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.distributed import divide_cores
 from reid.runtime.files import sha256_of, write_bytes, write_json
-from reid.runtime.progress import printable, stage
+from reid.runtime.progress import messages_on_stderr, print_result, stage
 
 __all__ = ["divide", "find_data", "find_weights", "main", "predict_on"]
 
@@ -91,7 +91,7 @@ def main(arguments: list[str], script: str, name: str, bundle: str, weights: str
     options = _options(arguments, name)
     running = Script(Path(script), name, bundle, "" if options.any_weights else weights)
     try:
-        with _log_shown():
+        with messages_on_stderr():
             _run(options.input, options.output, options.shards, running)
     except InputError as problem:
         print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
@@ -115,25 +115,6 @@ def _options(arguments: list[str], name: str) -> argparse.Namespace:
     return options
 
 
-@contextmanager
-def _log_shown() -> Iterator[None]:
-    """Inside, print on stderr what the package reports, warnings marked as such."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(LogLine())
-    logger = logging.getLogger("reid")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-
-
-class LogLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable("warning: " * (record.levelno >= logging.WARNING) + super().format(record))
-
-
 def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None:
     seconds: dict[str, float] = {}
     output = output.absolute()
@@ -149,7 +130,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
         prediction = predict_on(devices, catalogue, weights, runtime)
     prediction.save(output / "submission.csv")
     for line in describe_matches(prediction):
-        print(line, flush=True)
+        print_result(line)
     with stage("report", seconds):
         problem = _report(output, catalogue, weights, prediction, runtime, seconds)
     write_bytes(output / script.name, script.path.read_bytes())
@@ -157,7 +138,7 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     run |= {"devices": devices, "seconds": {what: round(value, 1) for what, value in seconds.items()}}
     write_json(output / "run.json", run | {"report": problem or "written"})
     log.info("time: " + ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items()))
-    print(f"wrote {len(prediction)} answers to {output / 'submission.csv'}", flush=True)
+    print_result(f"wrote {len(prediction)} answers to {output / 'submission.csv'}")
 
 
 def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
@@ -192,7 +173,14 @@ def _clear(output: Path, script: Script) -> None:
     written: noticed after the last photograph, hours of work would be lost."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name in ("submission.csv", "run.json", "report.html", "contact_sheet.jpg", script.name):
+        for name in (
+            "submission.csv",
+            "submission.matches.csv",
+            "run.json",
+            "report.html",
+            "contact_sheet.jpg",
+            script.name,
+        ):
             old = output / name
             if not (old.exists() and old.samefile(script.path)):  # it may run where it writes
                 old.unlink(missing_ok=True)
@@ -381,7 +369,7 @@ def _processes(count: int) -> ProcessPoolExecutor:
 def _predict_part(device: str, part: Catalogue, weights: Weights, runtime: Runtime) -> Matches:
     if device != "cpu":
         torch.cuda.set_device(device)
-    with _log_shown():
+    with messages_on_stderr():
         return predict(part, weights, weights.recipe, use_cache=False, runtime=runtime)
 
 

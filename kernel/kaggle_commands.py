@@ -38,7 +38,14 @@ __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACEHOLDER = "your-kaggle-name"
-OUTPUT_FILES = ("submission.csv", "run.json", "report.html", "contact_sheet.jpg", "animal_reid.py")
+OUTPUT_FILES = (
+    "submission.csv",
+    "submission.matches.csv",
+    "run.json",
+    "report.html",
+    "contact_sheet.jpg",
+    "animal_reid.py",
+)
 """What `kernel/entry.py` leaves; nothing else is downloaded."""
 
 GRACE = 300.0

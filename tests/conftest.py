@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from reid import cli
@@ -16,6 +17,9 @@ from reid.config.recipe import Recipe
 from reid.config.settings import override
 from reid.data.catalogue import COLUMNS
 from reid.data.synthetic import draw_world
+
+settings.register_profile("kit", deadline=None)  # a busy machine is no failure
+settings.load_profile("kit")
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -41,7 +45,7 @@ TINY = [
 
 @pytest.fixture(scope="session", autouse=True)
 def server() -> None:
-    """Starts the process that trainings (`processes.py`) are forked from, with everything imported."""
+    """Start the process that trainings (`processes.py`) are forked from, with everything imported."""
     forkserver.set_forkserver_preload(["reid.training.train"])
     forkserver.ensure_running()
 

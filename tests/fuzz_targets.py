@@ -43,14 +43,14 @@ from reid.decision.metrics import check_submission, read_solution, read_submissi
 from reid.errors import InputError
 from reid.models.backbones import describe_backbone
 from reid.models.networks import build_network, load_network, plan_network, save_network
-from reid.retrieval.cache import EmbeddingCache
+from reid.retrieval.cache import Cache
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.files import sha256_of, write_json, write_table
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "kernel"))
 
-from courier import unpack  # noqa: E402
+from kaggle_commands import unpack  # noqa: E402
 
 CORPUS = ROOT / "tests" / "corpus"
 """What was once a finding, by target; `test_fuzz.py` tries all of it."""
@@ -244,18 +244,19 @@ def calibration(folder: Path, content: bytes) -> None:
 
 @cache
 def cache_bytes() -> bytes:
-    path = _scratch() / "cache.safetensors"
-    kept = EmbeddingCache(path, "key")
-    kept.vectors = {"00" * 32: torch.ones(3), "11" * 32: torch.zeros(3)}
-    kept.save()
-    return path.read_bytes()
+    kept = Cache(_scratch())
+    kept.put_many({"00" * 32: {"x": np.ones(3)}, "11" * 32: {"x": np.zeros(3)}})
+    return kept.path.read_bytes()
 
 
 def embedding_cache(folder: Path, content: bytes) -> None:
     """What a cache returns is right or nothing, and it never refuses."""
-    (folder / "x.safetensors").write_bytes(content)
-    for digest, vector in EmbeddingCache(folder / "x.safetensors", "key").vectors.items():
-        assert torch.equal(vector, {"00" * 32: torch.ones(3), "11" * 32: torch.zeros(3)}[digest])
+    kept = Cache(folder)
+    kept.path.parent.mkdir(exist_ok=True)
+    kept.path.write_bytes(content)
+    for key, value in (("00", 1), ("11", 0)):
+        found = kept.get(key * 32)
+        assert found is None or (list(found) == ["x"] and found["x"].tolist() == [value] * 3)
 
 
 @cache

@@ -18,7 +18,10 @@ from reid.decision.decide import decide
 from reid.decision.matches import Matches
 from reid.decision.scorers import Scorer
 from reid.decision.thresholds import Threshold
+from reid.report.explanations import Candidate, Explanations
+from reid.report.outcomes import classify_outcomes
 from reid.retrieval.gallery import Gallery, GalleryFeatures, save_gallery
+from reid.retrieval.local_matching import VerifiedMatch
 from reid.runtime.files import write_json
 
 HOSTILE = "<script>alert(1)</script>"
@@ -33,12 +36,14 @@ QUERIES = [  # image_id, dataset, nearest individual, distance, truth, truth is 
     ("q6", "Newt", HOSTILE, 0.3, HOSTILE, False, "right"),
 ]
 
+PHOTOGRAPHS = {"a": "1", "b": "2", HOSTILE: "3"}
+
 World = tuple[Catalogue, Weights, Matches, pd.DataFrame]
 
 
 def make_world(tmp_path: Path) -> World:
     """A data folder with its weights, its answers and their solution."""
-    rows = [("1", "a", "Lynx"), ("2", "b", "Lynx"), ("3", HOSTILE, "Newt")]
+    rows = [(PHOTOGRAPHS["a"], "a", "Lynx"), (PHOTOGRAPHS["b"], "b", "Lynx"), (PHOTOGRAPHS[HOSTILE], HOSTILE, "Newt")]
     table = [(image_id, identity, "database", dataset) for image_id, identity, dataset in rows]
     table += [(query[0], "", "query", query[1]) for query in QUERIES]
     metadata = pd.DataFrame(table, columns=["image_id", "identity", "split", "dataset"])
@@ -77,13 +82,12 @@ def make_world(tmp_path: Path) -> World:
         "files": {"f": "abc123"},
     }
     weights = Weights(folder, PRESETS["toy"], ("Lynx", "Newt"), manifest)
-    photograph = {identity: image_id for image_id, identity, _ in rows}
     queries = pd.DataFrame(
         [(image_id, dataset, dataset, dataset, "") for image_id, dataset, *_ in QUERIES],
         columns=["image_id", "column", "species", "dataset", "problem"],
     )
     candidates = pd.DataFrame(
-        [(image_id, 1, identity, photograph[identity], distance) for image_id, _, identity, distance, *_ in QUERIES],
+        [(image_id, 1, identity, PHOTOGRAPHS[identity], distance) for image_id, _, identity, distance, *_ in QUERIES],
         columns=["image_id", "rank", "candidate", "candidate_image_id", "dissimilarity"],
     )
     solution = pd.DataFrame(
@@ -91,6 +95,21 @@ def make_world(tmp_path: Path) -> World:
         columns=["image_id", "identity", "new_identity", "dataset", "Usage"],
     )
     return catalogue, weights, replace(decide(queries, candidates, calibrations, "column"), shifts={}), solution
+
+
+def explain(matches: Matches, solution: pd.DataFrame | None) -> Explanations:
+    """Each query's best candidate, and the right one as if it were in no shortlist; two keypoints match."""
+    shared = VerifiedMatch(np.full((2, 2, 2), 0.25, np.float32), np.array([True, False]))
+    square = ((1.0, 1.0), (1.0, 1.0))
+    candidates = {}
+    for row in classify_outcomes(matches.wide, solution).itertuples():
+        if row.problem or not row.photograph:
+            continue
+        own = [Candidate(row.identity, row.photograph, False, 1, row.dissimilarity, square, shared)]
+        if row.truth in PHOTOGRAPHS and row.truth != row.identity:
+            own.append(Candidate(row.truth, PHOTOGRAPHS[row.truth], False, 0, np.inf, square, shared))
+        candidates[str(row.image_id)] = tuple(own)
+    return Explanations(candidates)
 
 
 class Page(HTMLParser):

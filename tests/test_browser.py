@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_world import make_world
+from hand_world import explain, make_world
 from PIL import Image
 
 from reid.data.catalogue import read_catalogue
@@ -47,7 +47,7 @@ def report(
     prediction = predict(catalogue, weights, weights.recipe)
     explanations = collect_explanations(catalogue, weights, prediction, solution)
     page = write_report(folder / "report", catalogue, weights, prediction, solution, explanations)
-    counts = classify_outcomes(prediction.matches, solution)["outcome"].value_counts()
+    counts = classify_outcomes(prediction.wide, solution)["outcome"].value_counts()
     return page, {str(key): int(count) for key, count in counts.items()}
 
 
@@ -187,7 +187,7 @@ def test_a_table_that_is_cut_off_has_a_shadow_on_that_side(browser, report: tupl
 
 def test_a_script_in_an_identity_is_not_run(browser, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = make_world(tmp_path)
-    path = write_report(tmp_path / "out", catalogue, weights, prediction, solution)
+    path = write_report(tmp_path / "out", catalogue, weights, prediction, solution, explain(prediction, solution))
     page = Watched(browser, path)
     assert "<script>alert(1)</script>" in page.tab.locator(".card").last.text_content()
     assert page.errors == []

@@ -36,10 +36,10 @@ def answered(
 
 def test_the_first_candidate_is_the_match_with_its_dissimilarity(answered: Answered) -> None:
     _, _, prediction, explanations = answered
-    for row in prediction.matches.itertuples():
+    for row in classify_outcomes(prediction.wide, None).itertuples():
         first, second, *_ = explanations.candidates[row.image_id]
         assert (first.identity, first.photograph, first.rank) == (row.identity, row.photograph, 1)
-        assert first.dissimilarity == pytest.approx(row.distance, rel=1e-4)
+        assert first.dissimilarity == pytest.approx(row.dissimilarity, rel=1e-4)
         assert second.identity == row.runner_up
     assert not explanations.keypoints_decided
 
@@ -54,7 +54,7 @@ def test_candidates_are_different_individuals_in_the_order_of_their_dissimilarit
 
 def test_a_right_individual_of_a_lower_rank_is_the_last_candidate(answered: Answered) -> None:
     catalogue, weights, prediction, explanations = answered
-    rows = classify_outcomes(prediction.matches, None)[:4]
+    rows = classify_outcomes(prediction.wide, None)[:4]
     nearest = {
         image_id: [one.identity for one in explanations.candidates[image_id][:CANDIDATES]]
         for image_id in rows["image_id"]
@@ -131,11 +131,11 @@ def test_without_an_encoder_keypoints_decide_and_there_is_no_map(patterns: Path,
     assert cli.main(["train", str(patterns), "--out", str(tmp_path / "w"), *local]) == 0
     catalogue, weights = read_catalogue(patterns), open_weights(tmp_path / "w")
     prediction = predict(catalogue, weights, weights.recipe)
-    outcomes = classify_outcomes(prediction.matches, read_solution(patterns / "solution.csv"))[:6]
+    outcomes = classify_outcomes(prediction.wide, read_solution(patterns / "solution.csv"))[:6]
     explanations = explain_matches(catalogue, weights, outcomes, prediction.route)
     assert explanations.keypoints_decided
     assert not explanations.maps
     assert set(explanations.candidates) == set(outcomes["image_id"])
     for row in outcomes.itertuples():
         assert explanations.candidates[row.image_id][0].identity == row.identity
-        assert explanations.candidates[row.image_id][0].dissimilarity == pytest.approx(row.distance, rel=1e-4)
+        assert explanations.candidates[row.image_id][0].dissimilarity == pytest.approx(row.dissimilarity, rel=1e-4)

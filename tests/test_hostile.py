@@ -20,7 +20,7 @@ from reid.data.checks import find_formulas
 from reid.data.loading import temporary_folder
 from reid.data.photographs import UnreadableError, View, open_photograph
 from reid.decision import predict
-from reid.decision.predict import Prediction, write_submission
+from reid.decision.matches import Matches
 from reid.errors import InputError
 from reid.models.networks import load_network
 from reid.runtime.files import read_json, read_table, refuse_unwritable
@@ -147,8 +147,11 @@ def test_dates_that_cannot_be_read_are_told_where_they_would_have_protected(
 
 def test_a_formula_is_written_as_it_is(tmp_path: Path) -> None:
     formula = "=cmd|' /C calc'!A1"
-    matches = pd.DataFrame({"image_id": ["1"], "answer": [formula]})
-    write_submission(Prediction(matches, "auto", {}), tmp_path / "s.csv")
+    columns = {"image_id": ["1"], "dataset": ["Lions"], "threshold": [0.5], "answer": [formula], "flags": [""]}
+    candidates = pd.DataFrame(
+        {"image_id": ["1"], "rank": [1], "candidate": [formula], "candidate_image_id": ["2"], "dissimilarity": [0.1]}
+    )
+    Matches(pd.DataFrame(columns), candidates.assign(probability=0.9), "auto", {}).save(tmp_path / "s.csv")
     assert read_table(tmp_path / "s.csv", ("identity",))["identity"].tolist() == [formula]
 
 

@@ -30,8 +30,10 @@ import entry  # noqa: E402
 
 from reid import cli  # noqa: E402
 from reid.config.runtime import Runtime  # noqa: E402
-from reid.data.catalogue import rows_to_predict  # noqa: E402
-from reid.data.checks import read_catalogue  # noqa: E402
+from reid.data.catalogue import (
+    read_catalogue,  # noqa: E402
+    rows_to_predict,  # noqa: E402
+)
 from reid.decision.artifact import Weights, open_weights  # noqa: E402
 from reid.decision.predict import predict  # noqa: E402
 from reid.errors import InputError  # noqa: E402
@@ -446,7 +448,14 @@ def test_it_leaves_what_it_promises_and_nothing_else(
     assert run() == 0
     working = tmp_path / "working"
     left = {path.name for path in working.iterdir()}
-    assert left == {"submission.csv", "run.json", "report.html", "contact_sheet.jpg", "animal_reid.py"}
+    assert left == {
+        "submission.csv",
+        "submission.matches.csv",
+        "run.json",
+        "report.html",
+        "contact_sheet.jpg",
+        "animal_reid.py",
+    }
     assert (working / "animal_reid.py").read_text() == "# the script\n"
     record = json.loads((working / "run.json").read_text())
     assert record["bundle"] == "b" * 64

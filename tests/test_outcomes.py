@@ -14,7 +14,7 @@ from reid.report.outcomes import OUTCOMES, classify_outcomes, oracle_threshold, 
 def answered(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Matches and their solution."""
     _, _, prediction, solution = make_world(tmp_path)
-    return prediction.matches, solution
+    return prediction.wide, solution
 
 
 def test_outcomes_are_those_of_their_definition(answered: tuple[pd.DataFrame, pd.DataFrame]) -> None:

@@ -3,20 +3,22 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hand_world import HOSTILE, QUERIES, Page, World, make_world
+from hand_world import HOSTILE, QUERIES, Page, World, explain, make_world
 
 from reid import cli
 from reid.config.presets import PRESETS
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.decision.artifact import RUN_FOLDER
+from reid.decision.metrics import mean_retrieval, score_matches
 from reid.errors import InputError
 from reid.report import matches_section
+from reid.report.explanations import Explanations
 from reid.report.outcomes import OUTCOMES
 from reid.report.report import write_report
 from reid.report.scores_section import OtherResult, read_other_result
@@ -36,7 +38,8 @@ def solved(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def page_of(world: World, folder: Path, solved: bool = True) -> Page:
     catalogue, weights, prediction, solution = world
-    return Page(write_report(folder, catalogue, weights, prediction, solution if solved else None))
+    known = solution if solved else None
+    return Page(write_report(folder, catalogue, weights, prediction, known, explain(prediction, known)))
 
 
 def test_the_page_is_complete_and_every_tag_is_closed(solved: Page) -> None:
@@ -59,8 +62,8 @@ def test_every_query_stands_on_the_page_with_its_outcome_the_worst_first(solved:
 def test_a_wrong_name_is_shown_next_to_the_right_one(solved: Page) -> None:
     page = solved
     cards = dict(zip(page.shown(), page.cards, strict=True))
-    assert re.findall(r"photo (\w+)", cards["q2"]) == ["q2", "2", "1"]
-    assert re.findall(r"photo (\w+)", cards["q0"]) == ["q0", "1"]
+    assert re.findall(r"photo (q?\d+)", cards["q2"]) == ["q2", "2", "1"]
+    assert re.findall(r"photo (q?\d+)", cards["q0"]) == ["q0", "1"]
     assert "right one, not compared" in cards["q2"]
     assert "not compared" not in cards["q0"]
 
@@ -128,7 +131,7 @@ def test_without_a_solution_the_expected_scores_are_shown_as_expected(
 ) -> None:
     page = page_of(world, tmp_path / "out", solved=False)
     assert "No solution was given" in page.text
-    assert "mean of 1 of 2 datasets" in page.text
+    assert "The expected score is the mean of 1 of\n2 datasets" in page.text
     assert page.shown()[0] == "q0"  # named, and closest to the threshold
     for words in ("wrong individual", "Oracle threshold", "best candidate right", "<th>BAKS</th>"):
         assert words in solved.text
@@ -137,9 +140,9 @@ def test_without_a_solution_the_expected_scores_are_shown_as_expected(
 
 def test_a_solution_with_photographs_that_were_not_answered_is_refused(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    short = replace(prediction, matches=prediction.matches[1:])
+    short = replace(prediction, matches=prediction.wide[1:])
     with pytest.raises(InputError, match="1 of 7 are missing, such as q0"):
-        write_report(tmp_path / "out", catalogue, weights, short, solution)
+        write_report(tmp_path / "out", catalogue, weights, short, solution, Explanations())
     assert not (tmp_path / "out").exists()
 
 
@@ -164,14 +167,14 @@ def test_a_photograph_that_cannot_be_opened_is_grey_with_its_reason(
 
 def test_a_candidate_from_another_folder_is_grey_with_its_reason(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    elsewhere = replace(prediction, matches=prediction.matches.assign(photograph="99"))
+    elsewhere = replace(prediction, matches=prediction.wide.assign(photograph="99"))
     page = page_of((catalogue, weights, elsewhere, solution), tmp_path / "out")
     assert all("not in this data folder" in card for card in page.cards)
 
 
 def test_an_unreadable_query_comes_first_among_its_outcome_and_is_counted(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    matches = prediction.matches.assign(problem=np.where(prediction.matches["image_id"] == "q6", "cut short", ""))
+    matches = prediction.wide.assign(problem=np.where(prediction.wide["image_id"] == "q6", "cut short", ""))
     matches.loc[matches["image_id"] == "q6", "answer"] = NEW_INDIVIDUAL
     page = page_of((catalogue, weights, replace(prediction, matches=matches), solution), tmp_path / "out")
     assert page.shown() == ["q2", "q1", "q3", "q6", "q4", "q0", "q5"]
@@ -188,7 +191,7 @@ def test_a_page_beyond_its_limit_takes_every_outcome_in_turn_and_says_so(
         return pd.concat(parts, ignore_index=True)
 
     rows = pd.concat([catalogue.database.table, copies(catalogue.query.table)], ignore_index=True)
-    many = replace(prediction, matches=copies(prediction.matches))
+    many = replace(prediction, matches=copies(prediction.wide))
     assert "queries are shown" not in solved.text
     monkeypatch.setattr(matches_section, "CARDS_LIMIT", 300_000)
     page = page_of((replace(catalogue, table=rows), weights, many, copies(solution)), tmp_path / "out")
@@ -223,12 +226,12 @@ def test_ranking_metrics_and_their_mean_are_those_of_the_solution(solved: Page, 
 
 def test_a_query_with_nothing_to_compare_is_shown_without_candidates(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
-    alone = prediction.matches["image_id"] == "q6"
-    matches = prediction.matches.assign(
-        identity=prediction.matches["identity"].mask(alone, ""),
-        photograph=prediction.matches["photograph"].mask(alone, ""),
-        distance=prediction.matches["distance"].mask(alone, np.inf),
-        answer=prediction.matches["answer"].mask(alone, NEW_INDIVIDUAL),
+    alone = prediction.wide["image_id"] == "q6"
+    matches = prediction.wide.assign(
+        identity=prediction.wide["identity"].mask(alone, ""),
+        photograph=prediction.wide["photograph"].mask(alone, ""),
+        distance=prediction.wide["distance"].mask(alone, np.inf),
+        answer=prediction.wide["answer"].mask(alone, NEW_INDIVIDUAL),
     )
     page = page_of((catalogue, weights, replace(prediction, matches=matches), solution), tmp_path / "out", solved=False)
     card = dict(zip(page.shown(), page.cards, strict=True))["q6"]
@@ -238,7 +241,7 @@ def test_a_query_with_nothing_to_compare_is_shown_without_candidates(world: Worl
 
 def compared(world: World, folder: Path, *others: OtherResult) -> str:
     catalogue, weights, prediction, solution = world
-    return write_report(folder, catalogue, weights, prediction, solution, others=others).read_text("utf-8")
+    return write_report(folder, catalogue, weights, prediction, solution, Explanations(), others).read_text("utf-8")
 
 
 def test_another_recipe_is_compared_with_its_difference(world: World, tmp_path: Path) -> None:
@@ -267,7 +270,7 @@ def test_another_recipes_scores_may_come_as_json(world: World, tmp_path: Path) -
     assert [one.score for one in other.scores.values()] == [0.5, 0.0]
     assert "seed</td>" in compared(world, tmp_path / "out", other)
     catalogue, weights, prediction, _ = world
-    unsolved = write_report(tmp_path / "unsolved", catalogue, weights, prediction, None, others=[other])
+    unsolved = write_report(tmp_path / "unsolved", catalogue, weights, prediction, None, Explanations(), [other])
     assert "seed</td>" in unsolved.read_text("utf-8")
 
 
@@ -319,7 +322,7 @@ def test_the_species_classifiers_answers_are_counted(solved: Page, world: World,
     catalogue, weights, prediction, solution = world
     assert "<h3>Species classifier" in solved.text
     assert "7 agree." in solved.text
-    alone = replace(prediction, matches=prediction.matches.assign(species=""))
+    alone = replace(prediction, matches=prediction.wide.assign(species=""))
     assert "<h3>Species classifier" not in page_of((catalogue, weights, alone, solution), tmp_path / "without").text
 
 

@@ -240,8 +240,8 @@ def _add_predict(commands: Any) -> None:
     _add_runtime(command)
     _add_json(
         command,
-        "submission; route; queries; datasets, of each the queries, called_new and drift; unreadable, the image_ids of "
-        "photographs that can't be read; seconds",
+        "submission and matches, the files; route; queries; datasets, of each the queries, called_new and shift; "
+        "flags, how many queries have each; seconds",
     )
 
 
@@ -253,7 +253,11 @@ def _add_score(commands: Any) -> None:
         "solution", metavar="SOLUTION", type=Path, help="the true answers, the organisers' solution.csv"
     )
     command.add_argument("--usage", metavar="Public,Private", help="only the rows of these parts (default: all)")
-    _add_json(command, "overall; datasets, of each the baks, baus (null where nobody is to be found) and score")
+    _add_json(
+        command,
+        "overall; datasets, of each the baks, baus (null where nobody is to be found) and score; where the matches are "
+        "there, also rank1, recall5, mrr and auroc, of all and of each",
+    )
 
 
 def _add_report(commands: Any) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from reid.config import settings
-from reid.config.presets import PRECISIONS, SUMMARIES, read_recipe
+from reid.config.presets import SUMMARIES, read_recipe
 from reid.config.recipe import Recipe, settings_of
 from reid.config.runtime import Runtime
 from reid.config.settings import override, override_runtime, unused_settings, with_settings
@@ -27,11 +27,12 @@ from reid.data.checks import (
     describe,
     describe_unreadable,
     find_blanks,
+    find_empty_galleries,
     find_formulas,
     find_unread_dates,
     scan_files,
 )
-from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights, write_manifest
+from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights
 from reid.decision.matches import matches_path, read_matches_next_to
 from reid.decision.metrics import (
     SUBMISSION_COLUMNS,
@@ -148,13 +149,15 @@ def _print_check(found: dict[str, Any], as_json: bool) -> None:
 
 def _warnings_of(catalogue: Catalogue) -> list[str]:
     """Return what is no fault of a table, but may not be as it was meant."""
-    warnings = _unread_dates(catalogue)
+    metadata = catalogue.root / "metadata.csv"
+    warnings = [f"{metadata}: {words}" for words in find_empty_galleries(catalogue)]
+    warnings += [f"{metadata}: {words}" for words in find_unread_dates(catalogue.database)]
     if answered := int(catalogue.table["answered"].sum()):
         warnings.append(
             f"{_count(answered, 'query row')} of metadata.csv with an identity, which is not used; answers belong in "
             "solution.csv, which `reid score` reads"
         )
-    warnings += [f"{catalogue.root / 'metadata.csv'}: {words}" for words in find_blanks(catalogue)]
+    warnings += [f"{metadata}: {words}" for words in find_blanks(catalogue)]
     if formulas := find_formulas(catalogue):
         warnings.append(
             f"a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as formulas: "
@@ -163,9 +166,10 @@ def _warnings_of(catalogue: Catalogue) -> list[str]:
     return warnings
 
 
-def _unread_dates(catalogue: Catalogue) -> list[str]:
-    """Return a warning per dataset: a date that can't be read protects no pseudo-query."""
-    return [f"{catalogue.root / 'metadata.csv'}: {words}" for words in find_unread_dates(catalogue.database)]
+def _warn_of_dates(catalogue: Catalogue) -> None:
+    """Warn of dates that can't be read: they protect no pseudo-query."""
+    for words in find_unread_dates(catalogue.database):
+        log.warning("%s: %s", catalogue.root / "metadata.csv", words)
 
 
 def _check_submission(path: Path, catalogue: Catalogue) -> dict[str, Any]:
@@ -201,8 +205,7 @@ def _in_make(path: Path) -> str:
 
 def _print_json(content: dict[str, Any]) -> None:
     """Print an object for other programs: numbers that JSON does not know become null."""
-    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
-    print_result(text.replace("\x7f", "\\u007f"))  # which json leaves as it is, and a terminal should not get
+    print_result(json.dumps(_without_nan(content), indent=2, allow_nan=False))
 
 
 def _without_nan(value: Any) -> Any:
@@ -225,8 +228,7 @@ def train(options: argparse.Namespace) -> None:
         raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
     catalogue = read_catalogue(options.data)
     only = [name for name in (options.only or "").split(",") if name]
-    for words in _unread_dates(catalogue):
-        log.warning(words)
+    _warn_of_dates(catalogue)
 
     from reid.decision.calibrate import load_calibrations
     from reid.training.checkpoints import SAVE_EVERY
@@ -249,15 +251,8 @@ def train(options: argparse.Namespace) -> None:
         )
     if only:
         missing = missing_networks(options.out, network_files(catalogue.database), recipe)
-        left = f"still to train: {', '.join(missing)}" if missing else "all are there"
-        print_result(f"trained: {', '.join(only)}; {left}")
-        log.info(
-            "next: reid train %s --out %s, as before but %s",
-            quote(str(options.data)),
-            quote(str(options.out)),
-            f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate",
-        )
-    elif weights:  # the first rank's alone
+        _report_part(options, only, missing)
+    elif weights:  # only the first rank has them
         _print_calibrations(load_calibrations(weights))
         _log_times(read_seconds(options.out), "time, with that of earlier calls" if earlier else "time")
         print_result(f"the weights folder {options.out} is complete")
@@ -266,9 +261,18 @@ def train(options: argparse.Namespace) -> None:
         _log_next("predict", options.data, "--weights", options.out, "--out", "submission.csv")
 
 
+def _report_part(options: argparse.Namespace, trained: list[str], missing: list[str]) -> None:
+    """Print which networks a call with `--only` has trained, and name the next one."""
+    left = f"still to train: {', '.join(missing)}" if missing else "all are there"
+    print_result(f"trained: {', '.join(trained)}; {left}")
+    more = f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate"
+    call = join(["reid", "train", str(options.data), "--out", str(options.out)])
+    log.info("next: %s, as before but %s", call, more)
+
+
 def _recipe_to_train(options: argparse.Namespace) -> tuple[Recipe, Runtime]:
     recipe = read_recipe(options.recipe)
-    runtime, changes = _runtime_of(options, PRECISIONS.get(recipe.name, "auto"))
+    runtime, changes = _runtime_of(options, "auto")
     recipe = override(recipe, changes)
     _warn_of_unused(recipe, changes)
     return recipe, runtime
@@ -309,20 +313,15 @@ def enroll_again(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
 
-    from reid.decision.enroll import enroll
+    from reid.decision import enroll
 
     recipe, runtime = _recipe_of(weights, options, settings.ENROLMENT)
-    datasets = list(weights.datasets)
     with process_group():
-        enroll(catalogue, weights.folder, datasets, recipe, runtime)
-    if not is_main():
-        return
-    # the galleries hold all photographs now, but the networks, where there are any, have learned from few
-    limit = weights.limit if recipe.uses_encoder else None
-    write_manifest(weights.folder, recipe, datasets, catalogue.database.fingerprint, limit, weights.precision)
+        enroll.enroll_again(catalogue, weights, recipe, runtime)
     number = len(catalogue.database)
     print_result(f"enrolled {number} photographs of {options.data} into the galleries of {options.weights}")
-    _log_next("calibrate", options.data, "--weights", options.weights)
+    if is_main():
+        _log_next("calibrate", options.data, "--weights", options.weights)
 
 
 def _recipe_of(weights: Weights, options: argparse.Namespace, only: tuple[str, ...]) -> tuple[Recipe, Runtime]:
@@ -340,14 +339,11 @@ def calibrate_again(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(CALIBRATION,))
 
-    from reid.decision.calibrate import calibrate
+    from reid.decision import calibrate
 
     recipe, _ = _recipe_of(weights, options, settings.CALIBRATION)
-    for words in _unread_dates(catalogue):
-        log.warning(words)
-    calibrations = calibrate(catalogue, weights.folder, list(weights.datasets), recipe)
-    data = weights.manifest["data"]
-    write_manifest(weights.folder, recipe, list(weights.datasets), data, weights.limit, weights.precision)
+    _warn_of_dates(catalogue)
+    calibrations = calibrate.load_calibrations(calibrate.calibrate_again(catalogue, weights, recipe))
     if options.json:
         datasets = {dataset: _json_of_calibration(calibration) for dataset, calibration in calibrations.items()}
         _print_json({"weights": str(options.weights), "datasets": datasets})
@@ -377,30 +373,30 @@ def predict_queries(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(_json_of_matches(matches, options.out, seconds))
     else:
-        candidates = matches_path(options.out)
-        for line in [*lines, f"wrote {len(matches)} answers to {options.out}, and the candidates to {candidates}"]:
+        done = f"wrote {len(matches)} answers to {options.out}, and the candidates to {matches_path(options.out)}"
+        for line in [*lines, done]:
             print_result(line)
     _log_times(seconds)
     _log_next("check", options.data, "--submission", options.out)
 
 
 def _json_of_matches(matches: "Matches", out: Path, seconds: dict[str, float]) -> dict[str, Any]:
-    wide = matches.wide
+    queries, flags = matches.queries, matches.queries["flags"].str.split().explode().dropna()
     datasets = {
         str(dataset): {
             "queries": len(rows),
             "called_new": int((rows["answer"] == NEW_INDIVIDUAL).sum()),
-            "drift": matches.shifts.get(str(dataset)),
+            "shift": matches.shifts.get(str(dataset)),
         }
-        for dataset, rows in wide.groupby("dataset")
+        for dataset, rows in queries.groupby("dataset")
     }
     return {
         "submission": str(out),
         "matches": str(matches_path(out)),
         "route": matches.route,
-        "queries": len(wide),
+        "queries": len(queries),
         "datasets": datasets,
-        "unreadable": wide.loc[wide["problem"] != "", "image_id"].tolist(),
+        "flags": {str(flag): int(count) for flag, count in flags.value_counts().items()},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
 
@@ -432,23 +428,22 @@ def score(options: argparse.Namespace) -> None:
     scores = score_submission(submission, solution, names)
     matches = read_matches_next_to(options.submission, submission)
     retrieval = {} if matches is None else score_matches(matches, solution)
+    means = asdict(mean_retrieval(retrieval)) if retrieval else {}
     if options.json:
         rows = {
             dataset: {"baks": score.baks, "baus": score.baus, "score": score.score}
             | (asdict(retrieval[dataset]) if retrieval else {})
             for dataset, score in scores.items()
         }
-        means = asdict(mean_retrieval(retrieval)) if retrieval else {}
         _print_json({"overall": overall(scores), **means, "datasets": rows})
     else:
         print_result(_score_table(scores, retrieval).to_string(index=False, float_format="%.4f"))
         print_result(f"overall {overall(scores):.4f}")
-        if retrieval:
-            means = asdict(mean_retrieval(retrieval))
+        if means:
             print_result(", ".join(f"{name} {value:.4f}" for name, value in means.items()))
     for name, score in scores.items():
         for share, kind in ((score.baks, "known"), (score.baus, "new")):
-            if share != share:
+            if share != share:  # NaN
                 log.warning("%s: the solution has no %s individuals to find, for which the score counts 0", name, kind)
 
 

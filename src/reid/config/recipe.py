@@ -40,7 +40,6 @@ SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "
 SMALLEST = 16
 """Pixels on a side; with fewer, no backbone has anything left to pool."""
 
-
 ENCODERS_ONLY = (
     *("backbone", "head", "batches", "loss", "augmentation", "training", "classifier"),
     *("data.skip_unreadable", "keypoints.foreground", "keypoints.candidates", "matching.whole_gallery"),

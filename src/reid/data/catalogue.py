@@ -32,23 +32,18 @@ __all__ = [
 NEW_INDIVIDUAL = "new_individual"
 """What a submission says of a photograph whose animal is not in the database (the competition's word)."""
 
-
 COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
 
-
 SPLITS = ("database", "query")
-
 
 DATASET_NAME = re.compile(r"(?!species$|.*\.gallery$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE)
 """A dataset's name becomes a file's name in the weights folder, next to `species.safetensors` and other datasets'
 `NAME.gallery.safetensors`."""
 
-
 NAME = re.compile(r"(?:[^\x00-\x1f\x7f]|\t|\r?\n){0,200}")
 """What the columns image_id and identity may hold. They are written again into submissions and galleries, where a NUL
 would be lost in an array of strings, a lone carriage return would break a row, and one cell of a megabyte would take a
 gigabyte in an array of a thousand."""
-
 
 DATE = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
 """Year, month and day with hyphens or with the colons of EXIF 2.32, whose month and day may have one digit."""

@@ -36,19 +36,14 @@ __all__ = [
 FORMAT = 2
 """Format 1 is that of 0.1.0; `_upgrade_manifest` and `upgrade_calibration` read it."""
 
-
 MANIFEST = "manifest.json"
-
 
 CLASSIFIER = "species.safetensors"
 
-
 CALIBRATION = "calibration.json"
-
 
 GALLERY = ".gallery.safetensors"
 """How the names of galleries end."""
-
 
 COPY_OR_RETRAIN = (
     "copy the weights folder again, or run the training's command again, which keeps the networks that are there and "

@@ -61,7 +61,6 @@ SIMPLICITY_SLACK = 0.5
 difference over splits: among so few, a flexible scorer fits anything. It fades with the square of their number; from
 about 25 on PLATEAU alone decides. Where all datasets' pseudo-queries are used, all their individuals count."""
 
-
 LOW_BAKS = 0.2
 """Below this expected BAKS (photographs of known individuals named correctly) it is reported; the competition's winners
 had 0.32 to 0.52, at thresholds that refuse much."""

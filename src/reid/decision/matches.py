@@ -23,12 +23,10 @@ log = logging.getLogger(__name__)
 TOP_K = 5
 """Candidates per query, where nobody asks for another number."""
 
-
 MATCH_COLUMNS = (
     *("image_id", "dataset", "rank", "candidate", "candidate_image_id", "dissimilarity", "probability"),
     *("threshold", "answer", "flags"),
 )
-
 
 FLAGS = {
     "unreadable": "the photograph can't be read",
@@ -38,7 +36,6 @@ FLAGS = {
     "shifted": "its dataset's queries match otherwise than the photographs that the threshold was fitted on",
 }
 """The words of the column flags, and what they mean."""
-
 
 CAPTION = 34
 """Pixels below a photograph in a picture: two lines of 11."""

@@ -33,9 +33,7 @@ __all__ = [
 
 SUBMISSION_COLUMNS = ("image_id", "identity")
 
-
 SOLUTION_COLUMNS = ("image_id", "identity", "new_identity", "dataset", "Usage")
-
 
 RESAMPLES = 1000
 """The ends of an interval of nine tenths then differ by about 0.005 between seeds."""

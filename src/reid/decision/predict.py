@@ -40,7 +40,6 @@ MATCHER_VERSION = 2
 """Raise it whenever the same photographs, gallery and calibration give other matches than before: those in caches are
 stale then."""
 
-
 COLUMNS = {"image_id": object, "rank": int, "candidate": object, "candidate_image_id": object, "dissimilarity": float}
 """Of a table of candidates, see `Matches.candidates`."""
 

@@ -34,31 +34,25 @@ DATES = ("earlier", "other", "any")
 """Which photographs a pseudo-query may be compared with by their date, the strictest first. A database in which nobody
 has a photograph of an earlier day falls back to the next."""
 
-
 MIN_INDIVIDUALS = 8
 """With fewer known or fewer new individuals a dataset's own pseudo-queries say less of it than all datasets' do."""
-
 
 BLOCK = 256
 """Candidates whose hidden photographs are found at a time."""
 
-
 DUPLICATE = 0.95
 """Correlation of 16 x 16 thumbnails from which on two photographs count as one. Among 260,000 pairs of photographs of
 three species, none of them duplicates, the highest is 0.90."""
-
 
 SAME_DAY = (
     "are compared with a photograph of the same individual and day, which is easier than a real query: expect a lower "
     "score than the one reported here, and add photographs of other days"
 )
 
-
 UNDATED = (
     "have no date: photographs of one sighting may be compared with each other, so that the expected score may be too "
     "high. Fill in the column date where you know it, then calibrate again"
 )
-
 
 ACROSS = (
     "are compared with another side of their animal, which has other markings, because fewer than "

@@ -26,7 +26,6 @@ SINGLE_CUES = {"distance": False, "local": True, "inliers": True, "foreground": 
 "mean", WildFusion's mean of calibrated cues (Cermak et al. 2024, arXiv 2408.12934), here with weights, and "logistic"
 and "boosted", which are fitted on all features."""
 
-
 FOLDS = 5
 """Of cross-fitting. An assumption: each scorer is fitted on four fifths of the individuals."""
 

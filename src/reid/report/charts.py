@@ -27,7 +27,6 @@ __all__ = [
 
 INK, MUTED, SCORE, KNOWN, MISMATCH, NEW, *OTHERS = (f"#01010{number}" for number in range(1, 10))
 
-
 PAINT = {
     **{INK: "ink", MUTED: "muted", SCORE: "score", KNOWN: "known", MISMATCH: "mismatch", NEW: "new"},
     **{colour: f"other{number}" for number, colour in enumerate(OTHERS)},

@@ -1,9 +1,8 @@
 """Section "Data": counts, dates, orientations, and the photographs that were left out."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ __all__ = ["data_section"]
 
 MAX_LISTED = 50
 """Rows of the list of photographs that were left out, which could be as long as the data."""
-
 
 MAX_ORIENTATIONS = 8
 """Columns that fit on a page."""
@@ -37,24 +35,15 @@ def data_section(outcomes: pd.DataFrame, catalogue: Catalogue, weights: Weights)
     return {
         "rows": _rows(catalogue, left_out),
         "charts": _charts(catalogue),
-        "left_out": left_out[:MAX_LISTED],
+        "left_out": left_out[:MAX_LISTED].to_dict("records"),
         "left_out_count": len(left_out),
         "orientations": _orientations(catalogue),
     }
 
 
-class LeftOut(NamedTuple):
-    """A photograph that could not be used."""
-
-    image_id: str
-    dataset: str
-    split: str
-    path: str
-    problem: str
-
-
-def _left_out_photographs(outcomes: pd.DataFrame, catalogue: Catalogue, weights: Weights) -> list[LeftOut]:
-    """Return the queries that could not be read, and the database photographs that are in no gallery."""
+def _left_out_photographs(outcomes: pd.DataFrame, catalogue: Catalogue, weights: Weights) -> pd.DataFrame:
+    """Return the queries that could not be read, and the database photographs that are in no gallery: columns image_id,
+    dataset, split, path, problem."""
     problems = dict(outcomes.loc[outcomes["problem"] != "", ["image_id", "problem"]].itertuples(index=False))
     for dataset in weights.datasets:
         enrolled = set(load_gallery(weights.folder / gallery_file(dataset)).embeddings.image_id)
@@ -62,9 +51,10 @@ def _left_out_photographs(outcomes: pd.DataFrame, catalogue: Catalogue, weights:
         for image_id, path in zip(photographs.image_ids, photographs.paths, strict=True):
             if image_id not in enrolled:
                 problems[image_id] = _problem(path)
-    rows = catalogue.table[catalogue.table["image_id"].isin(list(problems))]
-    cells = rows[["image_id", "dataset", "split", "path"]].to_numpy(str).tolist()
-    return [LeftOut(image_id, dataset, split, path, problems[image_id]) for image_id, dataset, split, path in cells]
+    rows = catalogue.table.loc[
+        catalogue.table["image_id"].isin(list(problems)), ["image_id", "dataset", "split", "path"]
+    ]
+    return rows.assign(problem=rows["image_id"].map(problems))
 
 
 def _problem(path: Path) -> str:
@@ -75,9 +65,9 @@ def _problem(path: Path) -> str:
     return "added after enrolment"
 
 
-def _rows(catalogue: Catalogue, left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
+def _rows(catalogue: Catalogue, left_out: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the counts of every dataset."""
-    absent = Counter((photograph.dataset, photograph.split) for photograph in left_out)
+    absent = Counter(zip(left_out["dataset"], left_out["split"], strict=True))
     rows = []
     for name in sorted(set(catalogue.table["dataset"])):
         photographs, queries = catalogue.database.of(name), catalogue.query.of(name)

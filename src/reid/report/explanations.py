@@ -35,7 +35,6 @@ __all__ = ["Candidate", "EmbeddingMap", "Explanations", "embedding_map", "explai
 CANDIDATES = 3
 """Individuals shown next to a query, besides the right one."""
 
-
 MAX_DOTS = 600
 """Photographs on a map: more of them hide each other on a screen, and take 100 bytes each."""
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,17 +69,6 @@ def _confusion(outcomes: pd.DataFrame, solution: pd.DataFrame | None) -> dict[st
     }
 
 
-class Dot(NamedTuple):
-    """A photograph on a map."""
-
-    x: str
-    y: str
-    """Per cent from the left and from the top."""
-    classes: str
-    """CSS classes: its individual's colour, whether it is a query, its thumbnail."""
-    words: str
-
-
 def _maps(explanations: Explanations, outcomes: pd.DataFrame, thumbnails: Thumbnails) -> list[dict[str, Any]]:
     captions = {
         str(row.image_id): f"query {row.image_id}\n{OUTCOMES[str(row.outcome)]}: {row.answer}"
@@ -104,16 +93,18 @@ def _most_photographed(dataset_map: EmbeddingMap) -> list[str]:
     return sorted(counts, key=lambda name: (-counts[name], name))[:MAP_COLOURS]
 
 
-def _dots(dataset_map: EmbeddingMap, captions: Mapping[str, str], thumbnails: Thumbnails) -> list[Dot]:
+def _dots(dataset_map: EmbeddingMap, captions: Mapping[str, str], thumbnails: Thumbnails) -> list[tuple[str, ...]]:
+    """Return the place of every photograph in per cent from the left and from the top, its CSS classes (its
+    individual's colour, whether it is a query, its thumbnail), and its words."""
     colours = {name: f"k{number}" for number, name in enumerate(_most_photographed(dataset_map))}
     photographs = zip(dataset_map.image_id, dataset_map.points.tolist(), dataset_map.identity, strict=True)
-    dots = []
+    dots: list[tuple[str, ...]] = []
     for image_id, (x, y), identity in photographs:
         thumbnail = thumbnails.drawn.get(image_id)
         classes = ["q" if not identity else colours.get(identity, ""), "r" if x > 0.5 else ""]
         classes += ["p", f"t{thumbnail.number}"] if thumbnail and thumbnail.uri else []
         words = f"{identity}\nphoto {image_id}" if identity else captions.get(image_id, f"query {image_id}")
-        dots.append(Dot(f"{100 * x:.1f}", f"{100 * (1 - y):.1f}", " ".join(filter(None, classes)), words))
+        dots.append((f"{100 * x:.1f}", f"{100 * (1 - y):.1f}", " ".join(filter(None, classes)), words))
     return dots
 
 

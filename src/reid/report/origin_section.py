@@ -47,4 +47,4 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str, bool]]:
 
 
 def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return ", ".join(map(str, value)) or "none" if isinstance(value, (tuple, list)) else str(value)

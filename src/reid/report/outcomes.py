@@ -34,7 +34,6 @@ OUTCOMES = {
 }
 """From the worst to the best; the last two are for queries whose true answer is not known."""
 
-
 MARKS = dict(zip(OUTCOMES, "\u2717\u2691\u25cb\u2713\u25cf\u25cb", strict=True))
 """A sign per outcome, so that colour is not the only difference."""
 

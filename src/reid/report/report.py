@@ -56,7 +56,7 @@ def write_report(
     weights: Weights,
     matches: Matches,
     solution: pd.DataFrame | None,
-    explanations: Explanations | None = None,
+    explanations: Explanations,
     others: Sequence[OtherResult] = (),
     seconds: Mapping[str, float] | None = None,
 ) -> Path:
@@ -69,7 +69,7 @@ def write_report(
         matches: the answers.
         solution: the true answers (see `metrics.read_solution`), or None where they are not known. It may hold only
             some of the queries; the outcome of the others is not known then.
-        explanations: see `collect_explanations`; None to show the best candidate alone, without keypoints and maps.
+        explanations: see `collect_explanations`; queries without an explanation are not shown.
         others: results of other recipes, to compare with.
         seconds: wall time by stage.
 
@@ -79,7 +79,6 @@ def write_report(
     Raises:
         InputError: the solution has a photograph that was not answered; the folder can't be written.
     """
-    explanations = explanations or Explanations()
     evaluation = evaluate(matches, solution, load_calibrations(weights))
     ranking = {} if solution is None else score_matches(matches.to_frame(), solution)
     outcomes, thumbnails = evaluation.outcomes, Thumbnails.of(catalogue, weights.recipe)
@@ -89,7 +88,7 @@ def write_report(
         "queries": len(outcomes),
         "scores": scores_section(evaluation, others, ranking),
         "thresholds": thresholds_section(evaluation),
-        "matches": matches_section(outcomes, catalogue, explanations, thumbnails),  # fills `thumbnails`
+        "matches": matches_section(outcomes, explanations, thumbnails),  # fills `thumbnails`
         "data": data_section(outcomes, catalogue, weights),
         "networks": networks_section(outcomes, solution, explanations, thumbnails, weights),
         "origin": origin_section(catalogue, weights, matches.route, seconds or {}),

@@ -8,28 +8,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from reid.decision.metrics import Score, overall, read_scores, read_submission, resampled, score_submission
+from reid.decision.metrics import (
+    RetrievalScore,
+    Score,
+    mean_retrieval,
+    overall,
+    read_scores,
+    read_submission,
+    resampled,
+    score_submission,
+)
 from reid.decision.thresholds import Threshold
 from reid.errors import InputError
 from reid.report.charts import Bars, metrics_chart, recipes_chart
 from reid.report.outcomes import OUTCOMES, Evaluation
 
-__all__ = ["OtherResult", "RetrievalScore", "read_other_result", "scores_section"]
+__all__ = ["OtherResult", "read_other_result", "scores_section"]
 
 INTERVAL = (0.05, 0.95)
 """Quantiles: the ends of a 90% interval."""
 
-
 METRICS = ("score", "baks", "baus")
-
-
-class RetrievalScore(NamedTuple):
-    """How well one dataset's candidates were ranked; NaN where there is nothing to measure it on."""
-
-    rank1: float
-    recall5: float
-    mrr: float
-    auroc: float
 
 
 class OtherResult(NamedTuple):
@@ -79,38 +78,23 @@ def scores_section(
     }
 
 
-class Headline(NamedTuple):
-    """The page's first lines."""
-
-    score: float | None
-    interval: tuple[float, float] | None
-    expected: float | None
-    spread: float | None
-    """Standard deviation of the mean over the datasets, if they are independent."""
-    with_expected: int
-    """Datasets with an expected score."""
-    datasets: int
-    outcomes: list[tuple[str, str, int, float]]
-    """Key, words, count, share."""
-    rerouted: int
-    """Queries that were compared with another dataset than that of their row."""
-
-
-def _headline(evaluation: Evaluation) -> Headline:
+def _headline(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the page's first figures."""
     thresholds, outcomes = evaluation.thresholds.values(), evaluation.outcomes
     expected = [threshold.score for threshold in thresholds if threshold.score is not None]
     spreads = [_spread(*threshold.interval) for threshold in thresholds if threshold.interval is not None]
     counts = Counter(outcomes["outcome"])
-    return Headline(
-        score=overall(evaluation.scores) if evaluation.scores else None,
-        interval=_interval(_overall_draws(evaluation.draws)) if evaluation.draws else None,
-        expected=float(np.mean(expected)) if expected else None,
-        spread=float(np.sqrt(np.square(spreads).sum()) / len(spreads)) if spreads else None,
-        with_expected=len(expected),
-        datasets=len(thresholds),
-        outcomes=[(key, OUTCOMES[key], counts[key], counts[key] / len(outcomes)) for key in OUTCOMES if counts[key]],
-        rerouted=int(((outcomes["column"] != "") & (outcomes["column"] != outcomes["dataset"])).sum()),
-    )
+    return {
+        "score": overall(evaluation.scores) if evaluation.scores else None,
+        "interval": _interval(_overall_draws(evaluation.draws)) if evaluation.draws else None,
+        "expected": float(np.mean(expected)) if expected else None,
+        # of the mean over the datasets, if they are independent
+        "spread": float(np.sqrt(np.square(spreads).sum()) / len(spreads)) if spreads else None,
+        "with_expected": len(expected),
+        "datasets": len(thresholds),
+        "outcomes": [(key, OUTCOMES[key], counts[key], counts[key] / len(outcomes)) for key in OUTCOMES if counts[key]],
+        "rerouted": int(((outcomes["column"] != "") & (outcomes["column"] != outcomes["dataset"])).sum()),
+    }
 
 
 def _spread(low: float, high: float) -> float:
@@ -174,19 +158,9 @@ def _recipes_chart(evaluation: Evaluation, others: Sequence[OtherResult]) -> dic
     return {"names": [bars.name for bars in series], "svg": recipes_chart(series) if len(series) > 1 else ""}
 
 
-class OtherResultRow(NamedTuple):
-    """Another recipe's figures on one dataset."""
-
-    name: str
-    score: Score
-    difference: float | None
-    """By how much this page's score is higher."""
-    interval: tuple[float, float] | None
-
-
 def _score_rows(evaluation: Evaluation, others: Sequence[OtherResult]) -> list[dict[str, Any]]:
-    scores, draws, thresholds = evaluation.scores, evaluation.draws, evaluation.thresholds
-    intervals = {metric: _intervals(draws, metric) for metric in METRICS}
+    scores, thresholds = evaluation.scores, evaluation.thresholds
+    intervals = {metric: _intervals(evaluation.draws, metric) for metric in METRICS}
     names = sorted({*scores, *thresholds, *(name for other in others for name in other.scores)})
     return [
         {
@@ -194,27 +168,25 @@ def _score_rows(evaluation: Evaluation, others: Sequence[OtherResult]) -> list[d
             "measured": scores.get(name),
             "intervals": {metric: intervals[metric].get(name) for metric in METRICS},
             "expected": thresholds.get(name),
-            "others": [_other_row(name, other, scores, draws) for other in others if name in other.scores],
+            "others": [_other_row(name, other, evaluation) for other in others if name in other.scores],
         }
         for name in names
     ]
 
 
-def _other_row(
-    name: str, other: OtherResult, scores: Mapping[str, Score], draws: Mapping[str, np.ndarray]
-) -> OtherResultRow:
-    difference = scores[name].score - other.scores[name].score if name in scores else None
+def _other_row(name: str, other: OtherResult, evaluation: Evaluation) -> dict[str, Any]:
+    """Return another recipe's figures on one dataset, and by how much this page's score is higher."""
+    scores, draws = evaluation.scores, evaluation.draws
     paired = name in draws and name in other.draws
-    interval = _interval(draws[name][:, 2] - other.draws[name][:, 2]) if paired else None
-    return OtherResultRow(other.name, other.scores[name], difference, interval)
+    return {
+        "name": other.name,
+        "score": other.scores[name],
+        "difference": scores[name].score - other.scores[name].score if name in scores else None,
+        "interval": _interval(draws[name][:, 2] - other.draws[name][:, 2]) if paired else None,
+    }
 
 
 def _ranking_rows(ranking: Mapping[str, RetrievalScore]) -> list[tuple[str, RetrievalScore]]:
     """Return a row per dataset and, of several, one for their mean."""
     rows = [(name or "(none)", ranking[name]) for name in sorted(ranking)]
     return [*rows, ("mean", mean_retrieval(ranking))] if len(rows) > 1 else rows
-
-
-def mean_retrieval(scores: Mapping[str, RetrievalScore]) -> RetrievalScore:
-    """Return the mean over the datasets that have a value; NaN where none has."""
-    return RetrievalScore(*pd.DataFrame(scores.values(), dtype=float).mean())

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,6 @@ __all__ = [
     "contact_sheet",
     "match_rows",
     "upright",
-    "world_rows",
 ]
 
 THUMBNAIL = 160
@@ -113,7 +112,6 @@ def upright(path: Path, longer: int, turn: int = 0) -> Image.Image:
 CELL, GAP, LINE, TITLE = 150, 10, 16, 24
 """Pixels: a photograph's longer side on a contact sheet, the space around it, a caption's line, a row's title."""
 
-
 SHEET_INK = {"": "#202428", "wrong": "#b3261e", "named": "#a04f00", "missed": "#5b3f9e", "right": "#17703f"}
 """Caption colours by outcome, on white: the sheet may be shown on light and dark pages."""
 
@@ -130,32 +128,12 @@ class SheetPicture(NamedTuple):
     """Degrees counterclockwise, see `photographs.View`."""
 
 
-@dataclass(frozen=True)
-class SheetRow:
-    """A row of a contact sheet.
-
-    Attributes:
-        title: what stands above it.
-        pictures: groups that stand close together.
-    """
+class SheetRow(NamedTuple):
+    """A row of a contact sheet."""
 
     title: str
     pictures: tuple[tuple[SheetPicture, ...], ...]
-
-
-def world_rows(catalogue: Catalogue, individuals: int = 3, photographs: int = 3) -> list[SheetRow]:
-    """Return a row per dataset: a few photographs of each of the individuals with most photographs in the database.
-
-    To show a data folder: `contact_sheet(path, world_rows(read_catalogue(folder)))`.
-    """
-    rows = []
-    for name, part in catalogue.database.by_dataset().items():
-        groups = []
-        for identity in part.table["identity"].value_counts().index[:individuals]:
-            own = replace(part, table=part.table[part.table["identity"] == identity].iloc[:photographs])
-            groups.append(tuple(SheetPicture(path, str(identity)) for path in own.paths))
-        rows.append(SheetRow(name, tuple(groups)))
-    return rows
+    """Groups, with a gap between them."""
 
 
 def match_rows(catalogue: Catalogue, outcomes: pd.DataFrame, recipe: Recipe, matches: int = 5) -> list[SheetRow]:

@@ -43,7 +43,6 @@ __all__ = [
 
 Value = TypeVar("Value")
 
-
 TIMEOUT = timedelta(hours=2)
 """How long a rank waits for the others: one of them decodes all photographs. torchrun notices a rank that dies."""
 
