@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -329,16 +330,16 @@ def predicted(
     """Predicts, and counts how many datasets had to be matched for it."""
     matched: list[str] = []
 
-    def counting(queries: object, gallery: object, dataset: str, *rest: object) -> pd.DataFrame:
+    def counting(queries: GalleryFeatures, gallery: Gallery, dataset: str, *rest: Any) -> pd.DataFrame:
         matched.append(dataset)
         return original(queries, gallery, dataset, *rest)
 
     original = predicting.match_queries
     monkeypatch.setattr(predicting, "match_queries", counting)
 
-    def count(**options: int) -> tuple[int, pd.DataFrame]:
+    def count(k: int = 5) -> tuple[int, pd.DataFrame]:
         matched.clear()
-        matches = predict(read_catalogue(patterns), open_weights(patterns_weights), **options)
+        matches = predict(read_catalogue(patterns), open_weights(patterns_weights), k=k)
         return len(matched), matches.to_frame()
 
     return count
@@ -379,18 +380,23 @@ def test_everything_that_shapes_a_match_is_in_its_key(monkeypatch: pytest.Monkey
         np.ones((1, 4), np.float32), np.ones((1, 128), np.float16), (1.0, 0.5), np.ones(1, np.float32)
     )
     queries = GalleryFeatures(("q",), torch.ones(1, 2), ("left",), (keypoints,))
-    files = {"lynx.gallery.safetensors": "a", "calibration.json": "b"}
     recipe = PRESETS["frozen"]
 
-    def key(queries: GalleryFeatures = queries, recipe: Recipe = recipe, k: int = 5, **changed: str) -> str:
-        weights = Weights(Path(), recipe, ("lynx",), {"files": files | changed})
-        return matches_key(queries, "lynx", weights, recipe, k)
+    def key(
+        queries: GalleryFeatures = queries,
+        recipe: Recipe = recipe,
+        k: int = 5,
+        gallery: str = "a",
+        calibration: str = "b",
+    ) -> str:
+        files = {"lynx.gallery.safetensors": gallery, "calibration.json": calibration}
+        return matches_key(queries, "lynx", Weights(Path(), recipe, ("lynx",), {"files": files}), recipe, k)
 
     keys = [
         key(),
         key(k=6),
-        key(**{"lynx.gallery.safetensors": "b"}),
-        key(**{"calibration.json": "a"}),
+        key(gallery="b"),
+        key(calibration="a"),
         key(recipe=with_settings(recipe, {"matching.verified": 1})),
         key(replace(queries, image_id=("p",))),
         key(replace(queries, orientation=("",))),
