@@ -106,7 +106,7 @@ def test_calibrating_by_a_folder_that_does_not_know_the_gallery_is_refused(
     assert (
         "metadata.csv: expected database rows for the 24 photographs of the gallery of Dots, found none for 3" in told
     )
-    assert re.search("name the folder that was enrolled, or `.*reid enroll` this one first", told)
+    assert "name the folder that was enrolled, or run `reid enroll` on this one first" in told
     assert contents(patterns_weights) == before
     assert cli.main(["enroll", str(patterns), "--weights", str(patterns_weights)]) == 0
     assert cli.main(["calibrate", str(patterns), "--weights", str(patterns_weights)]) == 0
@@ -223,15 +223,15 @@ def test_an_answer_on_a_query_row_is_not_looked_at_and_check_says_so(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["training.backbone_rate=0"], "nothing teaches the backbone: name first weights with --init FILE"),
-        (["training.epochs=0"], "nothing teaches the backbone: name first weights with --init FILE"),
+        (["training.backbone_rate=0"], "nothing trains the backbone: name first weights with --init FILE"),
+        (["training.epochs=0"], "nothing trains the backbone: name first weights with --init FILE"),
         (
             ["training.backbone_rate=0.1"],
-            "training.backbone_rate=0.1 and backbone.freeze_norms=False are for one that has learned: name first",
+            "training.backbone_rate=0.1 and backbone.freeze_norms=False are for a trained backbone: name first",
         ),
         (
             ["backbone.freeze_norms=true"],
-            "training.backbone_rate=1 and backbone.freeze_norms=True are for one that has learned: name first weights",
+            "training.backbone_rate=1 and backbone.freeze_norms=True are for a trained backbone: name first weights",
         ),
         (["training.backbone_rate=0.5"], ""),
         ([], ""),
@@ -252,7 +252,7 @@ def test_weights_of_a_part_of_the_database_say_so_whatever_is_done_with_them(
     patterns: Path, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights, submission = str(tmp_path / "w"), str(tmp_path / "s.csv")
-    words = f"warning: {weights}: trained on a part of the database (--limit 16), not to be handed in"
+    words = f"warning: {weights}: trained on part of the database only (--limit 16): good for a quick look, not"
     data, own = str(patterns), ["--weights", weights]
     calls = [
         (["train", data, "--out", weights, "--limit", "16", *tiny_settings], True),
@@ -275,7 +275,7 @@ def test_galleries_of_all_photographs_are_whole_where_no_network_learned_from_a_
     weights = str(tmp_path / "w")
     local = ["--recipe", "local", *("--set", "calibration.scorers=local", "--set", "calibration.splits=3")]
     assert cli.main(["train", str(patterns), "--out", weights, "--limit", "16", *local]) == 0
-    assert "(--limit 16), not to be handed in" in capsys.readouterr().err
+    assert "(--limit 16): good for a quick look, not for a submission" in capsys.readouterr().err
     assert cli.main(["enroll", str(patterns), "--weights", weights]) == 0
     assert open_weights(tmp_path / "w").caution == ""
 
@@ -494,8 +494,8 @@ def test_training_onto_a_really_full_disk_is_told(
         (["enroll", "data", "--weights", "nowhere"], "manifest.json: expected the manifest of a weights folder"),
         (["calibrate", "data", "--weights", "data"], "found a folder without one (was training finished?)"),
         (["predict", "data", "--weights", "file", "--out", "new.csv"], "found no such folder"),
-        (["predict", "data", "--weights", "old", "--out", "new.csv"], "expected format 2, found 0"),
-        (["report", "data", "--weights", "old", "--out", "new"], "expected format 2, found 0"),
+        (["predict", "data", "--weights", "old", "--out", "new.csv"], "expected format 1 to 2, found 0"),
+        (["report", "data", "--weights", "old", "--out", "new"], "expected format 1 to 2, found 0"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_leaves_every_file_as_it_was(

@@ -50,7 +50,7 @@ def test_no_program_is_started_for_a_photograph(tmp_path: Path, monkeypatch: pyt
 
 def test_a_heic_under_any_name_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    with pytest.raises(UnreadableError, match="it is a HEIC, as telephones make them: export it as JPEG"):
+    with pytest.raises(UnreadableError, match="it is a HEIC, as phones make them: export it as JPEG"):
         open_photograph(tmp_path / "x.jpg", 32)
 
 

@@ -278,7 +278,7 @@ def _link_out_of(root: str, path: str) -> str:
     """Return the first link of a path that leads out of the folder, and where to."""
     parts = PurePosixPath(path).parts
     steps = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
-    link = next(step for step in steps if not _stays_in(root, step))
+    link = next((step for step in steps if not _stays_in(root, step)), path)  # "." has no steps
     return f"{link!r}, which is {os.path.realpath(os.path.join(root, link))!r}"
 
 
