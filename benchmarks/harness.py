@@ -100,16 +100,16 @@ def machine() -> str:
     )
 
 
-def measure(contest: Contest, seconds: float) -> list[dict[str, object]]:
+def measure(contest: Contest, seconds: float) -> list[dict[str, Any]]:
     """Calls every peer once to warm it up and see its memory, a cheap one once more for its memory, because the first
     call also takes what libraries take once; then all of them in turns: A B C A B C ...
 
     Returns:
         A row per peer: size, label, peer, calls; median_s, min_s, max_s, seconds of a call; per_second, items by the
-        median; ratio, the median over the rounds of its time to the reference's time of the same round, so that a
-        neighbour on the machine who slows a round down slows both; cpu_s, the median of the seconds that processors
-        worked for it, its worker processes' too, which neighbours hardly change, and cpu_ratio of them; peak_mb, memory
-        at its highest above what was held before the warm-up call, in MB; note.
+        median; ratio, the median over the rounds of its time to the reference's time of the same round, so that other
+        load that slows a round down slows both; cpu_s, the median of the seconds that processors worked for it and its
+        processes, which other load hardly changes, and cpu_ratio of them; peak_mb, memory at its highest above what
+        was held before the warm-up call, in MB; note.
     """
     results, peaks = {}, {}
     for name, call in contest.peers.items():
@@ -166,6 +166,7 @@ def show(rows: pd.DataFrame) -> str:
         f"| {rows['label'].iloc[0]} | median | min | max | ratio | CPU | CPU ratio | per second | peak MB | calls | |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    row: Any
     for row in rows.itertuples():
         times = " | ".join(_duration(value) for value in (row.median_s, row.min_s, row.max_s))
         lines.append(
@@ -209,7 +210,7 @@ def _work() -> float:
 
 
 def children(process: int) -> list[int]:
-    """The processes that one started and that live, one of them the server that its workers are copies of."""
+    """The living processes that one started."""
     found = []
     for file in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):  # the process, or one of its threads, may end at any moment
