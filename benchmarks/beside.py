@@ -1,10 +1,9 @@
-"""A whole prediction beside a GPU that answers at once: what is then left is how fast the kit feeds it.
+"""A whole prediction with a GPU that answers at once: what is then left is how fast the kit feeds it.
 
-Where there is no GPU, `predict` waits for its networks, and nobody sees whether it could keep up with faster ones. Here
-they are loaded, and then take no time and say nothing of worth; everything else is what `predict` does beside a GPU:
-threads open photographs some batches ahead, one pass is as long as the recipe's batch, photographs wait until a pass is
-full, galleries are searched, a submission is decided on. Beside it stands the limit, decoding on all cores and nothing
-else.
+Without a GPU, `predict` waits for its networks, and nothing shows whether it could keep up with faster ones. Here they
+are loaded, and then take no time and return random vectors; everything else is what `predict` does with a GPU: threads
+open photographs some batches ahead, a forward pass takes a whole batch, photographs wait until a pass is full,
+galleries are searched, a submission is made. It is compared with the limit, decoding on all cores and nothing else.
 
 What this can't show: the copies to a GPU, and the work of starting its kernels.
 """
@@ -23,6 +22,7 @@ from reid.data import loading
 from reid.data.catalogue import Catalogue
 from reid.decision.artifact import Weights, open_weights
 from reid.decision.predict import Prediction, predict
+from reid.retrieval import embedding
 from reid.retrieval.embedding import Embedder, EmbeddingOutput
 
 SIZES = (400, 2_135)
@@ -30,9 +30,9 @@ SIZES = (400, 2_135)
 
 
 def contests(options: Options) -> Iterator[Contest]:
-    """So many queries, and nothing is remembered."""
+    """So many queries, and an empty cache."""
     if torch.cuda.is_available():
-        raise NotHereError("there is a GPU; the case predict measures beside it")
+        raise NotHereError("there is a GPU; the case predict measures it")
     for queries, catalogue, folder in worlds(options, (64,) if options.quick else SIZES):
         yield Contest(
             size=queries,
@@ -47,27 +47,27 @@ def contests(options: Options) -> Iterator[Contest]:
 
 
 def predict_beside(catalogue: Catalogue, weights: Weights) -> Prediction:
-    """The prediction; what it says is worth nothing."""
+    """The prediction; its answers are random."""
     with gpu_that_answers_at_once():
         return predict(catalogue, weights, weights.recipe, use_cache=False)
 
 
 @contextmanager
 def gpu_that_answers_at_once() -> Iterator[None]:
-    """Inside, networks take no time, and photographs are opened and put together as they are beside a GPU."""
-    by_threads = loading._by_threads  # noqa: SLF001 it is told of a GPU that no other part of the program should see
+    """Inside, networks take no time, and photographs are opened and collected as they are with a GPU."""
+    open_in_threads = loading.open_in_threads  # only the loading may believe in a GPU
     with ExitStack() as stand_ins:
         for owner, name, stand_in in (
-            (images, "_by_threads", lambda files, batch_size, gpu: by_threads(files, batch_size, True)),
-            (embedding, "AT_A_TIME", 1 << 40),  # pixels of a pass: only the recipe's batch size bounds it
-            (Embedder, "see", answered_at_once),
+            (loading, "open_in_threads", lambda jobs, runtime, has_gpu: open_in_threads(jobs, runtime, True)),
+            (embedding, "PASS_PIXELS", 1 << 40),  # of a pass: only the batch size bounds it
+            (Embedder, "embed_with_saliency", answer_at_once),
             (Tensor, "pin_memory", lambda tensor: tensor),
         ):
             stand_ins.enter_context(patch.object(owner, name, stand_in))
         yield
 
 
-def answered_at_once(embedder: Embedder, photographs: Tensor) -> EmbeddingOutput:
-    """For `Embedder.see`: the network is loaded, and vectors without saliency are made up."""
+def answer_at_once(embedder: Embedder, photographs: Tensor) -> EmbeddingOutput:
+    """For `Embedder.embed_with_saliency`: load the network, and make up vectors without saliency."""
     _ = embedder.fast
     return EmbeddingOutput(torch.randn(len(photographs), embedder.plan.outputs), torch.zeros(len(photographs), 0, 0))

@@ -3,14 +3,14 @@
     python benchmarks/competition.py ../shared/photos-large --out /scratch/competition
     python benchmarks/competition.py ../shared/photos-large --out /scratch/part --share 0.1    # a tenth of everything
 
-A data folder is made with as many photographs, individuals and queries as the competition has, of the full-size
-photographs of a folder: parts of them, blown up again, turned by a mark of which side is up, and with other bytes at
-the end of every file, so that nothing is remembered of another. Who is on them is meaningless, and so is the score; how
-long it takes and what it holds is not. Encoders are small and their weights random (EfficientNet-Lite0 at 128 pixels,
-one fold, one epoch): opening, keypoints, matching, verification, calibration and the page are those of the real thing,
-forward passes and training are not.
+A data folder is made with as many photographs, individuals and queries as the competition has, from a folder of
+full-size photographs: parts of them, enlarged again, turned by an EXIF tag, and with other bytes at the end of every
+file, so that no two are the same in a cache. Who is on them is meaningless, and so is the score; time and memory are
+not. Encoders are small and their weights random (EfficientNet-Lite0 at 128 pixels, one fold, one epoch): opening,
+keypoints, matching, verification, calibration and the report are those of a real run, forward passes and training are
+not.
 
-A stage is a verb of `python -m reid`; memory is that of all its processes together, each shared page counted once.
+A stage is a command of `python -m reid`; memory is that of all its processes together, each shared page counted once.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from harness import machine
 from PIL import Image
 from stages import adopt, measured
 
-from reid.runtime.progress import say, track
+from reid.runtime.progress import track
 
 COMPETITION = {"LynxID2025": (2957, 77, 946), "SalamanderID2025": (1388, 587, 689), "SeaTurtleID2022": (8729, 438, 500)}
 """Database photographs, individuals and queries by dataset."""
@@ -40,7 +40,7 @@ SMALL = [
         "augmentation.feature_views=0",
         "classifier.epochs=0",
     ),
-    *("training.folds=1", "precision=float32"),
+    *("training.folds=1", "runtime.precision=float32"),
 ]
 """Encoders that cost next to nothing."""
 
@@ -51,17 +51,17 @@ def main() -> None:
     parser.add_argument("photographs", metavar="FOLDER", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="an empty folder with room for 8 GB")
     parser.add_argument("--share", type=float, default=1.0, help="of the competition's size; 1")
-    parser.add_argument("--recipe", default="light", help="light")
-    asked = parser.parse_args()
-    say(machine())
+    parser.add_argument("--recipe", default="frozen", help="frozen")
+    options = parser.parse_args()
+    print(machine(), flush=True)
     adopt()
-    data, weights = asked.out / "data", asked.out / "weights"
-    write_world(data, sorted(asked.photographs.rglob("*.jpg")), asked.share)
+    data, weights = options.out / "data", options.out / "weights"
+    write_world(data, sorted(options.photographs.rglob("*.jpg")), options.share)
     settings = [word for setting in SMALL for word in ("--set", setting)]
-    submission, page = asked.out / "submission.csv", asked.out / "report"
+    submission, page = options.out / "submission.csv", options.out / "report"
     stages = {
         "check": ["check", data],
-        "train, enrol, calibrate": ["train", data, "--out", weights, "--recipe", asked.recipe, *settings],
+        "train, enrol, calibrate": ["train", data, "--out", weights, "--recipe", options.recipe, *settings],
         "enrol again": ["enroll", data, "--weights", weights],
         "calibrate again": ["calibrate", data, "--weights", weights],
         "predict": ["predict", data, "--weights", weights, "--out", submission],
@@ -69,7 +69,7 @@ def main() -> None:
     }
     print("| stage | minutes | of work | peak GB |\n|---|---|---|---|", flush=True)
     for name, words in stages.items():
-        cost = measured(words, asked.out / f"{name}.log")
+        cost = measured(words, options.out / f"{name}.log")
         print(f"| {name} | {cost.wall / 60:.1f} | {cost.work / 60:.1f} | {cost.peak / 1e9:.2f} |", flush=True)
 
 
@@ -82,16 +82,16 @@ def write_world(data: Path, files: list[Path], share: float) -> None:
         known, individuals, queries = (max(10, round(share * count)) for count in counts)
         who = np.concatenate([np.arange(individuals), rng.integers(individuals, size=max(0, known - individuals))])
         for place in range(known + queries):
-            asked, name = place >= known, f"images/{dataset}-{place}.jpg"
+            is_query, name = place >= known, f"images/{dataset}-{place}.jpg"
             rows.append(
                 {
                     "image_id": str(len(rows)),
-                    "identity": "" if asked else f"{dataset}_{who[place]}",
+                    "identity": "" if is_query else f"{dataset}_{who[place]}",
                     "path": name,
                     "date": "",
                     "orientation": "",
                     "species": "",
-                    "split": "query" if asked else "database",
+                    "split": "query" if is_query else "database",
                     "dataset": dataset,
                 }
             )
@@ -110,19 +110,19 @@ def part_of(file: Path, rng: np.random.Generator) -> bytes:
         share = rng.uniform(0.6, 0.9)
         left, top = rng.uniform(0, 1 - share, size=2)
         box = (left * width, top * height, (left + share) * width, (top + share) * height)
-        held = io.BytesIO()
-        image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, box).save(held, "JPEG", quality=85)
-    return held.getvalue()
+        jpeg = io.BytesIO()
+        image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, box).save(jpeg, "JPEG", quality=85)
+    return jpeg.getvalue()
 
 
 def turned(picture: bytes, orientation: int) -> bytes:
-    """A JPEG with another mark of which side is up (EXIF 1 to 8), its pixels untouched."""
+    """A JPEG with another orientation in its EXIF tag (1 to 8), its pixels untouched."""
     with Image.open(io.BytesIO(picture)) as image:
         exif = image.getexif()
     exif[0x0112] = orientation
-    told = exif.tobytes()
-    # behind the start of the image, before everything else: the first such mark is the one that counts
-    return picture[:2] + b"\xff\xe1" + (len(told) + 2).to_bytes(2, "big") + told + picture[2:]
+    tags = exif.tobytes()
+    # right behind the start of the image: the first EXIF segment is the one that counts
+    return picture[:2] + b"\xff\xe1" + (len(tags) + 2).to_bytes(2, "big") + tags + picture[2:]
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Large JPEG photographs to squares of 224 and 384 pixels: the kit against full decoding and other decoders.
 
-Every peer runs on one core but the last two. Pixels are compared with those of decoding in full with Pillow and one
-antialiased bicubic resize. Where it leaves a choice, a peer decodes at the same reduced scale as the kit: the smallest
-that leaves twice the wanted pixels on each side.
+Every peer runs on one core but the last two, which use all. Pixels are compared with those of decoding in full with
+Pillow and one antialiased bicubic resize. Where it leaves a choice, a peer decodes at the same reduced scale as the
+kit: the smallest that leaves twice the wanted pixels on each side.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +20,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
-from reid.config.presets import PRESETS
+from reid.config.runtime import Runtime
 from reid.data.loading import photograph_batches
 from reid.data.photographs import View, open_photograph
 
@@ -45,8 +44,8 @@ def contests(options: Options) -> Iterator[Contest]:
     try:
         for size in (224, 384):
             peers = {name: partial(open_all, opener, paths, size) for name, opener in openers.items()}
-            peers[f"reid, {cores} processes"] = partial(open_in_processes, paths, size, cores)
             peers[f"reid, {cores} threads"] = partial(open_in_threads, paths, size, cores)
+            peers[f"reid, batches of {cores} threads"] = partial(open_in_batches, paths, size, cores)
             yield Contest(size, f"{len(paths)} photographs to {size} px", peers, FULL, len(paths), compare)
     finally:
         torch.set_num_threads(threads)
@@ -57,17 +56,17 @@ def open_all(opener: Opener, paths: list[Path], size: int) -> np.ndarray:
     return np.stack([opener(path, size) for path in paths])
 
 
-def open_in_processes(paths: list[Path], size: int, workers: int) -> np.ndarray:
-    """(N, S, S, 3) uint8, as a recipe that names workers has them opened; starting the processes is part of it."""
-    recipe = replace(PRESETS["paper"], image_size=size, workers=workers, batch_size=-(-len(paths) // (2 * workers)))
-    batches = photograph_batches(paths, [View(recipe.backbone.image_size)] * len(paths), recipe, "decoding")
-    return torch.cat([opened.pixels for opened in batches]).permute(0, 2, 3, 1).numpy()
-
-
-def open_in_threads(paths: list[Path], size: int, workers: int) -> np.ndarray:
-    """(N, S, S, 3) uint8, as recipes do by default; Pillow lets Python's lock go while it decodes and resizes."""
-    with ThreadPoolExecutor(workers) as pool:
+def open_in_threads(paths: list[Path], size: int, threads: int) -> np.ndarray:
+    """(N, S, S, 3) uint8; Pillow releases Python's lock while it decodes and resizes."""
+    with ThreadPoolExecutor(threads) as pool:
         return np.stack(list(pool.map(partial(open_photograph, view=size), paths)))
+
+
+def open_in_batches(paths: list[Path], size: int, threads: int) -> np.ndarray:
+    """(N, S, S, 3) uint8, as every command opens them."""
+    runtime = Runtime(batch_size=-(-len(paths) // 2), threads=threads)
+    batches = photograph_batches(paths, [View(size)] * len(paths), runtime, "decoding")
+    return torch.cat([opened.pixels for opened in batches]).permute(0, 2, 3, 1).numpy()
 
 
 def full_decode(path: Path, size: int) -> np.ndarray:
@@ -87,7 +86,7 @@ def opencv_reduced(path: Path, size: int) -> np.ndarray:
     import cv2
 
     cv2.setNumThreads(1)
-    with Image.open(path) as image:  # OpenCV must be told the scale before it has seen the size
+    with Image.open(path) as image:  # OpenCV takes the scale before it knows the size
         flag = getattr(cv2, f"IMREAD_REDUCED_COLOR_{scale}") if (scale := _scale(image.size, size)) > 1 else 1
     opened = cv2.imread(str(path), flag)
     assert opened is not None

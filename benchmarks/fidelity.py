@@ -8,7 +8,6 @@ one decodes every pixel with Pillow, resizes once, and runs the network as it wa
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,12 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from reid.config.presets import PRESETS
+from reid.config.runtime import Runtime
 from reid.data.photographs import open_photograph
 from reid.models.backbones import describe_backbone
 from reid.models.networks import best_device, build_network, plan_network
 from reid.retrieval.embedding import Embedder
-from reid.runtime.progress import say, track
+from reid.runtime.progress import track
 
 
 @torch.inference_mode()
@@ -33,17 +33,17 @@ def main() -> None:
     parser.add_argument("--init", type=Path, required=True, help="the backbone's first weights")
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--size", type=int, default=224, help="pixels on a side; 224")
-    asked = parser.parse_args()
-    say(machine())
-    paths = sorted(asked.photographs.rglob("*.jpg"))
-    plan = plan_network(describe_backbone(asked.backbone, asked.init), asked.size)
-    network = build_network(plan, 0, asked.init).eval()
-    exact = torch.cat([network(squares([path], asked.size, in_full)) for path in track(paths, "exactly")])
-    small = squares(paths, asked.size, open_photograph)
+    options = parser.parse_args()
+    print(machine(), flush=True)
+    paths = sorted(options.photographs.rglob("*.jpg"))
+    plan = plan_network(describe_backbone(options.backbone, options.init), options.size)
+    network = build_network(plan, 0, options.init).eval()
+    exact = torch.cat([network(squares([path], options.size, in_full)) for path in track(paths, "exactly")])
+    small = squares(paths, options.size, open_photograph)
     network = network.to(best_device())
     for precision in ("float32", "bfloat16", "float16"):
-        recipe = replace(PRESETS["paper"], precision=precision, batch_size=8)
-        print(f"{precision}: {compare(Embedder(network, recipe).embed(small), exact)}")
+        fast = Embedder(network, PRESETS["paper"], Runtime(precision=precision, batch_size=8)).embed(small)
+        print(f"{precision}: {compare(fast, exact)}")
 
 
 def squares(paths: list[Path], size: int, opener: Callable[[Path, int], np.ndarray]) -> Tensor:

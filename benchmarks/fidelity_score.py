@@ -4,10 +4,10 @@
     python benchmarks/fidelity_score.py ../shared/photos-large --init build/lite0.safetensors \\
       --recipe baseline --precisions float32 bfloat16 float16
 
-Every photograph of FOLDER plays an individual, every fourth of them a new one. What the camera saw of it are windows of
-it, turned, stretched and lit by chance, and cut at the photograph's own resolution, so that what the decoder and the
-resize make of fine detail is all there. The whole way (train, enrol, calibrate, predict) is gone exactly and fast. The
-exact way decodes every pixel and runs the network as it was built, in float32; the fast one is the kit's.
+Every photograph of FOLDER plays an individual, every fourth of them a new one. Its views are parts of it, turned,
+stretched and lit at random, at the photograph's own resolution, so that decoder and resize have all its fine detail to
+work on. All stages (train, enrol, calibrate, predict) are run exactly and fast. The exact way decodes every pixel and
+runs the network as it was built, in float32; the fast one is the kit's.
 """
 
 import argparse
@@ -24,12 +24,13 @@ from PIL import Image, ImageEnhance, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from reid.cli import main as reid
+from reid.config.runtime import Runtime
 from reid.data.catalogue import COLUMNS, read_catalogue
 from reid.decision.artifact import CALIBRATION, open_weights
 from reid.decision.metrics import read_solution, score_submission
 from reid.decision.predict import predict
 from reid.retrieval.embedding import Embedder
-from reid.runtime.progress import say, track
+from reid.runtime.progress import track
 
 KNOWN, ASKED = 6, 20
 """Views of an individual in the database, and among the queries."""
@@ -45,35 +46,38 @@ def main() -> None:
     parser.add_argument("photographs", metavar="FOLDER", type=Path)
     parser.add_argument("--init", type=Path, required=True, help="the backbone's first weights")
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
-    parser.add_argument("--recipe", default="light", help="light")
+    parser.add_argument("--recipe", default="frozen", help="frozen")
     parser.add_argument("--precisions", nargs="+", default=["auto"], help="of the fast way; auto")
     parser.add_argument("--out", type=Path, default=Path("build/bench/fidelity"), help="build/bench/fidelity")
-    asked = parser.parse_args()
-    data = asked.out / "data"
+    options = parser.parse_args()
+    data = options.out / "data"
     if not (data / "solution.csv").exists():
-        draw(sorted(asked.photographs.rglob("*.jpg")), data)
-    say(machine())
+        draw(sorted(options.photographs.rglob("*.jpg")), data)
+    print(machine(), flush=True)
     solution = read_solution(data / "solution.csv")
     common = [
         "--fresh",
         "--recipe",
-        asked.recipe,
+        options.recipe,
         "--init",
-        str(asked.init),
+        str(options.init),
         "--set",
-        f"backbone.name={asked.backbone}",
+        f"backbone.name={options.backbone}",
     ]
-    print(f"| {asked.recipe}, {len(solution)} queries | score | BAKS | BAUS | expected | nearest right | same answer |")
+    print(
+        f"| {options.recipe}, {len(solution)} queries | score | BAKS | BAUS | expected | nearest right | same answer |"
+    )
     print(f"|{'---|' * 7}", flush=True)
     exact: pd.DataFrame | None = None
-    for way in (EXACTLY, *asked.precisions):
-        folder = asked.out / f"{asked.recipe}-{way}"
-        setting = f"precision={'float32' if way == EXACTLY else way}"
+    for way in (EXACTLY, *options.precisions):
+        folder = options.out / f"{options.recipe}-{way}"
+        setting = f"runtime.precision={'float32' if way == EXACTLY else way}"
         with exactly() if way == EXACTLY else nullcontext():
             if reid(["train", str(data), "--out", str(folder), *common, "--set", setting]):
-                parser.error("training failed; its words stand above")
+                parser.error("training failed; its error stands above")
             weights = open_weights(folder)
-            prediction = predict(read_catalogue(data), weights, weights.recipe, use_cache=False)
+            runtime = Runtime(precision=weights.precision)
+            prediction = predict(read_catalogue(data), weights, weights.recipe, use_cache=False, runtime=runtime)
         exact = prediction.matches if exact is None else exact
         (score,) = score_submission(prediction.submission, solution).values()
         expected = json.loads((folder / CALIBRATION).read_text())[DATASET]["threshold"]["score"]
@@ -116,7 +120,7 @@ def draw(paths: list[Path], data: Path) -> None:
 
 
 def view(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A window of it, at its own resolution, turned by up to 15 degrees, stretched by up to 15 %, lit otherwise."""
+    """A part of it, at its own resolution, turned by up to 15 degrees, stretched by up to 15 %, in another light."""
     size = np.array(photograph.size)
     window = np.round(size * rng.uniform(0.5, 0.9))
     angle, stretch = np.radians(rng.uniform(-15, 15)), rng.uniform(0.87, 1.15)
@@ -124,10 +128,10 @@ def view(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
     turned = np.array([[cos * stretch, -sin], [sin * stretch, cos]])
     shift = rng.uniform(window / 2, size - window / 2) - turned @ (window / 2)
     corners = (*turned[0], shift[0], *turned[1], shift[1])
-    seen = photograph.transform(tuple(window.astype(int)), Image.Transform.AFFINE, corners, Image.Resampling.BICUBIC)
+    part = photograph.transform(tuple(window.astype(int)), Image.Transform.AFFINE, corners, Image.Resampling.BICUBIC)
     for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        seen = change(seen).enhance(rng.uniform(0.6, 1.4))
-    return seen
+        part = change(part).enhance(rng.uniform(0.6, 1.4))
+    return part
 
 
 if __name__ == "__main__":

@@ -106,10 +106,10 @@ def measure(contest: Contest, seconds: float) -> list[dict[str, Any]]:
 
     Returns:
         A row per peer: size, label, peer, calls; median_s, min_s, max_s, seconds of a call; per_second, items by the
-        median; ratio, the median over the rounds of its time to the reference's time of the same round, so that a
-        neighbour on the machine who slows a round down slows both; cpu_s, the median of the seconds that processors
-        worked for it, its worker processes' too, which neighbours hardly change, and cpu_ratio of them; peak_mb, memory
-        at its highest above what was held before the warm-up call, in MB; note.
+        median; ratio, the median over the rounds of its time to the reference's time of the same round, so that other
+        load that slows a round down slows both; cpu_s, the median of the seconds that processors worked for it and its
+        processes, which other load hardly changes, and cpu_ratio of them; peak_mb, memory at its highest above what
+        was held before the warm-up call, in MB; note.
     """
     results, peaks = {}, {}
     for name, call in contest.peers.items():
@@ -210,7 +210,7 @@ def _work() -> float:
 
 
 def children(process: int) -> list[int]:
-    """The processes that one started and that live, one of them the server that its workers are copies of."""
+    """The living processes that one started."""
     found = []
     for file in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):  # the process, or one of its threads, may end at any moment

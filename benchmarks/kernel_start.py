@@ -2,8 +2,8 @@
 
     python benchmarks/kernel_start.py DATA WEIGHTS [--rounds 7]
 
-Both start from nothing, in turns, and are ended by the first process of theirs that opens a photograph. Where there is
-no GPU the script spends some of that time on finding out how long the run will take, as it does on Kaggle.
+Both start from nothing, in turns, and end when they open a photograph. Without a GPU the script spends some of that
+time on finding out how long the run will take, as it does on Kaggle.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 END_AT_THE_FIRST_PHOTOGRAPH = """\
 import os, signal, sys
 
-def look(event, arguments):  # an audit hook (PEP 578); worker processes have it too, because they load this file
+def look(event, arguments):  # an audit hook (PEP 578)
     if event == "open" and str(arguments[0]).lower().endswith((".jpg", ".jpeg", ".png")):
         os.killpg(0, signal.SIGKILL)
 
@@ -39,22 +39,23 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a data folder with sample_submission.csv")
     parser.add_argument("weights", type=Path, help="a weights folder")
     parser.add_argument("--rounds", type=int, default=7, help="how often each is started (default 7)")
-    asked = parser.parse_args()
-    harness.ROUNDS = asked.rounds, asked.rounds
-    weights = open_weights(asked.weights)
+    options = parser.parse_args()
+    harness.ROUNDS = options.rounds, options.rounds
+    weights = open_weights(options.weights)
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
         stage = Path(scratch)
         mounted = stage / "input" / "datasets" / "somebody" / "animal-reid-weights"
         mounted.mkdir(parents=True)
         for name in (MANIFEST, *weights.manifest["files"]):  # and no cache of an earlier run
-            shutil.copy(asked.weights / name, mounted)
+            shutil.copy(options.weights / name, mounted)
         (stage / "input" / "competitions").mkdir()
-        (stage / "input" / "competitions" / "animal-clef-2025").symlink_to(asked.data.absolute())
+        (stage / "input" / "competitions" / "animal-clef-2025").symlink_to(options.data.absolute())
         (stage / "sitecustomize.py").write_text(END_AT_THE_FIRST_PHOTOGRAPH)
         bundler = [sys.executable, str(ROOT / "kernel" / "bundle.py"), "--out", str(stage)]
         subprocess.run(bundler, check=True, stdout=subprocess.DEVNULL)
         script = [str(stage / "animal_reid.py"), "--input", str(stage / "input"), "--output", str(stage / "working")]
-        predict = ["-m", "reid", "predict", str(asked.data), "--weights", str(mounted), "--out", str(stage / "out.csv")]
+        predict = ["-m", "reid", "predict", str(options.data), "--weights", str(mounted)]
+        predict += ["--out", str(stage / "out.csv")]
         contest = Contest(
             size=1,
             label="to the first photograph",

@@ -50,7 +50,7 @@ def contests(options: Options) -> Iterator[Contest]:
 
 
 def peer_loss() -> Callable[[Tensor, Tensor], Tensor]:
-    """The same loss in the peer's words; its distance serves the miner and the loss."""
+    """The same loss in the peer's terms; its distance serves the miner and the loss."""
     distance = LpDistance(normalize_embeddings=False)
     miner = BatchHardMiner(distance=distance)
     loss = TripletMarginLoss(margin=0, smooth_loss=True, distance=distance, reducer=MeanReducer())

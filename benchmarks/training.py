@@ -1,8 +1,8 @@
 """Does the input keep up? A training step fed as `reid train` feeds it, against the same step on resident tensors.
 
-Photographs lie decoded in the training's cache; batches of P 16 x K 4 are read, augmented and handed over while the
-network learns from the batch before. The limit is the same network learning from one batch that is on the device
-already. Beside them: drawing batches and nothing else, which says how fast a device may become before it has to wait.
+Photographs are decoded in the training's store; batches of P 16 x K 4 are read, augmented and handed over while the
+network learns from the batch before. The limit is the same network learning from batches that are on the device
+already. The third peer draws batches and does nothing else: a faster device than that would have to wait.
 """
 
 import tempfile
@@ -16,12 +16,13 @@ from harness import Contest, NotHereError, Options
 from predict import write_world
 
 from reid.config.presets import PRESETS
-from reid.config.recipe import override
+from reid.config.runtime import Runtime
+from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.data.loading import decode_photographs
 from reid.models.backbones import describe_backbone
 from reid.models.networks import best_device
-from reid.training.networks import resolve_defaults
+from reid.training.loop import resolve_defaults
 from reid.training.objective import Labels
 from reid.training.state import TrainState
 from reid.training.tasks import RunContext, TrainingTask, encoder_task
@@ -29,7 +30,7 @@ from reid.training.tasks import RunContext, TrainingTask, encoder_task
 DATASET = "Species0"
 
 PHOTOGRAPHS = {"cpu": 40, "cuda": 4_000}
-"""In the cache: a step of a GPU takes so little that an epoch needs many, or its start would be all that is seen."""
+"""In the store: steps of a GPU are so short that an epoch needs many, or its start would be all that is measured."""
 
 
 def contests(options: Options) -> Iterator[Contest]:
@@ -42,30 +43,30 @@ def contests(options: Options) -> Iterator[Contest]:
         database = read_catalogue(Path(scratch) / "data").database
         for backbone in ("resnet18",) if options.quick else ("resnet18", "resnet50"):
             known = describe_backbone(backbone)
-            recipe = resolve_defaults(override(PRESETS["paper"], [f"backbone.name={backbone}"]), known)
+            recipe = resolve_defaults(with_settings(PRESETS["paper"], {"backbone.name": backbone}), known)
             store = decode_photographs(database, recipe, Path(scratch))
             readable = np.ones(len(database), bool)
-            run = RunContext(database, store, readable, recipe, known, "none", Path(scratch), record={})
+            run = RunContext(database, store, readable, recipe, Runtime(), known, "none", Path(scratch), record={})
             yield contest(encoder_task(f"{DATASET}.safetensors", [DATASET], run), run)
 
 
-def contest(work: TrainingTask, run: RunContext) -> Contest:
+def contest(task: TrainingTask, run: RunContext) -> Contest:
     """An epoch of the sampler, fed and resident."""
     device = best_device()
-    learner = TrainState.start(work.start().to(device), work.objective, run.recipe, steps=1_000_000)
-    learner.train()
-    labels = Labels(*(each.to(device) for each in work.labels))
-    draw = partial(work.inputs.draw, work.sampler, device)
+    state = TrainState.start(task.start().to(device), task.objective, run.recipe, steps=1_000_000)
+    state.train()
+    labels = Labels(*(each.to(device) for each in task.labels))
+    draw = partial(task.inputs.draw, task.sampler, device)
     resident = list(draw())
 
     def learn_from(batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:
         for inputs, places in batches:
-            learner.learn(inputs, labels.at(places))
+            state.learn(inputs, labels.at(places))
 
-    photographs = sum(len(places) for _, places in resident)
+    photographs, backbone = sum(len(places) for _, places in resident), run.recipe.backbone
     return Contest(
-        size=sum(parameter.numel() for parameter in learner.network.parameters()),
-        label=f"{photographs} photographs through {run.recipe.backbone.name} at {run.recipe.backbone.image_size}, on the {device}",
+        size=sum(parameter.numel() for parameter in state.network.parameters()),
+        label=f"{photographs} photographs through {backbone.name} at {backbone.image_size}, on the {device}",
         peers={
             "reid: read, augmented, learned": lambda: learn_from(draw()),
             "limit: learned from resident tensors": lambda: learn_from(iter(resident)),

@@ -24,22 +24,22 @@ from safetensors.torch import load_file, save_file
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "kernel"))
 
-import bundle  # noqa: E402
-import dry_run  # noqa: E402
-import entry  # noqa: E402
+import bundle
+import dry_run
+import entry
 
-from reid import cli  # noqa: E402
-from reid.config.runtime import Runtime  # noqa: E402
+from reid import cli
+from reid.config.runtime import Runtime
 from reid.data.catalogue import (
-    read_catalogue,  # noqa: E402
-    rows_to_predict,  # noqa: E402
+    read_catalogue,
+    rows_to_predict,
 )
-from reid.decision.artifact import Weights, open_weights  # noqa: E402
-from reid.decision.predict import predict  # noqa: E402
-from reid.errors import InputError  # noqa: E402
-from reid.report import report  # noqa: E402
-from reid.runtime.distributed import core_count  # noqa: E402
-from reid.runtime.files import sha256_of, write_json  # noqa: E402
+from reid.decision.artifact import Weights, open_weights
+from reid.decision.predict import predict
+from reid.errors import InputError
+from reid.report import report
+from reid.runtime.distributed import core_count
+from reid.runtime.files import sha256_of, write_json
 
 DEMO = {
     "demo/__init__.py": (

@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/backbones.py
 
-Each is written as `reid fetch` writes it, read back as `--init` reads it, trained for one step on a batch of 2, saved,
-loaded and asked to embed; the loaded network must embed as the saved one did. Every backbone gets a process of its own,
-so that its highest memory is its own. What the weights are worth is not measured: there is no hub here.
+Each is written as `reid fetch` writes it, read back as `--init` reads it, trained for one step on a batch of 2, saved
+and loaded; the loaded network must embed as the saved one did. Every backbone gets a process of its own, so that its
+highest memory is its own. What the real weights are worth is not measured: there is no hub here.
 """
 
 import ctypes
@@ -14,21 +14,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from reid.config.presets import PRESETS
-from reid.config.recipe import Recipe
+from reid.config.runtime import Runtime
 from reid.models.backbones import build_backbone, describe_backbone, save_backbone
 from reid.models.networks import build_network, load_network, plan_network, save_network
 from reid.retrieval.embedding import Embedder
 from reid.training.objective import EncoderObjective, Labels
 from reid.training.state import TrainState
 
-BACKBONE = {
+SIZES = {
     "resnet50": 224,
     "tf_efficientnet_lite0": 224,
     "efficientnetv2_rw_m": 440,  # MiewID's
@@ -54,14 +53,14 @@ def main() -> None:
         "| s of work per photograph | of that with batch norms |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for name in BACKBONE:
+    for name in SIZES:
         subprocess.run([sys.executable, __file__, name], check=True)
 
 
 def row(name: str) -> str:
-    """Takes one backbone the whole way."""
+    """Takes one backbone through all of it."""
     torch.manual_seed(0)
-    size, recipe = BACKBONE[name], replace(PRESETS["finetuned"], precision="float32", batch_size=BATCH)
+    size, recipe, runtime = SIZES[name], PRESETS["finetuned"], Runtime(precision="float32", batch_size=BATCH)
     photographs = torch.randint(0, 256, (BATCH, 3, size, size), dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix="reid-bench-") as scratch:
         fetched, saved = Path(scratch) / "fetched.safetensors", Path(scratch) / "saved.safetensors"
@@ -72,24 +71,23 @@ def row(name: str) -> str:
         del weights
         plan = plan_network(describe_backbone("anything", fetched), size, embedding_size=512, neck=True, normalise=True)
         forget_peak()
-        embedder = Embedder(build_network(plan, 0, fetched), recipe)
+        embedder = Embedder(build_network(plan, 0, fetched), recipe, runtime)
         embedder.embed(photographs[:1])
         expected = embedder.embed(photographs)
         embedding = peak()
-        seconds, share = in_turns(embedder, recipe, photographs)
+        seconds, share = in_turns(embedder, Embedder(embedder.network, recipe, runtime), photographs)
         save_network(saved, embedder.network)
-        again = Embedder(load_network(saved), recipe).embed(photographs)
+        again = Embedder(load_network(saved), recipe, runtime).embed(photographs)
         if not torch.allclose(again, expected, atol=1e-5):
-            raise SystemExit(f"{name}: the saved network embeds otherwise than it did")
+            raise SystemExit(f"{name}: the saved network gives other embeddings than before")
         network = embedder.network
         del embedder
         forget_peak()
         individuals = torch.arange(BATCH)
-        labels = Labels(individuals, individuals, torch.arange(BATCH), torch.full((BATCH,), -1))
         objective = EncoderObjective(recipe, 512, torch.zeros(BATCH, dtype=torch.long))
-        learner = TrainState.start(network, objective, recipe, steps=1)
-        learner.train()
-        learner.learn(photographs, labels)
+        state = TrainState.start(network, objective, recipe, steps=1, runtime=runtime)
+        state.train()
+        state.learn(photographs, Labels(individuals, individuals))
         training = peak()
     return (
         f"| {name} | {size} | {parameters / 1e6:.0f} M | {parameters * 4 / 1e6:,.0f} MB | {embedding / 1e3:.1f} GB "
@@ -97,19 +95,18 @@ def row(name: str) -> str:
     )
 
 
-def in_turns(embedder: Embedder, recipe: Recipe, photographs: Tensor) -> tuple[float, float]:
+def in_turns(folded: Embedder, plain: Embedder, photographs: Tensor) -> tuple[float, float]:
     """Seconds of work for a photograph, and as a share of those of the same network with its batch norms as they are;
     medians over turns."""
-    with_norms = Embedder(embedder.network, recipe)
-    with_norms.fast = embedder.network
-    work: dict[Embedder, list[float]] = {embedder: [], with_norms: []}
+    plain.fast = plain.network
+    work: dict[Embedder, list[float]] = {folded: [], plain: []}
     for _ in range(TURNS):
-        for asked, seconds in work.items():
+        for embedder, seconds in work.items():
             started = time.process_time()
-            asked.embed(photographs)
+            embedder.embed(photographs)
             seconds.append((time.process_time() - started) / BATCH)
-    shares = [ours / theirs for ours, theirs in zip(work[embedder], work[with_norms], strict=True)]
-    return statistics.median(work[embedder]), statistics.median(shares)
+    shares = [ours / theirs for ours, theirs in zip(work[folded], work[plain], strict=True)]
+    return statistics.median(work[folded]), statistics.median(shares)
 
 
 def forget_peak() -> None:
