@@ -78,13 +78,13 @@ def main() -> None:
             weights = open_weights(folder)
             runtime = Runtime(precision=weights.precision)
             prediction = predict(read_catalogue(data), weights, weights.recipe, use_cache=False, runtime=runtime)
-        exact = prediction.matches if exact is None else exact
+        exact = prediction.wide if exact is None else exact
         (score,) = score_submission(prediction.submission, solution).values()
         expected = json.loads((folder / CALIBRATION).read_text())[DATASET]["threshold"]["score"]
-        truth = prediction.matches.merge(solution, on="image_id", suffixes=("", "_true"))
+        truth = prediction.wide.merge(solution, on="image_id", suffixes=("", "_true"))
         known = truth[~truth["new_identity"]]
         right = (known["identity"] == known["identity_true"]).mean()
-        same = int((exact["answer"] == prediction.matches["answer"]).sum())
+        same = int((exact["answer"] == prediction.wide["answer"]).sum())
         cells = [f"{part:.3f}" for part in (score.score, score.baks, score.baus, expected)]
         print(f"| {way} | {' | '.join(cells)} | {right:.1%} | {same} |", flush=True)
 

@@ -37,7 +37,7 @@ from reid.data.photographs import open_photograph
 from reid.decision.artifact import CLASSIFIER, encoder_file, open_weights
 from reid.decision.predict import predict
 from reid.models.networks import best_device
-from reid.retrieval.embedding import Embedder, load_embedder, precision_on
+from reid.retrieval.embedding import Embedder, precision_on
 
 SIZE = 224
 SIZES = (100, 400, 2_135)
@@ -113,7 +113,7 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
     if queries <= STARTERS_LARGEST and precision_on(best_device(), runtime.precision) != torch.float32:
         slower = {"reid, 2 networks, float32": partial(kit_predicts, runtime=Runtime(precision="float32"))}
     files = (CLASSIFIER, encoder_file("Species0"))
-    embedders = [load_embedder(folder, name, recipe, use_cache=False, runtime=runtime) for name in files]
+    embedders = [Embedder(folder / name, recipe, runtime) for name in files]
     paths = catalogue.query.paths
     opened = np.stack([open_photograph(path, SIZE) for path in paths[:64]])
     resident = torch.from_numpy(opened).permute(0, 3, 1, 2).to(best_device())

@@ -50,7 +50,7 @@ from reid.runtime.files import sha256_of, write_json, write_table
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "kernel"))
 
-from kaggle_commands import unpack
+from kaggle_commands import unpack  # noqa: E402
 
 CORPUS = ROOT / "tests" / "corpus"
 """What was once a finding, by target; `test_fuzz.py` tries all of it."""

@@ -105,46 +105,46 @@ class StandIn:
 
     # one method per request, named as Kaggle names it
 
-    def on_IntrospectToken(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_IntrospectToken(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"active": body["token"] == TOKEN, "username": OWNER}
 
-    def on_SaveKernel(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_SaveKernel(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"url": f"https://www.kaggle.com/code/{body['slug']}", "versionNumber": len(self.bodies("SaveKernel"))}
 
-    def on_GetKernelSessionStatus(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_GetKernelSessionStatus(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"status": _next(self.kernel_states)}
 
-    def on_ListKernelSessionOutput(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_ListKernelSessionOutput(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         files = [{"url": f"{self.url}/out/{name}", "fileName": name} for name in self.outputs]
         return {"files": files, "log": "[]"}
 
-    def on_GetDatasetStatus(self, body: dict[str, Any]) -> dict[str, Any] | None:
+    def on_GetDatasetStatus(self, body: dict[str, Any]) -> dict[str, Any] | None:  # noqa: N802
         if f"{body['ownerSlug']}/{body['datasetSlug']}" not in self.datasets:
             return None
         return {"status": _next(self.dataset_states)}
 
-    def on_StartBlobUpload(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_StartBlobUpload(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return self._start(body["name"])
 
-    def on_CreateDataset(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_CreateDataset(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return self._keep(f"{body['ownerSlug']}/{body['slug']}", body["files"])
 
-    def on_CreateDatasetVersion(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_CreateDatasetVersion(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return self._keep(f"{body['ownerSlug']}/{body['datasetSlug']}", body["body"]["files"])
 
-    def on_ListDatasetFiles(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_ListDatasetFiles(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         names = self.datasets[f"{body['ownerSlug']}/{body['datasetSlug']}"]
         start = int(body.get("pageToken") or 0)  # two names a page, so that the pages are followed
         following = {"nextPageToken": str(start + 2)} if start + 2 < len(names) else {}
         return {"datasetFiles": [{"name": name} for name in names[start : start + 2]], **following}
 
-    def on_StartSubmissionUpload(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_StartSubmissionUpload(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return self._start(body["fileName"])
 
-    def on_CreateSubmission(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_CreateSubmission(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"message": "Successfully submitted to AnimalCLEF25", "ref": 77}
 
-    def on_ListSubmissions(self, body: dict[str, Any]) -> dict[str, Any]:
+    def on_ListSubmissions(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"submissions": _next(self.submissions)}
 
     def _start(self, name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from reid.config.settings import override
 from reid.errors import InputError
 from reid.models.backbones import build_backbone, count_features, describe_backbone, fetch_backbone, load_pretrained
 from reid.models.networks import build_network, plan_network
-from reid.training.loop import resolve_defaults
+from reid.training.networks import resolve_defaults
 
 BACKBONE = "test_resnet"  # timm's smallest
 PLAN = plan_network(BACKBONE, 64, embedding_size=8)

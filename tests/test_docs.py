@@ -95,8 +95,8 @@ def recipe_page() -> str:
     """Every setting with its default, the values of the presets where they differ, and what it means."""
     lines = [
         "# Every setting",
-        "`reid recipes NAME` prints the same for one preset; `--set GROUP.FIELD=VALUE` changes a setting, a `.toml` file",
-        'with `base = "frozen"` and a table for each group changes several. `tests/test_docs.py` wrote this page.',
+        "`reid recipes NAME` prints the same for one preset; `--set GROUP.FIELD=VALUE` changes a setting, a `.toml`",
+        'file with `base = "frozen"` and a table for each group changes several. `tests/test_docs.py` wrote this page.',
         "",
         "| setting | default | otherwise | meaning |",
         "|---|---|---|---|",

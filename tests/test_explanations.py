@@ -13,14 +13,15 @@ from reid import cli
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import Weights, open_weights
+from reid.decision.matches import Matches
 from reid.decision.metrics import read_solution
-from reid.decision.predict import Prediction, predict
+from reid.decision.predict import predict
 from reid.report.explanations import CANDIDATES, Explanations, embedding_map, explain_matches
 from reid.report.outcomes import classify_outcomes
 from reid.report.report import collect_explanations
 from reid.retrieval.gallery import Gallery, GalleryFeatures
 
-Answered = tuple[Catalogue, Weights, Prediction, Explanations]
+Answered = tuple[Catalogue, Weights, Matches, Explanations]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_a_mirror_images_keypoints_lie_where_the_page_shows_them(patterns: Path,
     for command, *settings in (["enroll", "--set", "prediction.mirrored=Dots"], ["calibrate"]):
         assert cli.main([command, str(patterns), "--weights", str(patterns_weights), *settings]) == 0
     weights = open_weights(patterns_weights)
-    matches = predict(catalogue, weights, with_settings(weights.recipe, {"prediction.route": "column"})).matches
+    matches = predict(catalogue, weights, with_settings(weights.recipe, {"prediction.route": "column"})).wide
     outcomes = classify_outcomes(matches[matches["dataset"] == "Dots"], None)
     candidates = explain_matches(catalogue, weights, outcomes, "column").candidates
     for query_id, photograph_id in zip(queries.image_ids, known.image_ids, strict=False):

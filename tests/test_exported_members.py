@@ -39,7 +39,7 @@ def test_every_name_is_there_and_documented(name: str) -> None:
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'reid' has no attribute 'recognise'"):
-        reid.recognise
+        reid.recognise  # noqa: B018
 
 
 def test_importing_the_package_loads_neither_torch_nor_pandas() -> None:

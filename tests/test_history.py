@@ -82,7 +82,7 @@ def test_a_first_step_that_warms_a_gpu_up_does_not_count_for_how_long_it_takes(
 
 def test_tensorboard_gets_every_figure_of_every_epoch_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     rows = history(3).epochs
     for start, end in ((0, 2), (1, 3)):  # killed after epoch 2, resumed after epoch 1

@@ -33,9 +33,9 @@ from reid.runtime.files import sha256_of
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "kernel"))
 
-import client
-import kaggle_commands
-from dry_run import hash_of_sources
+import client  # noqa: E402
+import kaggle_commands  # noqa: E402
+from dry_run import hash_of_sources  # noqa: E402
 
 COMMANDS = ROOT / "kernel" / "kaggle_commands.py"
 RUNNER = """

@@ -10,7 +10,7 @@ from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
-from reid.models.networks import build_network, plan_network
+from reid.models.networks import Network, build_network, plan_network
 from reid.training.objective import EncoderObjective, Labels
 from reid.training.state import TrainState, rate_at
 
@@ -76,7 +76,7 @@ def test_a_frozen_backbone_does_not_move_and_learns_from_features_as_from_photog
     state.train()
     twin.train()
     with torch.no_grad():
-        features = state.network.look(PIXELS)
+        features = Network.look(state.network, PIXELS)
     for _ in range(3):
         assert state.learn(PIXELS, LABELS) == twin.learn(features, LABELS)
     assert not {name for name in changed(before, weights(state.network)) if name.startswith("backbone")}

@@ -28,7 +28,7 @@ class MachineError(InputError):
     """
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - it is no error
     """A signal stopped the work before its end; the same command resumes it.
 
     The command line exits with status 75, by which a cluster's job knows that it must be queued again, or, after

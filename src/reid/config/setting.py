@@ -11,7 +11,7 @@ __all__ = ["check_values", "setting"]
 
 def setting(
     default: Any,
-    help: str,
+    help: str,  # noqa: A002 - the word that argparse uses for the same thing
     limits: tuple[float, float] | None = None,
     choices: Sequence[str] = (),
     words: Sequence[str] = (),
