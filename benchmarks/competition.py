@@ -76,7 +76,7 @@ def main() -> None:
 def write_world(data: Path, files: list[Path], share: float) -> None:
     """The data folder. Every dataset gets its own photographs; an individual's differ like those of two."""
     (data / "images").mkdir(parents=True)
-    rng, rows = np.random.default_rng(0), []
+    rng, rows = np.random.default_rng(0), list[dict[str, str]]()
     pictures = [part_of(file, rng) for file in track(files * PARTS, "cutting photographs")]
     for dataset, counts in COMPETITION.items():
         known, individuals, queries = (max(10, round(share * count)) for count in counts)

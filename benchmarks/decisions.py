@@ -27,8 +27,7 @@ from harness import interval, machine
 
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.photographs import thumbnails
 from reid.decision.artifact import MANIFEST, Weights, gallery_file, open_weights
 from reid.decision.calibrate import Calibration, fit_calibrations, pseudo_query_pairs
@@ -107,12 +106,14 @@ def tables_of(catalogue: Catalogue, weights: Weights) -> dict[str, pd.DataFrame]
         CHOSEN: chosen,
         "the scorer with the highest expected score": highest,
         "one scorer and threshold for all datasets": fit_calibrations(honest, recipe, few=10**9),
-        "the threshold where the mean curve is highest": with_thresholds(chosen, lambda curve: curve.score.argmax()),
+        "the threshold where the mean curve is highest": with_thresholds(
+            chosen, lambda curve: int(curve.score.argmax())
+        ),
         "the threshold that calls as many new as there are": with_thresholds(
-            chosen, lambda curve: np.abs(curve.share_new - recipe.calibration.new_share).argmin()
+            chosen, lambda curve: int(np.abs(curve.share_new - recipe.calibration.new_share).argmin())
         ),
         "the threshold where BAKS and BAUS are equal": with_thresholds(
-            chosen, lambda curve: np.abs(curve.baks - curve.baus).argmin()
+            chosen, lambda curve: int(np.abs(curve.baks - curve.baus).argmin())
         ),
     }
     asked = {way: fit_calibrations(own, recipe) for way, own in other_ways(catalogue, weights, honest)}

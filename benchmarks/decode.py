@@ -89,7 +89,9 @@ def opencv_reduced(path: Path, size: int) -> np.ndarray:
     cv2.setNumThreads(1)
     with Image.open(path) as image:  # OpenCV must be told the scale before it has seen the size
         flag = getattr(cv2, f"IMREAD_REDUCED_COLOR_{scale}") if (scale := _scale(image.size, size)) > 1 else 1
-    pixels = cv2.resize(cv2.imread(str(path), flag), (size, size), interpolation=cv2.INTER_AREA)
+    opened = cv2.imread(str(path), flag)
+    assert opened is not None
+    pixels = cv2.resize(opened, (size, size), interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 

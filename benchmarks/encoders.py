@@ -22,6 +22,7 @@ import math
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,8 +33,7 @@ from torch import Tensor
 from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe, override
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.loading import decode_photographs
 from reid.decision.artifact import encoder_file, gallery_file
 from reid.decision.calibrate import Calibration, calibrate
@@ -48,9 +48,9 @@ from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
 from reid.runtime.files import sha256_of, write_table
 from reid.runtime.progress import say
-from reid.training.inputs import Features
-from reid.training.loop import resolve_defaults, train_encoder, train_networks
-from reid.training.tasks import RunContext
+from reid.training.inputs import FrozenFeatures
+from reid.training.networks import resolve_defaults, train_encoder, train_networks
+from reid.training.tasks import RunContext, TrainingOptions
 
 SIZED = [
     *("backbone.name=tf_efficientnet_lite0", "backbone.image_size=128", "classifier.epochs=0", "precision=float32"),
@@ -199,7 +199,7 @@ def measure(data: Path, recipe: Recipe, init: Path) -> pd.DataFrame:
 def by_photographs(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) -> dict[str, Tensor]:
     """Trains and enrols as `reid train` does; gives the queries' vectors by dataset."""
     datasets = list(catalogue.database.by_dataset())
-    train_networks(catalogue, recipe, folder, init)
+    train_networks(catalogue, recipe, folder, TrainingOptions(init=init))
     enroll(catalogue, folder, datasets, recipe)
     vectors = {}
     for name in datasets:
@@ -226,7 +226,7 @@ def by_features(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) 
     database = catalogue.database
     backbone = describe_backbone(recipe.backbone.name, init)
     readable = np.ones(len(database), dtype=bool)
-    record = {"recipe": {}, "data": "", "init": None}  # nothing here is gone on with
+    record: dict[str, Any] = {"recipe": {}, "data": "", "init": None}  # nothing here is gone on with
     features = {recipe.backbone.image_size: known}
     run = RunContext(database, known.store, readable, recipe, backbone, init, folder, record, features=features)
     vectors = {}
@@ -254,7 +254,7 @@ def features_of(
     pooling: str,
     erasing: float,
     augmentations: tuple[str, ...],
-) -> tuple[Features, Features]:
+) -> tuple[FrozenFeatures, FrozenFeatures]:
     """A frozen backbone's features of the database and of the queries."""
     catalogue, known = read_catalogue(data), describe_backbone(backbone, init)
     recipe = override(PRESETS["frozen"], SIZED)
@@ -278,7 +278,7 @@ def features_of(
             (catalogue.database, recipe),
             (catalogue.query, with_settings(recipe, {"augmentation.feature_views": 0})),
         ):
-            features = Features(decode_photographs(part, own, Path(scratch)), own, plan, init)
+            features = FrozenFeatures(decode_photographs(part, own, Path(scratch)), own, plan, init)
             _ = features.vectors  # while the pixels are there
             found.append(features)
     return found[0], found[1]
@@ -317,8 +317,8 @@ def table(rows: pd.DataFrame, names: list[str]) -> str:
     for name in names:
         if name not in scores.index:
             continue
-        own = scores.loc[name]
-        cells = [" / ".join(f"{by_dataset.loc[(name, one), which]:.2f}" for which in by_dataset) for one in datasets]
+        own: Any = scores.loc[name]
+        cells = [" / ".join(f"{by_dataset[which][name, one]:.2f}" for which in by_dataset) for one in datasets]
         change = "" if PLAIN not in scores.index else interval((own - scores.loc[PLAIN])["hindsight"].dropna())
         figures = [interval(own["fitted"]), interval(own["hindsight"]), change, f"{own['rank1'].mean():.3f}"]
         lines.append(f"| {name} | {' | '.join([*cells, *figures])} | {seconds[name]:.0f} |")

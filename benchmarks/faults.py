@@ -19,7 +19,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from reid.data import synthetic
 
@@ -160,7 +162,7 @@ def steps(limit: int, counted: Path | None = None) -> Change:
 
         fsync, replace = os.fsync, Path.replace
 
-        def slow_fsync(number: int) -> None:
+        def slow_fsync(number: Any) -> None:
             step()
             fsync(number)
 
@@ -170,8 +172,8 @@ def steps(limit: int, counted: Path | None = None) -> Change:
             step()
             return result
 
-        os.fsync = slow_fsync
-        Path.replace = slow_replace  # type: ignore[method-assign]
+        os.fsync = slow_fsync  # type: ignore[assignment]
+        Path.replace = slow_replace  # type: ignore[method-assign, assignment]
 
     return change
 
@@ -333,11 +335,11 @@ def main() -> int:
         print("| fault | verb | times | ended well | lost | hidden files left |\n|---|---|---|---|---|---|", flush=True)
         tasks: list[Callable[[], Row]] = []
         for verb in verbs:
-            tasks.append(lambda verb=verb: killed(verb, house, options.kills))
+            tasks.append(partial(killed, verb, house, options.kills))
             if verb.name != "toy":
-                tasks += [lambda verb=verb: full_disk(verb, house), lambda verb=verb: twice(verb, house)]
+                tasks += [partial(full_disk, verb, house), partial(twice, verb, house)]
             if verb.name in ("train", "predict", "report"):
-                tasks.append(lambda verb=verb: read_only(verb, house))
+                tasks.append(partial(read_only, verb, house))
         if not options.verb or "predict" in options.verb:
             tasks += [lambda: worker_killed(house), lambda: photograph_gone(house)]
         for task in tasks:

@@ -24,8 +24,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from reid.cli import main as reid
-from reid.data.catalogue import COLUMNS
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import COLUMNS, read_catalogue
 from reid.decision.artifact import CALIBRATION, open_weights
 from reid.decision.metrics import read_solution, score_submission
 from reid.decision.predict import predict

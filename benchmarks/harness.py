@@ -100,7 +100,7 @@ def machine() -> str:
     )
 
 
-def measure(contest: Contest, seconds: float) -> list[dict[str, object]]:
+def measure(contest: Contest, seconds: float) -> list[dict[str, Any]]:
     """Calls every peer once to warm it up and see its memory, a cheap one once more for its memory, because the first
     call also takes what libraries take once; then all of them in turns: A B C A B C ...
 
@@ -166,6 +166,7 @@ def show(rows: pd.DataFrame) -> str:
         f"| {rows['label'].iloc[0]} | median | min | max | ratio | CPU | CPU ratio | per second | peak MB | calls | |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    row: Any
     for row in rows.itertuples():
         times = " | ".join(_duration(value) for value in (row.median_s, row.min_s, row.max_s))
         lines.append(

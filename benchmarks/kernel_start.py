@@ -66,7 +66,8 @@ def main() -> None:
         print(f"| {weights.recipe.backbone.name}, {len(weights.datasets)} datasets | median | min | max | ratio |")
         print("|---|---|---|---|---|")
         for row in rows:
-            print("| {peer} | {median_s:.2f} s | {min_s:.2f} s | {max_s:.2f} s | {ratio:.2f} |".format(**row))
+            times = " | ".join(f"{row[name]:.2f} s" for name in ("median_s", "min_s", "max_s"))
+            print(f"| {row['peer']} | {times} | {row['ratio']:.2f} |")
 
 
 def start(words: list[str], stage: Path) -> None:

@@ -46,7 +46,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     say(machine())
-    recipe = override(PRESETS["finetuned"], ["workers=0", "batch_size=1"])
+    recipe = override(PRESETS["finetuned"], ["batch_size=1"])
     extraction = keypoint_config(recipe)
     keypoints: list[Keypoints] = []
 

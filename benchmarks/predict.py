@@ -32,8 +32,7 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 from reid.cli import main as reid
 from reid.config.presets import PRESETS
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.photographs import open_photograph
 from reid.decision.artifact import CLASSIFIER, encoder_file, open_weights
 from reid.decision.predict import predict

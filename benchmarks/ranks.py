@@ -51,12 +51,7 @@ def rate(asked: argparse.Namespace, count: int) -> float:
     with tempfile.TemporaryDirectory(prefix="reid-ranks-") as scratch:
         starter = [] if count == 1 else ["-m", "torch.distributed.run", f"--nproc-per-node={count}"]
         settings = [
-            *(
-                "backbone.init=none",
-                f"backbone.name={asked.backbone}",
-                f"backbone.image_size={asked.size}",
-                "workers=0",
-            ),
+            *("backbone.init=none", f"backbone.name={asked.backbone}", f"backbone.image_size={asked.size}"),
             *(f"training.epochs={asked.epochs}", f"training.validate_every={asked.epochs}"),
         ]
         subprocess.run(

@@ -57,7 +57,7 @@ def contests(options: Options) -> Iterator[Contest]:
 def kit(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     """Distances and places of each query's nearest photograph, (Q,) each."""
     blocks = list(nearest(queries, gallery, 1))
-    distances, places = (torch.cat([block[part][:, 0] for block in blocks]) for part in (1, 2))
+    distances, places = (torch.cat([getattr(block, part)[:, 0] for block in blocks]) for part in ("distance", "place"))
     return distances.sqrt(), places
 
 

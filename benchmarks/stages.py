@@ -44,8 +44,8 @@ def measured(words: Sequence[str | Path], log: Path) -> Cost:
     """Runs `python -m reid` with these words; what it says goes into the log."""
     command = [sys.executable, "-m", "reid", *map(str, words)]
     before, started, peak = worked(), time.monotonic(), 0.0
-    with log.open("w") as words:
-        process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT)
+    with log.open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
         ended = threading.Event()
 
         def watch() -> None:

@@ -17,11 +17,11 @@ from predict import write_world
 
 from reid.config.presets import PRESETS
 from reid.config.recipe import override
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import read_catalogue
 from reid.data.loading import decode_photographs
 from reid.models.backbones import describe_backbone
 from reid.models.networks import best_device
-from reid.training.loop import resolve_defaults
+from reid.training.networks import resolve_defaults
 from reid.training.objective import Labels
 from reid.training.state import TrainState
 from reid.training.tasks import RunContext, TrainingTask, encoder_task

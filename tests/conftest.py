@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from reid import cli
@@ -16,6 +17,9 @@ from reid.config.recipe import Recipe
 from reid.config.settings import override
 from reid.data.catalogue import COLUMNS
 from reid.data.synthetic import draw_world
+
+settings.register_profile("kit", deadline=None)  # a busy machine is no failure
+settings.load_profile("kit")
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -41,9 +45,8 @@ TINY = [
 
 @pytest.fixture(scope="session", autouse=True)
 def server() -> None:
-    """The process that trainings (`processes.py`) and workers are copies of has loaded everything, for it is started
-    before the first worker wants one that has less."""
-    forkserver.set_forkserver_preload(["reid.training", "reid.gallery"])
+    """Start the process that trainings (`processes.py`) are forked from, with everything imported."""
+    forkserver.set_forkserver_preload(["reid.training.train"])
     forkserver.ensure_running()
 
 
@@ -61,7 +64,8 @@ def tiny_settings() -> list[str]:
 def draw_patterns(folder: Path, seed: int = 0, individuals: int = 6, photographs: int = 4) -> Path:
     """Two datasets whose individuals are coarse random patterns, and two query photographs of each and of a new one."""
     rng = np.random.default_rng(seed)
-    rows, answers = [], []
+    rows: list[tuple[str, ...]] = []
+    answers: list[tuple[object, ...]] = []
     for dataset in ("Checks", "Dots"):
         for number in range(individuals + 1):
             is_new = number == individuals

@@ -1,7 +1,7 @@
-"""A tiny world made by hand: two datasets, seven queries whose outcomes are known; and a reader of its page."""
+"""A tiny world made by hand: two datasets, seven queries whose outcomes are known; and a reader of its report."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,14 +11,17 @@ import torch
 from PIL import Image
 
 from reid.config.presets import PRESETS
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import CALIBRATION, Weights, gallery_file
 from reid.decision.calibrate import Calibration, Curve
-from reid.decision.predict import Prediction, decide
+from reid.decision.decide import decide
+from reid.decision.matches import Matches
 from reid.decision.scorers import Scorer
 from reid.decision.thresholds import Threshold
+from reid.report.explanations import Candidate, Explanations
+from reid.report.outcomes import classify_outcomes
 from reid.retrieval.gallery import Gallery, GalleryFeatures, save_gallery
+from reid.retrieval.local_matching import VerifiedMatch
 from reid.runtime.files import write_json
 
 HOSTILE = "<script>alert(1)</script>"
@@ -33,18 +36,20 @@ QUERIES = [  # image_id, dataset, nearest individual, distance, truth, truth is 
     ("q6", "Newt", HOSTILE, 0.3, HOSTILE, False, "right"),
 ]
 
-World = tuple[Catalogue, Weights, Prediction, pd.DataFrame]
+PHOTOGRAPHS = {"a": "1", "b": "2", HOSTILE: "3"}
+
+World = tuple[Catalogue, Weights, Matches, pd.DataFrame]
 
 
 def make_world(tmp_path: Path) -> World:
     """A data folder with its weights, its answers and their solution."""
-    rows = [("1", "a", "Lynx"), ("2", "b", "Lynx"), ("3", HOSTILE, "Newt")]
+    rows = [(PHOTOGRAPHS["a"], "a", "Lynx"), (PHOTOGRAPHS["b"], "b", "Lynx"), (PHOTOGRAPHS[HOSTILE], HOSTILE, "Newt")]
     table = [(image_id, identity, "database", dataset) for image_id, identity, dataset in rows]
     table += [(query[0], "", "query", query[1]) for query in QUERIES]
     metadata = pd.DataFrame(table, columns=["image_id", "identity", "split", "dataset"])
     metadata = metadata.assign(path=metadata["image_id"] + ".jpg", date="", orientation="", species="")
     data, folder = tmp_path / "data", tmp_path / "weights"
-    data.mkdir()
+    data.mkdir(parents=True)
     folder.mkdir()
     metadata.to_csv(data / "metadata.csv", index=False)
     rng = np.random.default_rng(0)
@@ -72,23 +77,39 @@ def make_world(tmp_path: Path) -> World:
         "torch": "1",
         "timm": "2",
         "data": catalogue.database.fingerprint,
+        "limit": None,
+        "precision": "auto",
         "files": {"f": "abc123"},
     }
     weights = Weights(folder, PRESETS["toy"], ("Lynx", "Newt"), manifest)
-    photograph = {identity: image_id for image_id, identity, _ in rows}
-    matches = pd.DataFrame(
-        [
-            {"image_id": image_id, "column": dataset, "species": dataset, "dataset": dataset, "problem": "",
-             "identity": identity, "distance": distance, "photograph": photograph[identity], "runner_up": "",
-             "runner_up_dissimilarity": np.inf}
-            for image_id, dataset, identity, distance, *_ in QUERIES
-        ]
-    )  # fmt: skip
+    queries = pd.DataFrame(
+        [(image_id, dataset, dataset, dataset, "") for image_id, dataset, *_ in QUERIES],
+        columns=["image_id", "column", "species", "dataset", "problem"],
+    )
+    candidates = pd.DataFrame(
+        [(image_id, 1, identity, PHOTOGRAPHS[identity], distance) for image_id, _, identity, distance, *_ in QUERIES],
+        columns=["image_id", "rank", "candidate", "candidate_image_id", "dissimilarity"],
+    )
     solution = pd.DataFrame(
         [(query[0], query[4], query[5], query[1], "Private") for query in QUERIES],
         columns=["image_id", "identity", "new_identity", "dataset", "Usage"],
     )
-    return catalogue, weights, Prediction(decide(matches, calibrations), "column", {}), solution
+    return catalogue, weights, replace(decide(queries, candidates, calibrations, "column"), shifts={}), solution
+
+
+def explain(matches: Matches, solution: pd.DataFrame | None) -> Explanations:
+    """Each query's best candidate, and the right one as if it were in no shortlist; two keypoints match."""
+    shared = VerifiedMatch(np.full((2, 2, 2), 0.25, np.float32), np.array([True, False]))
+    square = ((1.0, 1.0), (1.0, 1.0))
+    candidates = {}
+    for row in classify_outcomes(matches.wide, solution).itertuples():
+        if row.problem or not row.photograph:
+            continue
+        own = [Candidate(row.identity, row.photograph, False, 1, row.dissimilarity, square, shared)]
+        if row.truth in PHOTOGRAPHS and row.truth != row.identity:
+            own.append(Candidate(row.truth, PHOTOGRAPHS[row.truth], False, 0, np.inf, square, shared))
+        candidates[str(row.image_id)] = tuple(own)
+    return Explanations(candidates)
 
 
 class Page(HTMLParser):

@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reid.data.catalogue import COLUMNS, Catalogue, read_rows
-from reid.data.checks import find_faults, find_unread_dates, read_catalogue
+from reid.data.catalogue import COLUMNS, Catalogue, find_faults, read_catalogue, read_rows
 from reid.errors import InputError
 
 HEADER = ",".join(COLUMNS)
@@ -73,10 +72,10 @@ def test_a_fault_is_named_with_its_row(tmp_path: Path, row: str, words: str) -> 
     assert str(data / "metadata.csv") in str(caught.value)
 
 
-def test_all_faults_are_found_and_the_first_is_told_with_the_way_to_the_others(tmp_path: Path) -> None:
+def test_all_faults_are_found_and_the_error_names_the_first_and_how_to_see_the_others(tmp_path: Path) -> None:
     data = write(tmp_path, "1,,../a.jpg,,,,nowhere,Lions", "1,leo,a.jpg,,,,query,Lions")
     assert len(find_faults(read_rows(data))) == 4
-    with pytest.raises(InputError, match=r"\(3 more: `python -m reid check .*` lists them\)"):
+    with pytest.raises(InputError, match=r"\(3 more: `reid check .*` lists them\)"):
         read_catalogue(data)
 
 
@@ -181,30 +180,6 @@ def test_a_date_gives_the_day_that_it_writes(tmp_path: Path, date: str, day: str
     other = GOOD.replace("1,leo", "2,mia").replace("2020-05-01", "2020-05-01T00:00:00+02:00")
     catalogue = read_catalogue(write(tmp_path, GOOD.replace("2020-05-01", date), other))
     assert list(catalogue.table["day"]) == [day, "2020-05-01"]
-
-
-def test_dates_that_cannot_be_read_are_told_once_per_dataset_and_are_no_fault(tmp_path: Path) -> None:
-    rows = [GOOD, "2,leo,b.jpg,03.05.2020,,,database,Lions", "3,mia,c.jpg,5/3/2020,,,database,Lions"]
-    rows += ["4,ann,d.jpg,2020,,,database,Bears", "5,bob,e.jpg,,,,database,Bears", "6,eve,f.jpg,May,,,database,Cats"]
-    rows += [f"{place},eve,{place}.jpg, ,,,database,Cats" for place in range(7, 13)]
-    why = "Mend them: nothing keeps photographs of one day from vouching for each other"
-    catalogue = read_catalogue(write(tmp_path, *rows))  # which refuses faults
-    assert find_unread_dates(catalogue) == [
-        f"Cats: 7 of 7 dates can't be read (row 7, 8, 9, 10, 11, ...): expected YYYY-MM-DD, found 'May'. {why}",
-        f"Lions: 2 of 3 dates can't be read (row 3, 4): expected YYYY-MM-DD, found '03.05.2020'. {why}",
-    ]
-
-
-def test_the_dates_of_the_toy_world_are_all_read(toy_world: Path) -> None:
-    table = read_catalogue(toy_world).table
-    assert (table["day"] == table["date"]).all()
-    assert table["day"].any()
-
-
-def test_the_dates_of_real_photographs_are_all_read(reid_mini: Path) -> None:
-    catalogue = read_catalogue(reid_mini)
-    assert (catalogue.table["day"] == catalogue.table["date"]).all()
-    assert find_unread_dates(catalogue) == []
 
 
 def test_a_dataset_cannot_take_the_name_of_anothers_gallery(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.photographs import open_photograph
 from reid.decision.artifact import encoder_file
 from reid.errors import InputError

@@ -17,8 +17,7 @@ from reid.config.presets import PRESETS
 from reid.config.recipe import KeypointConfig, Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
-from reid.data.checks import read_catalogue
+from reid.data.catalogue import Catalogue, read_catalogue
 from reid.models.networks import build_network, plan_network, save_network
 from reid.retrieval import extraction
 from reid.retrieval.cache import Cache

@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from reid.data.catalogue import read_catalogue
+from reid.data.photographs import open_photograph
 from reid.errors import InputError
 from reid.models.backbones import build_backbone
 from reid.models.networks import GeM, Network, build_network, load_network, plan_network, read_plan, save_network
 
 BACKBONE = "test_resnet"  # timm's smallest
+OLD = Path(__file__).parent / "fixtures" / "weights-0.1.0" / "encoder"
 PHOTOGRAPHS = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -50,7 +54,7 @@ def test_the_seed_decides_the_weights_and_leaves_the_global_generator_alone() ->
     expected = torch.rand(1)
     torch.manual_seed(7)
     plan = plan_network(BACKBONE, 64, embedding_size=8)
-    a, b, c = (build_network(plan, seed, "none").head[0].weight for seed in (1, 1, 2))
+    a, b, c = (build_network(plan, seed, "none").get_parameter("head.0.weight") for seed in (1, 1, 2))
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
@@ -58,11 +62,17 @@ def test_the_seed_decides_the_weights_and_leaves_the_global_generator_alone() ->
 
 def test_a_network_normalises_bytes_as_its_backbone_expects() -> None:
     network = encoder().eval()
-    seen: list[torch.Tensor] = []
-    network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    inputs = inputs_of(network.backbone)
     network(PHOTOGRAPHS)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.plan.mean, network.plan.std))
-    assert torch.allclose(seen[0], (PHOTOGRAPHS / 255 - mean) / std, atol=1e-5)
+    assert torch.allclose(inputs[0], (PHOTOGRAPHS / 255 - mean) / std, atol=1e-5)
+
+
+def inputs_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    """The list of what a module is called with from now on."""
+    inputs: list[torch.Tensor] = []
+    module.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    return inputs
 
 
 # pooling, stride, neck, length
@@ -72,7 +82,7 @@ def test_gem_is_the_mean_of_powers_and_lies_between_average_and_maximum() -> Non
     feature_map = torch.rand(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
     pool = GeM()
     slow = [
-        [sum(max(v, 1e-6) ** 3 for row in channel for v in row) ** (1 / 3) / 30 ** (1 / 3) for channel in photograph]
+        [(sum(value**3 for row in channel for value in row) / 30) ** (1 / 3) for channel in photograph]
         for photograph in feature_map.tolist()
     ]
     assert torch.allclose(pool(feature_map), torch.tensor(slow), atol=1e-6)
@@ -83,11 +93,13 @@ def test_gem_is_the_mean_of_powers_and_lies_between_average_and_maximum() -> Non
         assert torch.allclose(pool(feature_map), feature_map.amax((2, 3)), atol=1e-2)
 
 
-def test_gem_bears_with_features_that_are_all_negative() -> None:
-    feature_map = -torch.rand(2, 3, 4, 4).requires_grad_()
+def test_gem_has_a_gradient_where_all_features_are_negative() -> None:
+    feature_map = (-torch.rand(2, 3, 4, 4)).requires_grad_()
     pooled = GeM()(feature_map)
     pooled.sum().backward()
     assert torch.isfinite(pooled).all()
+    assert feature_map.grad is not None
+    assert torch.isfinite(feature_map.grad).all()
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "resnet18"])
@@ -117,20 +129,29 @@ def test_normalised_embeddings_have_length_one() -> None:
 def test_without_a_head_an_embedding_is_the_backbones_features() -> None:
     network = encoder(embedding_size=0).eval()
     assert network.plan.outputs == network.plan.features == 96
-    assert torch.equal(network(PHOTOGRAPHS), network.look(PHOTOGRAPHS))
+    assert torch.equal(network(PHOTOGRAPHS), network.pooled_features(PHOTOGRAPHS))
 
 
 def test_a_scale_shrinks_the_photograph_before_the_backbone() -> None:
     network = encoder().eval()
-    seen: list[torch.Tensor] = []
-    network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    inputs = inputs_of(network.backbone)
     network(PHOTOGRAPHS, scale=0.5)
-    assert seen[0].shape == (5, 3, 32, 32)
+    assert inputs[0].shape == (5, 3, 32, 32)
 
 
 def test_the_plan_is_read_without_the_weights(tmp_path: Path) -> None:
     save_network(tmp_path / "x.safetensors", encoder(pooling="gem", last_stride=1))
     assert read_plan(tmp_path / "x.safetensors") == encoder(pooling="gem", last_stride=1).plan
+
+
+def test_a_network_of_version_0_1_0_embeds_as_it_did() -> None:
+    """Its file calls the backbone a trunk; the gallery next to it holds what that version made of the photographs."""
+    network = load_network(OLD / "weights" / "Zebras.safetensors")
+    assert (network.plan.backbone, network.plan.pooling) == ("test_efficientnet", "backbone")
+    photographs = [open_photograph(path, 64) for path in read_catalogue(OLD / "data").database.paths]
+    embeddings = network(torch.from_numpy(np.stack(photographs)).permute(0, 3, 1, 2))
+    gallery = load_file(OLD / "weights" / "Zebras.gallery.safetensors")["vectors"]
+    assert torch.allclose(embeddings, gallery, atol=1e-4)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "pickle", "no plan"])

@@ -1,4 +1,4 @@
-"""TODO data.augmentation."""
+"""Augmentation of training photographs: flip, rotation, colour jitter, crop, affine map, and random erasing."""
 
 from typing import NamedTuple
 
@@ -7,49 +7,49 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid.config.recipe import AUGMENTATIONS, Recipe
+from reid.config.recipe import AUGMENTATIONS, AugmentationConfig
 from reid.data.photographs import GREY
 
-__all__ = ["augment"]
+__all__ = ["Part", "augment"]
 
 
 class Part(NamedTuple):
-    """Some photographs of a batch."""
+    """A rank's share of a batch."""
 
     rows: int
     """Of the whole batch."""
     own: slice
-    """Which of them."""
+    """Which of them are the share."""
 
 
-def augment(photographs: Tensor, recipe: Recipe, rng: np.random.Generator, part: Part | None = None) -> Tensor:
-    """Return the report's five augmentations on a whole batch at once, each photograph with its own, and then the
-    erasing.
+def augment(
+    photographs: Tensor, config: AugmentationConfig, rng: np.random.Generator, part: Part | None = None
+) -> Tensor:
+    """Augment a batch, each photograph in its own way.
 
-    Flip, rotation, crop and affine are one resampling together, and the jitter one product with a matrix per
-    photograph, so that a batch costs milliseconds on a processor and nothing to speak of on a GPU. The report names the
-    five without amounts; these keep every marking recognisable.
+    Flip, rotation, crop and affine map are one resampling together, and the jitter one product with a matrix per
+    photograph, so that a batch costs milliseconds on a processor and next to nothing on a GPU. The report names these
+    five without amounts; the amounts here keep every marking recognisable.
 
     Args:
         photographs: (B, 3, S, S) uint8, on any device.
-        recipe: `augmentations`, and `augment`: one of them for each photograph, or each with probability 1/2; and
-            `erasing`.
+        config: which kinds, one of them or each with probability 1/2, and the probability of erasing.
         rng: the same state gives the same pixels.
-        part: which part of a batch these are; each comes to the same pixels as in the whole. None for all of it.
+        part: which part of a batch these are; their pixels are the same as in the whole. None for a whole batch.
 
     Returns:
         (B, 3, S, S) uint8.
     """
     part = part or Part(len(photographs), slice(None))
-    if recipe.augmentation.kinds:
-        photographs = _augmented(photographs, recipe, rng, part)
-    return _erased(photographs, recipe.augmentation.erasing, rng, part) if recipe.augmentation.erasing else photographs
+    if config.kinds:
+        photographs = _augmented(photographs, config, rng, part)
+    return _erased(photographs, config.erasing, rng, part) if config.erasing else photographs
 
 
-def _augmented(photographs: Tensor, recipe: Recipe, rng: np.random.Generator, part: Part) -> Tensor:
-    names, rows = recipe.augmentation.kinds, part.rows
+def _augmented(photographs: Tensor, config: AugmentationConfig, rng: np.random.Generator, part: Part) -> Tensor:
+    names, rows = config.kinds, part.rows
     drawn = rng.random((rows, len(names))) < 0.5
-    if recipe.augmentation.choose == "one":
+    if config.choose == "one":
         drawn = rng.integers(len(names), size=rows)[:, None] == np.arange(len(names))
     masks = {
         name: drawn[:, names.index(name)] if name in names else np.zeros(rows, dtype=bool) for name in AUGMENTATIONS
@@ -59,7 +59,7 @@ def _augmented(photographs: Tensor, recipe: Recipe, rng: np.random.Generator, pa
     device = photographs.device
     grid = functional.affine_grid(torch.from_numpy(placements).to(device), list(photographs.shape), align_corners=False)
     moved = functional.grid_sample(photographs.float(), grid, padding_mode="reflection", align_corners=False)
-    grey = moved.mean((1, 2, 3))[:, None, None, None]  # what the contrast is about
+    grey = moved.mean((1, 2, 3))[:, None, None, None]  # contrast pulls towards it
     tinted = torch.einsum("bij,bjhw->bihw", torch.from_numpy(colour).to(device), moved)
     return (tinted + grey * torch.from_numpy(offset).to(device)[:, None, None, None]).round().clamp(0, 255).byte()
 
@@ -102,7 +102,8 @@ def _placements(masks: dict[str, np.ndarray], rng: np.random.Generator) -> np.nd
 
 
 def _jitters(is_jittered: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Brightness, contrast, saturation and hue as a matrix (B, 3, 3) and a share of the mean grey to add (B,), float32.
+    """Return brightness, contrast, saturation and hue as a matrix (B, 3, 3) and a share of the mean grey to add (B,),
+    float32.
 
     Amounts: 30 % of the first three; hue turned by up to 10 degrees around the grey axis.
     """

@@ -1,8 +1,8 @@
 """The photographs of a data folder: `metadata.csv` -> a validated `Catalogue`.
 
 The columns are those of the Kaggle competition AnimalCLEF25. Networks, galleries and thresholds are made per value of
-the column `dataset`, whatever the names; `species` is empty on whole splits of the competition's data and only read by
-people.
+the column `dataset`, whatever the names; `species` is for people only, whole splits of the competition's data leave it
+empty.
 """
 
 import hashlib
@@ -11,36 +11,41 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import pandas as pd
 
 from reid.errors import InputError
-from reid.runtime.files import read_table
+from reid.runtime.files import group_rows, read_table
 
-__all__ = ["COLUMNS", "NEW_INDIVIDUAL", "Catalogue", "leads_below", "read_rows", "rows_to_predict"]
+__all__ = [
+    "COLUMNS",
+    "NEW_INDIVIDUAL",
+    "Catalogue",
+    "find_faults",
+    "numbered_cells",
+    "read_catalogue",
+    "read_rows",
+    "rows_to_predict",
+]
 
 NEW_INDIVIDUAL = "new_individual"
 """What a submission says of a photograph whose animal is not in the database (the competition's word)."""
 
-
 COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
-
 
 SPLITS = ("database", "query")
 
-
 DATASET_NAME = re.compile(r"(?!species$|.*\.gallery$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE)
-"""A dataset's name becomes a file's name in the weights folder, beside `species.safetensors` and other datasets'
+"""A dataset's name becomes a file's name in the weights folder, next to `species.safetensors` and other datasets'
 `NAME.gallery.safetensors`."""
 
-
 NAME = re.compile(r"(?:[^\x00-\x1f\x7f]|\t|\r?\n){0,200}")
-"""What may stand in the columns image_id and identity, which are written again into submissions and galleries: a NUL
-would be lost in an array of words, a lone carriage return break a row, and one cell of a megabyte be a gigabyte in an
-array of a thousand."""
+"""What the columns image_id and identity may hold. They are written again into submissions and galleries, where a NUL
+would be lost in an array of strings, a lone carriage return would break a row, and one cell of a megabyte would take a
+gigabyte in an array of a thousand."""
 
-
-WRITTEN = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
+DATE = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
 """Year, month and day with hyphens or with the colons of EXIF 2.32, whose month and day may have one digit."""
 
 
@@ -84,7 +89,7 @@ class Catalogue:
         return self._where(~self.table["image_id"].isin(list(image_ids)))
 
     def limited(self, photographs: int) -> "Catalogue":
-        """At most so many database photographs per dataset, as whole individuals (at least one); and every query."""
+        """Return all queries, and of each dataset at most so many database photographs, but whole individuals."""
         keep = self.table["split"] == "query"
         for catalogue in self.database.by_dataset().values():
             running_total = catalogue.table.groupby("identity", sort=False).size().cumsum()
@@ -105,7 +110,7 @@ class Catalogue:
 
     @property
     def paths(self) -> list[Path]:
-        """Per photograph the file's place."""
+        """Per photograph its file."""
         return [self.root / path for path in self.table["path"]]
 
     @property
@@ -126,8 +131,22 @@ class Catalogue:
         return replace(self, table=self.table[mask])
 
 
+def read_catalogue(folder: Path | str) -> Catalogue:
+    """Read and validate `folder/metadata.csv`.
+
+    Raises:
+        InputError: the file is missing or has a fault; the message names the first one, `reid check` lists all.
+    """
+    catalogue = read_rows(Path(folder))
+    faults = find_faults(catalogue)
+    if faults:
+        others = f" ({len(faults) - 1} more: `reid check {folder}` lists them)" if len(faults) > 1 else ""
+        raise InputError(f"{catalogue.root / 'metadata.csv'}: {faults[0]}{others}")
+    return catalogue
+
+
 def read_rows(folder: Path) -> Catalogue:
-    """Read `folder/metadata.csv` without looking for faults in its rows.
+    """Read `folder/metadata.csv` without checking its rows.
 
     Raises:
         InputError: the file is missing, empty or no CSV with the columns.
@@ -135,7 +154,7 @@ def read_rows(folder: Path) -> Catalogue:
     if not folder.is_dir():
         raise InputError(
             f"{folder}: expected a folder with metadata.csv, found "
-            + ("a file; name the folder that it lies in" if folder.exists() else "no such folder; mend the name")
+            + ("a file; name the folder that it lies in" if folder.exists() else "no such folder; check the name")
         )
     if not os.path.exists(folder / "metadata.csv"):
         raise InputError(f"{folder}: expected a folder with metadata.csv, found none in it; name the one that holds it")
@@ -143,27 +162,27 @@ def read_rows(folder: Path) -> Catalogue:
     if table.empty:
         raise InputError(f"{folder / 'metadata.csv'}: expected one row per photograph, found none below the header")
     table["day"] = _days(table["date"])
-    # a query's identity is what is asked for: where a file gives it away, nothing downstream may see it
+    # a query's identity is what is to be predicted: where a file gives it away, nothing downstream may see it
     table["answered"] = (table["split"] == "query") & (table["identity"] != "")
     table.loc[table["answered"], "identity"] = ""
     return Catalogue(root=folder, table=table)
 
 
 def _days(dates: pd.Series) -> pd.Series:
-    """Return the days as they are written, whatever the clock and the time zone, as YYYY-MM-DD, or YYYY-MM or YYYY
-    where no more is told; "" where none can be read."""
-    padded = dates.str.replace(WRITTEN, _padded, regex=True)
+    """Return the days as they are written, whatever the clock and the time zone: YYYY-MM-DD, or YYYY-MM or YYYY where
+    the cell says no more; "" where none can be read."""
+    padded = dates.str.replace(DATE, _padded, regex=True)
     # without this pandas takes "now" for a date
     written = padded.str.extract(r"^(\d{4}(?:-?\d\d){0,2})(?:[T ].*)?$", expand=False)
     days = pd.to_datetime(written, errors="coerce", format="ISO8601")
     digits, whole = written.str.replace("-", "").str.len(), days.dt.strftime("%Y-%m-%d")
-    told = whole.where(digits == 8, whole.str[:7].where(digits == 6, whole.str[:4]))
-    return told.fillna("").astype(object)
+    as_written = whole.where(digits == 8, whole.str[:7].where(digits == 6, whole.str[:4]))
+    return as_written.fillna("").astype(object)
 
 
-def _padded(written: re.Match[str]) -> str:
+def _padded(date: re.Match[str]) -> str:
     """2020:5:3 -> 2020-05-03"""
-    return "-".join(number.zfill(2) for number in written.group(1, 3, 4) if number)
+    return "-".join(number.zfill(2) for number in date.group(1, 3, 4) if number)
 
 
 def _size(path: Path) -> str:
@@ -173,10 +192,94 @@ def _size(path: Path) -> str:
         return "missing"
 
 
-def leads_below(path: str) -> bool:
-    """Return whether a path is relative and leads downwards, as it is written."""
+def find_faults(catalogue: Catalogue) -> list[str]:
+    """Return every fault of the rows in a sentence: the row, what was expected, what was found and what to do.
+
+    Many rows with the very same fault share a sentence.
+    """
+    table, root = catalogue.table, os.path.realpath(catalogue.root)
+    by_kind = [
+        {
+            row: f"{check.column}: {check.expected}; found {cell[:99]!r}. Correct it or remove the row"
+            for row, cell in numbered_cells(table.loc[check.is_faulty, check.column])
+        }
+        for check in _checks(table)
+    ]
+    outside = table["path"].map(lambda path: _leads_below(path) and not _stays_in(root, path))
+    by_kind.append(
+        {
+            row: "path: expected a path that stays in the data folder, links followed, but a link leads out of it; "
+            f"found {_link_out_of(root, cell)}. Copy what it leads to into the folder, or remove the rows"
+            for row, cell in numbered_cells(table.loc[outside, "path"])
+        }
+    )
+    faults = [f"{rows}, column {words}" for kind in by_kind for rows, words in group_rows(kind.items())]
+    if not (table["split"] == "database").any():
+        faults.append(
+            "expected rows with split 'database' to learn from, found none; add the photographs whose individual is "
+            "known"
+        )
+    return faults
+
+
+class _Check(NamedTuple):
+    """What a column's cells must be."""
+
+    column: str
+    expected: str
+    is_faulty: pd.Series
+    """bool, one per row."""
+
+
+def _checks(table: pd.DataFrame) -> list[_Check]:
+    """Return what the table alone can tell, in the order in which faults are reported."""
+    image_id, identity, dataset = table["image_id"], table["identity"], table["dataset"]
+    database = table["split"] == "database"
+    characters = "expected 200 characters at most, and no control characters among them"
+    return [
+        _Check("image_id", characters, ~_matches(image_id, NAME)),
+        _Check("identity", characters, ~_matches(identity, NAME)),
+        _Check("image_id", "expected an id, found an empty cell", image_id == ""),
+        _Check("image_id", "expected every id once, it came before", image_id.duplicated() & (image_id != "")),
+        _Check("split", "expected database or query", ~table["split"].isin(SPLITS)),
+        _Check("identity", "expected the individual on a database row", database & (identity == "")),
+        _Check("identity", "expected an individual; that word is the submission's", identity == NEW_INDIVIDUAL),
+        _Check(
+            "dataset",
+            "expected a name of letters, digits, '_', '-', '.' (it names files), other than 'species' and 'X.gallery'",
+            (database | (dataset != "")) & ~_matches(dataset, DATASET_NAME),
+        ),
+        _Check("path", "expected a relative path that stays in the data folder", ~table["path"].map(_leads_below)),
+    ]
+
+
+def _matches(column: pd.Series, pattern: re.Pattern[str]) -> pd.Series:
+    """Return whether the pattern describes each whole cell."""
+    return column.map(lambda cell: bool(pattern.fullmatch(cell)))
+
+
+def numbered_cells(column: pd.Series) -> list[tuple[int, str]]:
+    """Return the cells with their rows, as a spreadsheet counts."""
+    return list(zip((column.index.to_numpy(int) + 2).tolist(), column.tolist(), strict=True))
+
+
+def _leads_below(path: str) -> bool:
+    """Return whether a path, as it is written, is relative and leads downwards."""
     parts = PurePosixPath(path)
     return bool(path) and "\0" not in path and not parts.is_absolute() and ".." not in parts.parts
+
+
+def _stays_in(root: str, path: str) -> bool:
+    """Return whether a path that leads below a folder stays in it, links followed."""
+    return os.path.realpath(os.path.join(root, path)).startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _link_out_of(root: str, path: str) -> str:
+    """Return the first link of a path that leads out of the folder, and where to."""
+    parts = PurePosixPath(path).parts
+    steps = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+    link = next(step for step in steps if not _stays_in(root, step))
+    return f"{link!r}, which is {os.path.realpath(os.path.join(root, link))!r}"
 
 
 def rows_to_predict(catalogue: Catalogue) -> Catalogue:
@@ -187,13 +290,18 @@ def rows_to_predict(catalogue: Catalogue) -> Catalogue:
     """
     queries = catalogue.query
     if not len(queries):
-        raise InputError(f"{catalogue.root / 'metadata.csv'}: expected rows with split 'query' to answer, found none")
+        raise InputError(
+            f"{catalogue.root / 'metadata.csv'}: expected rows with split 'query' to answer, found none; add the "
+            "photographs to be named"
+        )
     sample = catalogue.root / "sample_submission.csv"
     if not sample.exists():
         return queries
     wanted = read_table(sample, ("image_id",))["image_id"]
     if wanted.empty:
-        raise InputError(f"{sample}: expected the rows to answer, found none below the header; remove or mend the file")
+        raise InputError(
+            f"{sample}: expected the rows to answer, found none below the header; copy the file again or remove it"
+        )
     unknown = wanted[~wanted.isin(queries.image_ids)]
     if len(unknown):
         raise InputError(

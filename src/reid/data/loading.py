@@ -1,4 +1,4 @@
-"""Photographs by the batch: from their files, or decoded once and kept on disk for a training."""
+"""Photographs by the batch: opened by threads, or decoded once and kept on disk for a training."""
 
 import math
 import os
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.config.recipe import Recipe
+from reid.config.recipe import AugmentationConfig, Recipe
 from reid.config.runtime import Runtime
 from reid.data.augmentation import Part, augment
 from reid.data.catalogue import Catalogue
@@ -29,31 +29,29 @@ __all__ = ["PhotographStore", "decode_photographs", "photograph_batches", "tempo
 Item = TypeVar("Item")
 
 Extractor = Callable[[np.ndarray], Any]
-"""From an upright photograph (H, W, 3) uint8, RGB, to whatever is to be known of it beside the network's pixels."""
-
+"""From an upright photograph (H, W, 3) uint8, RGB, to local features or whatever else is wanted of it."""
 
 BATCHES_AHEAD = 8
-"""Are being opened, or lie opened, beside a GPU: 512 photographs, which take as long as the networks to be loaded. They
-hold 77 MB at 224 pixels, and as much as 0.5 MB each for their keypoints."""
-
+"""How many batches are opened in advance while a GPU works: 512 photographs, which take as long as the networks take to
+load. They hold 77 MB at 224 pixels, and up to 0.5 MB each for their keypoints."""
 
 ZEROS = 2**20
-"""Bytes that are written at a time where a file's place on the disk can't be taken otherwise."""
+"""Bytes that are written at a time to reserve a file's space where the system has no call for it."""
 
 
 class Opened(NamedTuple):
-    """Photographs out of their files."""
+    """A batch of photographs out of their files."""
 
     pixels: Tensor
     """(B, 3, S, S) uint8; grey for a photograph that can't be read, so that one broken file never ends a run."""
     extracted: list[Any]
-    """(B,) what the extractor found; None where it was not asked, or the photograph can't be read."""
+    """(B,) what its extractor returned; None where there was none, or the photograph can't be read."""
     problems: list[str]
-    """(B,) what was wrong: "" when all is well, else the reason."""
+    """(B,) why a photograph can't be read; "" where it can."""
 
 
-def _open(path: Path, view: View, extract: Extractor | None) -> Opened:
-    """Open one photograph."""
+def _open(path: Path, view: View, extract: Extractor | None) -> tuple[Tensor, Any, str]:
+    """Return one photograph's row of `Opened`."""
     extracted, problem = None, ""
     try:
         decoded = decode(path, view)
@@ -62,15 +60,7 @@ def _open(path: Path, view: View, extract: Extractor | None) -> Opened:
             extracted = extract(np.asarray(decoded.upright(decoded.image)))
     except UnreadableError as unreadable:
         pixels, problem = np.full((view.size, view.size, 3), GREY, np.uint8), str(unreadable)
-    return Opened(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None], [extracted], [problem])
-
-
-def _together(opened: list[Opened]) -> Opened:
-    return Opened(
-        torch.cat([photograph.pixels for photograph in opened]),
-        [photograph.extracted[0] for photograph in opened],
-        [photograph.problems[0] for photograph in opened],
-    )
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), extracted, problem
 
 
 def photograph_batches(
@@ -80,49 +70,52 @@ def photograph_batches(
     what: str,
     extractors: Sequence[Extractor | None] | None = None,
 ) -> Iterator[Opened]:
-    """Batches of photographs from their files, in order.
+    """Yield batches of photographs from their files, in order.
 
-    Each file is decoded once, for the networks and for the extractors. Threads open them: beside a GPU those of some
-    batches to come; without one, where they would only take turns with the network, those of the batch that is asked
-    for.
+    Each file is decoded once, for the network and for its extractor. Threads do it. With a GPU they are some batches
+    ahead of it; without one they would only take turns with the network on the same cores, and open a batch when it is
+    wanted.
 
     Args:
         paths: the files.
-        views: how to look at each; all of one size.
+        views: how to open each; all of one size.
         runtime: `batch_size`, `threads`.
-        what: the work in a few words.
-        extractors: what else is to be known of each photograph; None for nothing.
+        what: the work in a few words, for the progress.
+        extractors: what else to compute of each photograph; None for nothing.
     """
     jobs = list(zip(paths, views, extractors or [None] * len(paths), strict=True))
-    batches = _by_threads(jobs, runtime, torch.cuda.is_available())
+    batches = open_in_threads(jobs, runtime, torch.cuda.is_available())
     yield from track(batches, what, total=-(-len(jobs) // runtime.batch_size))
 
 
-def _by_threads(jobs: Sequence[tuple[Path, View, Extractor | None]], runtime: Runtime, gpu: bool) -> Iterator[Opened]:
-    """Decoding and OpenCV release Python's lock; sorting keypoints does not.
+def open_in_threads(
+    jobs: Sequence[tuple[Path, View, Extractor | None]], runtime: Runtime, has_gpu: bool
+) -> Iterator[Opened]:
+    """Yield batches of photographs; with a GPU, `BATCHES_AHEAD` of them are opened in advance.
 
-    Beside a GPU torch keeps to one thread meanwhile: of several, each would wait, and not idly, for those that have no
-    core (benchmarks/README.md, Predict).
+    Decoding and OpenCV release Python's lock; sorting keypoints does not. With a GPU, torch keeps to one thread
+    meanwhile: several would wait actively for those of them that get no core (benchmarks/README.md, Predict).
     """
-    waiting: deque[list[Future[Opened]]] = deque()
+    waiting: deque[list[Future[tuple[Tensor, Any, str]]]] = deque()
     pool, threads = ThreadPoolExecutor(runtime.threads or core_count()), torch.get_num_threads()
-    torch.set_num_threads(1 if gpu else threads)
+    torch.set_num_threads(1 if has_gpu else threads)
     try:
         for start in range(0, len(jobs), runtime.batch_size):
             waiting.append([pool.submit(_open, *job) for job in jobs[start : start + runtime.batch_size]])
-            if len(waiting) > BATCHES_AHEAD * gpu:
-                yield _arrived(waiting.popleft(), gpu)
+            if len(waiting) > BATCHES_AHEAD * has_gpu:
+                yield _collate(waiting.popleft(), has_gpu)
         while waiting:
-            yield _arrived(waiting.popleft(), gpu)
+            yield _collate(waiting.popleft(), has_gpu)
     finally:
         torch.set_num_threads(threads)
         pool.shutdown(cancel_futures=True)
 
 
-def _arrived(batch: list[Future[Opened]], gpu: bool) -> Opened:
-    """In memory that a GPU copies from by itself."""
-    opened = _together([opening.result() for opening in batch])
-    return opened._replace(pixels=opened.pixels.pin_memory()) if gpu else opened
+def _collate(opening: list[Future[tuple[Tensor, Any, str]]], has_gpu: bool) -> Opened:
+    """Return a batch as soon as its photographs are opened, with a GPU in memory that it copies from by itself."""
+    pixels, extracted, problems = zip(*(future.result() for future in opening), strict=True)
+    batch = torch.stack(pixels)
+    return Opened(batch.pin_memory() if has_gpu else batch, list(extracted), list(problems))
 
 
 @dataclass(frozen=True)
@@ -130,20 +123,20 @@ class PhotographStore:
     """Photographs decoded once and kept on disk for the whole training.
 
     Attributes:
-        file: an array (N, 3, S, S) uint8 in NumPy's format, which is mapped into memory.
-        problems: per photograph what was wrong with it, "" when nothing.
+        file: an array (N, 3, S, S) uint8 in NumPy's format, to be mapped into memory.
+        problems: (N,) why a photograph can't be read; "" where it can.
     """
 
     file: Path
     problems: tuple[str, ...]
 
     def pixels(self) -> np.ndarray:
-        """(N, 3, S, S) uint8, mapped from the file."""
+        """Return all photographs, (N, 3, S, S) uint8, mapped from the file."""
         mapped: np.ndarray = np.load(self.file, mmap_mode="r")
         return mapped
 
     def batches(self, places: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-        """Photographs as they are enrolled, in the order of the places. (B, 3, S, S) uint8"""
+        """Yield photographs without augmentation in the order of the places, (B, 3, S, S) uint8."""
         pixels = self.pixels()
         for start in range(0, len(places), batch_size):
             yield torch.from_numpy(pixels[places[start : start + batch_size]])
@@ -152,7 +145,11 @@ class PhotographStore:
 def decode_photographs(
     catalogue: Catalogue, recipe: Recipe, folder: Path, runtime: Runtime = Runtime()
 ) -> PhotographStore:
-    """Decode every photograph of a catalogue once, into a file in `folder`."""
+    """Decode every photograph of a catalogue once, into a file in `folder`.
+
+    Raises:
+        InputError: the disk is full.
+    """
     file = folder / "photographs.npy"
     views = views_of(catalogue, recipe)
     shape = (len(catalogue), 3, views[0].size, views[0].size)
@@ -173,11 +170,11 @@ def decode_photographs(
 
 
 def _reserve(file: Path, start: int) -> None:
-    """Take a file's place on the disk: a mapped file on a full disk would kill the process instead.
+    """Reserve a file's space on the disk: writing to a mapped file on a full disk would kill the process.
 
     Args:
         file: as long as it will be.
-        start: from which byte on it is zeros.
+        start: the first byte of the zeros that fill it.
 
     Raises:
         OSError: the disk is full.
@@ -187,16 +184,16 @@ def _reserve(file: Path, start: int) -> None:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(reserved.fileno(), 0, end)
             return
-        reserved.seek(start)  # macOS and Windows: what is written takes its place
+        reserved.seek(start)  # macOS and Windows reserve what is written
         for place in range(start, end, ZEROS):
             reserved.write(bytes(min(ZEROS, end - place)))
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder that is gone afterwards, on the fast local disk that $TMPDIR names on a cluster.
+    """Return a folder that is deleted afterwards, on the fast local disk that $TMPDIR names on a cluster.
 
     Raises:
-        InputError: there is no place for one.
+        InputError: none can be made.
     """
     try:
         return tempfile.TemporaryDirectory(prefix="reid-", ignore_cleanup_errors=True)
@@ -208,25 +205,27 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def training_batches(
-    store: PhotographStore, recipe: Recipe, sampler: Iterable[Batch], device: torch.device
+    store: PhotographStore, config: AugmentationConfig, sampler: Iterable[Batch], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This rank's share of the augmented photographs, (b, 3, S, S) uint8, and the places of all, (B,) int64, on the
-    device.
+    """Yield this rank's share of each batch, augmented, and the places of the whole batch.
 
-    The photographs are decoded already, so one process is fast enough: the augmentation is the device's work. While it
-    works on a batch, the next is read from the file.
+    While the device augments and learns from a batch, the next one is read from the store.
+
+    Yields:
+        (b, 3, S, S) uint8 and (B,) int64, both on the device.
     """
     for batch, part, read in _prefetched(_read_batches(store, sampler, device)):
         photographs, places = (
             tensor.to(device, non_blocking=True) for tensor in (read, torch.from_numpy(batch.places))
         )
-        yield augment(photographs, recipe, np.random.default_rng(batch.seed), part), places
+        yield augment(photographs, config, np.random.default_rng(batch.seed), part), places
 
 
 def _read_batches(
     store: PhotographStore, sampler: Iterable[Batch], device: torch.device
 ) -> Iterator[tuple[Batch, Part, Tensor]]:
-    """This rank's photographs out of the store, (b, 3, S, S) uint8, in memory that a GPU copies from by itself."""
+    """Yield this rank's photographs of each batch, (b, 3, S, S) uint8, for a GPU in memory that it copies from by
+    itself."""
     pixels = store.pixels()
     for batch in sampler:
         part = Part(len(batch.places), shard(len(batch.places)))
@@ -235,7 +234,7 @@ def _read_batches(
 
 
 def _prefetched(items: Iterator[Item]) -> Iterator[Item]:
-    """Return the same items, each made by another thread while the one before it is in use."""
+    """Yield the same items; a thread makes the next one while one is in use."""
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(next, items, None)
         while (item := waiting.result()) is not None:

@@ -1,6 +1,6 @@
-"""Photographs as pixels: opening them upright and fast, one by one, in threads or in processes, and augmenting them.
+"""One photograph: from its file to pixels, upright, square and fast.
 
-Whoever sees a photograph (training, enrolment, prediction) sees the same pixels: `open_photograph` is the only door.
+Training, enrolment and prediction all open photographs through `decode`, so that they get the same pixels.
 """
 
 import functools
@@ -34,13 +34,11 @@ __all__ = [
 ]
 
 DECODER_VERSION = "draft 2, resized from edge to edge, turned, padded with 128"
-"""What `open_photograph` does, in words that change when its pixels do: vectors that were kept of others are stale.
-What it is asked for stands in a `View`."""
-
+"""What `open_photograph` does, in words that change when its pixels do: embeddings of other pixels are stale then. What
+varies from call to call stands in a `View`."""
 
 GREY = 128
 """What stands where a photograph has no pixels: near the mean of every backbone's normalisation."""
-
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,19 +51,15 @@ UPRIGHT = {
 }
 """By the tag Orientation of EXIF 2.32."""
 
-
 SIDEWAYS = (5, 6, 7, 8)
-"""Those of them that exchange width and height."""
-
+"""The values that exchange width and height."""
 
 QUARTERS = {90: Image.Transpose.ROTATE_90, -90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180}
-"""By degrees against the clock."""
-
+"""By degrees, anticlockwise."""
 
 TURNS = {"right": -90, "left": 90, "bottom": 180}
-"""Degrees against the clock that bring a photograph of that orientation upright. So the competition's salamanders are
-turned in WildlifeDatasets/wildlife-datasets, AnimalCLEF2025."""
-
+"""Degrees, anticlockwise, that bring a photograph of that orientation upright, as WildlifeDatasets/wildlife-datasets,
+AnimalCLEF2025, turns the competition's salamanders."""
 
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -73,20 +67,18 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
-"""By timm's words."""
-
+"""By timm's names."""
 
 BROKEN = (
     *(OSError, ValueError, SyntaxError, ArithmeticError, EOFError, struct.error, RuntimeError, LookupError, TypeError),
     *(Image.DecompressionBombError, MemoryError),
 )
-"""What Pillow's decoders raise on broken files (seen by changing random bytes; RuntimeError is AVIF's; MemoryError that
-of a strip 100,000,000 pixels long)."""
-
+"""What Pillow's decoders raise on broken files, found by changing random bytes. RuntimeError is AVIF's; MemoryError is
+that of a strip 100,000,000 pixels long."""
 
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
-"""What cameras and scanners write. Pillow knows others, and for one of them, EPS, it starts another program that runs
-what the file says, Ghostscript: a photograph may not do that."""
+"""What cameras and scanners write. Pillow knows others; one of them, EPS, is refused above all: Pillow would let
+Ghostscript run the program in the file."""
 
 
 class UnreadableError(Exception):
@@ -95,15 +87,15 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class View:
-    """How a photograph is looked at.
+    """How a photograph is opened.
 
     Attributes:
-        size: S, pixels on a side; 0 where no network sees it.
+        size: S, pixels on a side; 0 where no network needs it.
         fit: "squash" changes its shape, "pad" keeps it and fills up with grey.
-        turn: degrees against the clock, a multiple of 90, after its EXIF tag was obeyed.
+        turn: degrees, anticlockwise, a multiple of 90, on top of its EXIF tag.
         interpolation: "bicubic", "bilinear", "lanczos" or "nearest", antialiased.
-        detail: pixels on a side that decoding must leave for keypoints, as far as the file has them.
-        mirror: left and right are exchanged, after it was turned.
+        detail: pixels on a side that decoding must keep for keypoints, as far as the file has them.
+        mirror: exchange left and right, after turning.
     """
 
     size: int
@@ -114,22 +106,22 @@ class View:
     mirror: bool = False
 
     @property
-    def least(self) -> int:
-        """Pixels that decoding must leave on each side: twice the network's, so that the resize that follows averages
+    def min_side(self) -> int:
+        """Pixels that decoding must keep on each side: twice the network's, so that the resize that follows averages
         over what it leaves out."""
         return max(2 * self.size, self.detail)
 
 
 def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list[View]:
-    """Return how each photograph of a catalogue is looked at, in training, enrolment and prediction alike.
+    """Return how to open each photograph of a catalogue, in training, enrolment and prediction alike.
 
     Args:
         catalogue: the photographs; their columns `dataset` and `orientation` say which to turn.
-        recipe: `image_size`, `fit`, `interpolation`, `upright`, `scales`, none of them left to the backbone any more;
-            `cues`, `keypoint_size`.
-        mirror: left and right are exchanged.
+        recipe: with the backbone's image size and interpolation filled in; also `data.upright`, `prediction.scales`,
+            `matching.cues` and `keypoints.size`.
+        mirror: exchange left and right.
     """
-    largest = max(1.0, *recipe.prediction.scales)  # a larger scale sees more than an enlargement
+    largest = max(1.0, *recipe.prediction.scales)  # so that a larger scale is no mere enlargement
     size = round(recipe.backbone.image_size * largest) if recipe.uses_encoder else 0
     detail = recipe.keypoints.size if recipe.uses_keypoints else 0
     columns = zip(catalogue.table["dataset"], catalogue.table["orientation"], strict=True)
@@ -138,14 +130,14 @@ def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list
 
 
 def open_photograph(path: Path, view: View | int) -> np.ndarray:
-    """Open a photograph, turns it upright by its EXIF tag and its view, and makes it a square.
+    """Open a photograph, turn it upright by its EXIF tag and its view, and make it a square.
 
     A JPEG is decoded at a scale of 1/2, 1/4 or 1/8 as long as that leaves at least twice the wanted pixels on each
     side; then one antialiased resize follows.
 
     Args:
         path: the file.
-        view: how to look at it; S alone for `View(S)`.
+        view: how to open it; S alone for `View(S)`.
 
     Returns:
         (S, S, 3) uint8, RGB.
@@ -158,7 +150,7 @@ def open_photograph(path: Path, view: View | int) -> np.ndarray:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels of a photograph that its EXIF tag has turned upright.
+    """Return the width and height in pixels of a photograph that its EXIF tag has turned upright.
 
     Raises:
         UnreadableError: as `open_photograph`.
@@ -172,25 +164,30 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 
 class Decoded(NamedTuple):
-    """A photograph out of its file, no larger than its view needs it, and as it lies there."""
+    """A photograph as it is stored in its file, decoded no larger than its view needs it."""
 
     image: Image.Image
     """RGB."""
     extent: tuple[float, float]
-    """Width and height of the photograph in it: the last column and row of a JPEG that is decoded at a smaller scale
-    reach up to a pixel beyond its edge."""
+    """Width and height of the photograph in the image: the last column and row of a JPEG that is decoded at a smaller
+    scale reach up to a pixel beyond its edge."""
     turns: list[Image.Transpose]
     """What brings it upright, one after the other."""
 
     def upright(self, image: Image.Image) -> Image.Image:
-        """Return the photograph, or what was made of it, as its view wants it."""
+        """Return the image, or what was made of it, turned as its view wants it."""
         return functools.reduce(Image.Image.transpose, self.turns, image)
 
 
 def decode(path: Path, view: View) -> Decoded:
+    """Decode a photograph's file.
+
+    Raises:
+        UnreadableError: as `open_photograph`.
+    """
     with open_image(path) as image:
         try:
-            drafted = image.draft("RGB", (view.least, view.least))
+            drafted = image.draft("RGB", (view.min_side, view.min_side))
             orientation = _orientation(image)
             rgb = _as_rgb(image)
         except BROKEN as problem:
@@ -204,16 +201,17 @@ def decode(path: Path, view: View) -> Decoded:
 
 
 def _orientation(image: Image.Image) -> Any:
-    """Of its EXIF tag: one of `UPRIGHT`, or whatever else stands there, words or bytes among it."""
+    """Return what its EXIF tag says: a key of `UPRIGHT`, or anything else, such as text or bytes."""
     return image.getexif().get(ExifTags.Base.Orientation)
 
 
 def undecodable(problem: BaseException) -> str:
+    """Return the reason of an `UnreadableError` in words."""
     return f"it can't be decoded ({str(problem) or type(problem).__name__})"
 
 
 def fit_square(decoded: Decoded, view: View) -> np.ndarray:
-    """(S, S, 3) uint8"""
+    """Return the photograph upright as a square: (S, S, 3) uint8, RGB; (0, 0, 3) where no network needs it."""
     if not view.size:
         return np.zeros((0, 0, 3), np.uint8)
     scale = view.size / max(decoded.extent)
@@ -221,7 +219,7 @@ def fit_square(decoded: Decoded, view: View) -> np.ndarray:
     try:
         resized = decoded.image.resize((width, height), FILTERS[view.interpolation], box=(0, 0, *decoded.extent))
         small = np.asarray(decoded.upright(resized))
-    except MemoryError as problem:  # a strip of 1 x 100,000,000
+    except MemoryError as problem:  # a strip of 1 x 100,000,000 pixels
         raise UnreadableError(undecodable(problem)) from None
     if view.fit == "squash":
         return small
@@ -233,14 +231,19 @@ def fit_square(decoded: Decoded, view: View) -> np.ndarray:
 
 
 def open_image(path: Path) -> Image.Image:
+    """Open a photograph's file without decoding its pixels.
+
+    Raises:
+        UnreadableError: as `open_photograph`.
+    """
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
+        if not path.is_file():  # opening a pipe would wait forever
             raise UnreadableError("not a file" if path.exists() else "no such file")
         if not path.stat().st_size:
             raise UnreadableError("the file is empty; copy it again")
         return Image.open(path, formats=_kinds())
     except UnidentifiedImageError:
-        advice = "; it is a HEIC, as telephones make them: export it as JPEG" if _is_heic(path) else ""
+        advice = "; it is a HEIC, as phones make them: export it as JPEG" if _is_heic(path) else ""
         raise UnreadableError(f"it is no image of a kind that is read here ({', '.join(_kinds())}){advice}") from None
     except Image.DecompressionBombError as problem:
         raise UnreadableError(str(problem)) from None
@@ -255,25 +258,28 @@ def _is_heic(path: Path) -> bool:
 
 @functools.cache
 def _kinds() -> tuple[str, ...]:
-    """Those of `KINDS` that this Pillow was built with."""
+    """Return those of `KINDS` that this Pillow was built with."""
     Image.init()
     return tuple(kind for kind in KINDS if kind in Image.OPEN)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Eight bits of red, green and blue; transparency is left aside."""
+    """Return eight bits of red, green and blue each; transparency is dropped."""
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
-    if image.mode == "F":  # nobody can tell which number is white; Pillow would make it black
+    if image.mode == "F":  # nothing says which number is white; Pillow would make most of it black
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
-    if image.mode == "P":  # by this way Pillow doesn't warn of a palette with transparency
+    if image.mode == "P":  # through RGBA, or Pillow warns of palettes with transparency
         image = image.convert("RGBA")
     return image.convert("RGB")
 
 
 def thumbnails(paths: Sequence[Path]) -> np.ndarray:
-    """Return what tells near-duplicates: (N, 256) float32, 16 x 16 grey values of mean 0 and length 1; all zeros for a
-    photograph that can't be read or is flat."""
+    """Return 16 x 16 grey values of each photograph, by which near-duplicates are found.
+
+    Returns:
+        (N, 256) float32, rows of mean 0 and length 1; zeros for a photograph that can't be read or has one colour.
+    """
     with ThreadPoolExecutor(max_workers=core_count()) as pool:
         return np.stack(list(track(pool.map(_thumbnail, paths), "looking for near-duplicates", total=len(paths))))
 

@@ -1,10 +1,10 @@
 """The toy world: drawn photographs of three made-up species, in the competition's folder layout.
 
 An individual is the pattern of its markings, drawn once in its body's own coordinates. A photograph is that body,
-posed, lit, partly hidden and put before a background that has nothing to do with it. The species' habits are the
-competition's: lynxes have two flanks with different markings, some salamanders are photographed lying on their side,
-turtles have dates and are asked for later than they were enrolled. It is for trying the whole kit without a download,
-and for tests that want a known truth.
+posed, lit and partly hidden, in front of a background that has nothing to do with it. As in the competition, lynxes
+have two flanks with different markings, some salamanders are photographed lying on their side, and turtles have dates,
+their queries later than the database. It serves to try the whole kit without a download, and tests that need to know
+the truth.
 """
 
 import hashlib
@@ -26,16 +26,12 @@ __all__ = ["SPECIES", "Species", "draw_photograph", "draw_world"]
 SIZE = 180
 """Pixels on a photograph's side, about: small files, yet larger than what a toy network sees."""
 
-
 PHOTOGRAPHS = (16, 12, 10, 9, 8, 8, *[7] * 3, *[6] * 5, *[5] * 8, *[4] * 8, *[3] * 4, *[2] * 3, *[1] * 3)
 """Database photographs per individual: an imbalanced tail with singletons, as in the competition."""
 
-
 NEW_INDIVIDUALS = 10
 
-
 EXIF_ORIENTATION = 274
-
 
 TURNED_TAG = {Image.Transpose.ROTATE_90: 6, Image.Transpose.ROTATE_180: 3, Image.Transpose.ROTATE_270: 8}
 """How a viewer must turn a picture that was stored turned this way (EXIF 2.32, tag Orientation)."""
@@ -65,11 +61,11 @@ class Species:
 
 
 BODY = (480, 320)
-"""Width and height of a body's canvas; it is scaled down when it is posed."""
+"""Width and height of a body's canvas; posing scales it down."""
 
 
 def _scattered(rng: np.random.Generator, count: int, min_distance: float, box: tuple[int, int, int, int]) -> np.ndarray:
-    """Points in a box that keep a distance from each other: (count, 2) at most, fewer where no room is left."""
+    """Return points in a box that keep a distance from each other: (count, 2), or fewer where no more fit."""
     points: list[np.ndarray] = []
     for _ in range(count * 40):
         point = rng.uniform(box[:2], box[2:])
@@ -92,7 +88,7 @@ def _blob(
 
 
 def _masked(body: Image.Image, markings: Image.Image) -> Image.Image:
-    """Markings over a body, cut at its outline."""
+    """Return markings over a body, cut at its outline."""
     over = Image.alpha_composite(body, markings)
     over.putalpha(body.getchannel("A"))
     return over
@@ -168,7 +164,6 @@ SPECIES = (
     Species("SeaTurtleID2022", "turtle", "loggerhead turtle", draw_turtle, ("left",), is_dated=True),
 )
 
-
 GROUNDS = (
     ((88, 116, 52), (52, 74, 34)),
     ((150, 140, 126), (96, 90, 84)),
@@ -179,7 +174,7 @@ GROUNDS = (
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Noise of several sizes between two colours."""
+    """Return noise of several sizes between two colours."""
     light, dark = np.array(GROUNDS[rng.integers(len(GROUNDS))])
     noise = np.zeros((height, width))
     for cells in (3, 8, 24, 60):
@@ -204,7 +199,7 @@ def _posed(rng: np.random.Generator, body: Image.Image, width: int, height: int)
 
 
 def _lit(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
-    """Another time of day, another camera."""
+    """Return the picture as at another time of day, with another camera."""
     picture = ImageEnhance.Color(picture).enhance(rng.uniform(0.6, 1.2))
     picture = ImageEnhance.Contrast(picture).enhance(rng.uniform(0.75, 1.2))
     pixels = np.asarray(picture).astype(float) * rng.uniform(0.7, 1.2) * rng.uniform(0.92, 1.08, size=3)
@@ -217,14 +212,13 @@ def _lit(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
 
 
 def draw_photograph(rng: np.random.Generator, body: Image.Image) -> Image.Image:
-    """Return one photograph of a body, RGB; the generator decides pose, light, background and what hides a part of
-    it."""
+    """Return one photograph of a body, RGB; the generator decides pose, light, background and what hides it."""
     width, height = (int(SIZE * rng.uniform(0.95, 1.25)), int(SIZE * rng.uniform(0.75, 0.95)))
     picture = _background(rng, width, height)
     posed = _posed(rng, body, width, height)
     picture.paste(posed, mask=posed.getchannel("A"))
     pen = ImageDraw.Draw(picture)
-    for _ in range(int(rng.integers(0, 2))):  # leaves and stones before the animal
+    for _ in range(int(rng.integers(0, 2))):  # leaves and stones in front of the animal
         centre = rng.uniform((0, 0.1 * height), (width, height))
         red, green, blue = np.array(GROUNDS[rng.integers(len(GROUNDS))][0]) * rng.uniform(0.6, 1.1)
         pen.polygon(_blob(rng, centre, rng.uniform(6, 17)), fill=(int(red), int(green), int(blue)))
@@ -233,7 +227,7 @@ def draw_photograph(rng: np.random.Generator, body: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class _Shot:
-    """One row of the world before it is drawn."""
+    """One row of metadata.csv before it is drawn."""
 
     species: Species
     number: int
@@ -247,7 +241,7 @@ class _Shot:
 
 
 def _shots(species: Species, rng: np.random.Generator) -> list[_Shot]:
-    """Who is photographed how often: known individuals, queries of most of them, queries of new ones."""
+    """Return the photographs to draw: of known individuals, queries of most of them, queries of new ones."""
     shots = []
     for number, count in enumerate(rng.permutation(PHOTOGRAPHS)):
         queries = int(rng.integers(1, 3)) if rng.random() < 0.85 else 0
@@ -266,16 +260,16 @@ def draw_world(folder: Path, seed: int = 0) -> None:
     Raises:
         InputError: the folder holds something that is not a toy world; the seed is negative.
     """
-    strangers = [path.name for path in folder.iterdir() if path.name not in FILES] if folder.is_dir() else []
-    if strangers or (folder.exists() and not folder.is_dir()):
-        found = f"{strangers[0]!r} in it" if strangers else "a file"
+    others = [path.name for path in folder.iterdir() if path.name not in FILES] if folder.is_dir() else []
+    if others or (folder.exists() and not folder.is_dir()):
+        found = f"{others[0]!r} in it" if others else "a file"
         raise InputError(
             f"{folder}: expected an empty folder, or a toy world to draw anew; found {found}. Name another folder"
         )
     if seed < 0:
         raise InputError(f"--seed: expected 0 or more, found {seed}")
     refuse_unwritable(folder / "metadata.csv")
-    (folder / "metadata.csv").unlink(missing_ok=True)  # from here on the world is not whole
+    (folder / "metadata.csv").unlink(missing_ok=True)  # which stands for a complete world
     rng = np.random.default_rng(seed)
     shots = [shot for species in SPECIES for shot in _shots(species, rng)]
     order = rng.permutation(len(shots))
@@ -325,7 +319,7 @@ def _take(
 
 
 def _day(shot: _Shot) -> str:
-    """Queries were taken after everything that is known."""
+    """Return the date: queries are later than the whole database."""
     if shot.split == "database":
         return f"{2012 + shot.photograph // 2}-07-{1 + shot.number % 31:02d}"
     return f"2023-08-{1 + shot.number % 28:02d}"
@@ -342,7 +336,7 @@ def _body(shot: _Shot, flank: str, seed: int, bodies: dict[tuple[str, str], Imag
 
 
 def _lying(rng: np.random.Generator, picture: Image.Image) -> tuple[str, Image.Image]:
-    """Some salamanders lie on their side: `right` must be turned by -90 degrees to be upright, `left` by +90."""
+    """Return an orientation and the picture turned by it: `right` needs -90 degrees to be upright, `left` +90."""
     word = rng.choice(["top", "right", "left"], p=[0.92, 0.04, 0.04])
     if word == "right":
         return "right", picture.transpose(Image.Transpose.ROTATE_90)

@@ -1,8 +1,7 @@
-"""Trunks by timm's names: what is known of one, its first weights from the hub or a file, and how it is built.
+"""Backbones by timm's names: what is known of one, its first weights from the hub or a file, and how it is built.
 
-Where there is no network, a file that `fetch_backbone` wrote stands for the hub: it holds the weights and everything
-    that
-photographs must be for them.
+Where there is no internet, a file that `fetch_backbone` wrote replaces the hub: it holds the weights, and how
+photographs must be prepared for them.
 """
 
 import difflib
@@ -68,7 +67,7 @@ def describe_backbone(name: str, init: Path | None = None) -> Backbone:
 
     Args:
         name: timm's name, with a tag or without; or "hf-hub:OWNER/NAME" for a repository on timm's hub.
-        init: a file that `fetch_backbone` wrote says what is in it, whatever the name; others say nothing.
+        init: a file that `fetch_backbone` wrote describes its own backbone, whatever the name; other files are ignored.
 
     Raises:
         InputError: timm has no such backbone (the nearest names are offered), or the hub has no such repository.
@@ -76,13 +75,13 @@ def describe_backbone(name: str, init: Path | None = None) -> Backbone:
     if init is not None and (description := _metadata(init).get("backbone")):
         return _backbone_in_file(init, description)
     if name.startswith(HUB):
-        with _asking_hub(name):
+        with _from_hub(name):
             settings, architecture, _ = load_model_config_from_hf(name.removeprefix(HUB))
         return _backbone_from_settings(architecture, settings)
     if not timm.is_model(name):
         similar = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"; near it are {', '.join(similar)}" if similar else "; `timm.list_models()` lists them"
-        hint = f"; with --set backbone={HUB}{name} it is looked for on timm's hub" if "/" in name else hint
+        hint = f"; did you mean {' or '.join(similar)}?" if similar else "; `timm.list_models()` lists them"
+        hint = f"; for a repository on timm's hub: --set backbone={HUB}{name}" if "/" in name else hint
         raise InputError(f"backbone: expected a name that timm {timm.__version__} knows, found {name!r}{hint}")
     architecture, _, tag = name.partition(".")
     try:
@@ -96,7 +95,7 @@ def describe_backbone(name: str, init: Path | None = None) -> Backbone:
 
 
 def _backbone_in_file(init: Path, description: str) -> Backbone:
-    """Return what a fetched file says of its backbone."""
+    """Return the backbone that a fetched file describes."""
     try:
         backbone = Backbone(**as_fields(json.loads(description)))
         if timm.is_model(backbone.name) and backbone.image_size > 0 and len(backbone.mean) == len(backbone.std) == 3:
@@ -104,13 +103,11 @@ def _backbone_in_file(init: Path, description: str) -> Backbone:
         problem = f"found {backbone}"
     except (ValueError, TypeError, AttributeError, RecursionError) as damage:
         problem = first_line(damage)
-    raise InputError(
-        f"--init {init}: expected what `python -m reid fetch` writes of a backbone, {problem}; fetch it again"
-    )
+    raise InputError(f"--init {init}: expected what `reid fetch` writes of a backbone, {problem}; fetch it again")
 
 
 def _backbone_from_settings(architecture: str, settings: dict[str, Any]) -> Backbone:
-    """From timm's settings of the first weights; where there are none, ImageNet's."""
+    """Return what timm's settings of the first weights say; where they are silent, ImageNet's."""
     return Backbone(
         name=architecture,
         image_size=(settings.get("input_size") or (3, 224, 224))[-1],
@@ -121,8 +118,8 @@ def _backbone_from_settings(architecture: str, settings: dict[str, Any]) -> Back
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """Return what is written beside the tensors of a safetensors file; nothing where it is no such file."""
-    if not path.is_file():  # a pipe would be waited for
+    """Return the metadata of a safetensors file; nothing where it is no such file."""
+    if not path.is_file():  # reading a pipe would wait forever
         return {}
     try:
         with safe_open(path, framework="pt") as opened:
@@ -132,7 +129,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def takes_any_size(name: str) -> bool:
-    """Return whether a backbone, once it is built, takes photographs of any size, as convolutions do."""
+    """Return whether a backbone takes photographs of any size once it is built, as convolutions do."""
     settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
     return not (settings and settings.fixed_input_size)
 
@@ -141,13 +138,13 @@ def build_backbone(name: str, image_size: int, pooling: str, last_stride: int) -
     """Return a backbone with random weights.
 
     Raises:
-        InputError: timm has no such backbone; a name on a hub is none here, nothing is asked of a network.
+        InputError: timm has no such backbone. A name on the hub is none either: building never needs the internet.
     """
     if not timm.is_model(name):
         raise InputError(f"backbone: expected a name that timm {timm.__version__} knows, found {name!r}")
     settings: dict[str, Any] = {} if takes_any_size(name) else {"img_size": image_size}
     if pooling == "gem":
-        settings["global_pool"] = ""  # the feature map as it is
+        settings["global_pool"] = ""  # gives the feature map itself
     backbone = timm.create_model(name, pretrained=False, num_classes=0, **settings)
     if last_stride == 1:
         _drop_last_stride(backbone, name)
@@ -162,35 +159,42 @@ def _drop_last_stride(backbone: nn.Module, name: str) -> None:
         if isinstance(module, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d) and module.stride in (2, (2, 2))
     ]
     if not halving:
-        raise InputError(f"recipe field last_stride: the backbone {name} halves nothing by a stride; set it to 2")
+        raise InputError(
+            f"recipe field backbone.last_stride: the backbone {name} halves nothing by a stride; set it to 2"
+        )
     stage = ".".join(halving[-1].split(".")[:2])  # layer4.0 of a ResNet, blocks.5 of an EfficientNet
     for path in halving:
         module = backbone.get_submodule(path)
         if not path.startswith(f"{stage}."):
             continue
-        if isinstance(module, nn.Conv2d) and module.kernel_size[0] % 2:  # means the same with a stride of 1
+        if isinstance(module, nn.Conv2d) and module.kernel_size[0] % 2:  # works with a stride of 1 as well
             module.stride = (1, 1)
         elif isinstance(module, nn.AvgPool2d) and module.kernel_size == 2:  # the shortcut of a ResNet-D
             backbone.set_submodule(path, nn.Identity())
-        else:  # a patch that is cut out, a pool that does more
+        else:  # patches without overlap, a pooling over more than two
             raise InputError(
-                f"recipe field last_stride: the last halving of the backbone {name} can't be left out; set it to 2"
+                f"recipe field backbone.last_stride: the last halving of the backbone {name} can't be left out; set "
+                "it to 2"
             )
 
 
 @functools.cache
 def count_features(backbone: Backbone, image_size: int, pooling: str, last_stride: int) -> int:
-    """F, by a photograph that has a shape and no pixels."""
+    """Return F, the number of features, from a photograph that has a shape and no pixels.
+
+    Raises:
+        InputError: the backbone can't take photographs of this size, or be pooled or strided like this.
+    """
     photograph = torch.zeros(1, 3, image_size, image_size, device="meta")
     try:
         with torch.device("meta"), torch.no_grad():
             features = build_backbone(backbone.name, image_size, "backbone", last_stride).eval()(photograph)
     except InputError:
         raise
-    except Exception as problem:  # every backbone says it in its own way
+    except Exception as problem:  # each backbone raises its own
         raise InputError(
-            f"recipe field image_size: the backbone {backbone.name} can't take photographs of {image_size} pixels "
-            f"({first_line(problem)}); its own size is {backbone.image_size}"
+            f"recipe field backbone.image_size: the backbone {backbone.name} can't take photographs of {image_size} "
+            f"pixels ({first_line(problem)}); its own size is {backbone.image_size}"
         ) from None
     if pooling == "gem":
         try:
@@ -198,23 +202,24 @@ def count_features(backbone: Backbone, image_size: int, pooling: str, last_strid
                 feature_map = build_backbone(backbone.name, image_size, "gem", last_stride).eval()(photograph)
             if feature_map.ndim == 4 and feature_map.shape[1] == features.shape[1]:
                 return int(features.shape[1])
-        except (TypeError, ValueError, RuntimeError, AssertionError):  # a backbone whose pooling can't be taken off
+        except (TypeError, ValueError, RuntimeError, AssertionError):  # a backbone whose pooling can't be removed
             pass
         raise InputError(
-            f"recipe field pooling: gem pools the feature map of a convolutional backbone, and {backbone.name} gives none; "
-            "set it to backbone"
+            f"recipe field backbone.pooling: gem pools the feature map of a convolutional backbone, and "
+            f"{backbone.name} gives none; set it to backbone"
         )
     return int(features.shape[1])
 
 
 def first_line(problem: Exception) -> str:
+    """Return the first line of an error, or its kind where it says nothing."""
     return (str(problem).splitlines() or [type(problem).__name__])[0][:300]
 
 
 def fetch_backbone(name: str, path: Path) -> Backbone:
     """Write a backbone's first weights from timm's hub, or from its cache on this machine, into a safetensors file.
 
-    The file carries what `describe_backbone` says, so that it can be trained from where there is no network.
+    The file also holds what `describe_backbone` returns, so that training from it needs no internet.
 
     Args:
         name: as for `describe_backbone`.
@@ -235,19 +240,23 @@ def save_backbone(path: Path, backbone: Backbone, tensors: dict[str, Tensor], na
 
 
 def state_dict_from_hub(name: str) -> dict[str, Tensor]:
-    with _asking_hub(name):
+    """Return a backbone's first weights from timm's hub, or from its cache on this machine.
+
+    Raises:
+        InputError: neither has them.
+    """
+    with _from_hub(name):
         return cast(dict[str, Tensor], timm.create_model(name, pretrained=True, num_classes=0).state_dict())
 
 
 @contextmanager
-def _asking_hub(name: str) -> Iterator[None]:
-    """What a backbone's hub is asked in, for its client tries for a minute, and warns of every try, where there is
-    none.
+def _from_hub(name: str) -> Iterator[None]:
+    """Inside, timm's hub may be asked: without internet its client tries for a minute, and warns of every try.
 
     Raises:
         InputError: neither the hub nor the cache on this machine has the backbone.
     """
-    _tell_of_hub(name)
+    _announce(name)
     hub_logger = logging.getLogger("huggingface_hub")
     level_before = hub_logger.level
     hub_logger.setLevel(logging.ERROR)
@@ -255,18 +264,18 @@ def _asking_hub(name: str) -> Iterator[None]:
         yield
     except Exception as problem:  # the hub's client raises its own and urllib's errors, timm KeyErrors
         raise InputError(
-            f"backbone: expected weights of {name} from timm's hub, got none ({first_line(problem)}). Where there is no "
-            f"network: `python -m reid fetch {name} --out FILE`, typed on a machine that has one, writes a file to "
-            "bring here for `train --init FILE`, where any file of its weights serves; recipe local needs none; --set "
-            "init=none starts from random ones"
+            f"backbone: expected weights of {name} from timm's hub, got none ({first_line(problem)}). Without "
+            f"internet: type `reid fetch {name} --out FILE` on a machine that has it, copy the file here and use "
+            "--init FILE, which takes any file with the backbone's weights; or --recipe keypoints, which needs none; "
+            "or --set backbone.init=none, which starts from random ones"
         ) from None
     finally:
         hub_logger.setLevel(level_before)
 
 
-@functools.cache  # networks are many, their first weights the same
-def _tell_of_hub(name: str) -> None:
-    log.info(f"asking timm's hub for {name} (where there is no network, that may take a minute to fail)")
+@functools.cache  # several networks start from the same weights
+def _announce(name: str) -> None:
+    log.info("asking timm's hub for %s (without internet, this may take a minute to fail)", name)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -274,42 +283,42 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: no code of a pickle runs
+        loaded = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
         for word in ("state_dict", "model"):  # where training scripts put it
             loaded = loaded[word] if isinstance(loaded.get(word), dict) else loaded
         return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
     except (FileNotFoundError, IsADirectoryError):
         found_there = "a folder" if path.is_dir() else "no file"
         raise InputError(
-            f"--init {path}: expected a state dict of the backbone (.safetensors or .pth), found {found_there}; name the "
-            "file with the weights"
+            f"--init {path}: expected a state dict of the backbone (.safetensors or .pth), found {found_there}; name "
+            "the file with the weights"
         ) from None
-    except pickle.UnpicklingError:  # torch's own words advise to run the code in it
+    except pickle.UnpicklingError:  # torch's message advises to run the code in it
         raise InputError(
             f"--init {path}: expected a state dict (.safetensors or .pth), but it can't be read: it is none, or holds "
             "more than tensors; name the file with the weights"
         ) from None
-    except Exception as problem:  # safetensors and zip have each their own errors
+    except Exception as problem:  # safetensors and zip files raise their own
         raise InputError(
             f"--init {path}: expected a state dict (.safetensors or .pth), but it can't be read ({first_line(problem)})"
         ) from None
 
 
 def load_pretrained(backbone: nn.Module, name: str, init: Path | str) -> None:
-    """Fill a backbone; tensors of a classifier's head are left aside.
+    """Load first weights into a backbone; tensors of a classifier's head are ignored.
 
     Args:
-        backbone: what `build_backbone` made.
+        backbone: from `build_backbone`.
         name: the architecture.
         init: a file with its state dict, alone or as a part of a larger model; or a name on timm's hub.
 
     Raises:
-        InputError: the file or the hub gives no weights, or they don't fit; tensors are named with their shapes.
+        InputError: the file or the hub gives no weights, or they don't fit; the message names tensors and shapes.
     """
     from_file = isinstance(init, Path)
     tensors = _read_tensors(init) if isinstance(init, Path) else state_dict_from_hub(init)
     expected: dict[str, Tensor] = backbone.state_dict()
-    tensors = _as_timm_names_them(_without_prefix(tensors, set(expected)), backbone, name)
+    tensors = _with_timm_names(_without_prefix(tensors, set(expected)), backbone, name)
     missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
     misfits = [
         f"{key} (expected {tuple(expected[key].shape)}, found {tuple(tensors[key].shape)})"
@@ -320,25 +329,25 @@ def load_pretrained(backbone: nn.Module, name: str, init: Path | str) -> None:
     if faults:
         others = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise InputError(
-            f"{'--init ' * from_file}{init}: its tensors don't fit the backbone {name}: {', '.join(faults[:3])}{others}. "
-            "Name the backbone that the file belongs to with --set backbone=NAME"
+            f"{'--init ' * from_file}{init}: its tensors don't fit the backbone {name}: {', '.join(faults[:3])}"
+            f"{others}. Name the backbone that the file belongs to with --set backbone=NAME"
         )
     backbone.load_state_dict({key: tensors[key] for key in expected if key in tensors}, strict=False)
 
 
 def _without_prefix(tensors: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
-    """Take off what a larger model puts before its backbone's names, such as "backbone."."""
+    """Remove what a larger model puts before its backbone's names, such as "backbone."."""
     probe = min(expected)
     prefixes = {""} | {name.removesuffix(probe) for name in tensors if name.endswith(probe)}
     best = max(sorted(prefixes), key=lambda prefix: sum(prefix + name in tensors for name in expected))
     return {name.removeprefix(best): tensor for name, tensor in tensors.items() if name.startswith(best)}
 
 
-def _as_timm_names_them(tensors: dict[str, Tensor], backbone: nn.Module, name: str) -> dict[str, Tensor]:
-    """As timm's own loading does it: older names are translated, position tables resized to the image size."""
+def _with_timm_names(tensors: dict[str, Tensor], backbone: nn.Module, name: str) -> dict[str, Tensor]:
+    """Translate older names and resize position tables to the image size, as timm does when it loads weights."""
     family = sys.modules[model_entrypoint(name).__module__]
     translate = getattr(family, "checkpoint_filter_fn", None)
     try:
         return cast(dict[str, Tensor], translate(dict(tensors), backbone)) if translate else tensors
-    except Exception:  # a translation of something that is no such backbone: what doesn't fit is then named
+    except Exception:  # the tensors are of another backbone: the caller names those that don't fit
         return tensors

@@ -1,6 +1,13 @@
-"""Batch norms over the batch of all ranks."""
+"""Batch norms: synchronised over several ranks in training, folded into convolutions for embedding.
+
+Training: every rank sees a part of the batch, and means and variances must be those of the whole batch.
+
+Embedding: a batch norm in evaluation mode is a scale and a shift per channel, which the convolution before it can
+apply along with its own weights (Jacob et al. 2018, arXiv 1712.05877, section 3.2): a pass over the feature map less.
+"""
 
 import copy
+import logging
 from collections import Counter
 from typing import Any
 
@@ -10,18 +17,23 @@ from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from reid.models.backbones import first_line
 from reid.models.networks import Network
 from reid.runtime.distributed import all_reduce, all_reduce_with_gradients, world_size
 
 __all__ = ["NORMS", "fold_batch_norms", "synchronise_batch_norms"]
 
+log = logging.getLogger(__name__)
+
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-"""timm's own batch norms are among them by inheritance."""
+"""timm's own batch norms are subclasses of these."""
 
 
 def synchronise_batch_norms(network: Network) -> Network:
-    """Return the network as it is trained: it shares every tensor with `network`, but its backbone and its head take
-    means and variances over the rows of all ranks. The neck sees rows that have been gathered, and needs no such thing.
+    """Return the network for training by several ranks; it shares every tensor with `network`.
+
+    Its backbone and its head take means and variances over the rows of all ranks. The neck gets gathered rows, and
+    stays as it is.
     """
     if world_size() == 1:
         return network
@@ -59,15 +71,15 @@ class _SynchronisedBatchNorm(nn.Module):
         mean = all_reduce_with_gradients(rows.float().sum(dimensions)) / count  # (C,)
         centred = rows.float() - mean.view(shape)
         variance = all_reduce_with_gradients(centred.pow(2).sum(dimensions)) / count
-        _remember(norm, mean.detach(), variance.detach() * count / (count - 1))
+        _move_running_statistics(norm, mean.detach(), variance.detach() * count / (count - 1))
         scale = norm.weight * (variance + norm.eps).rsqrt()
         normed = (centred * scale.view(shape) + norm.bias.view(shape)).to(rows.dtype)
         return norm.act(norm.drop(normed)) if isinstance(norm, BatchNormAct2d) else normed
 
 
 @torch.no_grad()
-def _remember(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-    """Move the running mean and the running variance, as the norm itself would."""
+def _move_running_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    """Move the running mean and variance of a norm, as the norm itself would."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked += 1
@@ -77,22 +89,30 @@ def _remember(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Ten
 
 
 CONVOLUTIONS, FOLDABLE = (nn.Conv2d, Conv2dSame), (nn.BatchNorm2d, BatchNormAct2d)
-"""What is folded into what. Other classes derived from these may do something else with their weights."""
+"""What is folded into what, and no subclasses: those may use their weights in another way."""
 
 
 def fold_batch_norms(backbone: nn.Module) -> nn.Module:
     """Return the backbone with batch norms folded into the convolutions before them, where that can be done.
 
     Args:
-        backbone: in evaluation mode; it stays as it is, and shares all other modules with what is given back.
+        backbone: in evaluation mode; it is not changed, and shares all other modules with the result.
+
+    Returns:
+        A new module; or the backbone itself where it has no batch norms, or where its code can't be traced, which is
+        logged, for it is slower.
     """
+    if not any(type(module) in FOLDABLE for module in backbone.modules()):
+        return backbone
     try:
-        return _folded_pair(backbone)
-    except Exception:  # other people's backbones hold every kind of code; those that can't be traced run as they are
+        return _folded(backbone)
+    except Exception as problem:  # timm's backbones hold every kind of code, and tracing raises every kind of error
+        name = type(backbone).__name__
+        log.info("%s: its batch norms are not folded, which is slower (%s)", name, first_line(problem))
         return backbone
 
 
-def _folded_pair(backbone: nn.Module) -> fx.GraphModule:
+def _folded(backbone: nn.Module) -> fx.GraphModule:
     traced = fx.GraphModule(backbone, _Tracer().trace(backbone))
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
     read = {node.target.rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
@@ -111,7 +131,7 @@ def _folded_pair(backbone: nn.Module) -> fx.GraphModule:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into a backbone, but not into its convolutions and norms: some of timm's decide by shapes and switches."""
+    """Trace a backbone, but not its convolutions and norms: the code of some of timm's branches on shapes."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, nn.Conv2d | nn.BatchNorm2d) or super().is_leaf_module(module, name)

@@ -17,10 +17,10 @@ __all__ = [
 
 
 class MinedTriplets(NamedTuple):
-    """The triplets of a batch: a value per anchor that has a positive and a negative."""
+    """The hardest triplets of a batch, one for each anchor that has a positive and a negative."""
 
     positive: Tensor
-    """(A,) distance to the photograph of the same individual that was chosen."""
+    """(A,) distance to the farthest photograph of the same individual."""
     negative: Tensor
     """(A,) distance to the nearest photograph of another individual."""
 
@@ -31,9 +31,7 @@ class MinedTriplets(NamedTuple):
 
 
 def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances between rows.
-
-    The gradient of a zero distance is taken as zero, where the square root has none.
+    """Return the Euclidean distances between rows; the gradient of a zero distance is zero.
 
     Args:
         x: (N, D) float.
@@ -53,19 +51,18 @@ def batch_hard_triplet(
     margin: float | None = None,
     soft_scale: float = 1.0,
 ) -> tuple[Tensor, MinedTriplets]:
-    """Batch-hard triplet loss, equation 5 of arXiv 1703.07737, averaged over the anchors that have a triplet.
+    """Return the batch-hard triplet loss (Hermans, Beyer, Leibe 2017, arXiv 1703.07737, equation 5).
 
-    An anchor without a positive, or without a photograph of another individual, counts nothing: a positive is never
-    invented.
+    It is averaged over the anchors that have another photograph of their individual and one of another individual.
 
     Args:
         embeddings: (B, D) float.
         labels: (B,) integers, the individual of each row.
-        margin: the hard margin of the hinge, in units of distance; None for the soft margin log(1 + exp(p - n)).
-        soft_scale: of the distances in the soft margin.
+        margin: of the hinge, in units of distance; None for the soft margin log(1 + exp(p - n)).
+        soft_scale: the factor of the distances in the soft margin.
 
     Returns:
-        The mean loss (a scalar that can be differentiated; 0 when no anchor has a triplet) and what was mined.
+        The mean loss, a differentiable scalar, 0 where no anchor has a triplet; and the triplets.
     """
     same = labels[:, None] == labels[None, :]
     pairs = same.clone().fill_diagonal_(False)
@@ -82,34 +79,34 @@ def batch_hard_triplet(
 
 @torch.no_grad()
 def _mine(embeddings: Tensor, pairs: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the place of each row's positive and negative, (B,) each; any place for a row without.
+    """Return the place of each row's hardest positive and negative, (B,) each; any place for a row that has none.
 
-    Choosing is left out of the graph: only the distances of what was chosen have a gradient, so that going backward
-    costs B x D and no matrix of B x B is kept for it.
+    Mining has no gradient, only the distances of the mined triplets have: the backward pass costs B x D, and keeps no
+    matrix of B x B.
     """
-    # |x - y|^2 = |x|^2 + 2 (|y|^2 / 2 - xy), and |x|^2 is the same for all that a row is compared with
+    # |x - y|^2 = |x|^2 + 2 (|y|^2 / 2 - xy), and |x|^2 is the same over a row
     relative_distances = torch.addmm(embeddings.pow(2).sum(1) / 2, embeddings, embeddings.T, alpha=-1)  # (B, B)
     positive = torch.where(pairs, relative_distances, -torch.inf).argmax(1)
     return positive, relative_distances.masked_fill_(same, torch.inf).argmin(1)
 
 
 def _row_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances (N,) between the rows of two (N, D); the gradient of a zero distance is zero."""
+    """Return the Euclidean distances (N,) between the rows of two (N, D); the gradient of a zero distance is zero."""
     squared = (x - y).pow(2).sum(1)
     is_zero = squared == 0
     return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, squared).sqrt())
 
 
 class ClassificationLoss(nn.Module):
-    """Cross-entropy over the individuals of the training set. Its weights are learned along and thrown away after.
+    """Cross-entropy over the individuals of the training set; its weights are dropped after the training.
 
-    A network is trained on several datasets with classes in groups: a batch of one dataset is only told apart from
-    that dataset's individuals.
+    Where a network learns from several datasets, each is a group of classes: a batch of one dataset is compared with
+    that dataset's individuals only.
 
     Attributes:
         groups: (C,) integers, ascending: the dataset of each class.
         scale: s of ArcFace; None for plain products without a bias (Luo et al. 2019, arXiv 1903.07071).
-        margin: m of ArcFace, in radians; 0 for a normalised softmax.
+        margin: m of ArcFace, in radians; 0 for a cosine softmax.
     """
 
     groups: Tensor
@@ -123,7 +120,7 @@ class ClassificationLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(len(groups), size))
-        nn.init.normal_(self.weight, std=0.001)  # as in Luo's code: at first every class is as likely
+        nn.init.normal_(self.weight, std=0.001)  # as in Luo's code: at first every class is equally likely
         if scale is not None:
             nn.init.xavier_uniform_(self.weight)
         self.register_buffer("groups", groups)

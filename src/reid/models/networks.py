@@ -1,8 +1,8 @@
 """The networks: a species classifier and encoders on timm's backbones, in and out of safetensors files.
 
-A network takes photographs as bytes, (B, 3, S, S) uint8, brings them to its own size and normalises them itself: what
-it was trained with travels in its file and can't be forgotten. Its file also names the photographs that it was trained
-on, because a threshold may only be fitted on others.
+A network takes photographs as bytes, (B, 3, S, S) uint8, resizes and normalises them itself: how it was trained is
+written in its file. The file also names the photographs that it was trained on, because a threshold may only be fitted
+on others.
 """
 
 import json
@@ -47,25 +47,25 @@ __all__ = [
 ]
 
 LARGEST = 65536
-"""No layer has more units and no photograph more pixels on a side; a recipe may not ask for more either."""
+"""No layer has more units and no photograph more pixels on a side; a recipe may not either."""
 
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """All that is needed to build a network again, without a hub.
+    """All that is needed to build a network again, without timm's hub.
 
     Attributes:
         backbone: the architecture, as timm calls it.
-        image_size: pixels on a side that the backbone sees.
+        image_size: pixels on a side of the backbone's input.
         mean, std: per channel, of values in 0..1, as the backbone's first weights were trained.
         interpolation: how the photographs that it learned from were resized.
-        features: F, what the backbone gives.
+        features: F, the backbone's outputs.
         last_stride: 1 leaves out the last halving of a convolutional backbone's feature map, 2 is as published.
         pooling: "backbone" for the backbone's own, "gem" for generalised means.
         hidden_size: of the head's hidden layer; 0 for none.
         embedding_size: D of an encoder; 0 for the features as they are, or for a classifier.
-        neck: a batch norm after the head (BNNeck); what is before it is for the triplet loss, what is after it for
-            everything else.
+        neck: a batch norm after the head (BNNeck); the triplet loss may take what is before it, everything else takes
+            what is after it.
         normalise: embeddings have length 1, so that a distance d stands for the cosine 1 - d² / 2.
         classes: what a classifier's outputs stand for; empty for an encoder.
         trained_on: image_ids of the photographs it has learned from.
@@ -88,7 +88,7 @@ class NetworkPlan:
 
     @property
     def has_saliency(self) -> bool:
-        """Whether the network can tell its saliency."""
+        """Whether the network can return its saliency."""
         return self.pooling == "gem"
 
     @property
@@ -133,36 +133,36 @@ class Network(nn.Module):
             self.register_buffer(name, torch.tensor(colour, device="cpu").view(1, -1, 1, 1) * 255, persistent=False)
 
     def forward(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
-        """Return what the network says.
+        """Return embeddings, or logits of a classifier.
 
         Args:
             photographs: (B, 3, S, S) uint8.
             scale: of the image size that the backbone was trained with; others than 1 are for convolutional backbones.
 
         Returns:
-            (B, D) float32. The backbone may have another precision; what is around it has not.
+            (B, D) float32, whatever the precision of the backbone.
         """
-        return self.finish(self.head(self.look(photographs, scale)))
+        return self.finish(self.head(self.pooled_features(photographs, scale)))
 
     def embed_with_saliency(self, photographs: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Return what the network says, and its saliency: (B, D) float32 and (B, h, w) float32 from 0 to 1.
+        """Return embeddings and the saliency, (B, D) float32 and (B, h, w) float32 from 0 to 1.
 
-        A network trained on animals answers strongly where there is one: the length of its features over the
-        photograph, as a share of the longest, tells the animal from the ground that it stands on.
+        The saliency is the norm of the feature map as a share of its peak: a network trained on animals responds
+        strongly where there is one, and weakly to the ground that it stands on.
 
-        Only for networks that pool a map of features with GeM.
+        Only for networks that pool a feature map with GeM.
         """
         features = self.feature_map(photographs, scale)
         strength = features.detach().float().norm(dim=1)  # (B, h, w)
         strongest = strength.amax((1, 2), keepdim=True).clamp(min=1e-9)
         return self.finish(self.head(self.pool(features).float())), strength / strongest
 
-    def look(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
-        """Return the backbone's part: (B, 3, S, S) uint8 -> features (B, F) float32."""
+    def pooled_features(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
+        """Return the backbone's features: (B, 3, S, S) uint8 -> (B, F) float32."""
         return cast(Tensor, self.pool(self.feature_map(photographs, scale)).float())
 
     def feature_map(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
-        """Return what the backbone gives, (B, F, h, w) where it is pooled afterwards, else (B, F)."""
+        """Return the backbone's output, (B, F, h, w) where GeM pools it afterwards, else (B, F)."""
         pixels = (photographs.to(self.mean.dtype) - self.mean) / self.std
         side = round(self.plan.image_size * scale)
         if pixels.shape[-1] != side:
@@ -171,7 +171,7 @@ class Network(nn.Module):
         return cast(Tensor, self.backbone(pixels))
 
     def finish(self, vectors: Tensor) -> Tensor:
-        """Return what comes after the head: (B, D) -> (B, D)."""
+        """Apply what comes after the head, neck and normalisation: (B, D) -> (B, D)."""
         vectors = self.neck(vectors)
         return functional.normalize(vectors) if self.plan.normalise else vectors
 
@@ -187,7 +187,7 @@ def _make_head(plan: NetworkPlan) -> nn.Module:
 
 
 def channels_last(network: nn.Module) -> None:
-    """Lay the weights of convolutions out as processors and GPUs like them, in place.
+    """Lay the weights of convolutions out channels last, which processors and GPUs compute faster, in place.
 
     `Module.to(memory_format=...)` would stop at the five-dimensional tables that a traced Swin transformer holds.
     """
@@ -202,10 +202,10 @@ def best_device() -> torch.device:
 
 
 def check_device(runtime: Runtime) -> None:
-    """Refuse a recipe that asks for a GPU where there is none.
+    """Check that there is a GPU where one is asked for.
 
     Raises:
-        InputError: it says why PyTorch has none.
+        InputError: there is none; the message says why.
     """
     if runtime.device == "cuda" and not torch.cuda.is_available():
         why = "this PyTorch was built without CUDA" if not torch.version.cuda else "PyTorch sees none"
@@ -266,7 +266,7 @@ def read_plan(path: Path) -> NetworkPlan:
 
 
 def _renamed(plan: dict[str, Any]) -> dict[str, Any]:
-    """Read a plan of 0.1.0, which called the backbone a trunk."""
+    """Return a plan in today's words: 0.1.0 called the backbone a trunk."""
     if "trunk" in plan:
         plan["backbone"] = plan.pop("trunk")
         plan["pooling"] = "backbone" if plan["pooling"] == "trunk" else plan["pooling"]
@@ -279,10 +279,8 @@ def _tensor_name(name: str) -> str:
 
 
 def _check_plan(plan: NetworkPlan) -> None:
-    """Refuse what no network was ever planned with, before anything is built of it."""
-    if not isinstance(plan.backbone, str) or not timm.is_model(
-        plan.backbone
-    ):  # a name on a hub would be asked for there
+    """Refuse what no network was ever planned with, before anything is built from it."""
+    if not isinstance(plan.backbone, str) or not timm.is_model(plan.backbone):  # or timm would ask its hub
         raise ValueError(f"its backbone is {plan.backbone!r}")
     sizes = (plan.image_size, plan.features, plan.last_stride, plan.hidden_size, plan.embedding_size)
     if not all(type(size) is int and 0 <= size <= LARGEST for size in sizes) or not plan.image_size:
@@ -291,11 +289,11 @@ def _check_plan(plan: NetworkPlan) -> None:
     if not (len(plan.mean) == len(plan.std) == 3 and all(map(math.isfinite, colours)) and min(plan.std) > 0):
         raise ValueError(f"its colours are {colours}")
     if not all(isinstance(word, str) for word in (*plan.classes, *plan.trained_on)):
-        raise ValueError("its classes or photographs are no words")
+        raise ValueError("its classes or photographs are no texts")
 
 
 def _check_shapes(path: Path, shapes: dict[str, Tensor]) -> None:
-    """Compare a file's tensors with what its plan needs, before memory is taken for them: the plan is only words."""
+    """Compare a file's tensors with those that its plan needs, before memory is taken for them."""
     needed = {name: list(tensor.shape) for name, tensor in shapes.items()}
     with safe_open(path, framework="pt") as opened:
         names = list(opened.keys())
@@ -313,22 +311,22 @@ def load_network(path: Path) -> Network:
     """
     plan = read_plan(path)
     with _loading(path):
-        with torch.device("meta"):  # a shape: random weights would take longer than to read the file
+        with torch.device("meta"):  # shapes only: drawing random weights would take longer than reading the file
             network = Network(plan)
         shapes = network.state_dict()
         _check_shapes(path, shapes)
         tensors = {_tensor_name(name): tensor for name, tensor in load_file(path).items()}
         tensors = {name: tensor.to(shapes[name].dtype) for name, tensor in tensors.items()}
         network.load_state_dict(tensors, assign=True)
-        if not _is_whole(network):  # its backbone computes some tables when it is built, as Swin does
+        if not _has_values(network):  # some backbones, such as Swin, compute tables when they are built
             network = Network(plan)
             network.load_state_dict(tensors)
     channels_last(network)
     return network.eval()
 
 
-def _is_whole(network: Network) -> bool:
-    """Return whether no tensor of a network is a mere shape."""
+def _has_values(network: Network) -> bool:
+    """Return whether every tensor of a network has values, and none is a mere shape."""
     values = (
         value for module in network.modules() for value in (*module.buffers(recurse=False), *vars(module).values())
     )

@@ -31,22 +31,17 @@ log = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
 """The value of an entry: arrays by name."""
 
-
 CACHE_FOLDER = "cache"
 """Inside the weights folder; the manifest does not name it, so it is never uploaded."""
-
 
 CACHE_VERSION = 1
 """Raise it whenever the arrays of an entry get other names or meanings: entries of another version are not found."""
 
-
 TIMEOUT = 10.0
 """Seconds to wait for other processes, whose transactions take milliseconds each."""
 
-
 REPLACED = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 """What SQLite answers where the file holds another table, is damaged, or is no database: a new file helps."""
-
 
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 """The second where SQLite's message about a damaged file quotes it."""

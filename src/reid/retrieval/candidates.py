@@ -100,11 +100,9 @@ QUERY_BLOCK = 16
 """Queries compared at a time: a progress bar moves, and the scores of a whole gallery of 100,000 photographs for so
 many queries take 6 MB."""
 
-
 SALIENCY_POWER = 2.0
 """A vote between keypoints on the animal counts both weights to this power. On nyala in the bush the same votes reached
 a score of 0.10, 0.21 and 0.27 with powers 0, 1 and 2 (oracle threshold; benchmarks/README.md)."""
-
 
 COHORT_SIZE = 300
 """Individuals, one photograph each, whose distances to an individual are its cohort statistics."""

@@ -36,10 +36,8 @@ log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """By the names that `Runtime.precision` uses."""
 
-
 FORWARD_VERSION = 1
 """Raise it whenever a network's vectors change in any digit: those in caches are stale then."""
-
 
 PASS_PIXELS = 8 * 224**2
 """Pixels of a forward pass on a processor. ResNet-50 at 224, bfloat16, 2 cores: 44, 47, 44, 38, 36 images/s with 4, 8,

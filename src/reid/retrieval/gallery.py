@@ -18,7 +18,7 @@ from reid.retrieval.extraction import Features
 from reid.retrieval.keypoints import Keypoints, keypoints_from, tensors_of
 from reid.runtime.files import write_bytes
 
-__all__ = ["Gallery", "GalleryFeatures", "gallery_features", "load_gallery", "save_gallery"]
+__all__ = ["Gallery", "GalleryFeatures", "gallery_features", "gallery_precision", "load_gallery", "save_gallery"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,12 @@ def _check_gallery(gallery: Gallery) -> None:
         raise ValueError(f"its vectors are {tuple(vectors.shape)} {vectors.dtype}, or not all of them are numbers")
     if gallery.precision not in ("", *PRECISIONS):
         raise ValueError(f"its precision is {gallery.precision!r}")
+
+
+def gallery_precision(path: Path) -> str:
+    """Return `Gallery.precision` of a file, without its vectors."""
+    with safe_open(path, framework="np") as opened:
+        return str((opened.metadata() or {}).get("precision", ""))
 
 
 def load_gallery(path: Path) -> Gallery:

@@ -19,11 +19,9 @@ BUDGET = {"cpu": 16_000_000, "cuda": 256_000_000}
 40,000 vectors of 512 took 1.12, 0.93, 0.82 and 0.89 s with 2, 4, 16 and 64 MB. On an H100, where starting work costs
 more, 2,135 among a million took 184, 94 and 76 ms with 64, 256 and 1,000 MB."""
 
-
 SPARE = 4
 """Neighbours that the search finds beyond those that are wanted, so that what a short number format or another order of
 summation swaps near the end of the list is corrected when their distances are computed again."""
-
 
 CHUNK = 64
 """Distances of which only the smallest is compared first; the 6 smallest of 65,536, in 1,600 rows, took 0.05 instead of

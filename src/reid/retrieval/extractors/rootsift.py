@@ -13,7 +13,6 @@ __all__ = ["NAME", "VERSION", "extract"]
 
 NAME = "RootSIFT"
 
-
 VERSION = 1
 """Raise it whenever `extract` gives other keypoints than before: those in caches are stale then."""
 
