@@ -65,9 +65,12 @@ def test_what_was_put_comes_back_to_the_bit(filled: Path) -> None:
 
 def test_where_there_is_no_file_there_is_nothing_and_no_file_is_made(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    assert cache.get(KEYS[0]) is None
     cache.put_many({})
+    assert cache.get(KEYS[0]) is None
     assert list(tmp_path.iterdir()) == []
+    cache.path.parent.mkdir()
+    assert Cache(tmp_path).get(KEYS[0]) is None
+    assert list(cache.path.parent.iterdir()) == []
     cache.put_many({KEYS[0]: arrays(0)})
     assert same(cache.get(KEYS[0]), arrays(0))
     assert cache.get(KEYS[1]) is None
@@ -114,6 +117,7 @@ def test_a_damaged_file_is_as_good_as_none_and_replaced(damage: str, filled: Pat
     for number, key in enumerate(KEYS):
         if cache.get(key) is None:
             cache.put_many({key: arrays(number)})
+            assert same(cache.get(key), arrays(number))
     again = Cache(filled)
     again.put_many({key: arrays(number) for number, key in enumerate(KEYS) if again.get(key) is None})
     assert found(filled) == len(KEYS)

@@ -236,7 +236,7 @@ class Embedder:
             cache: where `entries` were put.
             digest: the photograph's, see `cache.photograph_digests`.
         """
-        arrays = cache.get(self._key(digest)) if digest else None
+        arrays = cache.get(self._key(digest))
         if arrays is None:
             return None
         return EmbeddingOutput(torch.from_numpy(arrays["vector"])[None], torch.from_numpy(arrays["saliency"])[None])

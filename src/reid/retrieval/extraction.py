@@ -91,7 +91,7 @@ class FeatureExtractors:
 
     def cached_keypoints(self, digest: str) -> Keypoints | None:
         """Return the keypoints that the cache has of a photograph, whatever its encoder is."""
-        arrays = self.cache.get(self._keypoint_key(digest)) if self.cache and digest else None
+        arrays = self.cache.get(self._keypoint_key(digest)) if self.cache else None
         return None if arrays is None else keypoints_from(arrays)[0]
 
     def _keypoint_key(self, digest: str) -> str:
@@ -227,7 +227,7 @@ def _photographs(
 def _from_cache(photograph: _Photograph, extractors: FeatureExtractors, route: str, recipe: Recipe) -> Features | None:
     """Return what the cache has of a photograph, None unless it is everything."""
     cache, digest = extractors.cache, photograph.digest
-    if not cache or not digest:
+    if not cache:
         return None
     logits = extractors.classifier.from_cache(cache, digest) if extractors.classifier else _no_embeddings(1)
     if logits is None:
