@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from test_candidates import BOTH, ENCODER, LOCAL, gallery, keypoints, queries
-from test_submission import calibrated
+from test_predict import calibrated
 
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
@@ -26,43 +26,10 @@ __all__ = ["gallery", "keypoints", "queries"]
 """Fixtures."""
 
 
-def test_a_gallery_of_one_individual_has_no_runner_up() -> None:
-    known = Gallery(GalleryFeatures(("a", "b"), torch.tensor([[0.0], [4.0]])), ("leo", "leo"))
-    matches = match_queries(
-        GalleryFeatures(("q",), torch.tensor([[3.0]])), known, "lions", calibrated("lions", 1), ENCODER
-    )
-    assert matches.iloc[0][["identity", "photograph", "runner_up"]].tolist() == ["leo", "b", ""]
-    assert matches["distance"].iloc[0] == 1
-    assert matches["runner_up_dissimilarity"].iloc[0] == np.inf
-
-
-def test_a_query_without_any_distance_gets_no_name(gallery: Gallery) -> None:
-    for vectors, names in (([[torch.nan] * 4, [0.0] * 4], ["", "b"]), ([[torch.nan] * 4], [""])):
-        queries = GalleryFeatures(tuple("pq"[: len(vectors)]), torch.tensor(vectors))
-        nearest = gallery.embeddings.vectors.norm(dim=1).argmin()
-        names = [name and gallery.identity[nearest] for name in names]
-        matches = match_queries(queries, gallery, "x", calibrated("x", 1), ENCODER)
-        assert matches["identity"].tolist() == names
-        assert matches["distance"].iloc[0] == np.inf
-        assert matches.iloc[0][["photograph", "runner_up"]].tolist() == ["", ""]
-
-
-def test_matches_name_the_nearest_individual_and_the_next(queries: GalleryFeatures, gallery: Gallery) -> None:
-    matches = match_queries(
-        queries, gallery, "x", calibrated("x", 1), with_settings(ENCODER, {"matching.shortlist": 5})
-    )
-    far = torch.cdist(queries.vectors, gallery.embeddings.vectors).numpy()
-    for query, row in enumerate(matches.itertuples()):
-        nearest = {name: far[query, np.array(gallery.identity) == name].min() for name in "abc"}
-        first, second = sorted(nearest, key=lambda name: nearest[name])[:2]
-        assert (row.image_id, row.identity, row.runner_up) == (queries.image_id[query], first, second)
-        assert [row.distance, row.runner_up_dissimilarity] == pytest.approx([nearest[first], nearest[second]], rel=1e-5)
-        assert gallery.identity[int(str(row.photograph))] == first
-
-
 def test_the_scorer_of_the_calibration_decides_who_is_nearest(queries: GalleryFeatures, gallery: Gallery) -> None:
     by_votes = replace(calibrated("x", 1), scorer=Scorer("local", {}))
-    assert match_queries(queries, gallery, "x", by_votes, BOTH)["identity"].tolist() == list(gallery.identity)
+    best = match_queries(queries, gallery, "x", by_votes, BOTH, k=1)
+    assert best["candidate"].tolist() == list(gallery.identity)
 
 
 def test_no_query_gives_an_empty_table(gallery: Gallery) -> None:

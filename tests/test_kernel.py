@@ -30,11 +30,10 @@ import entry  # noqa: E402
 
 from reid import cli  # noqa: E402
 from reid.config.runtime import Runtime  # noqa: E402
-from reid.data.catalogue import (
-    read_catalogue,  # noqa: E402
-    rows_to_predict,  # noqa: E402
-)
+from reid.data.catalogue import read_catalogue, rows_to_predict  # noqa: E402
 from reid.decision.artifact import Weights, open_weights  # noqa: E402
+from reid.decision.calibrate import load_calibrations  # noqa: E402
+from reid.decision.decide import join_matches  # noqa: E402
 from reid.decision.predict import predict  # noqa: E402
 from reid.errors import InputError  # noqa: E402
 from reid.report import report  # noqa: E402
@@ -510,13 +509,11 @@ def test_the_parts_of_several_gpus_add_up_to_the_whole(
     runtime = replace(runtime_of(weights), batch_size=8)
     parts = entry.divide(rows_to_predict(catalogue), count)
     assert [len(part) for part in parts] == sizes
-    matches = pd.concat(
-        [predict(part, weights, weights.recipe, use_cache=False, runtime=runtime).matches for part in parts],
-        ignore_index=True,
-    )
+    answered = [predict(part, weights, use_cache=False, runtime=runtime) for part in parts]
+    matches = join_matches(answered, load_calibrations(weights))
     # words exactly, distances up to rounding: they are differences of squared norms
-    whole = predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime)
-    pd.testing.assert_frame_equal(matches, whole.matches, rtol=1e-5, atol=1e-5)
+    whole = predict(catalogue, weights, use_cache=False, runtime=runtime)
+    pd.testing.assert_frame_equal(matches.to_frame(), whole.to_frame(), rtol=1e-5, atol=1e-5)
 
 
 def test_there_are_no_more_parts_than_queries(patterns: Path) -> None:
