@@ -76,7 +76,7 @@ def test_a_frozen_backbone_does_not_move_and_learns_from_features_as_from_photog
     state.train()
     twin.train()
     with torch.no_grad():
-        features = Network.look(state.network, PIXELS)
+        features = state.network.pooled_features(PIXELS)
     for _ in range(3):
         assert state.learn(PIXELS, LABELS) == twin.learn(features, LABELS)
     assert not {name for name in changed(before, weights(state.network)) if name.startswith("backbone")}
