@@ -485,7 +485,9 @@ def report(options: argparse.Namespace) -> None:
     with stage("predict (without what was cached)", seconds):  # predict itself may have taken minutes
         prediction = predict(catalogue, weights, recipe, runtime=runtime)
     with stage("explanations", seconds):
-        explanations = collect_explanations(catalogue, replace(weights, recipe=recipe), prediction, solution)
+        explanations = collect_explanations(
+            catalogue, replace(weights, recipe=recipe), prediction, solution, runtime=runtime
+        )
     page = write_report(options.out, catalogue, weights, prediction, solution, explanations, others, seconds)
     print_result(f"wrote {page}; open it in a browser")
 
