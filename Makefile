@@ -1,13 +1,13 @@
 # `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, SUBMISSION, MESSAGE, PYTHON; e.g.
-#   make train DATA=photos RECIPE=seed
-# AGAINST="seed=seed.csv baseline=baseline.json" puts other recipes' results beside the report's.
+#   make train DATA=photos RECIPE=paper
+# AGAINST="paper=paper.csv baseline=baseline.json" puts other recipes' results next to the report's.
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 PYTHON ?= python3
 DATA ?= data
 WEIGHTS ?= weights
-RECIPE ?= best
+RECIPE ?=
 INIT ?=
 SUBMISSION ?= build/submission.csv
 MESSAGE ?=
@@ -16,7 +16,7 @@ AGAINST ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 REID := $(BIN)/python -m reid
-COURIER := $(BIN)/python kernel/courier.py
+ON_KAGGLE := $(BIN)/python kernel/kaggle_commands.py
 SMOKE := build/smoke
 
 # The environment is made again only when the requirements change.
@@ -33,7 +33,7 @@ install: $(INSTALLED) ## make .venv with everything in it
 # How long a stage took goes into a list that the smoke run prints at its end, in whole seconds: macOS has no others.
 timed = start=$$(date +%s); $(2) && echo "$(1) $$start $$(date +%s)" >> $(SMOKE)/times
 
-smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate, predict, score, report, rehearse Kaggle
+smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate, predict, score, report, dry run
 	@rm -rf $(SMOKE) && mkdir -p $(SMOKE)
 	@$(call timed,draw,$(REID) toy $(SMOKE)/data)
 	@$(call timed,check,$(REID) check $(SMOKE)/data)
@@ -42,14 +42,14 @@ smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate
 	@$(call timed,report,$(REID) report $(SMOKE)/data --weights $(SMOKE)/weights --out $(SMOKE)/report \
 	  --solution $(SMOKE)/data/solution.csv)
 	@$(call timed,score,$(REID) score $(SMOKE)/submission.csv $(SMOKE)/data/solution.csv)
-	@$(call timed,kernel,$(BIN)/python kernel/bundle.py --out build/kernel && $(COURIER) rehearse \
+	@$(call timed,kernel,$(BIN)/python kernel/bundle.py --out build/kernel && $(ON_KAGGLE) dry-run \
 	  --data $(SMOKE)/data --weights $(SMOKE)/weights --submission $(SMOKE)/submission.csv)
 	@awk '{s = $$3 - $$2; sum += s; printf "%-8s %6d s\n", $$1, s} END {printf "%-8s %6d s\n", "total", sum}' \
 	  $(SMOKE)/times
 	@echo "submission: $(SMOKE)/submission.csv   report: $(SMOKE)/report/report.html"
 
 # A process per core, each with one thread: threads of several processes on one core wait for each other. The folder's
-# name is short, because a socket's, which worker processes make in it, may have 107 characters.
+# name is short, because the sockets of processes that tests start lie in it, and their names may have 107 characters.
 test: $(INSTALLED) ## all tests
 	@folder=$$(mktemp -d /tmp/XXXXXX) && OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --basetemp=$$folder/t; \
 	  status=$$?; rm -rf $$folder; exit $$status
@@ -58,19 +58,20 @@ bench: $(INSTALLED) ## measure the kit against its peers; tables and plots into 
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/run.py
 
-lint: $(INSTALLED) ## style and types
+lint: $(INSTALLED) ## style, types, import order
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-# Asked for before anything is installed; a name with spaces is typed DATA="'my photographs'".
+# Checked before anything is installed; a name with spaces is typed DATA="'my photographs'".
 has-data:
 	@for file in $(DATA)/metadata.csv; do test -e "$$file" || { echo "error: $(DATA): expected a folder with metadata.csv, \
 	found none there; name yours with DATA=FOLDER (with spaces in it: DATA=\"'my photographs'\"), or download the \
 	competition's with make data" >&2; exit 2; }; done
 
-train: has-data $(INSTALLED) ## train RECIPE on DATA into WEIGHTS
-	$(REID) train $(DATA) --out $(WEIGHTS) --recipe $(RECIPE) $(if $(INIT),--init $(INIT))
+train: has-data $(INSTALLED) ## train RECIPE (if none: the default) on DATA into WEIGHTS
+	$(REID) train $(DATA) --out $(WEIGHTS) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(INIT),--init $(INIT))
 
 predict: has-data $(INSTALLED) ## the submission for DATA's queries
 	$(REID) predict $(DATA) --weights $(WEIGHTS) --out $(SUBMISSION)
@@ -79,28 +80,28 @@ report: has-data $(INSTALLED) ## score, thresholds and matches as a page
 	$(REID) report $(DATA) --weights $(WEIGHTS) --out build/report \
 	  $(if $(shell test -e $(DATA)/solution.csv && echo there),--solution $(DATA)/solution.csv) $(addprefix --against ,$(AGAINST))
 
-kernel: $(INSTALLED) ## bundle src/reid into one script for Kaggle
+kernel: $(INSTALLED) ## bundle what Kaggle runs into one script
 	$(BIN)/python kernel/bundle.py --out build/kernel
 
 data: $(INSTALLED) ## download the competition into DATA and check it
-	$(COURIER) data --data $(DATA)
+	$(ON_KAGGLE) data --data $(DATA)
 	$(REID) check $(DATA)
 
 push-weights: $(INSTALLED) ## upload WEIGHTS as a private Kaggle dataset
-	$(COURIER) push-weights --weights $(WEIGHTS)
+	$(ON_KAGGLE) push-weights --weights $(WEIGHTS)
 
-push-kernel: $(INSTALLED) ## bundle, rehearse on a toy world, push to Kaggle
-	$(COURIER) push-kernel --weights $(WEIGHTS)
+push-kernel: $(INSTALLED) ## bundle, dry run on a toy world, push to Kaggle
+	$(ON_KAGGLE) push-kernel --weights $(WEIGHTS)
 
 kernel-status: $(INSTALLED) ## wait until the pushed kernel has ended
-	$(COURIER) kernel-status
+	$(ON_KAGGLE) kernel-status
 
 kernel-output: $(INSTALLED) ## download and check what the kernel wrote
-	$(COURIER) kernel-output --data $(DATA)
+	$(ON_KAGGLE) kernel-output --data $(DATA)
 
 # Without SUBMISSION= it is the kernel's own output.
-submit: $(INSTALLED) ## check a submission and hand it in
-	$(COURIER) submit --data $(DATA) $(if $(filter command environment,$(firstword $(origin SUBMISSION))),--submission $(SUBMISSION)) \
+submit: $(INSTALLED) ## check a submission and submit it
+	$(ON_KAGGLE) submit --data $(DATA) $(if $(filter command environment,$(firstword $(origin SUBMISSION))),--submission $(SUBMISSION)) \
 	  $(if $(MESSAGE),--message "$(MESSAGE)")
 
 clean: ## remove what make made, but not the weights

@@ -21,7 +21,8 @@ from torch import Tensor
 from reid.data import loading
 from reid.data.catalogue import Catalogue
 from reid.decision.artifact import Weights, open_weights
-from reid.decision.predict import Prediction, predict
+from reid.decision.matches import Matches
+from reid.decision.predict import predict
 from reid.retrieval import embedding
 from reid.retrieval.embedding import Embedder, EmbeddingOutput
 
@@ -46,8 +47,8 @@ def contests(options: Options) -> Iterator[Contest]:
         )
 
 
-def predict_beside(catalogue: Catalogue, weights: Weights) -> Prediction:
-    """The prediction; its answers are random."""
+def predict_beside(catalogue: Catalogue, weights: Weights) -> Matches:
+    """The matches; the answers are random."""
     with gpu_that_answers_at_once():
         return predict(catalogue, weights, weights.recipe, use_cache=False)
 

@@ -197,7 +197,7 @@ def live_queries(
     live = {}
     for name, gallery in galleries.items():
         queries = catalogue.query.of(name)
-        extractors = open_extractors(weights.folder, [name], False, weights.recipe)
+        extractors = open_extractors({name: weights.encoders[name]}, None, weights.recipe)
         features = extract_features(queries, extractors, "column", weights.recipe, f"embedding {name}")
         pairs = candidate_pairs(
             gallery_features(features, queries.table), gallery, weights.recipe, what=f"matching {name}"

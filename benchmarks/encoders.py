@@ -48,9 +48,9 @@ from reid.models.networks import load_network, plan_network
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
 from reid.runtime.files import sha256_of, write_table
-from reid.training.inputs import Features
-from reid.training.loop import resolve_defaults, train_encoder, train_networks
-from reid.training.tasks import RunContext
+from reid.training.inputs import FrozenFeatures
+from reid.training.networks import resolve_defaults, train_encoder, train_networks
+from reid.training.tasks import RunContext, TrainingOptions
 
 SIZED = [
     *("backbone.name=tf_efficientnet_lite0", "backbone.image_size=128", "classifier.epochs=0"),
@@ -190,11 +190,11 @@ def measure(data: Path, recipe: Recipe, init: Path) -> pd.DataFrame:
 def by_photographs(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) -> dict[str, Tensor]:
     """Trains and enrols as `reid train` does; gives the queries' vectors by dataset."""
     datasets = list(catalogue.database.by_dataset())
-    train_networks(catalogue, recipe, folder, init, runtime=RUNTIME)
+    train_networks(catalogue, recipe, folder, TrainingOptions(init=init, runtime=RUNTIME))
     enroll(catalogue, folder, datasets, recipe, RUNTIME)
     vectors = {}
     for name in datasets:
-        extractors = open_extractors(folder, [name], False, recipe, runtime=RUNTIME)
+        extractors = open_extractors({name: folder / encoder_file(name)}, None, recipe, RUNTIME)
         features = extract_features(catalogue.query.of(name), extractors, "column", recipe, f"embedding {name}")
         vectors[name] = torch.stack([one.vector for one in features])
     return vectors
@@ -218,9 +218,9 @@ def by_features(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) 
     backbone = describe_backbone(recipe.backbone.name, init)
     readable = np.ones(len(database), dtype=bool)
     record: dict[str, Any] = {"recipe": {}, "data": "", "init": None}  # nothing here is resumed
-    features = {recipe.backbone.image_size: known}
+    features, options = {recipe.backbone.image_size: known}, TrainingOptions(runtime=RUNTIME)
     run = RunContext(
-        database, known.store, readable, recipe, RUNTIME, backbone, init, folder, record, features=features
+        database, known.store, readable, recipe, backbone, init, folder, record, options, features=features
     )
     vectors = {}
     for name in database.by_dataset():
@@ -247,7 +247,7 @@ def features_of(
     pooling: str,
     erasing: float,
     augmentations: tuple[str, ...],
-) -> tuple[Features, Features]:
+) -> tuple[FrozenFeatures, FrozenFeatures]:
     """A frozen backbone's features of the database and of the queries."""
     catalogue, known = read_catalogue(data), describe_backbone(backbone, init)
     recipe = override(PRESETS["frozen"], SIZED)
@@ -271,7 +271,7 @@ def features_of(
             (catalogue.database, recipe),
             (catalogue.query, with_settings(recipe, {"augmentation.feature_views": 0})),
         ):
-            features = Features(decode_photographs(part, own, Path(scratch)), own, plan, init, RUNTIME)
+            features = FrozenFeatures(decode_photographs(part, own, Path(scratch)), own, plan, init, RUNTIME)
             _ = features.vectors  # while the pixels are there
             found.append(features)
     return found[0], found[1]

@@ -37,7 +37,7 @@ from reid.data.photographs import open_photograph
 from reid.decision.artifact import CLASSIFIER, encoder_file, open_weights
 from reid.decision.predict import predict
 from reid.models.networks import best_device
-from reid.retrieval.embedding import Embedder, load_embedder, precision_on
+from reid.retrieval.embedding import Embedder, precision_on
 
 SIZE = 224
 SIZES = (100, 400, 2_135)
@@ -108,12 +108,12 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
     """The kit, the starter, and the limits."""
     weights = open_weights(folder)
     recipe, runtime = weights.recipe, Runtime(precision=weights.precision)
-    kit_predicts = partial(predict, catalogue, weights, recipe, use_cache=False)
+    kit_predicts = partial(predict, catalogue, weights, use_cache=False)
     slower = {}
     if queries <= STARTERS_LARGEST and precision_on(best_device(), runtime.precision) != torch.float32:
         slower = {"reid, 2 networks, float32": partial(kit_predicts, runtime=Runtime(precision="float32"))}
     files = (CLASSIFIER, encoder_file("Species0"))
-    embedders = [load_embedder(folder, name, recipe, use_cache=False, runtime=runtime) for name in files]
+    embedders = [Embedder(folder / name, recipe, runtime) for name in files]
     paths = catalogue.query.paths
     opened = np.stack([open_photograph(path, SIZE) for path in paths[:64]])
     resident = torch.from_numpy(opened).permute(0, 3, 1, 2).to(best_device())
@@ -130,7 +130,7 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
         label=f"{queries:,} queries of about 2,000 px, ResNet-50 at {SIZE}",
         peers={
             **starters,
-            kit: partial(kit_predicts, runtime=runtime),
+            kit: kit_predicts,
             **slower,
             "limit: decoding on all cores": partial(decode_only, paths),
             "limit: forward passes of 2 networks": partial(forward_only, embedders, resident, queries),

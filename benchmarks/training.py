@@ -16,13 +16,12 @@ from harness import Contest, NotHereError, Options
 from predict import write_world
 
 from reid.config.presets import PRESETS
-from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.data.loading import decode_photographs
 from reid.models.backbones import describe_backbone
 from reid.models.networks import best_device
-from reid.training.loop import resolve_defaults
+from reid.training.networks import resolve_defaults
 from reid.training.objective import Labels
 from reid.training.state import TrainState
 from reid.training.tasks import RunContext, TrainingTask, encoder_task
@@ -46,7 +45,7 @@ def contests(options: Options) -> Iterator[Contest]:
             recipe = resolve_defaults(with_settings(PRESETS["paper"], {"backbone.name": backbone}), known)
             store = decode_photographs(database, recipe, Path(scratch))
             readable = np.ones(len(database), bool)
-            run = RunContext(database, store, readable, recipe, Runtime(), known, "none", Path(scratch), record={})
+            run = RunContext(database, store, readable, recipe, known, "none", Path(scratch), record={})
             yield contest(encoder_task(f"{DATASET}.safetensors", [DATASET], run), run)
 
 

@@ -1,24 +1,27 @@
-"""What the Kaggle kernel does: find the photographs and the weights, check them, answer every query, say how it went.
+"""What the Kaggle kernel does: find the photographs and the weights, check them, answer every query, write a report.
 
-`kernel/bundle.py` carries this file and the package in one script. It leaves, in /kaggle/working or --output,
+`kernel/bundle.py` puts this file and what it needs of the package into one script. It leaves, in /kaggle/working or
+--output,
 
-    submission.csv       the file to hand in
-    run.json             versions, what it ran with, timings, the share called new per dataset, hashes
-    report.html          the matches for a person to look at, with contact_sheet.jpg
-    animal_reid.py       a copy of the script that ran
+    submission.csv          the file to submit
+    submission.matches.csv  the candidates of every query
+    run.json                versions, what it ran with, timings, the share called new per dataset, hashes
+    report.html             the matches for a person to look at, with contact_sheet.jpg
+    animal_reid.py          a copy of the script that ran
 
 and nothing else. Each file appears when it is complete, run.json last.
 """
 
 import argparse
 import json
+import logging
 import os
 import platform
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -35,19 +38,24 @@ import timm
 import torch
 
 from reid import __version__
-from reid.config.recipe import Recipe
+from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
 from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
 from reid.decision.calibrate import load_calibrations
-from reid.decision.predict import Prediction, describe_prediction, predict, shifts_of, write_submission
+from reid.decision.decide import join_matches
+from reid.decision.describe import describe_matches
+from reid.decision.matches import Matches
+from reid.decision.predict import predict
 from reid.errors import InputError
-from reid.retrieval.embedding import Embedder, load_embedder
+from reid.retrieval.embedding import Embedder
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.distributed import divide_cores
 from reid.runtime.files import sha256_of, write_bytes, write_json
-from reid.runtime.progress import say, stage
+from reid.runtime.progress import messages_on_stderr, print_result, stage
 
 __all__ = ["divide", "find_data", "find_weights", "main", "predict_on"]
+
+log = logging.getLogger("reid.kernel")
 
 INPUT = Path("/kaggle/input")
 OUTPUT = Path("/kaggle/working")
@@ -74,12 +82,24 @@ class Script:
 
 
 def main(arguments: list[str], script: str, name: str, bundle: str, weights: str) -> int:
-    """Run the kernel; gives the exit status: 0 done, 2 the input or the call is wrong.
+    """Run the kernel; return the exit status: 0 done, 2 the input or the call is wrong.
 
     Args:
         arguments: the command line.
         script, name, bundle, weights: see `Script`.
     """
+    options = _options(arguments, name)
+    running = Script(Path(script), name, bundle, "" if options.any_weights else weights)
+    try:
+        with messages_on_stderr():
+            _run(options.input, options.output, options.shards, running)
+    except InputError as problem:
+        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
+        return 2
+    return 0
+
+
+def _options(arguments: list[str], name: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=name, description="Answer every query photograph of AnimalCLEF25.")
     parser.add_argument("--input", type=Path, default=INPUT, help=f"where data and weights lie (default {INPUT})")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"where to write (default {OUTPUT})")
@@ -92,13 +112,7 @@ def main(arguments: list[str], script: str, name: str, bundle: str, weights: str
     options = parser.parse_args(arguments)
     if options.shards is not None and options.shards < 1:
         parser.error(f"--shards: expected 1 or more, found {options.shards}")
-    running = Script(Path(script), name, bundle, "" if options.any_weights else weights)
-    try:
-        _run(options.input, options.output, options.shards, running)
-    except InputError as problem:
-        print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
-        return 2
-    return 0
+    return options
 
 
 def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None:
@@ -106,53 +120,70 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     output = output.absolute()
     _clear(output, script)
     with stage("check", seconds):
-        data, weights_folder = find_data(folder), find_weights(folder)
-        say(f"photographs: {data}")
-        say(f"weights: {weights_folder}")
-        manifest_hash = _check_weights(weights_folder, script)
-        weights = open_weights(weights_folder)
-        load_calibrations(weights)
-        for dataset in weights.datasets:
-            load_gallery(weights.folder / gallery_file(dataset))
-        catalogue = read_catalogue(data)
-    _say_versions(weights)
+        catalogue, weights = _open_input(folder, script)
+    _log_versions(weights)
+    runtime = Runtime(precision=weights.precision)
     devices = _devices(shards)
     if "cpu" in devices:
-        _warn_of_cpu(catalogue, weights)
-    with stage("predict", seconds):  # loads every network before the first photograph, and says which it can't load
-        prediction = predict_on(devices, catalogue, weights, weights.recipe)
-    write_submission(prediction, output / "submission.csv")
-    describe_prediction(prediction)
+        _warn_of_cpu(catalogue, weights, runtime)
+    with stage("predict", seconds):  # loads every network before the first photograph, and names one it can't load
+        prediction = predict_on(devices, catalogue, weights, runtime)
+    prediction.save(output / "submission.csv")
+    for line in describe_matches(prediction):
+        print_result(line)
     with stage("report", seconds):
-        problem = _report(output, catalogue, weights, prediction, seconds)
+        problem = _report(output, catalogue, weights, prediction, runtime, seconds)
     write_bytes(output / script.name, script.path.read_bytes())
-    run = {
+    run = _describe_run(output, script, weights, prediction)
+    run |= {"devices": devices, "seconds": {what: round(value, 1) for what, value in seconds.items()}}
+    write_json(output / "run.json", run | {"report": problem or "written"})
+    log.info("time: " + ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items()))
+    print_result(f"wrote {len(prediction)} answers to {output / 'submission.csv'}")
+
+
+def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
+    """Find and check everything that is read, before the first photograph."""
+    data, weights_folder = find_data(folder), find_weights(folder)
+    log.info(f"photographs: {data}")
+    log.info(f"weights: {weights_folder}")
+    _check_weights(weights_folder, script)
+    weights = open_weights(weights_folder)
+    load_calibrations(weights)
+    for dataset in weights.datasets:
+        load_gallery(weights.folder / gallery_file(dataset))
+    return read_catalogue(data), weights
+
+
+def _describe_run(output: Path, script: Script, weights: Weights, prediction: Matches) -> dict[str, Any]:
+    """Return what `run.json` says of where the submission comes from."""
+    return {
         "bundle": script.bundle,
-        "weights": manifest_hash,
+        "weights": sha256_of(weights.folder / MANIFEST),
         "submission": sha256_of(output / "submission.csv"),
-        "answers": len(prediction.matches),
+        "answers": len(prediction),
         "share_new": prediction.share_new(),
         "recipe": weights.recipe.name,
         "route": prediction.route,
-        "devices": devices,
         "versions": _versions(),
-        "seconds": {what: round(value, 1) for what, value in seconds.items()},
-        "report": problem or "written",
     }
-    write_json(output / "run.json", run)
-    say("time: " + ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items()))
-    say(f"wrote {len(prediction.matches)} answers to {output / 'submission.csv'}")
 
 
 def _clear(output: Path, script: Script) -> None:
-    """Remove what an earlier run left, which must not be taken for this one's, and tries whether the folder can be
+    """Remove what an earlier run left, which must not be taken for this one's, and try whether the folder can be
     written: noticed after the last photograph, hours of work would be lost."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name in ("submission.csv", "run.json", "report.html", "contact_sheet.jpg", script.name):
-            leftover = output / name
-            if not (leftover.exists() and leftover.samefile(script.path)):  # it may run where it writes
-                leftover.unlink(missing_ok=True)
+        for name in (
+            "submission.csv",
+            "submission.matches.csv",
+            "run.json",
+            "report.html",
+            "contact_sheet.jpg",
+            script.name,
+        ):
+            old = output / name
+            if not (old.exists() and old.samefile(script.path)):  # it may run where it writes
+                old.unlink(missing_ok=True)
         with tempfile.TemporaryFile(dir=output):
             pass
     except OSError as problem:
@@ -171,13 +202,9 @@ def find_data(folder: Path) -> Path:
     Raises:
         InputError: there is none, or there are several with different content.
     """
-
-    def is_data(names: set[str], place: Path) -> bool:
-        return names.issuperset(DATA_MARKERS)
-
-    return _only(
+    return _find_only(
         folder,
-        is_data,
+        _is_data,
         DATA_MARKERS,
         f"a folder with {' and '.join(DATA_MARKERS)}",
         "Add the competition under Input on the kernel's page, or to competition_sources in kernel-metadata.json",
@@ -190,34 +217,36 @@ def find_weights(folder: Path) -> Path:
     Raises:
         InputError: there is none, or there are several with different content.
     """
-
-    def is_weights(names: set[str], place: Path) -> bool:
-        return MANIFEST in names and _is_manifest(place / MANIFEST)
-
-    return _only(
+    return _find_only(
         folder,
-        is_weights,
+        _is_weights,
         (MANIFEST,),
         f"a weights folder with {MANIFEST}",
         "Run `make push-weights`, then add that dataset under Input on the kernel's page, or push the kernel again",
     )
 
 
-def _is_manifest(path: Path) -> bool:
-    """Return whether a manifest.json is this kit's; other people's datasets have files of that name too."""
+def _is_data(names: set[str], place: Path) -> bool:
+    return names.issuperset(DATA_MARKERS)
+
+
+def _is_weights(names: set[str], place: Path) -> bool:
+    """Return whether a folder holds this kit's manifest.json; other people's datasets have files of that name too."""
+    if MANIFEST not in names:
+        return False
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads((place / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and {"format", "recipe", "files"} <= set(content)
 
 
-def _only(
-    folder: Path, belongs: Callable[[set[str], Path], bool], markers: tuple[str, ...], wanted: str, advice: str
+def _find_only(
+    folder: Path, is_wanted: Callable[[set[str], Path], bool], markers: Sequence[str], wanted: str, advice: str
 ) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder}: expected the folder that Kaggle mounts, found none. Name another with --input")
-    candidates = [place for place, names in _walk(folder, belongs) if belongs(names, place)]
+    candidates = [place for place, names in _walk(folder, is_wanted) if is_wanted(names, place)]
     place_by_hashes = {tuple(sha256_of(place / marker) for marker in markers): place for place in reversed(candidates)}
     if not place_by_hashes:
         raise InputError(f"{folder}: expected {wanted}, found none. {advice}. What is there: {_tree(folder)}")
@@ -227,26 +256,26 @@ def _only(
     return candidates[0]
 
 
-def _walk(folder: Path, belongs: Callable[[set[str], Path], bool]) -> Iterator[tuple[Path, set[str]]]:
-    """Folders with the names in them, the nearest first. What lies in a folder that was looked for is not visited:
-    the competition's photographs are thousands of names on a slow disk."""
-    floor, seen = [folder], set()
+def _walk(folder: Path, is_wanted: Callable[[set[str], Path], bool]) -> Iterator[tuple[Path, set[str]]]:
+    """Yield folders with the names in them, the nearest first. A folder that is wanted is not entered: the
+    competition's photographs are thousands of names on a slow disk."""
+    level, visited = [folder], set()
     for _ in range(DEPTH + 1):
         below: list[Path] = []
-        for place in floor:
+        for place in level:
             try:
                 status = place.stat()
                 entries = sorted(os.scandir(place), key=lambda entry: entry.name)
             except OSError:  # may not be entered
                 continue
-            if (status.st_dev, status.st_ino) in seen:  # a second mount or a link of the same folder
+            if (status.st_dev, status.st_ino) in visited:  # a second mount or a link of the same folder
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            visited.add((status.st_dev, status.st_ino))
             names = {entry.name for entry in entries}
             yield place, names
-            if not (names.issuperset(DATA_MARKERS) or belongs(names, place)):
+            if not (_is_data(names, place) or is_wanted(names, place)):
                 below += [place / entry.name for entry in entries if entry.is_dir()]
-        floor = below
+        level = below
 
 
 def _tree(folder: Path) -> str:
@@ -258,8 +287,9 @@ def _tree(folder: Path) -> str:
     return "; ".join(lines[:25] + ["..."] * (len(lines) > 25))
 
 
-def _check_weights(folder: Path, script: Script) -> str:
-    """Return the manifest's SHA-256. Right after an upload Kaggle may still mount the dataset's version before it."""
+def _check_weights(folder: Path, script: Script) -> None:
+    """Refuse other weights than the script's own: right after an upload Kaggle may still mount the dataset's version
+    before it."""
     found = sha256_of(folder / MANIFEST)
     if script.weights not in ("", found):
         raise InputError(
@@ -267,7 +297,6 @@ def _check_weights(folder: Path, script: Script) -> str:
             f"for, found {found[:12]}... Choose the dataset's latest version under Input, or run `make push-weights` "
             "and `make push-kernel` again"
         )
-    return found
 
 
 # what it runs on
@@ -280,16 +309,16 @@ def _devices(shards: int | None) -> list[str]:
     return [f"cuda:{number % torch.cuda.device_count()}" for number in range(shards or torch.cuda.device_count())]
 
 
-def _warn_of_cpu(catalogue: Catalogue, weights: Weights) -> None:
+def _warn_of_cpu(catalogue: Catalogue, weights: Weights, runtime: Runtime) -> None:
     """Report how long it may take without a GPU, from the time of a few blank photographs."""
     files = [encoder_file(weights.datasets[0])] * (weights.recipe.uses_encoder) + [CLASSIFIER] * weights.has_species
     if not files:  # keypoints are the processor's work anyway
         return
-    embedders = (load_embedder(weights.folder, file, weights.recipe, use_cache=False) for file in files)
+    embedders = (Embedder(weights.folder / file, weights.recipe, runtime) for file in files)
     minutes = round(sum(map(_seconds_of, embedders)) * len(rows_to_predict(catalogue)) / 60)
-    say(
-        f"warning: no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on "
-        "this processor. On Kaggle choose Settings > Accelerator > GPU T4 x2"
+    log.warning(
+        f"no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on this "
+        "processor. On Kaggle choose Settings > Accelerator > GPU T4 x2"
     )
 
 
@@ -302,44 +331,34 @@ def _seconds_of(embedder: Embedder) -> float:
     return (time.monotonic() - started) / count
 
 
-def predict_on(devices: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
+def predict_on(devices: Sequence[str], catalogue: Catalogue, weights: Weights, runtime: Runtime) -> Matches:
     """Return the prediction, with the queries divided among processes.
 
-    A photograph's vector and distances do not depend on the photographs beside it, so neither does its answer.
+    A photograph's vector and distances do not depend on the photographs of the same batch, so neither does its answer.
 
     Args:
         devices: "cuda:0" and so on, or "cpu", one per process.
-        catalogue, weights, recipe: see `submission.predict`.
+        catalogue, weights, runtime: see `decision.predict.predict`.
     """
-    parts = divide(rows_to_predict(catalogue), len(devices), recipe.batch_size)
+    parts = divide(rows_to_predict(catalogue), len(devices))
     if len(parts) == 1:
-        return predict(catalogue, weights, recipe, use_cache=False)
+        return predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime)
     with _processes(len(parts)) as pool:
-        futures = [pool.submit(_predict_part, *work, weights, recipe) for work in zip(devices, parts, strict=False)]
+        futures = [pool.submit(_predict_part, *work, weights, runtime) for work in zip(devices, parts, strict=False)]
         try:
             predictions = [one.result() for one in futures]
         except BrokenProcessPool:  # one that the system killed, most likely for want of memory
-            say("warning: a process was killed; every query is answered by this one alone, which takes longer")
-            return predict(catalogue, weights, recipe, use_cache=False)
-    matches = pd.concat([prediction.matches for prediction in predictions], ignore_index=True)
-    return Prediction(matches, predictions[0].route, shifts_of(matches, load_calibrations(weights)))
+            log.warning("a process was killed; every query is answered by this one alone, which takes longer")
+            return predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime)
+    return join_matches(predictions, load_calibrations(weights))
 
 
-def divide(queries: Catalogue, count: int, batch_size: int) -> list[Catalogue]:
-    """Return the queries in `count` parts of about the same size, in order; fewer where there are not enough for a
-    batch each.
-
-    Args:
-        queries: the rows to answer.
-        count: how many parts.
-        batch_size: photographs in a batch; a part is made of whole ones, the rest of a batch would be blank.
-    """
-    batches = -(-len(queries) // batch_size)
-    shares = [share for share in np.array_split(np.arange(batches), count) if len(share)]
-    # absolute paths and a root without a sample file: the rows are asked for as they stand
+def divide(queries: Catalogue, count: int) -> list[Catalogue]:
+    """Return the queries in `count` parts of about the same size, in order; fewer where there are fewer queries."""
+    # absolute paths and a root without a sample file: the rows are predicted as they stand
     table = queries.table.assign(path=[str(path.absolute()) for path in queries.paths])
-    rows = [slice(share[0] * batch_size, (share[-1] + 1) * batch_size) for share in shares]
-    return [Catalogue(queries.root / "part", table.iloc[part]) for part in rows]
+    parts = [rows for rows in np.array_split(np.arange(len(queries)), count) if len(rows)]
+    return [Catalogue(queries.root / "part", table.iloc[rows]) for rows in parts]
 
 
 def _processes(count: int) -> ProcessPoolExecutor:
@@ -347,28 +366,34 @@ def _processes(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, get_context("spawn"), divide_cores, (count,))
 
 
-def _predict_part(device: str, part: Catalogue, weights: Weights, recipe: Recipe) -> Prediction:
+def _predict_part(device: str, part: Catalogue, weights: Weights, runtime: Runtime) -> Matches:
     if device != "cpu":
         torch.cuda.set_device(device)
-    return predict(part, weights, recipe, use_cache=False)
+    with messages_on_stderr():
+        return predict(part, weights, weights.recipe, use_cache=False, runtime=runtime)
 
 
-# what it says
+# what it reports
 
 
 def _report(
-    output: Path, catalogue: Catalogue, weights: Weights, prediction: Prediction, seconds: dict[str, float]
+    output: Path,
+    catalogue: Catalogue,
+    weights: Weights,
+    prediction: Matches,
+    runtime: Runtime,
+    seconds: dict[str, float],
 ) -> str:
-    """Write the report; gives what went wrong. The submission is written by then and is worth more than pictures."""
+    """Write the report; return what went wrong. The submission is written by then and is worth more than pictures."""
     try:
         # here, because it loads matplotlib: the first photograph comes sooner
         from reid.report.report import collect_explanations, write_report
 
-        explanations = collect_explanations(catalogue, weights, prediction, None, use_cache=False)
+        explanations = collect_explanations(catalogue, weights, prediction, None, use_cache=False, runtime=runtime)
         write_report(output, catalogue, weights, prediction, None, explanations, (), seconds)
     except Exception as problem:
         traceback.print_exc()
-        say(f"warning: no report could be made ({problem}); the submission is complete")
+        log.warning(f"no report could be made ({problem}); the submission is complete")
         return f"not written: {problem!r}"
     return ""
 
@@ -389,10 +414,10 @@ def _versions() -> dict[str, str]:
     return {name: str(version) for name, version in found.items()}
 
 
-def _say_versions(weights: Weights) -> None:
+def _log_versions(weights: Weights) -> None:
     manifest, versions = weights.manifest, _versions()
-    say("versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
-    say(
+    log.info("versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    log.info(
         f"weights: recipe {weights.recipe.name}, datasets {', '.join(weights.datasets)}, made with "
         f"reid {manifest.get('reid')}, torch {manifest.get('torch')}, timm {manifest.get('timm')}; all hashes agree"
     )

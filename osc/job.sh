@@ -1,5 +1,5 @@
 # What the jobs have in common; each .sbatch file sources it.
-#   train COMMAND...   runs `COMMAND... train DATA --out WEIGHTS ...`, and queues the job again when it was asked to end
+#   train COMMAND...   runs `COMMAND... train DATA --out WEIGHTS ...`, and queues the job again when a signal stopped it
 set -euo pipefail
 . osc/settings.sh
 
@@ -14,11 +14,11 @@ export PATH=$PYTHON_ENVIRONMENT/bin:$PATH
 scratch=${TMPDIR:-/tmp}/reid-$SLURM_JOB_ID # on the node's own disk; weights and checkpoints never lie there
 each_node() { if ((SLURM_NNODES > 1)); then srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 "$@"; else "$@"; fi; }
 
-asked=
-ask() { # srun that is told to end kills its tasks at once, so they are told past it
+stopped=
+stop() { # srun that gets a signal kills its tasks at once, so the signal goes to them directly
   if [ "${starter:-}" = srun ]; then scancel --signal=TERM "$SLURM_JOB_ID"; else kill -TERM "${work:-}"; fi 2>/dev/null || true
 }
-trap 'asked=yes; echo "$(date): asked to end"; ask' USR1 TERM
+trap 'stopped=yes; echo "$(date): asked to stop"; stop' USR1 TERM
 
 train() {
   each_node sh -c "rm -rf '$scratch' && mkdir -p '$scratch' && tar -xf '$DATA_TAR' -C '$scratch'"
@@ -26,15 +26,15 @@ train() {
   "$@" train "$scratch" --out "$RUN/weights" --recipe "$RECIPE" ${INIT:+--init "$INIT"} $SETTINGS ${ONLY:+--only "$ONLY"} &
   work=$! starter=$1
   local status=0
-  [ -z "$asked" ] || ask
+  [ -z "$stopped" ] || stop
   while kill -0 "$work" 2>/dev/null; do # a signal wakes `wait` before its time
     status=0
     wait "$work" || status=$?
   done
   each_node rm -rf "$scratch"
-  # 75 is what `reid train` says when a signal ended it; torchrun and srun have words of their own
-  if [ "$status" = 75 ] || { [ -n "$asked" ] && [ "$status" != 0 ]; }; then
-    echo "$(date): to be gone on with (status $status)"
+  # `reid train` ends with 75 when a signal stopped it; torchrun and srun then have other statuses
+  if [ "$status" = 75 ] || { [ -n "$stopped" ] && [ "$status" != 0 ]; }; then
+    echo "$(date): to be resumed (status $status)"
     trap '' TERM
     scontrol requeue "$SLURM_JOB_ID"
     sleep 60 # Slurm ends this script meanwhile

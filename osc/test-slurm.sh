@@ -70,7 +70,7 @@ chmod +x "$base"/bin/*
 export SBATCH_ACCOUNT=toy SBATCH_OUTPUT=$base/slurm-%j.out
 export SPACE=$base PYTHON_ENVIRONMENT=$base MODULES= INIT= RECIPE=toy TMPDIR=$base PYTHONPATH=$PWD/src
 export DATA_TAR=$base/data.tar NETWORKS="species LynxID2025 SalamanderID2025 SeaTurtleID2022" OMP_NUM_THREADS=1
-export SETTINGS="--save-every 2 --set epochs=40 --set validate_every=20 --set workers=0"
+export SETTINGS="--save-every 2 --set training.epochs=40 --set training.validate_every=20"
 "$python" -m reid toy "$base/data" > /dev/null
 tar -cf "$DATA_TAR" -C "$base/data" .
 submit() { sbatch --parsable --cpus-per-task=1 "$@"; }
@@ -103,7 +103,7 @@ PY
 # Slurm lets a requeued job wait for two minutes, so that its node can settle
 at_once() { until_state "$1" 60 "PENDING"; scontrol update jobid="$1" starttime=now; }
 
-# --- 1: one job, undisturbed; 2: one that is asked to end, then killed by a requeue, and goes on by itself
+# --- 1: one job, undisturbed; 2: one that is stopped, then killed by a requeue, and resumes by itself
 export RUN=$base/run1
 job=$(submit osc/train.sbatch)
 until_state "$job" 400 "COMPLETED" && whole "$RUN"
@@ -117,18 +117,18 @@ scancel --batch --signal=USR1 "$job"
 until_said "$log" "stopped by SIGTERM"
 at_once "$job"
 until_said "$log" "start number 1"
-say "2: asked to end by USR1: it saved, and Slurm queued it again"
+say "2: stopped by USR1: it saved, and Slurm queued it again"
 until_said "$log" "SalamanderID2025: epoch 20"
 scontrol requeue "$job"
 at_once "$job"
 until_said "$log" "start number 2"
 say "2: requeued from outside"
 until_state "$job" 400 "COMPLETED" && whole "$RUN"
-grep "going on after\|to be gone on\|start number" "$log" | sed 's/^/   /'
+grep "resuming after\|to be resumed\|start number" "$log" | sed 's/^/   /'
 same "$base/run1" "$RUN"
 say "2: complete"
 
-# --- 3: a job for each network, and one that makes the folder whole
+# --- 3: a job for each network, and one that completes the folder
 export RUN=$base/run3
 array=$(submit osc/array.sbatch)
 job=$(submit --dependency=afterok:"$array" osc/train.sbatch)
@@ -136,7 +136,7 @@ until_state "$job" 600 "COMPLETED" && whole "$RUN"
 same "$base/run1" "$RUN"
 say "3: a job for each network, then one for the rest: complete"
 
-# --- 4: two ranks, asked to end half-way
+# --- 4: two ranks, stopped half-way
 export RUN=$base/run4
 job=$(submit --nodes=1 --gpus-per-node=2 osc/ranks.sbatch)
 log=$RUN/logs/reid-ranks-$job.log
@@ -146,6 +146,6 @@ until_said "$log" "stopped by SIGTERM"
 at_once "$job"
 until_said "$log" "start number 1"
 until_state "$job" 600 "COMPLETED" && whole "$RUN"
-grep "going on after\|to be gone on\|start number" "$log" | sed 's/^/   /'
-say "4: two ranks, stopped and gone on with: complete"
-say "all four went as they should"
+grep "resuming after\|to be resumed\|start number" "$log" | sed 's/^/   /'
+say "4: two ranks, stopped and resumed: complete"
+say "all four ended as they should"

@@ -41,9 +41,8 @@ TINY = [
 
 @pytest.fixture(scope="session", autouse=True)
 def server() -> None:
-    """The process that trainings (`processes.py`) and workers are copies of has loaded everything, for it is started
-    before the first worker wants one that has less."""
-    forkserver.set_forkserver_preload(["reid.training", "reid.gallery"])
+    """Starts the process that trainings (`processes.py`) are forked from, with everything imported."""
+    forkserver.set_forkserver_preload(["reid.training.train"])
     forkserver.ensure_running()
 
 
@@ -61,7 +60,8 @@ def tiny_settings() -> list[str]:
 def draw_patterns(folder: Path, seed: int = 0, individuals: int = 6, photographs: int = 4) -> Path:
     """Two datasets whose individuals are coarse random patterns, and two query photographs of each and of a new one."""
     rng = np.random.default_rng(seed)
-    rows, answers = [], []
+    rows: list[tuple[str, ...]] = []
+    answers: list[tuple[object, ...]] = []
     for dataset in ("Checks", "Dots"):
         for number in range(individuals + 1):
             is_new = number == individuals

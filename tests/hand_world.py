@@ -1,7 +1,7 @@
-"""A tiny world made by hand: two datasets, seven queries whose outcomes are known; and a reader of its page."""
+"""A tiny world made by hand: two datasets, seven queries whose outcomes are known; and a reader of its report."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from reid.config.presets import PRESETS
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import CALIBRATION, Weights, gallery_file
 from reid.decision.calibrate import Calibration, Curve
-from reid.decision.predict import Prediction, decide
+from reid.decision.decide import decide
+from reid.decision.matches import Matches
 from reid.decision.scorers import Scorer
 from reid.decision.thresholds import Threshold
 from reid.retrieval.gallery import Gallery, GalleryFeatures, save_gallery
@@ -32,7 +33,7 @@ QUERIES = [  # image_id, dataset, nearest individual, distance, truth, truth is 
     ("q6", "Newt", HOSTILE, 0.3, HOSTILE, False, "right"),
 ]
 
-World = tuple[Catalogue, Weights, Prediction, pd.DataFrame]
+World = tuple[Catalogue, Weights, Matches, pd.DataFrame]
 
 
 def make_world(tmp_path: Path) -> World:
@@ -43,7 +44,7 @@ def make_world(tmp_path: Path) -> World:
     metadata = pd.DataFrame(table, columns=["image_id", "identity", "split", "dataset"])
     metadata = metadata.assign(path=metadata["image_id"] + ".jpg", date="", orientation="", species="")
     data, folder = tmp_path / "data", tmp_path / "weights"
-    data.mkdir()
+    data.mkdir(parents=True)
     folder.mkdir()
     metadata.to_csv(data / "metadata.csv", index=False)
     rng = np.random.default_rng(0)
@@ -71,23 +72,25 @@ def make_world(tmp_path: Path) -> World:
         "torch": "1",
         "timm": "2",
         "data": catalogue.database.fingerprint,
+        "limit": None,
+        "precision": "auto",
         "files": {"f": "abc123"},
     }
     weights = Weights(folder, PRESETS["toy"], ("Lynx", "Newt"), manifest)
     photograph = {identity: image_id for image_id, identity, _ in rows}
-    matches = pd.DataFrame(
-        [
-            {"image_id": image_id, "column": dataset, "species": dataset, "dataset": dataset, "problem": "",
-             "identity": identity, "distance": distance, "photograph": photograph[identity], "runner_up": "",
-             "runner_up_dissimilarity": np.inf}
-            for image_id, dataset, identity, distance, *_ in QUERIES
-        ]
-    )  # fmt: skip
+    queries = pd.DataFrame(
+        [(image_id, dataset, dataset, dataset, "") for image_id, dataset, *_ in QUERIES],
+        columns=["image_id", "column", "species", "dataset", "problem"],
+    )
+    candidates = pd.DataFrame(
+        [(image_id, 1, identity, photograph[identity], distance) for image_id, _, identity, distance, *_ in QUERIES],
+        columns=["image_id", "rank", "candidate", "candidate_image_id", "dissimilarity"],
+    )
     solution = pd.DataFrame(
         [(query[0], query[4], query[5], query[1], "Private") for query in QUERIES],
         columns=["image_id", "identity", "new_identity", "dataset", "Usage"],
     )
-    return catalogue, weights, Prediction(decide(matches, calibrations), "column", {}), solution
+    return catalogue, weights, replace(decide(queries, candidates, calibrations, "column"), shifts={}), solution
 
 
 class Page(HTMLParser):

@@ -1,4 +1,4 @@
-"""A small HTTP server in Kaggle's stead: it answers the client's requests, and keeps what it was sent.
+"""A small HTTP server in place of Kaggle: it answers the client's requests, and keeps what it was sent.
 
 The real client is sent here by two variables: KAGGLE_API_ENVIRONMENT=LOCALHOST makes it speak plain HTTP to
 "localhost", and http_proxy brings that to this server's port. A dead https_proxy keeps everything else from leaving.
@@ -27,18 +27,18 @@ class StandIn:
 
     Attributes:
         port: where it listens.
-        requests: (method, body) of every question, in order; the method is e.g. "SaveKernel".
-        refuse: method -> (HTTP status, message): that question is refused.
-        answers: method -> fields that go into its answer, over the usual ones.
+        requests: (method, body) of every request, in order; the method is e.g. "SaveKernel".
+        refuse: method -> (HTTP status, message): such requests are refused.
+        answers: method -> fields that replace the usual ones of its answer.
         lose: names of files whose upload fails.
         drop: names of files that are uploaded and then not listed.
         blobs: token -> (name, bytes) of every upload.
         datasets: dataset -> names of its files.
-        dataset_states: what the dataset's status says, one after the other; the last one stays.
+        dataset_states: the dataset's status, one after the other; the last one stays.
         kernel_states: the same for the kernel.
         outputs: name -> what the kernel left; an int is an HTTP status with an error for a body.
         archive: what the competition's data is.
-        submissions: what the list of submissions says, one after the other; the last one stays.
+        submissions: the list of submissions, one after the other; the last one stays.
     """
 
     port: int = 0
@@ -59,7 +59,7 @@ class StandIn:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def asked(self, method: str) -> list[dict[str, Any]]:
+    def bodies(self, method: str) -> list[dict[str, Any]]:
         """The bodies of one method's requests."""
         return [body for name, body in self.requests if name == method]
 
@@ -68,7 +68,7 @@ class StandIn:
         return dict(self.blobs.values())
 
     def environment(self, home: Path) -> dict[str, str]:
-        """Variables for a process whose client shall speak with this server, and with nobody else."""
+        """Variables for a process whose client shall reach this server and nothing else."""
         kept = {
             name: value for name, value in os.environ.items() if not name.upper().startswith(("KAGGLE_", "NO_PROXY"))
         }
@@ -90,7 +90,7 @@ class StandIn:
         }
 
     def answer(self, method: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """The HTTP status and the JSON for a question."""
+        """The HTTP status and the JSON for a request."""
         self.requests.append((method, body))
         if method in self.refuse:
             status, message = self.refuse[method]
@@ -103,13 +103,13 @@ class StandIn:
             return 404, {"code": 404, "message": "not found"}
         return 200, found | self.answers.get(method, {})
 
-    # one method per question, named as Kaggle names it
+    # one method per request, named as Kaggle names it
 
     def on_IntrospectToken(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"active": body["token"] == TOKEN, "username": OWNER}
 
     def on_SaveKernel(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        return {"url": f"https://www.kaggle.com/code/{body['slug']}", "versionNumber": len(self.asked("SaveKernel"))}
+        return {"url": f"https://www.kaggle.com/code/{body['slug']}", "versionNumber": len(self.bodies("SaveKernel"))}
 
     def on_GetKernelSessionStatus(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"status": _next(self.kernel_states)}
@@ -158,8 +158,8 @@ class StandIn:
         return {"status": "Ok", "url": f"https://www.kaggle.com/datasets/{dataset}"}
 
 
-def _next(said: list[Any]) -> Any:
-    return said.pop(0) if len(said) > 1 else said[0]
+def _next(answers: list[Any]) -> Any:
+    return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Trainings in processes of their own, to be killed. They are forked from the server that `conftest.py` starts."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -25,7 +26,7 @@ def start(data: Path, recipe: Recipe, folder: Path, world: int = 1, **rest: Any)
 
 
 def spread(task: Callable[..., None], arguments: tuple[Any, ...], world: int = 1) -> list[ForkServerProcess]:
-    """Starts a task in as many processes, told their ranks as torchrun does."""
+    """Starts a task in as many processes; each gets its rank in its environment, as from torchrun."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     own = [
@@ -48,16 +49,18 @@ def _run(task: Callable[..., None], arguments: tuple[Any, ...], own: dict[str, i
 
 
 def train(data: Path, recipe: Recipe, folder: Path, rest: dict[str, Any]) -> None:
-    """A training with the exit statuses of the command line; what it says is written beside its folder."""
+    """A training with the exit statuses of the command line; its messages are written next to its folder."""
     from reid.runtime.distributed import rank
     from reid.runtime.signals import stop_on_signals
-    from reid.training.loop import train_networks
+    from reid.training.networks import train_networks
+    from reid.training.tasks import TrainingOptions
 
     folder.parent.mkdir(exist_ok=True)
     sys.stdout = sys.stderr = (folder.parent / f"{folder.name}.{rank()}.log").open("a", buffering=1)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s", force=True)
     try:
         with stop_on_signals() as stop:
-            train_networks(read_catalogue(data), recipe, folder, stop=stop, **rest)
+            train_networks(read_catalogue(data), recipe, folder, TrainingOptions(stop=stop, **rest))
     except InputError as problem:
         print("error:", problem)
         sys.exit(2)

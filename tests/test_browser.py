@@ -1,4 +1,4 @@
-"""The page in a real browser: what a click chooses is shown, nothing is loaded, nothing is wrong on a phone.
+"""The page in a real browser: what a click chooses is shown, nothing is loaded, everything fits on a phone.
 
 It needs Chromium (`apt-get install chromium`); playwright, which drives it, is installed with the tests.
 """
@@ -52,16 +52,16 @@ def report(
 
 
 class Watched:
-    """A page in a window, and what it asked for and complained of."""
+    """A page in a window, with its requests and its errors."""
 
     def __init__(self, browser, path: Path, width: int = 1200, scheme: str = "light") -> None:
         self.tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.asked: list[str] = []
-        self.faults: list[str] = []
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.on("console", lambda message: self.faults.append(message.text))
-        self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.tab.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.on("console", lambda message: self.errors.append(message.text))
+        self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.tab.on("dialog", lambda dialog: (self.errors.append(dialog.message), dialog.dismiss()))
         self.tab.goto(path.as_uri())
 
     def visible(self, selector: str) -> int:
@@ -74,11 +74,11 @@ class Watched:
 
 @pytest.fixture
 def watched(browser, report: tuple[Path, dict[str, int]]) -> Iterator[Watched]:
-    """It must have been quiet when the test is over."""
+    """A page without errors and foreign requests when the test is over."""
     page = Watched(browser, report[0])
     yield page
-    assert page.faults == []
-    assert {url for url in page.asked if not url.startswith("data:image/jpeg;base64,")} == {report[0].as_uri()}
+    assert page.errors == []
+    assert {url for url in page.requests if not url.startswith("data:image/jpeg;base64,")} == {report[0].as_uri()}
     page.tab.close()
 
 
@@ -100,11 +100,11 @@ def test_filters_show_the_matches_of_their_outcome_and_dataset(
     assert watched.visible(".card") == sum(counts.values())
 
 
-def test_a_chosen_neighbour_shows_the_keypoints_that_it_shares(watched: Watched) -> None:
-    card = watched.tab.locator(".card", has=watched.tab.locator(".near")).first
+def test_a_chosen_candidate_shows_the_keypoints_that_it_shares(watched: Watched) -> None:
+    card = watched.tab.locator(".card", has=watched.tab.locator(".choice")).first
     assert watched.visible(".pair") == 0
     for number in (0, 1):
-        card.locator(f".near.n{number}").click()
+        card.locator(f".choice.n{number}").click()
         assert watched.visible(".pair") == 1
         assert card.locator(f".pair.n{number}").is_visible()
     assert "keypoints match" in card.locator(".pair.n1").inner_text()
@@ -124,7 +124,7 @@ def test_lines_end_on_the_photographs(watched: Watched) -> None:
         assert 0 <= v <= 1000, (x, y, u, v)
 
 
-def test_a_dot_of_the_map_says_who_it_is_when_it_is_pointed_at(watched: Watched) -> None:
+def test_a_dot_of_the_map_shows_its_individual_when_pointed_at(watched: Watched) -> None:
     dot = watched.tab.locator(".dots i.p").first
     selector = ".dots i.p"
     assert watched.style(selector, "content", "::after") == "none"
@@ -157,15 +157,15 @@ def test_nothing_is_wider_than_the_window_and_dark_is_dark(
     browser, report: tuple[Path, dict[str, int]], width: int, scheme: str
 ) -> None:
     page = Watched(browser, report[0], width, scheme)
-    page.tab.locator(".near").first.click()
+    page.tab.locator(".choice").first.click()
     assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
     channels = [float(one) for one in page.style("body", "backgroundColor")[4:-1].split(",")]
     assert (sum(channels) / 3 > 128) == (scheme == "light")
-    assert page.faults == []
+    assert page.errors == []
     page.tab.close()
 
 
-def test_a_table_that_goes_on_has_a_shadow_on_that_side(browser, report: tuple[Path, dict[str, int]]) -> None:
+def test_a_table_that_is_cut_off_has_a_shadow_on_that_side(browser, report: tuple[Path, dict[str, int]]) -> None:
     page = Watched(browser, report[0], width=390)
     table = page.tab.locator("#thresholds .scroll").first
     assert table.evaluate("one => one.scrollWidth > one.clientWidth + 40")
@@ -185,11 +185,11 @@ def test_a_table_that_goes_on_has_a_shadow_on_that_side(browser, report: tuple[P
     page.tab.close()
 
 
-def test_what_an_identity_says_is_not_run(browser, tmp_path: Path) -> None:
+def test_a_script_in_an_identity_is_not_run(browser, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = make_world(tmp_path)
     path = write_report(tmp_path / "out", catalogue, weights, prediction, solution)
     page = Watched(browser, path)
     assert "<script>alert(1)</script>" in page.tab.locator(".card").last.text_content()
-    assert page.faults == []
+    assert page.errors == []
     assert page.tab.locator("script").count() == 0
     page.tab.close()

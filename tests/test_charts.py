@@ -1,4 +1,4 @@
-"""Charts: every number stands on them, in the page's colours, and nothing else."""
+"""Charts: bars as long as their values, the page's colours, unique ids, no scripts."""
 
 import re
 
@@ -10,19 +10,19 @@ from reid.decision.thresholds import Sweep, Threshold
 from reid.report.charts import (
     PAINT,
     Bars,
-    Contest,
+    ThresholdPlot,
     date_chart,
     history_chart,
-    kinds_chart,
-    score_chart,
+    metrics_chart,
+    recipes_chart,
     threshold_chart,
 )
 
 
-def test_a_bars_length_is_its_value_and_its_number_stands_beside_it() -> None:
-    ours = Bars("this one", {"overall": 0.5, "Lynx": 0.25}, {"Lynx": (0.1, 0.4)})
+def test_a_bar_is_as_long_as_its_value_and_has_its_number_next_to_it() -> None:
+    ours = Bars("this recipe", {"overall": 0.5, "Lynx": 0.25}, {"Lynx": (0.1, 0.4)})
     other = Bars("other", {"Lynx": 0.75, "Newt": float("nan")}, {})
-    svg = score_chart([ours, other])
+    svg = recipes_chart([ours, other])
     for words in ("0.500", "0.250", "0.750", "overall", "Lynx", "Newt", "\u2014"):
         assert f">{words}<" in svg, words
     bars = re.findall(
@@ -37,20 +37,22 @@ def test_a_bars_length_is_its_value_and_its_number_stands_beside_it() -> None:
     ]
 
 
-def contest(name: str) -> Contest:
-    distances = np.array([0.2, 0.4, 0.6])
-    curves = Sweep(distances, np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.5, 0.0]), np.array([1.0, 0.5, 0.2]))
-    return Contest(name, (distances, distances, distances, distances), curves, np.array([0, 0.5, 0]), (0.4, 0.5))
+def plot(name: str) -> ThresholdPlot:
+    values = np.array([0.2, 0.4, 0.6])
+    curves = Sweep(values, np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.5, 0.0]), np.array([1.0, 0.5, 0.2]))
+    return ThresholdPlot(name, (values, values, values, values), curves, np.array([0, 0.5, 0]), (0.4, 0.5))
 
 
-def test_charts_hold_the_pages_colours_no_date_and_ids_of_their_own() -> None:
+def test_charts_have_the_pages_colours_no_date_and_unique_ids() -> None:
     threshold = Threshold("Lynx", 0.4, 0.5, (0.4, 0.6), 0.5, 0.5, 0.4, (0.3, 0.5), 5, 5)
     bars = Bars("score", {"$\\frac<b>$": 0.5}, {})  # a dataset may have any name
-    history = pd.DataFrame({"epoch": [1.0, 2.0], "loss": [1.0, 0.5], "accuracy": [np.nan, 1.0], "score": [np.nan] * 2})
+    history = pd.DataFrame(
+        {"epoch": [1.0, 2.0], "loss": [1.0, 0.5], "accuracy": [np.nan, 1.0], "open_set_score": [np.nan] * 2}
+    )
     svgs = [
-        kinds_chart(bars, bars, bars),
-        threshold_chart(contest("live-Lynx"), threshold, (0.1, 0.7), "words"),
-        threshold_chart(contest("asked-Lynx"), threshold, (0.1, 0.7), "words"),
+        metrics_chart(bars, bars, bars),
+        threshold_chart(plot("queries-Lynx"), threshold, (0.1, 0.7), "words"),
+        threshold_chart(plot("pseudo-queries-Lynx"), threshold, (0.1, 0.7), "words"),
         date_chart("Lynx", ["2020-01-01", "2021-06-30"], []),
         date_chart("Newt", ["2020-01-01"], ["2020-01-01"]),
         history_chart("0", history),
@@ -67,7 +69,7 @@ def test_charts_hold_the_pages_colours_no_date_and_ids_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "told"),
+    ("days", "labels"),
     [
         (["2020-01-01", "2021-06-30"], ["2020-01", "2020-07", "2020-12", "2021-06"]),
         (["2025-04-02", "2025-05-20"], ["2025-04-02", "2025-04-18", "2025-05-04", "2025-05-20"]),
@@ -75,5 +77,5 @@ def test_charts_hold_the_pages_colours_no_date_and_ids_of_their_own() -> None:
         (["2025-04-02"], ["2025-04"]),
     ],
 )
-def test_no_two_dates_of_an_axis_are_told_alike(days: list[str], told: list[str]) -> None:
-    assert re.findall(r">(\d{4}-\d\d(?:-\d\d)?)<", date_chart("Lynx", days, [])) == told
+def test_all_dates_of_an_axis_are_different(days: list[str], labels: list[str]) -> None:
+    assert re.findall(r">(\d{4}-\d\d(?:-\d\d)?)<", date_chart("Lynx", days, [])) == labels

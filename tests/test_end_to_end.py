@@ -29,7 +29,7 @@ from reid.decision.predict import predict
 from reid.errors import Stopped
 from reid.retrieval.cache import CACHE_FOLDER
 from reid.retrieval.gallery import load_gallery
-from reid.training import loop
+from reid.training import train as training
 
 
 def run(*words: object) -> int:
@@ -102,6 +102,7 @@ def test_a_database_photograph_asked_for_is_found_at_distance_zero(
     weights = open_weights(patterns_weights)
     matches = predict(catalogue, weights, weights.recipe).matches
     asked = dict(zip(catalogue.query.image_ids, catalogue.database.image_ids, strict=False))
+    row: Any
     for row in matches[matches["dataset"] == matches["column"]].itertuples():
         if catalogue.table.set_index("image_id").at[asked[row.image_id], "dataset"] == row.dataset:
             assert row.photograph == asked[row.image_id]
@@ -143,12 +144,17 @@ def test_enroll_and_calibrate_again_leave_a_whole_folder_with_the_new_individual
 def test_how_the_machine_works_may_be_chosen_and_is_not_kept(
     verb: str, module: ModuleType, patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = {"device": "auto", "precision": "bfloat16", "batch_size": 5, "workers": 1}
+    work: dict[str, Any] = {"device": "auto", "precision": "bfloat16", "batch_size": 5, "workers": 1}
     before = open_weights(patterns_weights).recipe
     assert work.keys() == set(WORK_FIELDS)
     used: list[Recipe] = []
     does = getattr(module, verb)
-    monkeypatch.setattr(module, verb, lambda *given: used.append(given[-1]) or does(*given))
+
+    def noted(*given: Any) -> Any:
+        used.append(given[-1])
+        return does(*given)
+
+    monkeypatch.setattr(module, verb, noted)
     settings = [word for field, value in work.items() for word in ("--set", f"{field}={value}")]
     assert run(verb, patterns, "--weights", patterns_weights, *settings) == 0
     assert used == [replace(before, **work)]
@@ -160,7 +166,8 @@ def test_the_report_shows_what_predict_answered_when_told_its_route_and_settings
     patterns: Path, patterns_weights: Path, tmp_path: Path, edit_rows: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit_rows(lambda table: table.assign(dataset=table["dataset"].mask(table["split"] == "query", "Checks")))
-    openers, writers = [], []
+    openers: list[list[tuple[Any, ...]]] = []
+    writers: list[tuple[Any, ...]] = []
 
     def noting(module: ModuleType, name: str, calls: list[tuple[Any, ...]]) -> None:
         does = getattr(module, name)
@@ -212,7 +219,7 @@ def test_a_mirrored_gallery_finds_a_query_that_is_a_mirror_image(
             catalogue, weights, with_settings(weights.recipe, {"prediction.route": "column"})
         ).matches.set_index("image_id")
         pairs = zip(asked.image_ids, known.image_ids, strict=False)
-        return sum(matches.at[query, "photograph"] == photograph for query, photograph in pairs)
+        return sum(bool(matches.at[query, "photograph"] == photograph) for query, photograph in pairs)
 
     before = rights()
     assert run("enroll", patterns, "--weights", patterns_weights, "--set", "prediction.mirrored=Dots") == 0
@@ -380,7 +387,7 @@ def test_the_time_of_a_call_that_was_stopped_counts_too(
         raise Stopped("stopped by SIGTERM", "SIGTERM")
 
     before = json.loads(times.read_text())
-    monkeypatch.setattr(loop, "train_networks", stopped)
+    monkeypatch.setattr(training, "train_networks", stopped)
     assert run("train", patterns, "--out", patterns_weights, *tiny_settings) == os.EX_TEMPFAIL
     after = json.loads(times.read_text())
     assert after["train"] >= before["train"] + 0.3 - 0.1  # they are kept in tenths

@@ -12,8 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reid.errors import InputError
-from reid.runtime.files import atomic_path, read_json, read_table, sha256_of, write_bytes, write_json, write_table
+from reid.errors import InputError, MachineError
+from reid.runtime.files import (
+    ALIKE,
+    atomic_path,
+    first_of,
+    group_rows,
+    read_json,
+    read_table,
+    refuse_unwritable,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_table,
+)
 
 
 def test_a_file_appears_under_its_name_only_when_the_block_has_ended(tmp_path: Path) -> None:
@@ -58,7 +70,7 @@ def test_a_full_disk_keeps_the_old_file_and_says_what_to_do(
             for place in (Path, pd.DataFrame):
                 for name in ("write_bytes", "write_text", "to_csv"):
                     patch.setattr(place, name, full, raising=False)
-        with pytest.raises(InputError, match=r"x: could not be written \(No space left.*Free some space"):
+        with pytest.raises(MachineError, match=r"x: could not be written \(No space left.*Free some space"):
             write(path)
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("x", "old")]
 
@@ -175,3 +187,57 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
         other.write_text("other")
     assert (tmp_path / "x").read_text() == "one"  # the block that ended last
     assert list(tmp_path.iterdir()) == [tmp_path / "x"]
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, MachineError), (errno.EACCES, InputError)])
+def test_a_full_disk_is_the_machines_fault_and_a_closed_folder_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[InputError]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    with pytest.raises(InputError, match="x: could not be written") as caught:
+        refuse_unwritable(tmp_path / "x")
+    assert type(caught.value) is kind
+
+
+# rows in words
+
+
+@given(st.sets(st.integers(2, 60)), st.integers(1, 3))
+def test_rows_with_the_same_fault_are_counted(rows: set[int], kinds: int) -> None:
+    faults = [(row, f"fault {'abc'[row % kinds]}") for row in sorted(rows)]
+    for kind in "abc"[:kinds]:
+        own = [row for row, words in faults if words == f"fault {kind}"]
+        told = [where for where, words in group_rows(faults) if words == f"fault {kind}"]
+        if len(own) <= ALIKE:
+            assert told == [f"row {row}" for row in own]
+            continue
+        spans, _, more = told[0].removeprefix("rows ").partition(" and ")
+        named: list[int] = []
+        for span in spans.split(", "):
+            first, _, last = span.partition("-")
+            named += range(int(first), int(last or first) + 1)
+        assert len(told) == 1
+        assert spans.count(", ") < ALIKE
+        assert named == own[: len(named)]
+        assert more == (f"{len(own) - len(named)} more" if len(named) < len(own) else "")
+
+
+def test_faults_that_differ_in_what_they_quote_share_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    faults = [(row, f"split: expected 'a'; found {f'it{chr(39)}s {row}'!r}. Correct it") for row in range(2, 12)]
+    with caplog.at_level("DEBUG"):
+        told = group_rows([*faults, (3, "identity: empty")])
+    assert told[:5] == [(f"row {row}", words) for row, words in faults[:5]]
+    assert told[5] == ("rows 7-11", "split: expected 'a'; found .... Correct it")
+    assert told[6:] == [("row 3", "identity: empty")]
+    assert caplog.messages == ["\n".join(f"row {row}: {words}" for row, words in faults[5:])]
+
+
+def test_a_long_list_names_the_first_and_counts_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    assert first_of([]) == ""
+    assert first_of(["a", "b", "c", "d", "e"]) == "a, b, c, d, e"
+    with caplog.at_level("DEBUG"):
+        assert first_of([str(number) for number in range(1006)]) == "0, 1, 2, 3, 4 and 1,001 more"
+    assert caplog.messages == [", ".join(map(str, range(1006)))]

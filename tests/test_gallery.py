@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from textures import equal
 
+from reid.config.recipe import KeypointConfig
 from reid.errors import InputError
-from reid.retrieval.extractors.rootsift import KeypointConfig, extract
+from reid.retrieval.extractors.rootsift import extract
 from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
-from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
+from reid.retrieval.keypoints import NO_KEYPOINTS
 
 
 def some_gallery(seed: int, photographs: int, individuals: int, with_keypoints: bool = False) -> Gallery:
@@ -27,22 +30,16 @@ def some_gallery(seed: int, photographs: int, individuals: int, with_keypoints: 
     return Gallery(known, identity)
 
 
-def equal(one: Keypoints, other: Keypoints) -> bool:
-    names = ("points", "descriptors", "weights")
-    return one.extent == other.extent and all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in names
-    )
-
-
 @pytest.mark.parametrize("with_keypoints", [False, True])
 def test_a_gallery_comes_back_from_its_file_as_it_was(tmp_path: Path, with_keypoints: bool) -> None:
     known = some_gallery(1, 12, 4, with_keypoints)
-    known = Gallery(known.embeddings, ('\u00fcmlaut, "quoted"\n', *known.identity[1:]))
+    known = Gallery(known.embeddings, ('\u00fcmlaut, "quoted"\n', *known.identity[1:]), "bfloat16")
     save_gallery(tmp_path / "x.gallery.safetensors", known)
     back = load_gallery(tmp_path / "x.gallery.safetensors")
     assert torch.equal(back.embeddings.vectors, known.embeddings.vectors)
     assert (back.embeddings.image_id, back.identity) == (known.embeddings.image_id, known.identity)
     assert back.embeddings.orientation == known.embeddings.orientation
+    assert back.precision == "bfloat16"
     assert len(back.embeddings.keypoints) == (12 if with_keypoints else 0)
     assert all(map(equal, back.embeddings.keypoints, known.embeddings.keypoints))
 
@@ -66,9 +63,9 @@ def test_some_of_the_photographs_keep_what_belongs_to_them() -> None:
 def test_a_file_that_is_no_gallery_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.gallery.safetensors"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.gallery\.safetensors: expected a gallery.*python -m reid enroll"):
+    with pytest.raises(InputError, match=r"x\.gallery\.safetensors: expected a gallery.*run `reid enroll`"):
         load_gallery(path)
-    with pytest.raises(InputError, match="found no file"):
+    with pytest.raises(InputError, match="found no file; `reid enroll` makes it"):
         load_gallery(tmp_path / "nowhere")
 
 
@@ -81,3 +78,14 @@ def test_a_gallery_whose_parts_do_not_belong_together_is_refused(tmp_path: Path)
         save_gallery(tmp_path / "x", broken)
         with pytest.raises(InputError, match="expected a vector per photograph, found other counts"):
             load_gallery(tmp_path / "x")
+
+
+def test_the_precision_of_a_gallery_is_one_that_there_is_or_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    save_gallery(path, some_gallery(1, 3, 2))
+    tensors = load_file(path)
+    save_file(tensors, path)  # as 0.1.0 wrote it
+    assert load_gallery(path).precision == ""
+    save_file(tensors, path, {"precision": "float8"})
+    with pytest.raises(InputError, match="its precision is 'float8'"):
+        load_gallery(path)

@@ -1,4 +1,4 @@
-"""What a training says of itself."""
+"""What a training reports: rows, lines, curves."""
 
 import math
 import time
@@ -25,68 +25,72 @@ def test_an_epochs_row_has_the_means_of_its_steps() -> None:
     assert math.isnan(row["accuracy"])
 
 
-def test_a_history_goes_on_where_it_was() -> None:
+def test_a_restored_history_continues_where_it_was() -> None:
     one = history()
     one.add({"loss": 1.0}, 8, 0.5)
     other = History(**one.state())
     for each in (one, other):
         each.add({"loss": 3.0}, 8, 0.5)
         each.end_epoch()
-    assert one.epochs[2] == {**other.epochs[2], "accuracy": one.epochs[2]["accuracy"], "score": one.epochs[2]["score"]}
+    assert {name: value for name, value in one.epochs[2].items() if not math.isnan(value)} == {
+        name: value for name, value in other.epochs[2].items() if not math.isnan(value)
+    }
     assert one.epochs[2]["loss"] == 2.0
 
 
-def test_the_best_epoch_is_the_last_of_those_with_the_best_score() -> None:
-    one = history(4)
-    assert one.best is None
-    for row, score in zip(one.epochs, (0.5, 0.7, 0.7, math.nan), strict=True):
-        row["score"] = score
-    assert one.best is one.epochs[2]
-    assert one.ending(PRESETS["paper"], True).endswith("kept is epoch 3 with a validation score of 0.700")
+@pytest.mark.parametrize(("accuracy", "reason"), [(0.5, "epoch limit"), (0.99, "validation accuracy 99%")])
+def test_the_ending_names_its_reason(accuracy: float, reason: str) -> None:
+    one = history(3)
+    assert not one.is_reached(0.0)  # nothing was validated yet
+    one.epochs[-1]["accuracy"] = accuracy
+    assert one.ending(PRESETS["paper"]) == f"trained for 3 epochs, {reason} reached"
+    assert History().ending(PRESETS["paper"]) == "not trained"
 
 
-def test_a_line_tells_how_far_how_fast_and_how_long(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_line_says_how_far_how_fast_and_how_long(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    caplog.set_level("INFO", "reid")
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    one, pace = history(), StepTimer("Dots", limit=10, steps=4)
-    one.epochs[1] |= {"accuracy": 0.75, "score": 0.5}
+    one, timer = history(), StepTimer("Dots", limit=10, steps=4)
+    one.epochs[1] |= {"accuracy": 0.75, "open_set_score": 0.5}
     for step in range(1, 3):
         now[0] = 10.0 * step
-        one.add({"loss": 0.25, "active": 0.125}, 8, pace.tick())
-        pace.say(one)
+        one.add({"loss": 0.25, "active": 0.125}, 8, timer.tick())
+        timer.log_line(one)
     # 8 epochs of 4 steps are left, less the 2 that took 10 seconds each
-    assert capsys.readouterr().out == (
+    assert caplog.messages == [
         "  Dots: epoch 3 of 10, step 2 of 4, loss 0.250, active 0.125, 1 images/s, at most 5 min left; validation "
-        "after epoch 2: loss 0.500, active 0.500, accuracy 0.750, score 0.500\n"
-    )
+        "after epoch 2: loss 0.500, active 0.500, accuracy 0.750, open set score 0.500"
+    ]
 
 
 def test_a_first_step_that_warms_a_gpu_up_does_not_count_for_how_long_it_takes(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    caplog.set_level("INFO", "reid")
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    one, pace = history(), StepTimer("Dots", limit=10, steps=4)
+    one, timer = history(), StepTimer("Dots", limit=10, steps=4)
     for now[0] in (100.0, 101.0, 120.0):  # the 30 steps after the second, and the 29 after the third
-        one.add({"loss": 0.25, "active": 0.125}, 8, pace.tick())
-        pace.say(one)
-    told = capsys.readouterr().out.splitlines()
-    assert [line.partition("at most ")[2].partition(" left")[0] for line in told] == ["52 min", "5 min"]
+        one.add({"loss": 0.25, "active": 0.125}, 8, timer.tick())
+        timer.log_line(one)
+    left = [line.partition("at most ")[2].partition(" left")[0] for line in caplog.messages]
+    assert left == ["52 min", "5 min"]
 
 
 def test_tensorboard_gets_every_figure_of_every_epoch_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     rows = history(3).epochs
-    for told, end in ((0, 2), (1, 3)):  # killed after epoch 2, gone on with after epoch 1
-        board = TensorBoardLog(tmp_path, told)
-        for row in rows[told:end]:
+    for start, end in ((0, 2), (1, 3)):  # killed after epoch 2, resumed after epoch 1
+        board = TensorBoardLog(tmp_path, start)
+        for row in rows[start:end]:
             board.add(row)
         board.close()
-        time.sleep(1.1)  # event files are told apart by the second
+        time.sleep(1.1)  # the names of event files differ by the second
     read = EventAccumulator(str(tmp_path))
     read.Reload()
     assert set(read.Tags()["scalars"]) == {"loss", "active", "learning_rate", "images_per_second"}

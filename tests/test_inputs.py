@@ -1,6 +1,5 @@
 """A frozen backbone's features stand for the photographs that they were computed from."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +7,16 @@ import pytest
 import torch
 
 from reid.config.presets import PRESETS
+from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.loading import PhotographStore
 from reid.data.sampling import Batch
 from reid.models.networks import build_network, plan_network
-from reid.training.inputs import Features, Photographs
+from reid.training.inputs import AugmentedPhotographs, FrozenFeatures
 
 PLAN = plan_network("test_resnet", 32, embedding_size=4, neck=True, normalise=True)
-RECIPE = replace(PRESETS["toy"], image_size=32, batch_size=4)
+RECIPE = with_settings(PRESETS["toy"], {"backbone.image_size": 32})
+RUNTIME = Runtime(precision="float32", batch_size=4)
 CPU = torch.device("cpu")
 
 
@@ -29,20 +30,20 @@ def store(tmp_path: Path) -> PhotographStore:
 def test_outputs_are_the_same_by_either_way(store: PhotographStore) -> None:
     network = build_network(PLAN, RECIPE.seed, "none")
     places = np.array([5, 0, 3])
-    slow = Photographs(store, RECIPE).outputs(network, places)
-    fast = Features(store, RECIPE, PLAN, "none").outputs(network, places)
+    slow = AugmentedPhotographs(store, RECIPE, RUNTIME).outputs(network, places)
+    fast = FrozenFeatures(store, RECIPE, PLAN, "none", RUNTIME).outputs(network, places)
     assert torch.allclose(slow, fast, atol=1e-5)
 
 
 def test_without_views_the_photograph_as_it_is_is_drawn(store: PhotographStore) -> None:
-    features = Features(store, RECIPE, PLAN, "none")
+    features = FrozenFeatures(store, RECIPE, PLAN, "none", RUNTIME)
     (drawn, places), *_ = features.draw([Batch(np.array([6, 2, 6]), seed=1)], CPU)
     assert places.tolist() == [6, 2, 6]
     assert torch.equal(drawn, features.vectors[0, places])
 
 
 def test_augmented_views_are_computed_once_and_drawn_by_the_batches_seed(store: PhotographStore) -> None:
-    features = Features(store, with_settings(RECIPE, {"augmentation.feature_views": 3}), PLAN, "none")
+    features = FrozenFeatures(store, with_settings(RECIPE, {"augmentation.feature_views": 3}), PLAN, "none", RUNTIME)
     assert features.vectors.shape == (4, 7, PLAN.features)
     assert features.vectors is features.vectors
     batches = [Batch(np.array([1] * 20), seed) for seed in (1, 1, 2)]

@@ -1,7 +1,7 @@
-"""To Kaggle and back with the real client and a server in Kaggle's stead; and every way in which Kaggle can refuse.
+"""To Kaggle and back with the real client and a server in place of Kaggle; and every way in which Kaggle can refuse.
 
-The whole way is gone with `make`, as a person types it. After that each verb runs in a process of its own, with a home
-folder of its own and no way to the network; these processes are forked from one that has loaded what all of them need.
+The whole way is tested with `make`, as a person types it. After that each command runs in a process of its own, with a
+home folder of its own and no network; these processes are forked from one that has loaded what all of them need.
 """
 
 import errno
@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import requests
 from kaggle_stand_in import OWNER, TOKEN, StandIn, kaggle_stand_in
+from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ProxyError, SSLError
 
 from reid import cli
@@ -33,16 +34,16 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "kernel"))
 
 import client  # noqa: E402
-import courier  # noqa: E402
-from rehearsal import kit  # noqa: E402
+import kaggle_commands  # noqa: E402
+from dry_run import hash_of_sources  # noqa: E402
 
-COURIER = ROOT / "kernel" / "courier.py"
-CLERK = """
+COMMANDS = ROOT / "kernel" / "kaggle_commands.py"
+RUNNER = """
 import json, os, sys, tempfile
 sys.path.insert(0, {folder!r})
-import bleach, courier, kagglesdk.kaggle_client, requests  # not kaggle itself, which looks at its surroundings
-courier.rehearse = lambda *_: None
-courier.toy_stage = lambda folder: (folder, folder)
+import bleach, kaggle_commands, kagglesdk.kaggle_client, requests  # not kaggle itself, which reads its environment
+kaggle_commands.dry_run = lambda *_: None
+kaggle_commands.prepare_toy = lambda folder: (folder, folder)
 assert "kaggle" not in sys.modules
 for line in sys.stdin:
     call = json.loads(line)
@@ -50,12 +51,12 @@ for line in sys.stdin:
         os.environ.clear()
         os.environ.update(call["environment"])
         tempfile.tempdir = None
-        for stream, file in ((sys.stdout, call["said"]), (sys.stderr, call["errors"])):
+        for stream, file in ((sys.stdout, call["stdout"]), (sys.stderr, call["stderr"])):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
-        sys.exit(courier.main(call["words"]))
+        sys.exit(kaggle_commands.main(call["arguments"]))
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Does what a push does around the rehearsal; the rehearsal itself has its own tests."""
+"""Runs commands, a push without its dry run, which has tests of its own."""
 
 KERNEL, DATASET = f"{OWNER}/animal-reid", f"{OWNER}/animal-reid-weights"
 
@@ -67,9 +68,9 @@ def kaggle() -> Iterator[StandIn]:
 
 
 @pytest.fixture(scope="module")
-def clerk() -> Iterator[subprocess.Popen[str]]:
-    """A process that runs verbs in forks of itself, told so in a line of JSON; it answers with their status."""
-    command = [sys.executable, "-c", CLERK.format(folder=str(COURIER.parent))]
+def runner() -> Iterator[subprocess.Popen[str]]:
+    """A process that runs commands in forks of itself: a line of JSON for each, answered by its exit status."""
+    command = [sys.executable, "-c", RUNNER.format(folder=str(COMMANDS.parent))]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     with subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as found:
         yield found
@@ -77,52 +78,55 @@ def clerk() -> Iterator[subprocess.Popen[str]]:
 
 
 @dataclass
-class Desk:
-    """Where a person sits who types the verbs.
+class User:
+    """A person who types commands.
 
     Attributes:
         kaggle: the server.
-        clerk: who runs the verbs.
+        runner: the process that runs the commands.
         folder: home, builds.
         data, weights: their folders.
-        said: what the last verb printed.
+        stdout: what the last command printed there.
         error: its `error: ...` line, "" when there was none.
     """
 
     kaggle: StandIn
-    clerk: subprocess.Popen[str]
+    runner: subprocess.Popen[str]
     folder: Path
     data: Path
     weights: Path
-    said: str = ""
+    stdout: str = ""
     error: str = ""
 
     @property
     def build(self) -> Path:
         return self.folder / "build"
 
-    def type(self, verb: str, *words: object, **variables: str) -> int:
-        """Runs a verb; gives its status."""
-        places = {"data": self.data, "weights": self.weights, "build": self.build, "kernel": self.build / "kernel"}
-        options = [f"--{name}={place}" for name, place in places.items()]
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    def type(self, command: str, *words: object, **variables: str) -> int:
+        """Runs a command; gives its exit status."""
+        folders = {"data": self.data, "weights": self.weights, "build": self.build, "kernel": self.build / "kernel"}
+        options = [f"--{name}={folder}" for name, folder in folders.items()]
         quick = ["--every=0.02", "--grace=0.2"] + ["--limit=5"] * (not any("--limit" in str(word) for word in words))
         environment = self.kaggle.environment(self.folder) | variables
-        said, errors = self.folder / "said", self.folder / "errors"
         call = {
-            "words": [verb, *options, *quick, *map(str, words)],
+            "arguments": [command, *options, *quick, *map(str, words)],
             "environment": {name: value for name, value in environment.items() if value},
-            "said": str(said),
-            "errors": str(errors),
+            "stdout": str(self.folder / "stdout"),
+            "stderr": str(self.folder / "stderr"),
         }
-        assert self.clerk.stdin
-        assert self.clerk.stdout
-        print(json.dumps(call), file=self.clerk.stdin, flush=True)
-        status = int(self.clerk.stdout.readline())
-        self.said, stderr = said.read_text(), errors.read_text()
-        found = [line for line in stderr.splitlines() if line.startswith("error: ")]
-        assert "Traceback" not in stderr, stderr
-        assert len(found) == (status == 2), stderr
-        self.error = "".join(found)
+        assert self.runner.stdin
+        assert self.runner.stdout
+        print(json.dumps(call), file=self.runner.stdin, flush=True)
+        status = int(self.runner.stdout.readline())
+        self.stdout = (self.folder / "stdout").read_text()
+        errors = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+        assert "Traceback" not in self.stderr, self.stderr
+        assert len(errors) == (status == 2), self.stderr
+        self.error = "".join(errors)
         return status
 
     def pushed(self) -> dict[str, Any]:
@@ -146,28 +150,22 @@ class Desk:
 
 
 @pytest.fixture
-def desk(kaggle: StandIn, clerk: subprocess.Popen[str], patterns: Path, patterns_weights: Path, tmp_path: Path) -> Desk:
-    return Desk(kaggle, clerk, tmp_path / "desk", patterns, patterns_weights)
+def user(
+    kaggle: StandIn, runner: subprocess.Popen[str], patterns: Path, patterns_weights: Path, tmp_path: Path
+) -> User:
+    return User(kaggle, runner, tmp_path / "user", patterns, patterns_weights)
 
 
 # the whole way
 
 
 @pytest.fixture(scope="module")
-def loaded_weights(patterns_weights_original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights whose recipe asks for decoding in worker processes, and for several batches, which GPUs can share."""
-    folder = Path(shutil.copytree(patterns_weights_original, tmp_path_factory.mktemp("loaded") / "weights"))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["recipe"] |= {"workers": 1, "batch_size": 8}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def own_submission(patterns_original: Path, loaded_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def own_submission(
+    patterns_original: Path, patterns_weights_original: Path, tmp_path_factory: pytest.TempPathFactory
+) -> bytes:
     """What `reid predict` writes."""
     submission = tmp_path_factory.mktemp("own") / "submission.csv"
-    words = ["predict", str(patterns_original), "--weights", str(loaded_weights), "--out", str(submission)]
+    words = ["predict", str(patterns_original), "--weights", str(patterns_weights_original), "--out", str(submission)]
     assert cli.main(words) == 0
     return submission.read_bytes()
 
@@ -225,7 +223,7 @@ class Checkout:
 
     def run(self, target: str, *variables: str) -> subprocess.CompletedProcess[str]:
         tools = Path(sys.executable).parent  # instead of an environment of its own
-        settings = [f"BIN={tools}", f"COURIER={tools}/python kernel/courier.py --every=0.02", *variables]
+        settings = [f"BIN={tools}", f"ON_KAGGLE={tools}/python kernel/kaggle_commands.py --every=0.02", *variables]
         return subprocess.run(
             ["make", "-s", "-o", ".venv/installed", target, *settings],
             cwd=self.folder,
@@ -237,19 +235,19 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(kaggle: StandIn, patterns_original: Path, loaded_weights: Path, tmp_path: Path) -> Checkout:
+def checkout(kaggle: StandIn, patterns_original: Path, patterns_weights_original: Path, tmp_path: Path) -> Checkout:
     folder = tmp_path / "checkout"
     shutil.copytree(ROOT / "kernel", folder / "kernel", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "requirements.txt", "pyproject.toml", "kernel-metadata.json", "dataset-metadata.json"):
         shutil.copy(ROOT / name, folder)
     (folder / "src").symlink_to(ROOT / "src")
-    shutil.copytree(loaded_weights, folder / "weights")
-    # rehearsing on these patterns instead of a toy world, which takes half a minute to draw and to train on
-    rehearsal = folder / "build" / "kaggle" / "rehearsal"
-    rehearsal.mkdir(parents=True)
-    (rehearsal / "data").symlink_to(patterns_original)
-    (rehearsal / "weights").symlink_to(loaded_weights)
-    (rehearsal / "made-by").write_text(kit())
+    shutil.copytree(patterns_weights_original, folder / "weights")
+    # dry runs on these patterns instead of a toy world, which takes half a minute to draw and to train on
+    toy = folder / "build" / "kaggle" / "toy"
+    toy.mkdir(parents=True)
+    (toy / "data").symlink_to(patterns_original)
+    (toy / "weights").symlink_to(patterns_weights_original)
+    (toy / "made-by").write_text(hash_of_sources())
     return Checkout(folder, kaggle.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT / "src")})
 
 
@@ -260,11 +258,11 @@ def test_from_weights_to_the_score_with_the_packages_own_submission(
     kaggle.archive = zipped({str(path.relative_to(patterns_original)): path.read_bytes() for path in files})
     checkout.make("data")
     checkout.make("push-weights")
-    assert f"made, private: {DATASET}, ready" in checkout.printed
+    assert f"created, private: {DATASET}, ready" in checkout.printed
     checkout.make("push-kernel")
     assert f"pushed version 1 of {KERNEL}: https://www.kaggle.com/code/{KERNEL}" in checkout.printed
 
-    (sent,) = kaggle.asked("SaveKernel")
+    (sent,) = kaggle.bodies("SaveKernel")
     usual = {"slug": KERNEL, "newTitle": "Animal ReID", "language": "python", "kernelType": "script"}
     settings = {"isPrivate": True, "enableGpu": True, "enableInternet": False, "machineShape": "NvidiaTeslaT4"}
     sources = {"datasetDataSources": [DATASET], "competitionDataSources": ["animal-clef-2025"]}
@@ -289,52 +287,51 @@ def test_from_weights_to_the_score_with_the_packages_own_submission(
     kaggle.submissions = [[], [_listed("PENDING")], [_listed("COMPLETE", publicScore="0.5", privateScore="0.4")]]
     assert "public score 0.5, private score 0.4" in checkout.make("submit")
     assert kaggle.uploaded()["submission.csv"] == own_submission
-    assert kaggle.asked("CreateSubmission")[0]["competitionName"] == "animal-clef-2025"
+    assert kaggle.bodies("CreateSubmission")[0]["competitionName"] == "animal-clef-2025"
 
-    for line in lines_that_the_readme_shows():
+    for line in lines_that_the_guide_shows():
         assert re.search(f"^ *{as_printed(line)}$", checkout.printed, re.MULTILINE), line
     kaggle.kernel_states = ["ERROR"]
     failed = checkout.run("kernel-status")
-    assert failed.returncode != 0, "make passes the courier's status on"
+    assert failed.returncode != 0, "make passes the command's status on"
     assert "version 1 ended with ERROR" in failed.stderr
 
 
-def lines_that_the_readme_shows() -> list[str]:
-    """What its walk to the leaderboard says that the targets print."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    walk = readme[readme.index("\n## From an account") : readme.index("\n## How it decides")]
-    blocks = re.findall(r"^ +```\n(.*?)^ +```", walk, re.MULTILINE | re.DOTALL)
+def lines_that_the_guide_shows() -> list[str]:
+    """What docs/kaggle.md says that the targets print."""
+    guide = (ROOT / "docs" / "kaggle.md").read_text("utf-8")
+    blocks = re.findall(r"^ +```\n(.*?)^ +```", guide, re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     assert len(lines) >= 16
     return lines
 
 
 def as_printed(line: str) -> str:
-    """A line of the README as a pattern: names, numbers, hashes and scores are of another day."""
+    """A line of the guide as a pattern: names, numbers, hashes and scores are of another day."""
     pattern = re.escape(line).replace("NAME", OWNER).replace(r"\.\.\.", ".*")
     pattern = re.sub(r"\w+(?=:.*called)", r"\\w+", pattern)
     return re.sub(r"[0-9a-f]{12}(?=\.\*)|\d[\d,]*", r"[0-9a-f,]+", pattern)
 
 
-def test_the_kaggle_command_itself_sends_the_same(desk: Desk) -> None:
-    assert desk.type("push-kernel") == 0, desk.error
-    submission = desk.build / "submission.csv"
-    shutil.copy(desk.data / "sample_submission.csv", submission)
-    assert desk.type("submit", f"--submission={submission}", "--message=first try", "--limit=0.1") == 0, desk.error
+def test_the_kaggle_command_itself_sends_the_same(user: User) -> None:
+    assert user.type("push-kernel") == 0, user.error
+    submission = user.build / "submission.csv"
+    shutil.copy(user.data / "sample_submission.csv", submission)
+    assert user.type("submit", f"--submission={submission}", "--message=first try", "--limit=0.1") == 0, user.error
     for words in (
-        ["kernels", "push", "-p", str(desk.build / "upload-kernel")],
+        ["kernels", "push", "-p", str(user.build / "upload-kernel")],
         ["competitions", "submit", "animal-clef-2025", "-f", str(submission), "-m", "first try"],
     ):
         subprocess.run(
             [Path(sys.executable).with_name("kaggle"), *words],
-            env=desk.kaggle.environment(desk.folder),
+            env=user.kaggle.environment(user.folder),
             capture_output=True,
             check=True,
         )
     for method in ("SaveKernel", "CreateSubmission"):
         ours, theirs = (
             {name: value for name, value in body.items() if name != "blobFileTokens"}
-            for body in desk.kaggle.asked(method)
+            for body in user.kaggle.bodies(method)
         )
         assert ours == theirs
 
@@ -344,62 +341,65 @@ def _listed(status: str, **fields: str) -> dict[str, Any]:
 
 
 def test_old_mounts_and_several_processes_give_the_same(
-    kaggle: StandIn, desk: Desk, patterns_original: Path, loaded_weights: Path, own_submission: bytes, tmp_path: Path
+    kaggle: StandIn, user: User, patterns_original: Path, own_submission: bytes, tmp_path: Path
 ) -> None:
-    """The queries are divided as among two GPUs; the processes are started anew and load the rooms again."""
-    desk.weights = loaded_weights
-    assert desk.type("push-kernel") == 0, desk.error
+    """The queries are divided as among two GPUs; the processes are started anew and load the modules again."""
+    assert user.type("push-kernel") == 0, user.error
     stage = tmp_path / "kaggle"
     lay_out(
         {
             stage / "input" / "animal-clef-2025": patterns_original,
-            stage / "input" / "animal-reid-weights": loaded_weights,
+            stage / "input" / "animal-reid-weights": user.weights,
         }
     )
-    working = run_as_kaggle(kaggle.asked("SaveKernel")[0]["text"], stage, "--shards=2")
+    working = run_as_kaggle(kaggle.bodies("SaveKernel")[0]["text"], stage, "--shards=2")
     assert (working / "submission.csv").read_bytes() == own_submission
     assert json.loads((working / "run.json").read_text())["devices"] == ["cpu", "cpu"]
 
 
-def test_a_bundle_that_fails_its_rehearsal_is_not_pushed(kaggle: StandIn, checkout: Checkout, patterns: Path) -> None:
+def test_a_bundle_that_fails_its_dry_run_is_not_pushed(kaggle: StandIn, checkout: Checkout, patterns: Path) -> None:
     metadata = (patterns / "metadata.csv").read_text()
     (patterns / "metadata.csv").write_text(metadata.replace(",query,", ",asked,"))
-    stage = checkout.folder / "build" / "kaggle" / "rehearsal" / "data"
-    stage.unlink()
-    stage.symlink_to(patterns)
+    toy = checkout.folder / "build" / "kaggle" / "toy" / "data"
+    toy.unlink()
+    toy.symlink_to(patterns)
     failed = checkout.run("push-kernel")
     assert failed.returncode != 0
-    assert re.search(r"^error: build/kernel/animal_reid\.py: expected it to run on .*status 2;", failed.stderr, re.M)
-    assert "  | error: " in failed.stderr, "what the script said"
-    assert {method for method, _ in kaggle.requests} == {"GetDatasetStatus"}, "nothing but a look at the weights"
+    assert re.search(
+        r"^error: build/kernel/animal_reid\.py: expected it to run on .* but it ended with status 2;",
+        failed.stderr,
+        re.M,
+    )
+    assert "  | error: " in failed.stderr, "what the script printed"
+    assert {method for method, _ in kaggle.requests} == {"GetDatasetStatus"}, "nothing but a check of the weights"
 
 
 # what goes up
 
 
-def test_only_the_weights_go_up_and_nothing_that_lies_beside_them(desk: Desk) -> None:
+def test_only_the_weights_go_up_and_nothing_that_lies_beside_them(user: User) -> None:
     for name in ("kaggle.json", ".env", "notes.txt", "access_token"):
-        (desk.weights / name).write_text("SECRET")
-    (desk.weights / "private").mkdir()
-    (desk.weights / "private" / "kaggle.json").write_text("SECRET")
-    assert desk.type("push-weights") == 0, desk.error
-    assert set(desk.kaggle.uploaded()) == {
+        (user.weights / name).write_text("SECRET")
+    (user.weights / "private").mkdir()
+    (user.weights / "private" / "kaggle.json").write_text("SECRET")
+    assert user.type("push-weights") == 0, user.error
+    assert set(user.kaggle.uploaded()) == {
         "manifest.json",
         "calibration.json",
         "species.safetensors",
         *(f"{dataset}{kind}.safetensors" for dataset in ("Checks", "Dots") for kind in ("", ".gallery")),
     }
-    for name, content in desk.kaggle.uploaded().items():
-        assert content == (desk.weights / name).read_bytes()
-    assert "SECRET" not in json.dumps(desk.kaggle.requests)
-    (made,) = desk.kaggle.asked("CreateDataset")
+    for name, content in user.kaggle.uploaded().items():
+        assert content == (user.weights / name).read_bytes()
+    assert "SECRET" not in json.dumps(user.kaggle.requests)
+    (made,) = user.kaggle.bodies("CreateDataset")
     assert made["isPrivate"] is True
     assert made["licenseName"] == "other"
 
-    assert desk.type("push-weights") == 0, desk.error
-    assert f"a new version of {DATASET}, ready" in desk.said
-    assert len(desk.kaggle.asked("CreateDataset")) == 1
-    assert len(desk.kaggle.asked("CreateDatasetVersion")) == 1
+    assert user.type("push-weights") == 0, user.error
+    assert f"a new version of {DATASET}, ready" in user.stdout
+    assert len(user.kaggle.bodies("CreateDataset")) == 1
+    assert len(user.kaggle.bodies("CreateDatasetVersion")) == 1
 
 
 def test_the_metadata_files_are_as_kaggle_wants_them() -> None:
@@ -419,56 +419,56 @@ def test_the_metadata_files_are_as_kaggle_wants_them() -> None:
     assert len(metadata["licenses"]) == 1
 
 
-def test_the_name_comes_from_wherever_the_client_finds_credentials(desk: Desk) -> None:
+def test_the_name_comes_from_wherever_the_client_finds_credentials(user: User) -> None:
     no_variables = {"KAGGLE_USERNAME": "", "KAGGLE_KEY": ""}
-    config = desk.folder / ".kaggle"
+    config = user.folder / ".kaggle"
     config.mkdir(parents=True)
     (config / "kaggle.json").write_text('{"username": "somebody-else", "key": "not-a-key"}')
-    assert desk.type("push-kernel", **no_variables) == 0, desk.error
+    assert user.type("push-kernel", **no_variables) == 0, user.error
     (config / "kaggle.json").unlink()
     (config / "access_token").write_text(TOKEN)
-    assert desk.type("push-kernel", **no_variables) == 0, desk.error
-    assert [sent["slug"] for sent in desk.kaggle.asked("SaveKernel")] == ["somebody-else/animal-reid", KERNEL]
+    assert user.type("push-kernel", **no_variables) == 0, user.error
+    assert [sent["slug"] for sent in user.kaggle.bodies("SaveKernel")] == ["somebody-else/animal-reid", KERNEL]
     (config / "access_token").write_text("of another day")
-    assert desk.type("push-kernel", **no_variables) == 2
-    assert "expected credentials, found none that Kaggle accepts" in desk.error
+    assert user.type("push-kernel", **no_variables) == 2
+    assert "expected credentials, found none that Kaggle accepts" in user.error
 
 
-def test_the_name_stands_in_the_staged_copies_only(desk: Desk) -> None:
-    assert desk.type("push-kernel") == 0, desk.error
-    staged = json.loads((desk.build / "upload-kernel" / "kernel-metadata.json").read_text())
+def test_the_name_stands_in_the_staged_copies_only(user: User) -> None:
+    assert user.type("push-kernel") == 0, user.error
+    staged = json.loads((user.build / "upload-kernel" / "kernel-metadata.json").read_text())
     assert staged["id"] == KERNEL
     assert staged["dataset_sources"] == [DATASET]
     assert OWNER not in (ROOT / "kernel-metadata.json").read_text()
 
 
-def test_the_pushed_script_insists_on_the_weights_of_its_time(desk: Desk) -> None:
-    assert desk.type("push-kernel") == 0, desk.error
-    manifest = sha256_of(desk.weights / "manifest.json")
-    assert f'\nWEIGHTS = "{manifest}"' in desk.kaggle.asked("SaveKernel")[0]["text"]
-    assert desk.pushed()["weights"] == manifest
+def test_the_pushed_script_insists_on_the_weights_of_its_time(user: User) -> None:
+    assert user.type("push-kernel") == 0, user.error
+    manifest = sha256_of(user.weights / "manifest.json")
+    assert f'\nWEIGHTS = "{manifest}"' in user.kaggle.bodies("SaveKernel")[0]["text"]
+    assert user.pushed()["weights"] == manifest
 
 
 # refusals, each with its next step
 
 
-@pytest.mark.parametrize("verb", ["data", "push-weights", "push-kernel", "kernel-status", "kernel-output", "submit"])
-def test_missing_credentials_are_one_line_with_the_next_step(verb: str, desk: Desk) -> None:
-    assert desk.type("push-kernel") == 0
-    desk.data.rename(desk.data.with_name("renamed")) if verb == "data" else None
-    shutil.copy(desk.data / "sample_submission.csv", desk.folder / "s.csv") if verb == "submit" else None
-    desk.kaggle.requests.clear()
-    assert desk.type(verb, f"--submission={desk.folder / 's.csv'}", KAGGLE_USERNAME="", KAGGLE_KEY="") == 2
-    assert "error: kaggle: expected credentials, found none that Kaggle accepts. Make a token at https://" in desk.error
-    assert "or run `.venv/bin/kaggle auth login`; then run this again" in desk.error
-    assert "Option A" not in desk.said
-    assert not desk.kaggle.requests
+@pytest.mark.parametrize("command", ["data", "push-weights", "push-kernel", "kernel-status", "kernel-output", "submit"])
+def test_missing_credentials_are_one_line_with_the_next_step(command: str, user: User) -> None:
+    assert user.type("push-kernel") == 0
+    user.data.rename(user.data.with_name("renamed")) if command == "data" else None
+    shutil.copy(user.data / "sample_submission.csv", user.folder / "s.csv") if command == "submit" else None
+    user.kaggle.requests.clear()
+    assert user.type(command, f"--submission={user.folder / 's.csv'}", KAGGLE_USERNAME="", KAGGLE_KEY="") == 2
+    assert "error: kaggle: expected credentials, found none that Kaggle accepts. Make a token at https://" in user.error
+    assert "or run `.venv/bin/kaggle auth login`; then run this again" in user.error
+    assert "Option A" not in user.stdout
+    assert not user.kaggle.requests
 
 
 @pytest.mark.parametrize("missing", ["KAGGLE_USERNAME", "KAGGLE_KEY"])
-def test_one_variable_of_two_is_told(missing: str, desk: Desk) -> None:
-    assert desk.type("push-kernel", **{missing: ""}) == 2
-    assert f"found one of two variables: {missing} is missing. Set it too, or do without both. Make" in desk.error
+def test_one_variable_of_two_is_named(missing: str, user: User) -> None:
+    assert user.type("push-kernel", **{missing: ""}) == 2
+    assert f"found one of two variables: {missing} is missing. Set it too, or do without both. Make" in user.error
 
 
 REFUSALS = [
@@ -480,7 +480,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(
-    ("verb", "method"),
+    ("command", "method"),
     [
         ("data", "DownloadDataFiles"),
         ("push-weights", "CreateDataset"),
@@ -492,29 +492,31 @@ REFUSALS = [
         ("submit", "CreateSubmission"),
     ],
 )
-def test_whatever_kaggle_refuses_the_target_fails_and_names_the_next_step(verb: str, method: str, desk: Desk) -> None:
-    assert desk.type("push-kernel") == 0
-    record = desk.pushed()
-    shutil.copy(desk.data / "sample_submission.csv", desk.folder / "s.csv")
-    if verb == "data":
-        desk.data = desk.folder / "new"
+def test_whatever_kaggle_refuses_the_target_fails_and_names_the_next_step(
+    command: str, method: str, user: User
+) -> None:
+    assert user.type("push-kernel") == 0
+    record = user.pushed()
+    shutil.copy(user.data / "sample_submission.csv", user.folder / "s.csv")
+    if command == "data":
+        user.data = user.folder / "new"
     for status, advice in REFUSALS:
-        desk.kaggle.refuse = {method: (status, "because of a reason")}
-        assert desk.type(verb, f"--submission={desk.folder / 's.csv'}") == 2, (verb, status)
-        assert f"Kaggle answered {status} (because of a reason)" in desk.error
-        assert advice in desk.error
-        assert len(desk.error.split("). ")[-1]) > 20, "the next step"
-        assert desk.pushed() == record, "a refused push leaves the record of the last one"
+        user.kaggle.refuse = {method: (status, "because of a reason")}
+        assert user.type(command, f"--submission={user.folder / 's.csv'}") == 2, (command, status)
+        assert f"Kaggle answered {status} (because of a reason)" in user.error
+        assert advice in user.error
+        assert len(user.error.split("). ")[-1]) > 20, "the next step"
+        assert user.pushed() == record, "a refused push leaves the record of the last one"
 
 
-def test_no_server_is_no_traceback(desk: Desk) -> None:
+def test_no_server_is_no_traceback(user: User) -> None:
     dead = "http://127.0.0.1:9"
-    assert desk.type("push-kernel", http_proxy=dead, HTTP_PROXY=dead) == 2
-    assert "expected an answer from Kaggle, got none" in desk.error
-    assert "Check the network" in desk.error
-    assert "Max retries" not in desk.error, "requests' own words are long and name objects"
-    assert "Connection refused" in desk.error
-    assert "rehearsing" not in desk.said, "it is known before anybody waits"
+    assert user.type("push-kernel", http_proxy=dead, HTTP_PROXY=dead) == 2
+    assert "expected an answer from Kaggle, got none" in user.error
+    assert "Check the network" in user.error
+    assert "Max retries" not in user.error, "requests' own words are long and name objects"
+    assert "Connection refused" in user.error
+    assert "dry run" not in user.stdout, "it is known before anybody waits"
 
 
 @pytest.mark.parametrize(
@@ -522,19 +524,31 @@ def test_no_server_is_no_traceback(desk: Desk) -> None:
     [
         (
             lambda: requests.ConnectionError(
-                MaxRetryError(None, "/x", ProxyError("Unable to connect to proxy", OSError(111, "Connection refused")))
+                MaxRetryError(
+                    ConnectionPool("kaggle.com"),
+                    "/x",
+                    ProxyError("Unable to connect to proxy", OSError(111, "Connection refused")),
+                )
             ),
             "Unable to connect to proxy: Connection refused",
         ),
         (
             lambda: requests.exceptions.SSLError(
-                MaxRetryError(None, "/x", SSLError(ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")))
+                MaxRetryError(
+                    ConnectionPool("kaggle.com"),
+                    "/x",
+                    SSLError(ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")),
+                )
             ),
             "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed",
         ),
         (
             lambda: requests.ConnectTimeout(
-                MaxRetryError(None, "/x", ConnectTimeoutError(object(), "Connection to www.kaggle.com timed out"))
+                MaxRetryError(
+                    ConnectionPool("kaggle.com"),
+                    "/x",
+                    ConnectTimeoutError(object(), "Connection to www.kaggle.com timed out"),
+                )
             ),
             "Connection to www.kaggle.com timed out",
         ),
@@ -543,12 +557,12 @@ def test_no_server_is_no_traceback(desk: Desk) -> None:
         (lambda: ValueError(), "ValueError: ValueError"),
     ],
 )
-def test_the_reason_is_told_without_what_it_is_wrapped_into(problem: Callable[[], Exception], words: str) -> None:
-    def question() -> None:
+def test_the_reason_is_given_without_what_wraps_it(problem: Callable[[], Exception], words: str) -> None:
+    def call() -> None:
         raise problem()
 
     with pytest.raises(client.KaggleError) as refused:
-        client.ask("asking", question)
+        client.request("pushing", call)
     assert refused.value.found.endswith(f"({words})")
 
 
@@ -573,92 +587,92 @@ def test_the_reason_is_told_without_what_it_is_wrapped_into(problem: Callable[[]
         ),
     ],
 )
-def test_a_push_that_the_client_calls_a_success_is_not_believed(answer: dict[str, Any], words: str, desk: Desk) -> None:
-    desk.kaggle.answers["SaveKernel"] = answer
-    assert desk.type("push-kernel") == 2
-    assert re.search(words, desk.error), desk.error
-    assert "pushed version" not in desk.said
-    assert not (desk.build / "push.json").exists()
+def test_a_push_that_the_client_calls_a_success_is_not_believed(answer: dict[str, Any], words: str, user: User) -> None:
+    user.kaggle.answers["SaveKernel"] = answer
+    assert user.type("push-kernel") == 2
+    assert re.search(words, user.error), user.error
+    assert "pushed version" not in user.stdout
+    assert not (user.build / "push.json").exists()
 
 
-def test_what_runs_without_its_weights_is_not_taken_for_the_push_before(pushed: Desk) -> None:
+def test_what_runs_without_its_weights_is_not_taken_for_the_push_before(pushed: User) -> None:
     pushed.kaggle.answers["SaveKernel"] = {"invalidDatasetSources": [DATASET]}
     assert pushed.type("push-kernel") == 2
     assert pushed.type("kernel-status") == 2
     assert "expected the record of a push, found none; run `make push-kernel`" in pushed.error
 
 
-@pytest.mark.parametrize("verb", ["push-weights", "push-kernel"])
-def test_a_push_without_weights_says_what_makes_them(verb: str, desk: Desk) -> None:
-    (desk.weights / "manifest.json").unlink()
-    assert desk.type(verb) == 2
-    assert "manifest.json: expected the manifest of a weights folder, found none; run `make train`" in desk.error
-    assert not desk.kaggle.requests
+@pytest.mark.parametrize("command", ["push-weights", "push-kernel"])
+def test_a_push_without_weights_says_what_makes_them(command: str, user: User) -> None:
+    (user.weights / "manifest.json").unlink()
+    assert user.type(command) == 2
+    assert "manifest.json: expected the manifest of a weights folder, found none; run `make train`" in user.error
+    assert not user.kaggle.requests
 
 
-def test_what_kaggle_does_not_show_yet_is_said_before_the_rehearsal(desk: Desk) -> None:
-    assert desk.type("push-kernel") == 0, desk.error
-    warning = f"warning: Kaggle shows no dataset {DATASET}, or not to you; `make push-weights` makes it"
-    assert warning in (desk.folder / "errors").read_text()
+def test_a_dataset_that_kaggle_does_not_show_is_warned_of_before_the_dry_run(user: User) -> None:
+    assert user.type("push-kernel") == 0, user.error
+    warning = f"warning: Kaggle shows you no dataset {DATASET}; `make push-weights` makes it"
+    assert warning in user.stderr
     for status in (400, 403, 429, 500):  # it is a courtesy, and the push itself is asked for
-        desk.kaggle.refuse["GetDatasetStatus"] = (status, "no")
-        assert desk.type("push-kernel") == 0, desk.error
-        assert (warning in (desk.folder / "errors").read_text()) == (status == 403)
-    desk.kaggle.refuse["GetDatasetStatus"] = (401, "no")
-    assert desk.type("push-kernel") == 2
-    desk.kaggle.refuse.clear()
-    assert desk.type("push-weights") == 0, desk.error
-    assert desk.type("push-kernel") == 0, desk.error
-    assert warning not in (desk.folder / "errors").read_text()
+        user.kaggle.refuse["GetDatasetStatus"] = (status, "no")
+        assert user.type("push-kernel") == 0, user.error
+        assert (warning in user.stderr) == (status == 403)
+    user.kaggle.refuse["GetDatasetStatus"] = (401, "no")
+    assert user.type("push-kernel") == 2
+    user.kaggle.refuse.clear()
+    assert user.type("push-weights") == 0, user.error
+    assert user.type("push-kernel") == 0, user.error
+    assert warning not in user.stderr
 
 
-def test_weights_for_a_quick_look_go_up_with_a_warning(desk: Desk) -> None:
-    manifest = desk.weights / "manifest.json"
+def test_weights_for_a_quick_look_go_up_with_a_warning(user: User) -> None:
+    manifest = user.weights / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"limit": 16}))
-    assert desk.type("push-weights") == 0, desk.error
-    assert "trained on a part of the database (--limit 16), not to be handed" in (desk.folder / "errors").read_text()
+    assert user.type("push-weights") == 0, user.error
+    assert "trained on a part of the database (--limit 16), not to be handed" in user.stderr
 
 
-def test_a_file_that_is_lost_on_the_way_up_is_named(desk: Desk) -> None:
-    desk.kaggle.lose = {"Dots.safetensors"}
-    assert desk.type("push-weights") == 2
-    assert re.search(r"Dots\.safetensors(\)\.| got lost;) run this again", desk.error, re.IGNORECASE), desk.error
-    desk.kaggle.lose, desk.kaggle.drop = set(), {"manifest.json", "species.safetensors"}
-    assert desk.type("push-weights") == 2
-    assert "manifest.json, species.safetensors got lost" in desk.error
+def test_a_file_that_is_lost_on_the_way_up_is_named(user: User) -> None:
+    user.kaggle.lose = {"Dots.safetensors"}
+    assert user.type("push-weights") == 2
+    assert re.search(r"Dots\.safetensors(\)\.| got lost;) run this again", user.error, re.IGNORECASE), user.error
+    user.kaggle.lose, user.kaggle.drop = set(), {"manifest.json", "species.safetensors"}
+    assert user.type("push-weights") == 2
+    assert "manifest.json, species.safetensors got lost" in user.error
 
 
-def test_damaged_weights_do_not_go_up(desk: Desk) -> None:
-    (desk.weights / "Dots.safetensors").write_bytes(b"cut short")
-    assert desk.type("push-weights") == 2
-    assert "Dots.safetensors: expected sha256" in desk.error
-    assert not desk.kaggle.requests
+def test_damaged_weights_do_not_go_up(user: User) -> None:
+    (user.weights / "Dots.safetensors").write_bytes(b"cut short")
+    assert user.type("push-weights") == 2
+    assert "Dots.safetensors: expected sha256" in user.error
+    assert not user.kaggle.requests
 
 
-def test_a_dataset_that_is_refused_fails_or_stays_unready_is_no_success(desk: Desk) -> None:
-    desk.kaggle.answers["CreateDataset"] = {"status": "error", "error": "The title is taken"}
-    assert desk.type("push-weights") == 2
-    assert "Kaggle refused it (The title is taken)" in desk.error
-    desk.kaggle.dataset_states = ["BLOBS_RECEIVED", "FAILED"]
-    assert desk.type("push-weights") == 2
-    assert "Kaggle could not process it (status failed)" in desk.error
-    desk.kaggle.dataset_states = ["BLOBS_RECEIVED"]
-    assert desk.type("push-weights", "--limit=0.1") == 2
-    assert "uploaded, but not ready after 0 s" in desk.error
-    desk.kaggle.dataset_states = ["READY", "BLOBS_RECEIVED", "BLOBS_COPIED_TO_SDS", "READY"]
-    assert desk.type("push-weights") == 0, desk.error
+def test_a_dataset_that_is_refused_fails_or_stays_unready_is_no_success(user: User) -> None:
+    user.kaggle.answers["CreateDataset"] = {"status": "error", "error": "The title is taken"}
+    assert user.type("push-weights") == 2
+    assert "Kaggle refused it (The title is taken)" in user.error
+    user.kaggle.dataset_states = ["BLOBS_RECEIVED", "FAILED"]
+    assert user.type("push-weights") == 2
+    assert "Kaggle could not process it (status failed)" in user.error
+    user.kaggle.dataset_states = ["BLOBS_RECEIVED"]
+    assert user.type("push-weights", "--limit=0.1") == 2
+    assert "uploaded, but not ready after 0 s" in user.error
+    user.kaggle.dataset_states = ["READY", "BLOBS_RECEIVED", "BLOBS_COPIED_TO_SDS", "READY"]
+    assert user.type("push-weights") == 0, user.error
 
 
 # the run
 
 
 @pytest.fixture
-def pushed(desk: Desk) -> Desk:
-    assert desk.type("push-kernel") == 0, desk.error
-    return desk
+def pushed(user: User) -> User:
+    assert user.type("push-kernel") == 0, user.error
+    return user
 
 
-def test_a_run_that_ends_in_error_fails_the_target(pushed: Desk) -> None:
+def test_a_run_that_ends_in_error_fails_the_target(pushed: User) -> None:
     pushed.kaggle.kernel_states = ["QUEUED", "RUNNING", "ERROR"]
     pushed.kaggle.answers["GetKernelSessionStatus"] = {"failureMessage": "Out of\nmemory"}
     assert pushed.type("kernel-status") == 2
@@ -669,13 +683,13 @@ def test_a_run_that_ends_in_error_fails_the_target(pushed: Desk) -> None:
 
 
 @pytest.mark.parametrize("end", ["ERROR", "CANCEL_ACKNOWLEDGED"])
-def test_a_run_that_ended_before_it_was_looked_at_fails_too(end: str, pushed: Desk) -> None:
+def test_a_run_that_ended_before_the_first_check_fails_too(end: str, pushed: User) -> None:
     pushed.kaggle.kernel_states = [end]
     assert pushed.type("kernel-status") == 2
     assert f"version 1 ended with {end}" in pushed.error
 
 
-def test_the_status_of_the_run_before_is_not_believed(pushed: Desk) -> None:
+def test_the_status_of_the_run_before_is_not_believed(pushed: User) -> None:
     other = json.dumps({"bundle": "0" * 64}).encode()
     pushed.leave_output(run_json=other)
     pushed.kaggle.kernel_states = ["COMPLETE"]
@@ -684,19 +698,19 @@ def test_the_status_of_the_run_before_is_not_believed(pushed: Desk) -> None:
     pushed.kaggle.kernel_states = ["ERROR", "ERROR", "RUNNING", "COMPLETE"]
     pushed.leave_output()
     assert pushed.type("kernel-status") == 0, pushed.error
-    assert "version 1 of some-kaggler/animal-reid is complete" in pushed.said
+    assert "version 1 of some-kaggler/animal-reid is complete" in pushed.stdout
 
 
-def test_a_run_that_takes_longer_than_one_waits_is_no_success(pushed: Desk) -> None:
+def test_a_run_that_takes_longer_than_one_waits_is_no_success(pushed: User) -> None:
     pushed.kaggle.kernel_states = ["RUNNING"]
     assert pushed.type("kernel-status", "--limit=0.1") == 2
     assert "running after 0 s; run `make kernel-status` again later" in pushed.error
 
 
-def test_status_and_output_need_a_push(desk: Desk) -> None:
-    for verb in ("kernel-status", "kernel-output"):
-        assert desk.type(verb) == 2
-        assert "push.json: expected the record of a push, found none; run `make push-kernel`" in desk.error
+def test_status_and_output_need_a_push(user: User) -> None:
+    for command in ("kernel-status", "kernel-output"):
+        assert user.type(command) == 2
+        assert "push.json: expected the record of a push, found none; run `make push-kernel`" in user.error
 
 
 SERVER_FAULT = r"Kaggle answered 500 .* run this again in some minutes|"
@@ -723,7 +737,7 @@ SERVER_FAULT = r"Kaggle answered 500 .* run this again in some minutes|"
     ],
 )
 def test_output_that_is_not_the_pushed_runs_is_refused(
-    name: str, content: bytes | int | None, words: str, pushed: Desk
+    name: str, content: bytes | int | None, words: str, pushed: User
 ) -> None:
     pushed.leave_output(**{name: content})
     assert pushed.type("kernel-output") == 2
@@ -731,7 +745,7 @@ def test_output_that_is_not_the_pushed_runs_is_refused(
     assert not (pushed.build / "output").exists()
 
 
-def test_output_of_other_weights_is_refused(pushed: Desk) -> None:
+def test_output_of_other_weights_is_refused(pushed: User) -> None:
     pushed.leave_output()
     run = json.loads(pushed.kaggle.outputs["run.json"])  # type: ignore[arg-type]
     pushed.kaggle.outputs["run.json"] = json.dumps(run | {"weights": "1" * 64}).encode()
@@ -739,7 +753,7 @@ def test_output_of_other_weights_is_refused(pushed: Desk) -> None:
     assert "found 111111111111...: the kernel ran with other weights" in pushed.error
 
 
-def test_nothing_but_what_the_kernel_promises_is_downloaded(pushed: Desk) -> None:
+def test_nothing_but_what_the_kernel_promises_is_downloaded(pushed: User) -> None:
     pushed.leave_output()
     pushed.kaggle.outputs |= {"core.12": b"x", "../../escaped.csv": b"x"}
     assert pushed.type("kernel-output") == 0, pushed.error
@@ -749,53 +763,53 @@ def test_nothing_but_what_the_kernel_promises_is_downloaded(pushed: Desk) -> Non
         "animal-reid.log",
     }
     assert not list(pushed.folder.rglob("escaped.csv"))
-    assert "28 answers, checked:" in pushed.said
+    assert "28 answers, checked:" in pushed.stdout
 
 
 # the submission
 
 
-def test_a_faulty_submission_is_not_handed_in(desk: Desk) -> None:
-    desk.folder.mkdir()
-    rows = (desk.data / "sample_submission.csv").read_text().splitlines()
-    (desk.folder / "s.csv").write_text("\n".join(rows[:-1]) + "\n")
-    assert desk.type("submit", f"--submission={desk.folder / 's.csv'}") == 2
-    assert "s.csv: missing: image_id" in desk.error
-    assert "Don't hand it in" in desk.error
-    assert desk.type("submit", f"--submission={desk.folder / 'none.csv'}") == 2
-    assert "expected a submission, found none. Run `make kernel-output`" in desk.error
-    assert not desk.kaggle.requests
+def test_a_faulty_submission_is_not_handed_in(user: User) -> None:
+    user.folder.mkdir()
+    rows = (user.data / "sample_submission.csv").read_text().splitlines()
+    (user.folder / "s.csv").write_text("\n".join(rows[:-1]) + "\n")
+    assert user.type("submit", f"--submission={user.folder / 's.csv'}") == 2
+    assert "s.csv: missing: image_id" in user.error
+    assert "Do not submit it" in user.error
+    assert user.type("submit", f"--submission={user.folder / 'none.csv'}") == 2
+    assert "expected a submission, found none. Run `make kernel-output`" in user.error
+    assert not user.kaggle.requests
 
 
-def test_what_kaggle_says_to_a_submission_is_passed_on(desk: Desk) -> None:
-    desk.folder.mkdir()
-    shutil.copy(desk.data / "sample_submission.csv", desk.folder / "submission.csv")
-    hand_in = ("submit", f"--submission={desk.folder / 'submission.csv'}", "--limit=0.1")
-    desk.kaggle.lose = {"submission.csv"}
-    assert desk.type(*hand_in) == 2
-    assert "Could not submit to competition. Nothing was handed in; run this again" in desk.error
-    desk.kaggle.lose = set()
-    desk.kaggle.refuse = {"CreateSubmission": (400, "Bad Request")}
-    assert desk.type(*hand_in) == 2
-    assert "Kaggle answered 400 (Bad Request)" in desk.error
-    assert "today's submissions are used up, that the rules are not accepted" in desk.error
-    desk.kaggle.refuse = {}
-    desk.kaggle.submissions = [[_listed("ERROR", errorDescription="Wrong number of rows")]]
-    assert desk.type(*hand_in) == 2
-    assert "Kaggle could not score it (Wrong number of rows)" in desk.error
-    desk.kaggle.submissions = [[_listed("PENDING")]]
-    assert desk.type(*hand_in) == 0
-    assert "no score after 0 s; don't hand it in again; the score will be at https://www.kaggle.com/comp" in desk.said
+def test_what_kaggle_says_to_a_submission_is_passed_on(user: User) -> None:
+    user.folder.mkdir()
+    shutil.copy(user.data / "sample_submission.csv", user.folder / "submission.csv")
+    call = ("submit", f"--submission={user.folder / 'submission.csv'}", "--limit=0.1")
+    user.kaggle.lose = {"submission.csv"}
+    assert user.type(*call) == 2
+    assert "Could not submit to competition. Nothing was submitted; run this again" in user.error
+    user.kaggle.lose = set()
+    user.kaggle.refuse = {"CreateSubmission": (400, "Bad Request")}
+    assert user.type(*call) == 2
+    assert "Kaggle answered 400 (Bad Request)" in user.error
+    assert "today's submissions are used up, the rules are not accepted" in user.error
+    user.kaggle.refuse = {}
+    user.kaggle.submissions = [[_listed("ERROR", errorDescription="Wrong number of rows")]]
+    assert user.type(*call) == 2
+    assert "Kaggle could not score it (Wrong number of rows)" in user.error
+    user.kaggle.submissions = [[_listed("PENDING")]]
+    assert user.type(*call) == 0
+    assert "no score after 0 s; do not submit again; the score will be at https://www.kaggle.com/comp" in user.stdout
 
 
 @pytest.mark.parametrize("status", [401, 500])
-def test_a_score_that_cannot_be_asked_for_does_not_ask_for_another_submission(status: int, desk: Desk) -> None:
-    desk.folder.mkdir()
-    shutil.copy(desk.data / "sample_submission.csv", desk.folder / "s.csv")
-    desk.kaggle.refuse = {"ListSubmissions": (status, "because of a reason")}
-    assert desk.type("submit", f"--submission={desk.folder / 's.csv'}") == 0
-    assert f"Kaggle answered {status} (because of a reason); don't hand it in again; the score will be at" in desk.said
-    assert "run this again" not in desk.said
+def test_a_score_that_cannot_be_asked_for_does_not_ask_for_another_submission(status: int, user: User) -> None:
+    user.folder.mkdir()
+    shutil.copy(user.data / "sample_submission.csv", user.folder / "s.csv")
+    user.kaggle.refuse = {"ListSubmissions": (status, "because of a reason")}
+    assert user.type("submit", f"--submission={user.folder / 's.csv'}") == 0
+    assert f"Kaggle answered {status} (because of a reason); do not submit again; the score will be at" in user.stdout
+    assert "run this again" not in user.stdout
 
 
 # the data
@@ -816,28 +830,28 @@ def _scrambled(archive: bytes) -> bytes:
 
 
 @pytest.fixture
-def new_data(desk: Desk) -> Callable[[bytes], int]:
+def new_data(user: User) -> Callable[[bytes], int]:
     def fetch(archive: bytes) -> int:
-        desk.data, desk.kaggle.archive = desk.folder / "data", archive
-        return desk.type("data")
+        user.data, user.kaggle.archive = user.folder / "data", archive
+        return user.type("data")
 
     return fetch
 
 
-def test_the_data_is_downloaded_once_and_unpacked(new_data: Callable[[bytes], int], desk: Desk) -> None:
-    assert new_data(zipped({"metadata.csv": b"rows", "images/a.jpg": b"pixels"})) == 0, desk.error
-    assert (desk.data / "images" / "a.jpg").read_bytes() == b"pixels"
-    assert not list(desk.build.glob("*.zip"))
-    desk.kaggle.requests.clear()
-    assert desk.type("data") == 0
-    assert "is there already" in desk.said
-    assert not desk.kaggle.requests
+def test_the_data_is_downloaded_once_and_unpacked(new_data: Callable[[bytes], int], user: User) -> None:
+    assert new_data(zipped({"metadata.csv": b"rows", "images/a.jpg": b"pixels"})) == 0, user.error
+    assert (user.data / "images" / "a.jpg").read_bytes() == b"pixels"
+    assert not list(user.build.glob("*.zip"))
+    user.kaggle.requests.clear()
+    assert user.type("data") == 0
+    assert "is there already" in user.stdout
+    assert not user.kaggle.requests
 
 
-def test_rules_that_are_not_accepted_are_named(new_data: Callable[[bytes], int], desk: Desk) -> None:
-    desk.kaggle.refuse = {"DownloadDataFiles": (403, "Forbidden")}
+def test_rules_that_are_not_accepted_are_named(new_data: Callable[[bytes], int], user: User) -> None:
+    user.kaggle.refuse = {"DownloadDataFiles": (403, "Forbidden")}
     assert new_data(b"") == 2
-    assert "Accept the rules at https://www.kaggle.com/competitions/animal-clef-2025/rules" in desk.error
+    assert "Accept the rules at https://www.kaggle.com/competitions/animal-clef-2025/rules" in user.error
 
 
 @pytest.mark.parametrize(
@@ -855,37 +869,37 @@ def test_rules_that_are_not_accepted_are_named(new_data: Callable[[bytes], int],
     ],
 )
 def test_an_archive_that_is_no_data_is_refused(
-    archive: bytes, words: str, new_data: Callable[[bytes], int], desk: Desk
+    archive: bytes, words: str, new_data: Callable[[bytes], int], user: User
 ) -> None:
     assert new_data(archive) == 2
-    assert words in desk.error
-    assert not desk.data.exists()
+    assert words in user.error
+    assert not user.data.exists()
     assert new_data(zipped({"metadata.csv": b"rows"})) == 0, "the refused download must not stand in the way"
 
 
-def test_a_file_that_cannot_be_written_is_no_fault_of_the_network(new_data: Callable[[bytes], int], desk: Desk) -> None:
-    (desk.build / "animal-clef-2025.zip").mkdir(parents=True)
+def test_a_file_that_cannot_be_written_is_no_fault_of_the_network(new_data: Callable[[bytes], int], user: User) -> None:
+    (user.build / "animal-clef-2025.zip").mkdir(parents=True)
     assert new_data(zipped({"metadata.csv": b"rows"})) == 2
-    assert "animal-clef-2025.zip can't be written (Is a directory). Free some space" in desk.error
+    assert "animal-clef-2025.zip can't be written (Is a directory). Free some space" in user.error
 
 
 @pytest.mark.parametrize(
-    ("verb", "place"),
+    ("command", "folder"),
     [
         ("data", "build"),
         ("push-kernel", "build/upload-kernel"),
     ],
 )
-def test_a_file_where_a_folder_is_needed_is_one_line(verb: str, place: str, desk: Desk) -> None:
-    if verb == "data":
-        desk.data, desk.kaggle.archive = desk.folder / "data", zipped({"metadata.csv": b"rows"})
-    (desk.folder / place).parent.mkdir(parents=True)
-    (desk.folder / place).write_text("words")
-    assert desk.type(verb) == 2
-    assert desk.error.startswith(f"error: {desk.folder / place}")
-    assert "expected files and folders that can be read and written, but the machine refused (" in desk.error
-    assert "Free some space, mend that place or name another (`--help` shows how), then run this again" in desk.error
-    assert (desk.folder / place).read_text() == "words"
+def test_a_file_where_a_folder_is_needed_is_one_line(command: str, folder: str, user: User) -> None:
+    if command == "data":
+        user.data, user.kaggle.archive = user.folder / "data", zipped({"metadata.csv": b"rows"})
+    (user.folder / folder).parent.mkdir(parents=True)
+    (user.folder / folder).write_text("words")
+    assert user.type(command) == 2
+    assert user.error.startswith(f"error: {user.folder / folder}")
+    assert "expected files and folders that can be read and written, but the machine refused (" in user.error
+    assert "Free some space, fix that folder or name another (`--help` shows how), then run this again" in user.error
+    assert (user.folder / folder).read_text() == "words"
 
 
 def test_a_disk_that_is_full_while_staging_is_one_line(
@@ -897,19 +911,19 @@ def test_a_disk_that_is_full_while_staging_is_one_line(
 
         return fail
 
-    monkeypatch.setattr(courier, "log_in", lambda: SimpleNamespace(config_values={"username": OWNER}))
+    monkeypatch.setattr(kaggle_commands, "log_in", lambda: SimpleNamespace(config_values={"username": OWNER}))
     monkeypatch.setattr("os.link", fails(errno.EXDEV))  # another disk, so that it is copied
     monkeypatch.setattr("shutil.copy", fails(errno.ENOSPC))
-    assert courier.main(["push-weights", f"--weights={patterns_weights}", f"--build={tmp_path / 'build'}"]) == 2
+    assert kaggle_commands.main(["push-weights", f"--weights={patterns_weights}", f"--build={tmp_path / 'build'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     source, target = patterns_weights / "manifest.json", tmp_path / "build" / "upload-weights" / "manifest.json"
     assert line.startswith(f"error: {source} -> {target}: expected files and folders that can be read and written")
     assert "the machine refused (No space left on device). Free some space" in line
 
 
-def test_files_of_the_user_are_not_overwritten(new_data: Callable[[bytes], int], desk: Desk) -> None:
-    (desk.folder / "data").mkdir(parents=True)
-    (desk.folder / "data" / "own.txt").write_text("words")
+def test_files_of_the_user_are_not_overwritten(new_data: Callable[[bytes], int], user: User) -> None:
+    (user.folder / "data").mkdir(parents=True)
+    (user.folder / "data" / "own.txt").write_text("words")
     assert new_data(zipped({"metadata.csv": b"rows"})) == 2
-    assert "expected no folder or an empty one, found files" in desk.error
-    assert (desk.folder / "data" / "own.txt").read_text() == "words"
+    assert "expected no folder or an empty one, found files" in user.error
+    assert (user.folder / "data" / "own.txt").read_text() == "words"

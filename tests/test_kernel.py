@@ -1,4 +1,4 @@
-"""The bundle and the kernel's entry: what is carried, what is refused, and where Kaggle may have mounted things."""
+"""The bundle and the kernel's entry: what is bundled, what is refused, and where Kaggle may have mounted things."""
 
 import ast
 import hashlib
@@ -21,51 +21,71 @@ from PIL import Image
 from processes import Deadly, Witness
 from safetensors.torch import load_file, save_file
 
-from reid.report import report
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "kernel"))
 
 import bundle  # noqa: E402
+import dry_run  # noqa: E402
 import entry  # noqa: E402
-import rehearsal  # noqa: E402
-from rehearsal import rehearse  # noqa: E402
 
 from reid import cli  # noqa: E402
-from reid.data.catalogue import read_catalogue, rows_to_predict  # noqa: E402
+from reid.config.runtime import Runtime  # noqa: E402
+from reid.data.catalogue import (
+    read_catalogue,  # noqa: E402
+    rows_to_predict,  # noqa: E402
+)
 from reid.decision.artifact import Weights, open_weights  # noqa: E402
 from reid.decision.predict import predict  # noqa: E402
-from reid.errors import InputError
+from reid.errors import InputError  # noqa: E402
+from reid.report import report  # noqa: E402
 from reid.runtime.distributed import core_count  # noqa: E402
 from reid.runtime.files import sha256_of, write_json  # noqa: E402
 
 DEMO = {
-    "demo/__init__.py": '"""A package of three rooms."""\n',
-    "demo/ground.py": (
-        '"""The ground floor."""\n\n'
-        'SLASHES = "a\\\\b\\n\\t"  # backslashes: \\ \\n \\x41 \\N{DEGREE SIGN}\n\n\n'
-        "class Squares:\n"
-        "    def __len__(self):\n        return 4\n\n"
-        "    def __getitem__(self, place):\n        return place * place\n\n\n"
+    "demo/__init__.py": (
+        '"""A package whose names come from modules that are loaded when they are used."""\n\n'
+        "from typing import TYPE_CHECKING\n\n"
+        "if TYPE_CHECKING:\n    from demo.training.loop import train\n\n"
+        '__version__ = "1"\n\n\n'
+        "def __getattr__(name):\n    import importlib\n\n"
+        "    return getattr(importlib.import_module('demo.training.loop'), name)\n"
+    ),
+    "demo/base/__init__.py": "",
+    "demo/base/py.typed": "",
+    "demo/base/page.html.j2": "<p>{{ words }} \\ {# not escaped #}</p>\n",
+    "demo/base/unused.py": "import filelock\n",
+    "demo/base/values.py": (
+        '"""A module that others need."""\n\nfrom importlib.resources import files\n\n'
+        'SLASHES = "a\\\\b\\n\\t"  # backslashes: \\ \\n \\x41 \\N{DEGREE SIGN}\n'
+        'PAGE = (files("demo.base") / "page.html.j2").read_text()\n\n\n'
+        "def square(number):\n    return number * number\n\n\n"
         'def fail():\n    raise RuntimeError("on purpose")  # the line that the traceback must name\n'
     ),
-    "demo/upper.py": (
-        "import multiprocessing\n\nfrom demo.ground import Squares, fail\n\n\n"
-        "def squares(method):\n    import torch.utils.data  # takes seconds\n\n"
-        "    loader = torch.utils.data.DataLoader(\n"
-        "        Squares(), num_workers=1, multiprocessing_context=multiprocessing.get_context(method)\n    )\n"
-        "    return [int(batch) for batch in loader]\n"
+    "demo/training/__init__.py": "",
+    "demo/training/loop.py": "import kaggle\n\nx = '''\n'''\n\n\ndef train():\n    pass\n",
+    "demo/training/table.csv": "a,b\r\n",
+    "demo/work.py": (
+        "import multiprocessing\nimport typing\nfrom concurrent.futures import ProcessPoolExecutor\n"
+        "from demo.base.values import square\n\n"
+        "if typing.TYPE_CHECKING:\n    import demo.training.loop\nelse:\n    import demo.base.values\n\n\n"
+        "def squares(method):\n"
+        "    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:\n"
+        "        return list(pool.map(square, range(4)))\n"
     ),
     "entry.py": (
-        "import subprocess\nimport sys\n\nfrom demo.ground import SLASHES\nfrom demo.upper import fail, squares\n\n\n"
+        "import subprocess\nimport sys\n\nfrom demo import __version__\nfrom demo.base import values\n\n\n"
         "def main(arguments, script, name, bundle, weights):\n"
-        "    print(__file__)\n    print(repr(SLASHES))\n"
-        "    if arguments == ['fail']:\n        fail()\n"
+        "    from demo.work import squares\n\n"
+        "    print(__file__)\n    print(repr(values.SLASHES))\n    print(repr(values.PAGE))\n"
+        "    if arguments == ['fail']:\n        values.fail()\n"
         "    for method in arguments:\n        print(method, squares(method))\n"
-        "    told = subprocess.run([sys.executable, '-c', 'import demo.ground'], capture_output=True)\n"
-        "    print('a new process finds the rooms:', told.returncode == 0)\n    return 0\n"
+        "    done = subprocess.run([sys.executable, '-c', 'import demo.base.values'], capture_output=True)\n"
+        "    print('a new process finds the modules:', done.returncode == 0)\n    return 0\n"
     ),
 }
+"""A package and an entry. What the entry does not reach would be refused."""
+
+IN_DEMO = ["demo/base/page.html.j2", "demo/__init__.py", "demo/base/__init__.py", "demo/base/values.py", "demo/work.py"]
 
 
 def write_demo(folder: Path, changes: dict[str, str | bytes | None] | None = None) -> Path:
@@ -76,8 +96,17 @@ def write_demo(folder: Path, changes: dict[str, str | bytes | None] | None = Non
     return folder
 
 
-def bundle_demo(folder: Path, allowed: set[str] = frozenset({"torch"})) -> str:  # type: ignore[assignment]
-    return bundle.bundle(bundle.read_rooms(folder / "demo", folder / "entry.py", allowed), "commit 0")
+def sources_of(folder: Path) -> list[bundle.Source]:
+    return bundle.read_sources(folder / "demo", folder / "entry.py", {"torch"})
+
+
+def bundle_demo(folder: Path) -> str:
+    return bundle.bundle(sources_of(folder), "commit 0")
+
+
+def sources_of_the_kernel() -> list[bundle.Source]:
+    allowed = bundle.allowed_modules(ROOT / "requirements.txt")
+    return bundle.read_sources(ROOT / "src" / "reid", ROOT / "kernel" / "entry.py", allowed)
 
 
 def bare(script: Path, *words: object, home: Path) -> subprocess.CompletedProcess[str]:
@@ -106,93 +135,143 @@ def test_the_bundle_is_the_same_to_the_byte_wherever_and_whenever_it_is_made(tmp
     assert str(ROOT).encode() not in made[0]
 
 
-def test_every_room_stands_in_it_as_it_was_written_below_its_heading() -> None:
-    package = ROOT / "src" / "reid"
-    rooms = bundle.read_rooms(package, ROOT / "kernel" / "entry.py", bundle.allowed_modules(ROOT / "requirements.txt"))
-    text = bundle.bundle(rooms, "commit 1234")
-    assert {room.name for room in rooms} == {f"reid/{path.name}" for path in package.glob("*.py")} | {bundle.ENTRY}
-    for room in rooms:
-        assert f"\n# {room.name}, from {room.source}\n" in text
-        assert (ROOT / room.source).read_text("utf-8") in text
-    head = text[: text.index("ROOMS[")]
+def test_every_source_stands_in_it_as_it_was_written_below_its_heading() -> None:
+    sources = sources_of_the_kernel()
+    text = bundle.bundle(sources, "commit 1234")
+    for source in sources:
+        assert f"\n# {source.name}, from {source.origin}\n" in text
+        assert (ROOT / source.origin).read_text("utf-8") in text
+    head = text[: text.index("FILES[")]
     for words in ("GENERATED, DO NOT EDIT", "From commit 1234.", "python kernel/bundle.py --out build/kernel"):
         assert words in head
-    order = [room.name for room in rooms]
-    assert order[0] == "reid/__init__.py"
+    order = [source.name for source in sources]
     assert order[-1] == bundle.ENTRY
-    assert order.index("reid/catalogue.py") < order.index("reid/submission.py") < order.index("reid/cli.py")
+    layers = [
+        "runtime/files.py",
+        "data/catalogue.py",
+        "retrieval/gallery.py",
+        "decision/predict.py",
+        "report/report.py",
+    ]
+    modules = [f"reid/{name}" for name in layers]
+    assert [name for name in order if name in modules] == modules
+
+
+def test_only_what_the_entry_reaches_is_bundled(tmp_path: Path) -> None:
+    assert [source.name for source in sources_of(write_demo(tmp_path))] == [*IN_DEMO, bundle.ENTRY]
+
+
+def test_the_kernel_does_without_training_commands_and_drawn_worlds() -> None:
+    names = {source.name for source in sources_of_the_kernel()}
+    left_out = {"reid/cli.py", "reid/commands.py", "reid/__main__.py", "reid/data/synthetic.py"}
+    assert (ROOT / "src/reid/data/synthetic.py").is_file()
+    assert not names & left_out
+    assert not [name for name in names if name.startswith("reid/training/")]
+
+
+def test_every_module_that_python_loads_for_the_kernel_is_bundled() -> None:
+    code = "import entry, reid.report.report, sys; print(*[name for name in sys.modules if name.startswith('reid')])"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "kernel")])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    bundled = {source.name.removesuffix(".py").removesuffix("/__init__") for source in sources_of_the_kernel()}
+    loaded = {name.replace(".", "/") for name in done.stdout.split()}
+    assert len(loaded) > 30
+    assert loaded <= bundled
 
 
 def test_the_bundles_hash_tells_sources_and_weights_apart_but_not_commits(tmp_path: Path) -> None:
-    rooms = bundle.read_rooms(write_demo(tmp_path) / "demo", tmp_path / "entry.py", {"torch"})
-    changed = [*rooms[:-1], replace(rooms[-1], text=rooms[-1].text + "# a comment\n")]
+    sources = sources_of(write_demo(tmp_path))
+    changed = [*sources[:-1], replace(sources[-1], text=sources[-1].text + "# a comment\n")]
 
     def identity(text: str) -> str:
         return re.search(r'^BUNDLE = "(\w+)"$', text, re.MULTILINE)[1]  # type: ignore[index]
 
-    usual = identity(bundle.bundle(rooms, "commit 0"))
-    assert identity(bundle.bundle(rooms, "commit 1")) == usual
-    assert identity(bundle.bundle(rooms, "commit 0", weights="f" * 64)) != usual
+    usual = identity(bundle.bundle(sources, "commit 0"))
+    assert identity(bundle.bundle(sources, "commit 1")) == usual
+    assert identity(bundle.bundle(sources, "commit 0", weights="f" * 64)) != usual
     assert identity(bundle.bundle(changed, "commit 0")) != usual
+
+
+VALUES, ENTRY = "demo/base/values.py", "entry.py"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("demo/ground.py", "x = '''\ny\n'''\n", "ground.py:1: can't be carried: ''' would end the string"),
-        ("demo/ground.py", "x = 1\n\ny = '\\''''\n", "ground.py:3: can't be carried: '''"),
-        ("demo/ground.py", b"x = 1\ny = '\xff'\n", "ground.py:2: expected UTF-8, found byte 0xff"),
-        ("demo/ground.py", b"x = 1\r\n", "ground.py:1: can't be carried: a carriage return"),
-        ("demo/ground.py", "x = 1\ny = '\0'\n", "ground.py:2: can't be carried: Python reads no NUL byte"),
-        ("demo/ground.py", "\ufeffx = 1\n", "ground.py:1: can't be carried: a byte order mark"),
-        ("demo/ground.py", "x = 1", "ground.py:1: expected a line end at the end of the file"),
-        ("demo/ground.py", "x = 1\nx +\n", "ground.py:2: this is no Python"),
-        ("demo/ground.py", "def f():\n    import kaggle\n", "ground.py:2: kaggle can't be used inside a kernel"),
-        ("demo/ground.py", "import six\n", "ground.py:1: six can't be used inside a kernel"),
-        ("demo/ground.py", "import os, cv2.dnn\n", "ground.py:1: cv2 is neither in the standard library nor in"),
-        ("demo/ground.py", "from .. import x\n", "ground.py:1: expected absolute imports, found a relative one"),
-        ("demo/ground.py", "from .upper import x\n", "ground.py:1: expected absolute imports"),
-        ("demo/ground.py", "from demo.attic import x\n", "ground.py:1: demo has no room attic.py"),
-        ("entry.py", "\nimport demo.attic\n", "entry.py:2: demo has no room attic.py"),
-        ("demo/ground.py", "from demo.upper import squares\n", "rooms import each other in a circle"),
-        ("demo/names.txt", "some\n", "names.txt: expected .py files only"),
-        ("demo/lower/cellar.py", "x = 1\n", "lower: expected a flat package, found a subfolder"),
+        (VALUES, "x = '''\ny\n'''\n", "values.py:1: can't be bundled: ''' would end the string"),
+        (VALUES, "x = 1\n\ny = '\\''''\n", "values.py:3: can't be bundled: '''"),
+        (VALUES, b"x = 1\ny = '\xff'\n", "values.py:2: expected UTF-8, found byte 0xff"),
+        (VALUES, b"x = 1\r\n", "values.py:1: can't be bundled: a carriage return"),
+        (VALUES, "x = 1\ny = '\0'\n", "values.py:2: can't be bundled: Python reads no NUL byte"),
+        (VALUES, "\ufeffx = 1\n", "values.py:1: can't be bundled: a byte order mark"),
+        (VALUES, "x = 1", "values.py:1: expected a line end at the end of the file"),
+        (VALUES, "x = 1\nx +\n", "values.py:2: this is no Python"),
+        (VALUES, "def f():\n    import kaggle\n", "values.py:2: kaggle is not on Kaggle's image; import it in modules"),
+        (VALUES, "import six\n", "values.py:1: six is not on Kaggle's image"),
+        (VALUES, "from filelock import FileLock\n", "values.py:1: filelock is not on Kaggle's image"),
+        (VALUES, "import os, cv2.dnn\n", "values.py:1: cv2 is neither in the standard library nor in"),
+        (VALUES, "from .. import x\n", "values.py:1: expected absolute imports, found a relative one"),
+        (VALUES, "from .other import x\n", "values.py:1: expected absolute imports"),
+        (VALUES, "from demo.lost import x\n", "values.py:1: there is no module demo.lost; fix the import or add the"),
+        (VALUES, "try:\n    import demo.base.lost\nexcept ImportError:\n    pass\n", "values.py:2: there is no module"),
+        (VALUES, "import demo.training.loop\n", "training/loop.py:3: can't be bundled: ''' would end the string"),
+        (VALUES, "import demo.training\n", "training/table.csv:1: can't be bundled: a carriage return"),
+        (VALUES, "from demo.work import squares\n", "a circle: demo/base/values.py -> demo/work.py -> demo/base/val"),
+        (ENTRY, "\nimport demo.lost\n", "entry.py:2: there is no module demo.lost"),
+        (
+            ENTRY,
+            "from demo import train\n",
+            "entry.py:1: demo/__init__.py does not define train, nor is there a module",
+        ),
+        ("demo/base/page.html.j2", b"<p>\r\n", "page.html.j2:1: can't be bundled: a carriage return"),
     ],
 )
-def test_what_cannot_be_carried_is_refused_with_its_place(
+def test_what_cannot_be_bundled_is_refused_with_its_place(
     name: str, text: str | bytes, words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(bundle.BundleError, match=re.escape(words)):
         bundle_demo(write_demo(tmp_path, {name: text}))
 
 
-def test_a_folder_without_init_is_no_package(tmp_path: Path) -> None:
-    (write_demo(tmp_path) / "demo" / "__init__.py").unlink()
-    with pytest.raises(bundle.BundleError, match=r"demo: expected a package, found no __init__\.py"):
+@pytest.mark.parametrize(
+    ("package", "line", "words"),
+    [
+        ("demo", "from demo import __version__", r"entry\.py:1: there is no module demo;"),
+        ("demo/base", "from demo.base import values", r"entry\.py:1: there is no module demo\.base;"),
+        (
+            "demo/base",
+            "import demo.base.values",
+            r"demo/base/__init__\.py: expected a source file, but it can't be read",
+        ),
+    ],
+)
+def test_a_folder_without_init_is_no_package(package: str, line: str, words: str, tmp_path: Path) -> None:
+    (write_demo(tmp_path, {"entry.py": f"{line}\n"}) / package / "__init__.py").unlink()
+    with pytest.raises(bundle.BundleError, match=words):
         bundle_demo(tmp_path)
 
 
 def test_a_script_that_kaggle_would_refuse_is_not_built(tmp_path: Path) -> None:
     long = "# a line of sixty characters, to be repeated again and again\n" * 15_000
-    with pytest.raises(bundle.BundleError, match=r"expected 900,000 bytes at most.*The largest: .*ground\.py 9"):
-        bundle_demo(write_demo(tmp_path, {"demo/ground.py": DEMO["demo/ground.py"] + long}))
+    with pytest.raises(bundle.BundleError, match=r"expected 900,000 bytes at most.*The largest: .*values\.py 9"):
+        bundle_demo(write_demo(tmp_path, {VALUES: DEMO[VALUES] + long}))
 
 
 def test_refusals_end_the_command_with_status_2_and_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bundle.main(["--out", str(tmp_path / "out"), "--weights", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert "manifest.json: expected the manifest of a weights folder, found none; run `make train`" in told
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "manifest.json: expected the manifest of a weights folder, found none; run `make train`" in error
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").write_text("a file\n")
     assert bundle.main(["--out", str(tmp_path / "out")]) == 2
     assert "out/animal_reid.py: could not be written (File exists); name a folder with --out" in capsys.readouterr().err
 
 
-def test_workers_tracebacks_and_new_processes_find_the_rooms(tmp_path: Path) -> None:
-    """One bundle, run by another name: every way to start a worker, a program of its own, and an error in a room."""
+def test_processes_tracebacks_and_texts_find_the_modules(tmp_path: Path) -> None:
+    """One bundle, run by another name: every way to start a process, a program of its own, an error in a module."""
     text = bundle_demo(write_demo(tmp_path / "demo"))
     (tmp_path / "src").mkdir()
     (tmp_path / "tmp").mkdir()
@@ -200,26 +279,27 @@ def test_workers_tracebacks_and_new_processes_find_the_rooms(tmp_path: Path) -> 
     script.write_text(text)
     done = bare(script, "fork", "spawn", "forkserver", home=tmp_path / "tmp")
     assert done.returncode == 0, done.stderr
-    place, slashes, *rest = done.stdout.splitlines()
+    place, slashes, page, *rest = done.stdout.splitlines()
     assert re.fullmatch(rf"{tmp_path}/tmp/reid-[0-9a-f]{{16}}-\w+/kernel_entry\.py", place)
     assert ast.literal_eval(slashes) == "a\\b\n\t"
+    assert ast.literal_eval(page) == DEMO["demo/base/page.html.j2"]
     assert rest == [f"{method} [0, 1, 4, 9]" for method in ("fork", "spawn", "forkserver")] + [
-        "a new process finds the rooms: True"
+        "a new process finds the modules: True"
     ]
-    assert not list((tmp_path / "tmp").glob("reid-*")), "the rooms must be removed at the end"
+    assert not list((tmp_path / "tmp").glob("reid-*")), "the files must be removed at the end"
 
     done = bare(script, "fail", home=tmp_path / "tmp")
     assert done.returncode == 1
-    line = DEMO["demo/ground.py"].split("raise RuntimeError")[0].count("\n") + 1
-    assert re.search(rf'demo/ground\.py", line {line}, in fail\n +raise RuntimeError\("on purpose"\)', done.stderr)
+    line = str(DEMO[VALUES]).split("raise RuntimeError")[0].count("\n") + 1
+    assert re.search(rf'demo/base/values\.py", line {line}, in fail\n +raise RuntimeError\("on purpose"\)', done.stderr)
 
-    script.write_text(text.replace("return place * place", "return place * 2"))
+    script.write_text(text.replace("return number * number", "return number * 2"))
     done = bare(script, home=tmp_path / "tmp")
     assert done.returncode == 2
-    assert done.stderr == "error: demo/ground.py: it is not what was bundled. Edit the source and build again\n"
+    assert done.stderr == "error: demo/base/values.py: it is not what was bundled. Edit the source and build again\n"
 
 
-def test_the_banner_names_the_last_commit_that_changed_what_is_carried(tmp_path: Path) -> None:
+def test_the_banner_names_the_last_commit_that_changed_the_sources(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     for part in ("src/reid", "kernel"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -246,7 +326,8 @@ def test_the_banner_names_the_last_commit_that_changed_what_is_carried(tmp_path:
     git("add", ".")
     git("commit", "-qm", "second")
     assert banner() == f"commit {first}"
-    (copy / "src" / "reid" / "progress.py").write_text("# changed\n" + (copy / "src/reid/progress.py").read_text())
+    module = copy / "src" / "reid" / "runtime" / "progress.py"
+    module.write_text("# changed\n" + module.read_text())
     assert banner() == f"commit {first} + uncommitted changes"
 
 
@@ -303,30 +384,30 @@ def test_what_is_missing_is_named_with_all_that_is_there(patterns: Path, tmp_pat
     (tmp_path / "input" / "competitions" / "another-contest" / "sample_submission.csv").unlink()
     with pytest.raises(InputError) as refused:
         entry.find_data(tmp_path / "input")
-    told = str(refused.value)
-    assert "expected a folder with metadata.csv and sample_submission.csv, found none" in told
-    assert "competition_sources in kernel-metadata.json" in told
-    assert "another-contest: images metadata.csv solution.csv" in told
+    error = str(refused.value)
+    assert "expected a folder with metadata.csv and sample_submission.csv, found none" in error
+    assert "competition_sources in kernel-metadata.json" in error
+    assert "another-contest: images metadata.csv solution.csv" in error
     with pytest.raises(InputError, match=r"expected a weights folder with manifest\.json, found none\. Run `make pu"):
         entry.find_weights(tmp_path / "input")
 
 
-def test_the_photographs_are_not_walked_through(
+def test_the_folders_of_photographs_are_not_listed(
     patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mount(patterns, tmp_path / "input" / "competitions" / "animal-clef-2025")
-    scan, walked = os.scandir, []
+    scan, listed = os.scandir, []
 
-    def watched(place: Path) -> Any:
-        walked.append(place)
-        return scan(place)
+    def noted(folder: Path) -> Any:
+        listed.append(folder)
+        return scan(folder)
 
-    monkeypatch.setattr(os, "scandir", watched)
+    monkeypatch.setattr(os, "scandir", noted)
     assert entry.find_data(tmp_path / "input")
     with pytest.raises(InputError, match="found none"):
         entry.find_weights(tmp_path / "input")
-    assert len(walked) > 4
-    assert not [place for place in walked if "images" in place.parts]
+    assert len(listed) > 4
+    assert not [folder for folder in listed if "images" in folder.parts]
 
 
 # the run
@@ -367,19 +448,45 @@ def test_it_leaves_what_it_promises_and_nothing_else(
     assert run() == 0
     working = tmp_path / "working"
     left = {path.name for path in working.iterdir()}
-    assert left == {"submission.csv", "run.json", "report.html", "contact_sheet.jpg", "animal_reid.py"}
+    assert left == {
+        "submission.csv",
+        "submission.matches.csv",
+        "run.json",
+        "report.html",
+        "contact_sheet.jpg",
+        "animal_reid.py",
+    }
     assert (working / "animal_reid.py").read_text() == "# the script\n"
-    told = json.loads((working / "run.json").read_text())
-    assert told["bundle"] == "b" * 64
-    assert told["submission"] == sha256_of(working / "submission.csv")
-    assert told["weights"] == sha256_of(kernel_input / "datasets/some-kaggler/animal-reid-weights/manifest.json")
-    assert told["report"] == "written"
-    assert set(told["share_new"]) == {"Checks", "Dots"}
-    assert {"torch", "timm", "pandas", "python"} <= set(told["versions"])
-    assert {"check", "predict", "report"} <= set(told["seconds"])
-    said = capsys.readouterr().out
-    assert "warning: no GPU: the networks alone need less than a minute on this processor" in said
-    assert "28 answers to" in said
+    record = json.loads((working / "run.json").read_text())
+    assert record["bundle"] == "b" * 64
+    assert record["submission"] == sha256_of(working / "submission.csv")
+    assert record["weights"] == sha256_of(kernel_input / "datasets/some-kaggler/animal-reid-weights/manifest.json")
+    assert record["report"] == "written"
+    assert set(record["share_new"]) == {"Checks", "Dots"}
+    assert {"torch", "timm", "pandas", "python"} <= set(record["versions"])
+    assert {"check", "predict", "report"} <= set(record["seconds"])
+    printed = capsys.readouterr()
+    assert printed.out == f"wrote 28 answers to {working / 'submission.csv'}\n"
+    warning = "\nwarning: no GPU: the networks alone need less than a minute on this processor"
+    assert printed.err.count(warning) == 1
+    assert f"photographs: {kernel_input}" in printed.err
+
+
+@pytest.mark.parametrize("asked_for", ["float32", "auto"])
+def test_it_computes_in_the_precision_that_training_asked_for(
+    asked_for: str, run: Callable[..., int], kernel_input: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = kernel_input / "datasets" / "some-kaggler" / "animal-reid-weights" / "manifest.json"
+    write_json(manifest, json.loads(manifest.read_text()) | {"precision": asked_for})
+    runtimes: list[Runtime] = []
+
+    def noted(devices: list[str], catalogue: object, weights: object, runtime: Runtime) -> None:
+        runtimes.append(runtime)
+        raise InputError("enough")
+
+    monkeypatch.setattr(entry, "predict_on", noted)
+    assert run() == 2
+    assert [runtime.precision for runtime in runtimes] == [asked_for]
 
 
 def test_it_answers_as_the_package_does(
@@ -387,23 +494,34 @@ def test_it_answers_as_the_package_does(
 ) -> None:
     assert run() == 0
     weights = open_weights(patterns_weights)
-    expected = predict(read_catalogue(patterns), weights, weights.recipe).submission
+    expected = predict(read_catalogue(patterns), weights, weights.recipe, runtime=runtime_of(weights)).submission
     assert (tmp_path / "working" / "submission.csv").read_text() == expected.to_csv(index=False, lineterminator="\n")
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(1, [28]), (2, [16, 12]), (3, [16, 8, 4]), (9, [8, 8, 8, 4])])
+def runtime_of(weights: Weights) -> Runtime:
+    return Runtime(precision=weights.precision)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [28]), (2, [14, 14]), (3, [10, 9, 9])])
 def test_the_parts_of_several_gpus_add_up_to_the_whole(
     count: int, sizes: list[int], patterns: Path, patterns_weights: Path
 ) -> None:
-    weights = open_weights(patterns_weights)
-    recipe = replace(weights.recipe, batch_size=8)
-    catalogue = read_catalogue(patterns)
-    parts = entry.divide(rows_to_predict(catalogue), count, recipe.batch_size)
+    catalogue, weights = read_catalogue(patterns), open_weights(patterns_weights)
+    runtime = replace(runtime_of(weights), batch_size=8)
+    parts = entry.divide(rows_to_predict(catalogue), count)
     assert [len(part) for part in parts] == sizes
-    matches = pd.concat([predict(part, weights, recipe, use_cache=False).matches for part in parts], ignore_index=True)
+    matches = pd.concat(
+        [predict(part, weights, weights.recipe, use_cache=False, runtime=runtime).matches for part in parts],
+        ignore_index=True,
+    )
     # words exactly, distances up to rounding: they are differences of squared norms
-    whole = predict(catalogue, weights, recipe, use_cache=False)
+    whole = predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime)
     pd.testing.assert_frame_equal(matches, whole.matches, rtol=1e-5, atol=1e-5)
+
+
+def test_there_are_no_more_parts_than_queries(patterns: Path) -> None:
+    queries = rows_to_predict(read_catalogue(patterns))
+    assert [part.image_ids for part in entry.divide(queries, 99)] == [[one] for one in queries.image_ids]
 
 
 def sent_with(weights: Weights, parcel: object) -> Weights:
@@ -412,14 +530,13 @@ def sent_with(weights: Weights, parcel: object) -> Weights:
 
 
 def test_a_process_that_is_killed_costs_time_and_no_answer(
-    patterns: Path, patterns_weights: Path, capsys: pytest.CaptureFixture[str]
+    patterns: Path, patterns_weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     catalogue, weights = read_catalogue(patterns), open_weights(patterns_weights)
-    recipe = replace(weights.recipe, batch_size=4)
-    alone = predict(catalogue, weights, recipe, use_cache=False)
-    found = entry.predict_on(["cpu", "cpu"], catalogue, sent_with(weights, Deadly()), recipe)
+    alone = predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime_of(weights))
+    found = entry.predict_on(["cpu", "cpu"], catalogue, sent_with(weights, Deadly()), runtime_of(weights))
     assert found.submission.equals(alone.submission)
-    assert "warning: a process was killed" in "".join(capsys.readouterr())
+    assert "a process was killed; every query is answered by this one alone" in caplog.text
 
 
 def test_the_processes_share_the_cores_and_answer_as_one(
@@ -427,41 +544,40 @@ def test_the_processes_share_the_cores_and_answer_as_one(
 ) -> None:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     catalogue, weights, mine = read_catalogue(patterns), open_weights(patterns_weights), core_count()
-    recipe = replace(weights.recipe, batch_size=4)
-    alone = predict(catalogue, weights, recipe, use_cache=False)
+    alone = predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime_of(weights))
     (tmp_path / "core_count").mkdir()
-    found = entry.predict_on(["cpu", "cpu"], catalogue, sent_with(weights, Witness(tmp_path / "core_count")), recipe)
+    sent = sent_with(weights, Witness(tmp_path / "core_count"))
+    found = entry.predict_on(["cpu", "cpu"], catalogue, sent, runtime_of(weights))
     assert found.submission.equals(alone.submission)
     assert {path.read_text() for path in (tmp_path / "core_count").iterdir()} == {str(max(1, mine // 2))}
     assert core_count() == mine
 
 
 def test_every_gpu_gets_a_process_of_its_own(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+    used: list[list[str]] = []
 
-    def enough(devices: list[str], *_: object) -> None:
-        asked.append(devices)
+    def noted(devices: list[str], *_: object) -> None:
+        used.append(devices)
         raise InputError("enough")
 
-    monkeypatch.setattr(entry, "predict_on", enough)
+    monkeypatch.setattr(entry, "predict_on", noted)
     assert [run(), run("--shards", 3)] == [2, 2]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "a GPU")
     assert [run(), run("--shards", 3)] == [2, 2]
-    assert asked == [["cpu"], ["cpu"] * 3, ["cuda:0", "cuda:1"], ["cuda:0", "cuda:1", "cuda:0"]]
+    assert used == [["cpu"], ["cpu"] * 3, ["cuda:0", "cuda:1"], ["cuda:0", "cuda:1", "cuda:0"]]
 
 
 def test_each_process_works_on_its_own_gpu(
     patterns: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In threads, and without any GPU that they could work on."""
+    """In threads, one after the other, and without any GPU that they could work on."""
     chosen: list[str] = []
-    monkeypatch.setattr(entry, "ProcessPoolExecutor", lambda count, *_: ThreadPoolExecutor(count))
+    monkeypatch.setattr(entry, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     weights = open_weights(patterns_weights)
-    recipe = replace(weights.recipe, batch_size=4)
-    found = entry.predict_on(["cuda:0", "cuda:1"], read_catalogue(patterns), weights, recipe)
+    found = entry.predict_on(["cuda:0", "cuda:1"], read_catalogue(patterns), weights, runtime_of(weights))
     assert sorted(chosen) == ["cuda:0", "cuda:1"]
     assert len(found.submission) == 28
 
@@ -472,7 +588,7 @@ def test_bundle_and_package_agree_on_real_photographs(
     weights, submission = tmp_path / "weights", tmp_path / "submission.csv"
     assert cli.main(["train", str(reid_mini), "--out", str(weights), *tiny_settings, "--limit", "60"]) == 0
     assert cli.main(["predict", str(reid_mini), "--weights", str(weights), "--out", str(submission)]) == 0
-    rehearse(bundle.write_bundle(tmp_path / "kernel"), reid_mini, weights, submission)
+    dry_run.dry_run(bundle.write_bundle(tmp_path / "kernel"), reid_mini, weights, submission)
 
 
 EVERY_CUE = [
@@ -488,23 +604,27 @@ def test_bundle_and_package_agree_on_every_cue(
     alone: bool, patterns: Path, tiny_settings: list[str], tmp_path: Path
 ) -> None:
     chosen = ["calibration.splits=5"] if alone else EVERY_CUE
-    recipe = ["--recipe", "local"] if alone else tiny_settings
+    recipe = ["--recipe", "keypoints"] if alone else tiny_settings
     words = [*recipe, *(word for setting in chosen for word in ("--set", setting))]
     weights, submission = tmp_path / "weights", tmp_path / "submission.csv"
     assert cli.main(["train", str(patterns), "--out", str(weights), *words]) == 0
     assert cli.main(["predict", str(patterns), "--weights", str(weights), "--out", str(submission)]) == 0
-    rehearse(bundle.write_bundle(tmp_path / "kernel"), patterns, weights, submission)
+    dry_run.dry_run(bundle.write_bundle(tmp_path / "kernel"), patterns, weights, submission)
 
 
 @pytest.mark.parametrize(
     ("answer", "status", "words"),
     [
         ("Checks_0", 0, r"expected the submission .*own\.csv to the byte, found another one"),
-        ("nobody", 0, r"submission\.csv: .*Don't hand it in"),
-        ("new_individual", 3, r"it ended with status 3; what it said stands above\. Mend that, then run this again"),
+        ("nobody", 0, r"submission\.csv: .*Do not submit it"),
+        (
+            "new_individual",
+            3,
+            r"it ended with status 3; its messages stand above\. Fix their cause, then run this again",
+        ),
     ],
 )
-def test_a_rehearsal_that_goes_wrong_is_refused(
+def test_a_dry_run_that_goes_wrong_is_refused(
     answer: str, status: int, words: str, patterns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = tmp_path / "own.csv"
@@ -516,11 +636,11 @@ def test_a_rehearsal_that_goes_wrong_is_refused(
         f"(folder / 'submission.csv').write_text(text)\nsys.exit({status})\n"
     )
     with pytest.raises(InputError, match=words):
-        rehearse(script, patterns, tmp_path, own)
+        dry_run.dry_run(script, patterns, tmp_path, own)
     assert capsys.readouterr().err == "  | some words\n" * (status > 0)
 
 
-def test_the_toy_stage_is_made_again_only_when_the_sources_have_changed(
+def test_the_toy_world_is_made_again_only_when_the_sources_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -530,16 +650,16 @@ def test_the_toy_stage_is_made_again_only_when_the_sources_have_changed(
         return subprocess.CompletedProcess(command, 0, b"")
 
     monkeypatch.setattr(subprocess, "run", noted)
-    monkeypatch.setattr(rehearsal, "ROOT", tmp_path / "checkout")
-    source = tmp_path / "checkout" / "src" / "reid" / "room.py"
+    monkeypatch.setattr(dry_run, "ROOT", tmp_path / "checkout")
+    source = tmp_path / "checkout" / "src" / "reid" / "data" / "module.py"
     source.parent.mkdir(parents=True)
     source.write_text("x = 1\n")
-    assert rehearsal.toy_stage(tmp_path) == (tmp_path / "data", tmp_path / "weights")
+    assert dry_run.prepare_toy(tmp_path) == (tmp_path / "data", tmp_path / "weights")
     assert made == ["toy", "train"]
-    rehearsal.toy_stage(tmp_path)
+    dry_run.prepare_toy(tmp_path)
     assert len(made) == 2
     source.write_text("x = 2\n")
-    rehearsal.toy_stage(tmp_path)
+    dry_run.prepare_toy(tmp_path)
     assert len(made) == 4
 
 
@@ -549,10 +669,10 @@ def test_other_weights_than_those_it_was_built_for_are_refused(
     (tmp_path / "working").mkdir()
     (tmp_path / "working" / "submission.csv").write_text("of an earlier run\n")
     assert run(weights="f" * 64) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert "expected sha256 ffffffffffff..., the weights that this kernel was built for" in told
-    assert "latest version under Input" in told
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "expected sha256 ffffffffffff..., the weights that this kernel was built for" in error
+    assert "latest version under Input" in error
     assert not list((tmp_path / "working").iterdir()), "an old submission must not look like this run's"
     assert run("--any-weights", weights="f" * 64) == 0
 
@@ -590,15 +710,14 @@ def test_a_call_that_cannot_end_well_is_refused_before_any_work(
 ) -> None:
     (tmp_path / "working").write_text("a file\n")
     assert run() == 2
-    told = capsys.readouterr()
-    assert "working: expected a folder that can be written, but it can't (File exists). Name another with" in told.err
-    assert "photographs:" not in told.out
+    error = capsys.readouterr().err
+    assert "working: expected a folder that can be written, but it can't (File exists). Name another with" in error
+    assert "photographs:" not in error
     (tmp_path / "working").unlink()
     (kernel_input / "competitions" / "animal-clef-2025" / "sample_submission.csv").write_text('"image\nid"\n1\n')
     assert run() == 2
-    assert re.fullmatch(
-        r"error: .*sample_submission\.csv: .* found image id; missing: image_id.*\n", capsys.readouterr().err
-    )
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"error: .*sample_submission\.csv: .* found image id; missing: image_id.*", error)
     with pytest.raises(SystemExit, match="2"):
         run("--shards", 0)
     assert "--shards: expected 1 or more, found 0" in capsys.readouterr().err
@@ -612,6 +731,6 @@ def test_a_report_that_fails_does_not_cost_the_submission(
 
     monkeypatch.setattr(report, "write_report", fail)
     assert run() == 0
-    assert "warning: no report could be made (no fonts); the submission is complete" in capsys.readouterr().out
-    told = json.loads((tmp_path / "working" / "run.json").read_text())
-    assert told["report"] == "not written: RuntimeError('no fonts')"
+    assert "warning: no report could be made (no fonts); the submission is complete" in capsys.readouterr().err
+    record = json.loads((tmp_path / "working" / "run.json").read_text())
+    assert record["report"] == "not written: RuntimeError('no fonts')"

@@ -1,6 +1,4 @@
-"""The losses of a recipe put together: weights, what each of them sees, and who may be whose positive."""
-
-from dataclasses import replace
+"""The losses of a recipe together: their weights, and what each of them sees."""
 
 import numpy as np
 import pytest
@@ -8,15 +6,14 @@ import torch
 
 from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
-from reid.models.losses import batch_hard_triplet, positive_pairs
+from reid.config.settings import with_settings
+from reid.models.losses import batch_hard_triplet
 from reid.models.networks import Network, build_network, plan_network
 from reid.training.objective import EncoderObjective, Labels, label_photographs
 
 VECTORS = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
 INDIVIDUALS = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
-LABELS = Labels(
-    INDIVIDUALS, INDIVIDUALS, torch.tensor([0, 0, 1, 2, 3, 3, 4, 5]), torch.tensor([0, 0, 0, 1, 0, 0, -1, 1])
-)
+LABELS = Labels(INDIVIDUALS, INDIVIDUALS)
 GROUPS = torch.zeros(3, dtype=torch.long)
 REPORT = PRESETS["paper"]
 
@@ -40,16 +37,18 @@ def test_the_report_has_a_triplet_loss_and_nothing_else() -> None:
 
 
 def test_losses_are_added_by_their_weights() -> None:
-    both = replace(REPORT, classification="arcface", triplet_weight=0.5, classification_weight=2.0)
+    both = with_settings(
+        REPORT, {"loss.classification": "arcface", "loss.triplet_weight": 0.5, "loss.classification_weight": 2.0}
+    )
     loss, figures = loss_of(both, network(neck=True))
     assert loss == pytest.approx(0.5 * figures["triplet"] + 2 * figures["classification"], rel=1e-5)
-    alone, figures = loss_of(replace(both, triplet_weight=0.0), network(neck=True))
+    alone, figures = loss_of(with_settings(both, {"loss.triplet_weight": 0.0}), network(neck=True))
     assert set(figures) == {"norm", "classification"}
     assert alone == pytest.approx(2 * figures["classification"], rel=1e-5)
 
 
 def test_the_neck_is_between_the_two_losses() -> None:
-    both = replace(REPORT, classification="arcface")
+    both = with_settings(REPORT, {"loss.classification": "arcface"})
     triplets = [loss_of(both, network(neck))[1]["triplet"] for neck in (True, False)]
     assert triplets[0] == triplets[1]  # sees what is before the neck
     classifications = [loss_of(both, network(neck))[1]["classification"] for neck in (True, False)]
@@ -57,7 +56,8 @@ def test_the_neck_is_between_the_two_losses() -> None:
 
 
 def test_the_triplet_may_see_what_prediction_sees() -> None:
-    recipe, net = replace(REPORT, triplet_before_neck=False, soft_scale=4.0), network(neck=True, normalise=True)
+    recipe = with_settings(REPORT, {"loss.triplet_before_neck": False, "loss.soft_scale": 4.0})
+    net = network(neck=True, normalise=True)
     embeddings = net.finish(VECTORS).detach()
     expected = batch_hard_triplet(4 * embeddings, INDIVIDUALS)[0]
     assert loss_of(recipe, net)[0] == pytest.approx(float(expected), rel=1e-5)
@@ -68,29 +68,39 @@ def test_without_a_neck_the_triplet_sees_embeddings_of_length_one() -> None:
     assert 0 < figures["negative"] < 2
 
 
-def test_copies_and_other_flanks_are_left_out_where_the_recipe_says_so() -> None:
-    for field, masks in [
-        ("copies_are_positives", {"photographs": LABELS.photograph}),
-        ("positives_by_view", {"views": LABELS.view}),
-    ]:
-        recipe = replace(REPORT, **{field: not getattr(REPORT, field)})
-        pairs = positive_pairs(INDIVIDUALS, **masks)
-        expected = float(batch_hard_triplet(VECTORS, INDIVIDUALS, pairs=pairs)[0])
-        assert loss_of(recipe, network(neck=False))[0] == pytest.approx(expected)
-        assert expected != pytest.approx(loss_of(REPORT, network(neck=False))[0])
+def test_a_cosine_softmax_is_arcface_without_a_margin() -> None:
+    arcface = with_settings(REPORT, {"loss.classification": "arcface", "loss.arcface_margin": 0.0})
+    expected, _ = loss_of(arcface, network(neck=False))
+    found, _ = loss_of(with_settings(arcface, {"loss.classification": "cosine_softmax"}), network(neck=False))
+    assert found == expected
+    margin, _ = loss_of(with_settings(arcface, {"loss.arcface_margin": 0.3}), network(neck=False))
+    assert margin > expected
+    cosine = with_settings(REPORT, {"loss.classification": "cosine_softmax", "loss.arcface_margin": 0.3})
+    assert loss_of(cosine, network(neck=False))[0] == expected  # its margin is always 0
 
 
-def test_nothing_is_known_of_an_empty_orientation() -> None:
-    labels = label_photographs(np.array([0, -1, 1]), np.array(["b", "a", "b"]), np.array(["left", "", "right"]))
+def test_a_cosine_softmax_has_the_loss_that_was_computed_by_hand() -> None:
+    """Of 3 classes the vectors lie on the first: cosines 1, 0, 0."""
+    recipe = with_settings(
+        REPORT, {"loss.classification": "cosine_softmax", "loss.triplet_weight": 0.0, "loss.scale": 4.0}
+    )
+    objective = EncoderObjective(recipe, 6, GROUPS)
+    assert objective.classification is not None
+    with torch.no_grad():
+        objective.classification.weight.copy_(2 * torch.eye(6)[:3])
+    loss, _ = objective(network(neck=False), 5 * torch.eye(6)[:1], label_photographs(np.array([0]), np.array(["a"])))
+    assert float(loss.detach()) == pytest.approx(np.log(1 + 2 * np.exp(-4)), rel=1e-5)
+
+
+def test_labels_follow_their_photographs() -> None:
+    labels = label_photographs(np.array([0, -1, 1]), np.array(["b", "a", "b"]))
     assert labels.individual.tolist() == [1, 0, 1]
-    assert labels.view[1] == -1
-    assert labels.view[0] != labels.view[2]
     assert labels.at(torch.tensor([2, 1])).target.tolist() == [1, -1]
 
 
 def test_gradients_reach_the_head_and_the_necks_scale() -> None:
     net = network(neck=True)
-    objective = EncoderObjective(replace(REPORT, classification="softmax"), 6, GROUPS)
+    objective = EncoderObjective(with_settings(REPORT, {"loss.classification": "softmax"}), 6, GROUPS)
     vectors = VECTORS.clone().requires_grad_()
     objective(net, vectors, LABELS)[0].backward()
     assert vectors.grad is not None

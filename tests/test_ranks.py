@@ -14,7 +14,9 @@ from processes import end, spread, start, train
 from safetensors.torch import load_file
 
 from reid.config.presets import PRESETS
-from reid.config.recipe import Recipe, override
+from reid.config.recipe import Recipe
+from reid.config.runtime import Runtime
+from reid.config.settings import override
 from reid.data.augmentation import Part, augment
 from reid.models.batch_norm import synchronise_batch_norms
 from reid.models.networks import build_network, plan_network
@@ -25,7 +27,7 @@ from reid.training.state import TrainState
 
 INDIVIDUALS = torch.arange(8).repeat_interleave(4)
 """P = 8 and K = 4: 32 rows, which three ranks share unevenly."""
-LABELS = Labels(INDIVIDUALS, INDIVIDUALS, torch.arange(32), torch.full((32,), -1))
+LABELS = Labels(INDIVIDUALS, INDIVIDUALS)
 STEPPED = override(
     PRESETS["toy"],
     [
@@ -64,9 +66,11 @@ def test_a_process_alone_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert synchronise_batch_norms(network) is network
 
 
-@pytest.mark.parametrize("augmenting", [{"augment": "one"}, {"augment": "each", "erasing": 0.9}])
-def test_a_part_of_a_batch_is_augmented_as_in_the_whole(augmenting: dict[str, object]) -> None:
-    recipe = override(PRESETS["toy"], [f"{name}={value}" for name, value in augmenting.items()])
+@pytest.mark.parametrize(
+    "settings", [["augmentation.choose=one"], ["augmentation.choose=each", "augmentation.erasing=0.9"]]
+)
+def test_a_part_of_a_batch_is_augmented_as_in_the_whole(settings: list[str]) -> None:
+    recipe = override(PRESETS["toy"], settings)
     pixels = torch.randint(0, 256, (7, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     whole = augment(pixels, recipe.augmentation, np.random.default_rng(0))
     parts = [
@@ -86,16 +90,16 @@ def step(out: Path) -> None:
     plan = plan_network("test_resnet", 32, hidden_size=16, embedding_size=8, neck=True)
     network = build_network(plan, 0, "none").double()
     objective = EncoderObjective(STEPPED, 8, torch.zeros(8, dtype=torch.long)).double()
-    learner = TrainState.start(network, objective, STEPPED, 10)
-    learner.train()
+    state = TrainState.start(network, objective, STEPPED, 10, runtime=Runtime(precision="float32"))
+    state.train()
     own = shard(32)
     rng = np.random.default_rng(0)
     photographs = augment(pixels[own], STEPPED.augmentation, rng, Part(32, own))
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
-    figures = learner.learn(photographs, LABELS)
-    gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
-    gradients["classes"] = learner.objective.classification.weight.grad
-    gradients = {name: gradient.clone() for name, gradient in gradients.items()}
+    figures = state.learn(photographs, LABELS)
+    parameters = [*network.named_parameters(), *objective.named_parameters()]
+    gradients = {name: parameter.grad.clone() for name, parameter in parameters if parameter.grad is not None}
+    assert "classification.weight" in gradients
     norms = {name: tensor.clone() for name, tensor in network.named_buffers() if "running" in name}
     torch.save((figures, gradients, norms, network.state_dict()), out / f"{distributed.rank()}.pt")
 
@@ -131,9 +135,9 @@ def enrol(data: Path, folder: Path, recipe: Recipe, out: Path) -> None:
     from reid.decision.enroll import enroll
     from reid.decision.predict import predict, write_submission
 
-    catalogue = read_catalogue(data)
-    enroll(catalogue, folder, ["Checks", "Dots"], recipe)
-    prediction = predict(catalogue, open_weights(folder), recipe)
+    catalogue, runtime = read_catalogue(data), Runtime(precision="float32")  # as the folder was made
+    enroll(catalogue, folder, ["Checks", "Dots"], recipe, runtime)
+    prediction = predict(catalogue, open_weights(folder), recipe, runtime=runtime)
     if distributed.is_main():
         write_submission(prediction, out)
 
@@ -154,10 +158,10 @@ def test_ranks_enrol_and_predict_what_one_process_does(
     assert answers[3] == answers[1]
 
 
-def test_two_ranks_that_are_killed_or_asked_to_end_come_to_the_same_weights(
+def test_two_ranks_that_are_killed_or_stopped_come_to_the_same_weights(
     patterns: Path, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
-    recipe = override(tiny_recipe, ["batches.individuals=2", "ema=0.9", "head.neck=bnneck", "training.epochs=6"])
+    recipe = override(tiny_recipe, ["batches.individuals=2", "head.neck=bnneck", "training.epochs=6"])
     started = time.monotonic()
     assert end(start(patterns, recipe, tmp_path / "undisturbed", 2)) == [0, 0]
     took = time.monotonic() - started
@@ -178,8 +182,8 @@ def train_apart(data: list[Path], recipes: list[Recipe], folder: Path) -> None:
 def test_ranks_with_other_recipes_are_refused(patterns: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
     recipes = [tiny_recipe, override(tiny_recipe, ["training.epochs=5"])]
     assert end(spread(train_apart, ([patterns] * 2, recipes, tmp_path / "w"), 2)) == [2, 2]
-    told = (tmp_path / "w.0.log").read_text()
-    assert re.search(r"error: rank 1 on host .* is called otherwise than rank 0 .*epochs was 4, is 5", told)
+    log = (tmp_path / "w.0.log").read_text()
+    assert re.search(r"error: rank 1 on host .* is called otherwise than rank 0 .*epochs was 4, is 5", log)
     assert not (tmp_path / "w" / "training").exists()
 
 

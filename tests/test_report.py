@@ -1,9 +1,9 @@
-"""What the page says, on a tiny world made by hand: two datasets, seven queries whose outcomes are known."""
+"""What the report's page says, on a tiny world made by hand: two datasets, seven queries whose outcomes are known."""
 
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,12 @@ from reid import cli
 from reid.config.presets import PRESETS
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.decision.artifact import RUN_FOLDER
+from reid.decision.metrics import mean_retrieval, score_matches
 from reid.errors import InputError
-from reid.report import match_cards, report
+from reid.report import matches_section
 from reid.report.outcomes import OUTCOMES
-from reid.report.report import read_other_result, write_report
+from reid.report.report import write_report
+from reid.report.scores_section import OtherResult, read_other_result
 
 
 @pytest.fixture
@@ -48,14 +50,14 @@ def test_the_page_is_complete_and_every_tag_is_closed(solved: Page) -> None:
 
 def test_every_query_stands_on_the_page_with_its_outcome_the_worst_first(solved: Page) -> None:
     page = solved
-    # wrong names: the surest first; right ones: the least sure first (0.9 and 1.1 lie as far from 1, in order of rows)
+    # wrong names: the most certain first; right ones: the least certain first (0.9 and 1.1 are as far from 1)
     assert page.shown() == ["q2", "q1", "q3", "q4", "q0", "q5", "q6"]
     outcomes = {query[0]: OUTCOMES[query[6]] for query in QUERIES}
     for image_id, card in zip(page.shown(), page.cards, strict=True):
         assert outcomes[image_id] in card.splitlines()[1] + card.splitlines()[0]
 
 
-def test_a_wrong_name_is_shown_beside_the_right_one(solved: Page) -> None:
+def test_a_wrong_name_is_shown_next_to_the_right_one(solved: Page) -> None:
     page = solved
     cards = dict(zip(page.shown(), page.cards, strict=True))
     assert re.findall(r"photo (\w+)", cards["q2"]) == ["q2", "2", "1"]
@@ -64,20 +66,22 @@ def test_a_wrong_name_is_shown_beside_the_right_one(solved: Page) -> None:
     assert "not compared" not in cards["q0"]
 
 
-def test_of_keypoints_alone_no_backbone_and_no_training_are_told(world: World, solved: Page, tmp_path: Path) -> None:
+def test_only_settings_that_the_recipe_uses_are_listed(world: World, solved: Page, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
     page = page_of((catalogue, replace(weights, recipe=PRESETS["keypoints"]), prediction, solution), tmp_path / "out")
-    told = [re.findall(r"<tr><td>(\w+)</td><td>[^<]*(?: <b>[^<]*</b>)?</td></tr>", one.text) for one in (solved, page)]
-    assert {"backbone", "image_size", "epochs", "scorers", "keypoint_count"} <= set(told[0])
-    assert {"scorers", "keypoint_count", "calibration_splits"} <= set(told[1])
-    assert not {"backbone", "image_size", "epochs"} & set(told[1])
+    listed = [
+        re.findall(r"<tr><td>([\w.]+)</td><td>[^<]*(?: <b>[^<]*</b>)?</td></tr>", one.text) for one in (solved, page)
+    ]
+    assert {"backbone.name", "training.epochs", "calibration.scorers", "prediction.scales"} <= set(listed[0])
+    assert {"calibration.scorers", "keypoints.count", "calibration.splits"} <= set(listed[1])
+    assert not {"backbone.name", "training.epochs"} & set(listed[1])
 
 
 def test_the_score_is_the_organisers(solved: Page) -> None:
     page = solved
     # Lynx: BAKS 1/4 (one of a's four), BAUS 1/2; Newt has no new one, which counts 0
     lynx = np.sqrt(1 / 4 * 1 / 2)
-    assert f"<b>{lynx / 2:.3f}</b><span>score, the mean" in page.text
+    assert f"<b>{lynx / 2:.3f}</b><span>score, mean of" in page.text
     assert f"<td><b>{lynx:.3f}</b>" in page.text
     assert "0.625<small> (0.575 to 0.675)" in page.text
     assert "too few newts" in page.text
@@ -120,19 +124,19 @@ def test_ids_on_the_page_are_unique(solved: Page) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_without_a_solution_the_expected_scores_are_shown_and_said_to_be_expected(
+def test_without_a_solution_the_expected_scores_are_shown_as_expected(
     solved: Page, world: World, tmp_path: Path
 ) -> None:
     page = page_of(world, tmp_path / "out", solved=False)
     assert "No solution was given" in page.text
-    assert "mean over 1 of 2 datasets" in page.text
-    assert page.shown()[0] == "q0"  # named, and nearest the threshold
-    for words in ("wrong individual", "in hindsight", "nearest is the right individual", "<th>BAKS</th>"):
+    assert "mean of 1 of 2 datasets" in page.text
+    assert page.shown()[0] == "q0"  # named, and closest to the threshold
+    for words in ("wrong individual", "Oracle threshold", "best candidate right", "<th>BAKS</th>"):
         assert words in solved.text
         assert words not in page.text
 
 
-def test_a_solution_that_asks_for_more_than_was_answered_is_refused(world: World, tmp_path: Path) -> None:
+def test_a_solution_with_photographs_that_were_not_answered_is_refused(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
     short = replace(prediction, matches=prediction.matches[1:])
     with pytest.raises(InputError, match="1 of 7 are missing, such as q0"):
@@ -159,11 +163,11 @@ def test_a_photograph_that_cannot_be_opened_is_grey_with_its_reason(
     assert reason not in cards["q6"]
 
 
-def test_a_neighbour_from_another_folder_is_grey_with_its_reason(world: World, tmp_path: Path) -> None:
+def test_a_candidate_from_another_folder_is_grey_with_its_reason(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
     elsewhere = replace(prediction, matches=prediction.matches.assign(photograph="99"))
     page = page_of((catalogue, weights, elsewhere, solution), tmp_path / "out")
-    assert all("it is not in this data folder" in card for card in page.cards)
+    assert all("not in this data folder" in card for card in page.cards)
 
 
 def test_an_unreadable_query_comes_first_among_its_outcome_and_is_counted(world: World, tmp_path: Path) -> None:
@@ -187,7 +191,7 @@ def test_a_page_beyond_its_limit_takes_every_outcome_in_turn_and_says_so(
     rows = pd.concat([catalogue.database.table, copies(catalogue.query.table)], ignore_index=True)
     many = replace(prediction, matches=copies(prediction.matches))
     assert "queries are shown" not in solved.text
-    monkeypatch.setattr(match_cards, "PICTURES_LIMIT", 300_000)
+    monkeypatch.setattr(matches_section, "CARDS_LIMIT", 300_000)
     page = page_of((replace(catalogue, table=rows), weights, many, copies(solution)), tmp_path / "out")
     assert f"<b>{len(page.cards)} of 350 queries are shown</b>" in page.text
     assert 7 <= len(page.cards) < 350
@@ -207,21 +211,47 @@ def test_only_the_thumbnails_that_are_shown_are_carried(solved: Page) -> None:
     assert len(shown) == 3 + len(QUERIES)
 
 
-def beside(world: World, folder: Path, *others: report.OtherResult) -> str:
+def test_ranking_metrics_and_their_mean_are_those_of_the_solution(solved: Page, world: World) -> None:
+    _, _, matches, solution = world
+    table = solved.text[solved.text.index("<th>rank-1</th>") :].split("</table>")[0]
+    rows = re.findall(r"<tr><td>(\w+)</td>(.*?)</tr>", table, re.DOTALL)
+    scores = score_matches(matches.to_frame(), solution)
+    expected = {name: astuple(score) for name, score in (*scores.items(), ("mean", mean_retrieval(scores)))}
+    assert {name: re.findall(r"<td>([^<]+)</td>", cells) for name, cells in rows} == {
+        name: ["\u2014" if value != value else f"{value:.3f}" for value in values] for name, values in expected.items()
+    }
+
+
+def test_a_query_with_nothing_to_compare_is_shown_without_candidates(world: World, tmp_path: Path) -> None:
+    catalogue, weights, prediction, solution = world
+    alone = prediction.matches["image_id"] == "q6"
+    matches = prediction.matches.assign(
+        identity=prediction.matches["identity"].mask(alone, ""),
+        photograph=prediction.matches["photograph"].mask(alone, ""),
+        distance=prediction.matches["distance"].mask(alone, np.inf),
+        answer=prediction.matches["answer"].mask(alone, NEW_INDIVIDUAL),
+    )
+    page = page_of((catalogue, weights, replace(prediction, matches=matches), solution), tmp_path / "out", solved=False)
+    card = dict(zip(page.shown(), page.cards, strict=True))["q6"]
+    assert "nothing to compare the query with" in card
+    assert re.findall(r"photo (\w+)", card) == ["q6"]
+
+
+def compared(world: World, folder: Path, *others: OtherResult) -> str:
     catalogue, weights, prediction, solution = world
     return write_report(folder, catalogue, weights, prediction, solution, others=others).read_text("utf-8")
 
 
-def test_another_recipe_stands_beside_with_what_it_lacks(world: World, tmp_path: Path) -> None:
+def test_another_recipe_is_compared_with_its_difference(world: World, tmp_path: Path) -> None:
     solution = world[3]
-    silent = solution[["image_id"]].assign(identity=NEW_INDIVIDUAL)
-    silent.to_csv(tmp_path / "silent.csv", index=False)
-    text = beside(world, tmp_path / "out", read_other_result("silent <b>", tmp_path / "silent.csv", solution))
-    assert "silent &lt;b&gt;</td>" in text
-    assert "silent <b>" not in text
+    cautious = solution[["image_id"]].assign(identity=NEW_INDIVIDUAL)
+    cautious.to_csv(tmp_path / "cautious.csv", index=False)
+    text = compared(world, tmp_path / "out", read_other_result("cautious <b>", tmp_path / "cautious.csv", solution))
+    assert "cautious &lt;b&gt;</td>" in text
+    assert "cautious <b>" not in text
     # it names nobody: BAKS 0, BAUS 1, so that this page is ahead by its whole score, in every sample too
     lynx = np.sqrt(1 / 4 * 1 / 2)
-    row = text[text.index("silent &lt;b&gt;</td>") :]
+    row = text[text.index("cautious &lt;b&gt;</td>") :]
     assert re.findall(r"<td>([\d.]+)", row)[:4] == ["0.000", "0.000", "1.000", f"{lynx:.3f}"]
 
 
@@ -236,7 +266,7 @@ def test_another_recipes_scores_may_come_as_json(world: World, tmp_path: Path) -
     (tmp_path / "seed.json").write_text(json.dumps({"overall": 0.25, "datasets": rows}))
     other = read_other_result("seed", tmp_path / "seed.json", None)
     assert [one.score for one in other.scores.values()] == [0.5, 0.0]
-    assert "seed</td>" in beside(world, tmp_path / "out", other)
+    assert "seed</td>" in compared(world, tmp_path / "out", other)
     catalogue, weights, prediction, _ = world
     unsolved = write_report(tmp_path / "unsolved", catalogue, weights, prediction, None, others=[other])
     assert "seed</td>" in unsolved.read_text("utf-8")
@@ -245,8 +275,8 @@ def test_another_recipes_scores_may_come_as_json(world: World, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("seed.csv", "image_id,identity\n", "add --solution CSV"),
-        ("seed.json", "[]", "expected what `python -m reid score CSV SOLUTION --json` prints"),
+        ("seed.csv", "image_id,identity\n", "expected --solution CSV"),
+        ("seed.json", "[]", "expected what"),
         ("seed.json", '{"datasets": {"Lynx": {"baks": 33, "baus": 1}}}', "dataset Lynx outside of 0 to 1"),
         ("seed.json", '{"datasets": {}}', "found no dataset"),
         ("none.json", None, "expected a JSON file here, found none"),
@@ -262,7 +292,7 @@ def test_results_that_cannot_be_compared_are_refused(
 
 
 @pytest.mark.parametrize("words", ["seed.csv", "seed=", "=seed.csv"])
-def test_a_recipe_to_stand_beside_needs_a_name_and_a_file(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_to_compare_with_needs_a_name_and_a_file(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "nowhere", "--weights", "nowhere", "--out", "nowhere", "--against", words]) == 2
     assert f"error: --against {words}: expected NAME=FILE" in capsys.readouterr().err
 
@@ -271,33 +301,37 @@ def test_a_training_shows_its_curves_and_a_damaged_history_costs_only_its_own(
     solved: Page, world: World, tmp_path: Path
 ) -> None:
     weights = world[1]
-    assert "No history of the training lies beside these weights" in solved.text
+    assert "There are no training curves" in solved.text
     folder = weights.folder / RUN_FOLDER
     folder.mkdir()
-    rows = pd.DataFrame({"epoch": [1, 2], "loss": [0.9, 0.4], "accuracy": [np.nan, 0.75], "score": [np.nan, 0.5]})
+    rows = pd.DataFrame(
+        {"epoch": [1, 2], "loss": [0.9, 0.4], "accuracy": [np.nan, 0.75], "open_set_score": [np.nan, 0.5]}
+    )
     rows.to_csv(folder / "Lynx.history.csv", index=False)
+    rows.rename(columns={"open_set_score": "score"}).to_csv(folder / "of-0.1.0.history.csv", index=False)
     (folder / "Newt.history.csv").write_text("epoch,loss\n1")
     page = page_of(world, tmp_path / "after")
-    assert "<h4>Lynx: 2 epochs, best 0.500</h4>" in page.text
+    for name in ("Lynx", "of-0.1.0"):
+        assert f"<h4>{name}: 2 epochs, best 0.500</h4>" in page.text
     assert "<h4>Newt: " not in page.text
 
 
 def test_the_species_classifiers_answers_are_counted(solved: Page, world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
     assert "<h3>Species classifier" in solved.text
-    assert "They agree on 7." in solved.text
+    assert "7 agree." in solved.text
     alone = replace(prediction, matches=prediction.matches.assign(species=""))
     assert "<h3>Species classifier" not in page_of((catalogue, weights, alone, solution), tmp_path / "without").text
 
 
-def test_photographs_without_a_say_are_listed_with_the_reason(world: World, tmp_path: Path) -> None:
+def test_photographs_that_were_left_out_are_listed_with_the_reason(world: World, tmp_path: Path) -> None:
     catalogue, weights, prediction, solution = world
     row = catalogue.table.iloc[[0]].assign(image_id="late", path="1.jpg")
     lost = catalogue.table.iloc[[0]].assign(image_id="lost", path="nowhere.jpg")
     table = pd.concat([catalogue.table, row, lost], ignore_index=True)
     page = page_of((replace(catalogue, table=table), weights, prediction, solution), tmp_path / "out")
-    listed = page.text[page.text.index("What was unreadable or left out (2)") :]
-    assert re.search(r"<td>late</td>.*?<td>it came after enrolment</td>", listed, re.DOTALL)
+    listed = page.text[page.text.index("Photographs that were left out (2)") :]
+    assert re.search(r"<td>late</td>.*?<td>added after enrolment</td>", listed, re.DOTALL)
     assert re.search(r"<td>lost</td>.*?<td>no such file</td>", listed, re.DOTALL)
 
 

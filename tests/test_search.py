@@ -13,7 +13,7 @@ from reid.retrieval.search import nearest
 
 
 def found(*arguments: object, **options: object) -> tuple[Tensor, Tensor]:
-    """All blocks below each other: squared distances and places."""
+    """Squared distances and places of all blocks."""
     blocks = list(nearest(*arguments, **options))  # type: ignore[arg-type]
     return torch.cat([block.distance for block in blocks]), torch.cat([block.place for block in blocks])
 
@@ -34,7 +34,7 @@ def test_the_nearest_of_thousands_are_found_whatever_the_blocks_and_the_format(
     assert distance.sqrt().numpy() == pytest.approx(exact.numpy(), rel=1e-5)
 
 
-def test_distances_do_not_depend_on_the_company() -> None:
+def test_distances_do_not_depend_on_the_other_queries() -> None:
     gallery, queries = some_vectors(0, 500), some_vectors(1, 40)
     together, _ = found(queries, gallery, 3)
     alone = torch.cat([found(query[None], gallery, 3)[0] for query in queries])
@@ -74,7 +74,7 @@ def test_fewer_are_found_where_there_are_fewer() -> None:
 
 
 class Made(TorchFunctionMode):
-    """The bytes of the largest tensor that is made inside, those that share the memory of given ones left aside."""
+    """The bytes of the largest tensor that is made inside, other than views of given ones."""
 
     def __init__(self, *given: Tensor) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A signal waits where work is held together, and ends the run elsewhere."""
+"""A signal waits where it is deferred, and ends the run elsewhere."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from reid.runtime.signals import stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_ends_the_run_where_nothing_is_held(number: signal.Signals) -> None:
+def test_a_signal_ends_the_run_where_nothing_is_deferred(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Stopped, match=f"stopped by {number.name}"), stop_on_signals():
         os.kill(os.getpid(), number)
@@ -18,7 +18,7 @@ def test_a_signal_ends_the_run_where_nothing_is_held(number: signal.Signals) -> 
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_waits_until_the_end_of_what_is_held() -> None:
+def test_a_deferred_signal_waits_until_the_end_of_the_block() -> None:
     done = []
     with pytest.raises(Stopped), stop_on_signals() as stop, stop.defer():
         signal.raise_signal(signal.SIGUSR1)
@@ -32,13 +32,13 @@ def test_a_second_ctrl_c_waits_for_nothing() -> None:
         signal.raise_signal(signal.SIGINT)
         assert stop.requested == "SIGINT"
         signal.raise_signal(signal.SIGINT)
-        pytest.fail("it was waited for")
+        pytest.fail("the signal was deferred")
 
 
-def test_what_a_worker_dies_of_counts_as_the_signal_and_what_went_wrong_is_told() -> None:
+def test_what_fails_after_a_signal_counts_as_the_signal_and_is_told() -> None:
     with pytest.raises(Stopped), stop_on_signals() as stop:
         stop.requested = "SIGTERM"
-        raise RuntimeError("DataLoader worker is killed by signal: Terminated")
+        raise RuntimeError("Connection closed by peer")
     with pytest.raises(Stopped, match=r"stopped by SIGTERM, meanwhile: .*the disk is full"), stop_on_signals() as stop:
         stop.requested = "SIGTERM"
         raise InputError("the disk is full")

@@ -1,4 +1,4 @@
-"""Runs that are killed at any moment, or asked to end, and started again, come to the weights of an undisturbed run."""
+"""Runs that are killed or stopped at any moment, and started again, come to the weights of an undisturbed run."""
 
 import os
 import signal
@@ -12,7 +12,8 @@ import torch
 from processes import end, start
 from safetensors.torch import load_file
 
-from reid.config.recipe import Recipe, override
+from reid.config.recipe import Recipe
+from reid.config.settings import override
 
 KILLS = 10
 NETWORKS = ("species", "Checks", "Dots")
@@ -20,18 +21,17 @@ NETWORKS = ("species", "Checks", "Dots")
 
 @pytest.fixture(scope="module")
 def recipe(tiny_recipe: Recipe) -> Recipe:
-    """Everything that has a state: two or three steps in an epoch, averages, a class per individual, a best epoch."""
+    """Everything that has a state: two or three steps in an epoch, batch norms, a class per individual, a schedule."""
     settings = [
         "batches.individuals=2",
-        "ema=0.9",
         "loss.classification=arcface",
         "head.neck=bnneck",
-        "keep=best",
         "training.epochs=6",
+        "training.held_out_individuals=0.4",
+        "training.optimizer=adamw",
+        "training.warmup=0.2",
     ]
-    return override(
-        tiny_recipe, [*settings, "training.held_out_individuals=0.4", "training.optimizer=adamw", "training.warmup=0.2"]
-    )
+    return override(tiny_recipe, settings)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def history_of(folder: Path, name: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_run_that_is_asked_to_end_saves_and_says_so_by_its_status(
+def test_a_run_that_gets_a_signal_saves_and_ends_with_its_status(
     by: int, patterns_original: Path, recipe: Recipe, undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:
     folder, took = undisturbed

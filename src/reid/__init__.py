@@ -1,41 +1,83 @@
-"""Tell individual wild animals apart in photographs: train, enrol, match, decide.
+"""Tell individual wild animals apart in photographs: train, enroll, match, decide.
 
-The rooms of this package import only downwards; the table of floors stands in CONTRIBUTING.md and a test holds it.
-This file is the ground that all of them stand on: the words that every room uses.
+The names below are loaded when they are first used: `import reid` alone is quick and needs neither torch nor pandas.
+The README has an example of ten lines.
 """
 
-__all__ = ["NEW_INDIVIDUAL", "InputError", "Stopped", "__version__"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from reid.errors import InputError, Stopped
 
-NEW_INDIVIDUAL = "new_individual"
-"""What a submission says of a photograph whose animal is not in the database (the competition's word)."""
+if TYPE_CHECKING:
+    from reid.config.presets import preset
+    from reid.config.recipe import Recipe
+    from reid.config.runtime import Runtime
+    from reid.config.settings import with_settings
+    from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_catalogue
+    from reid.decision.artifact import Weights, open_weights
+    from reid.decision.calibrate import calibrate_again as calibrate
+    from reid.decision.enroll import enroll_again as enroll
+    from reid.decision.matches import Matches
+    from reid.decision.metrics import overall, read_solution, score_matches, score_submission
+    from reid.decision.predict import predict
+    from reid.training.train import train
+
+__all__ = [
+    "NEW_INDIVIDUAL",
+    "Catalogue",
+    "InputError",
+    "Matches",
+    "Recipe",
+    "Runtime",
+    "Stopped",
+    "Weights",
+    "__version__",
+    "calibrate",
+    "enroll",
+    "open_weights",
+    "overall",
+    "predict",
+    "preset",
+    "read_catalogue",
+    "read_solution",
+    "score_matches",
+    "score_submission",
+    "train",
+    "with_settings",
+]
+
+__version__ = "0.2.0.dev0"
+
+SOURCES = {
+    "NEW_INDIVIDUAL": "reid.data.catalogue.NEW_INDIVIDUAL",
+    "Catalogue": "reid.data.catalogue.Catalogue",
+    "Matches": "reid.decision.matches.Matches",
+    "Recipe": "reid.config.recipe.Recipe",
+    "Runtime": "reid.config.runtime.Runtime",
+    "Weights": "reid.decision.artifact.Weights",
+    "calibrate": "reid.decision.calibrate.calibrate_again",
+    "enroll": "reid.decision.enroll.enroll_again",
+    "open_weights": "reid.decision.artifact.open_weights",
+    "overall": "reid.decision.metrics.overall",
+    "predict": "reid.decision.predict.predict",
+    "preset": "reid.config.presets.preset",
+    "read_catalogue": "reid.data.catalogue.read_catalogue",
+    "read_solution": "reid.decision.metrics.read_solution",
+    "score_matches": "reid.decision.metrics.score_matches",
+    "score_submission": "reid.decision.metrics.score_submission",
+    "train": "reid.training.train.train",
+    "with_settings": "reid.config.settings.with_settings",
+}
+"""Where the names that are loaded later are defined; `calibrate` and `enroll` are those of a complete folder."""
 
 
-class InputError(Exception):
-    """The input or the call is wrong, and the person who made it can mend it.
-
-    The message names the place (file, row), what was expected, what was found and what to do. The command line
-    prints it as one line `error: ...` and exits with status 2; every other exception is a bug.
-
-    A cell of a hostile file may be quoted in it, and be a hundred pages long: the middle of an endless message is left
-    out.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message if len(message) <= 2000 else f"{message[:1500]} ... {message[-400:]}")
+def __getattr__(name: str) -> Any:
+    if name not in SOURCES:
+        raise AttributeError(f"module 'reid' has no attribute {name!r}")
+    module, _, attribute = SOURCES[name].rpartition(".")
+    return getattr(import_module(module), attribute)
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """A signal asked for the end before the work was done; the same command goes on where it was.
-
-    The command line ends with status 75, by which a cluster's job knows that it is to be queued again, or, after
-    Ctrl-C, with 130.
-
-    Attributes:
-        by: the signal's name; "" where another rank heard it.
-    """
-
-    def __init__(self, message: str, by: str) -> None:
-        super().__init__(message)
-        self.by = by
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""`python -m reid`."""
+"""`python -m reid` does what `reid` does."""
 
 import sys
 

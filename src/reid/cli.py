@@ -1,235 +1,363 @@
-"""TODO cli."""
+"""The command line `reid COMMAND`: its options, its exit status, and what it prints when something goes wrong."""
 
 import argparse
 import io
+import logging
 import os
+import platform
 import sys
+import traceback
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from reid import __version__
-from reid.commands import calibrate_again, check, enroll_again, fetch, predict_queries, report, score, toy, train
-from reid.config.legacy import RUNTIME
+from reid.commands import (
+    calibrate_again,
+    check,
+    enroll_again,
+    fetch,
+    predict_queries,
+    recipes,
+    report,
+    score,
+    toy,
+    train,
+)
 from reid.config.presets import DEFAULT, PRESETS
-from reid.errors import InputError, Stopped
+from reid.config.runtime import Runtime
+from reid.errors import InputError, MachineError, Stopped
 from reid.runtime.distributed import rank, world_size
-from reid.runtime.progress import printable, say
+from reid.runtime.progress import messages_on_stderr, printable
 
 __all__ = ["Parser", "build_parser", "main"]
 
+log = logging.getLogger(__name__)
+
+MACHINE_OR_BUG = 1
+WRONG_INPUT = 2
+TO_BE_QUEUED_AGAIN = 75
+"""EX_TEMPFAIL of BSD's sysexits.h, which Python does not name on Windows."""
 INTERRUPTED = 130
 """As a shell counts a program that Ctrl-C ended."""
 
-
-FOR_THIS_RUN = f"; {', '.join(RUNTIME)} for this run alone"
-"""What the help of `--set` says of RUNTIME where a call leaves those of the manifest as they are."""
+FOR_THIS_CALL = " for this call alone"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; gives the exit status: 0 done, 2 the input or the call is wrong, 75 stopped by a signal, 130
-    interrupted."""
+    """Run one command.
+
+    Returns:
+        The exit status: 0 done, 2 the input or the call is wrong, 1 the machine failed or this is a bug, 75 stopped by
+        a signal, 130 interrupted.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without letters such as ü must not end a run
             stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
+    with messages_on_stderr(options.level):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         options.run(options)
-    except InputError as problem:
-        return _refuse(str(problem))
     except Stopped as stopped:
-        say(f"{stopped}; the same command goes on")
-        return INTERRUPTED if stopped.by == "SIGINT" else os.EX_TEMPFAIL
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to complain of at the exit either
-        return 0
-    except OSError as problem:  # the machine's fault: a disk that fails, a folder that was taken away meanwhile
-        where = f"{problem.filename}: " if problem.filename else ""
-        return _refuse(f"{where}{problem.strerror or problem}; mend that, then run the command again")
+        log.warning("%s; the same command resumes", stopped)
+        return INTERRUPTED if stopped.by == "SIGINT" else TO_BE_QUEUED_AGAIN
     except KeyboardInterrupt:
         print("stopped; type the same command again", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to complain of at the exit either
+    except Exception as problem:
+        return _print_failure(problem, options.debug)
     return 0
 
 
-def _refuse(problem: str) -> int:
+def _print_failure(problem: Exception, debug: bool) -> int:
+    """Print a line of error and one of hint; before them the traceback of a bug, or where `--debug` asks for it."""
+    message, hint, is_bug = _explain(problem)
+    if is_bug or debug:
+        print(printable("".join(traceback.format_exception(problem))), file=sys.stderr, end="")
     who = f"rank {rank()}: " if world_size() > 1 else ""
-    print("error:", who + printable(" ".join(problem.split())), file=sys.stderr)  # one line, whatever a cell held
-    return 2
+    for kind, words in (("error", who + message), ("hint", hint)):
+        if words:  # in one line, whatever a cell held
+            print(f"{kind}:", printable(" ".join(words.split())), file=sys.stderr)
+    is_input = isinstance(problem, InputError) and not isinstance(problem, MachineError)
+    return WRONG_INPUT if is_input else MACHINE_OR_BUG
+
+
+def _explain(problem: Exception) -> tuple[str, str, bool]:
+    """Return what went wrong, what to do, and whether it is a bug."""
+    kinds = {kind.__name__ for kind in type(problem).__mro__}  # torch's errors by name: it may not be loaded
+    if isinstance(problem, InputError):
+        return str(problem), problem.hint, False
+    if isinstance(problem, MemoryError) or "OutOfMemoryError" in kinds:
+        advice = "set a smaller --batch-size or --threads 1, or close other programs, then run the command again"
+        return f"the memory is full ({str(problem) or 'MemoryError'})", advice, False
+    if "AcceleratorError" in kinds:
+        return f"the GPU failed ({problem})", "`nvidia-smi` shows its state; run the command again when it works", False
+    if isinstance(problem, OSError):  # a disk that fails, a folder that was taken away meanwhile
+        where = f"{problem.filename}: " if problem.filename else ""
+        return f"{where}{problem.strerror or problem}", "fix that, then run the command again", False
+    versions = f"reid {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    return (
+        f"this is a bug: {type(problem).__name__}: {problem}",
+        f"open an issue with this traceback ({versions})",
+        True,
+    )
 
 
 class Parser(argparse.ArgumentParser):
-    """Speaks of a wrong call as of any other wrong input."""
+    """Reports a wrong call as any other wrong input."""
 
     def error(self, message: str) -> NoReturn:
-        call = f"{self.prog} VERB" if message.startswith("unrecognized") else self.prog  # then it is the verb's call
-        print(f"error: {message}; `{call} --help` explains the call", file=sys.stderr)
-        sys.exit(2)
+        call = f"{self.prog} COMMAND" if message.startswith("unrecognized") else self.prog  # the command's own parser
+        print(printable(f"error: {message}; `{call} --help` explains the call"), file=sys.stderr)
+        sys.exit(WRONG_INPUT)
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `reid`, with a parser for each command in it."""
     parser = Parser(
         prog="reid",
         description="Tell individual wild animals apart in photographs.",
         epilog="In this order: check, train, predict, check --submission, score where the answers are known, report. "
-        "`reid VERB --help` explains a verb. Every verb ends with status 0 when done, with 2 and one line `error: ...` "
-        "when the input or the call is wrong, with 130 when it was interrupted; typed again, train goes on where it "
-        "was.",
+        "`reid COMMAND --help` explains a command. Results go to stdout, progress and warnings to stderr. Exit status: "
+        "0 done; 2 the input or the call is wrong; 1 the machine failed (disk, memory, device), or there is a bug; 75 "
+        "a training was stopped by a signal, 130 by Ctrl-C: typed again, it resumes.",
     )
     parser.add_argument("--version", action="version", version=f"reid {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-
-    _add_toy(verbs)
-    _add_check(verbs)
-    _add_train(verbs)
-    _add_fetch(verbs)
-    _add_enroll(verbs)
-    _add_calibrate(verbs)
-    _add_predict(verbs)
-    _add_score(verbs)
-    _add_report(verbs)
+    _add_verbosity(parser)
+    parser.set_defaults(level=logging.INFO, debug=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_toy(commands)
+    _add_check(commands)
+    _add_train(commands)
+    _add_fetch(commands)
+    _add_enroll(commands)
+    _add_calibrate(commands)
+    _add_predict(commands)
+    _add_score(commands)
+    _add_report(commands)
+    _add_recipes(commands)
     return parser
 
 
-def _add_toy(verbs: Any) -> None:
-    verb = _add_command(
-        verbs, "toy", toy, "draw a small world of three species in the competition's format", "toy world"
-    )
-    verb.add_argument("folder", metavar="DIR", type=Path, help="the data folder to make")
-    verb.add_argument("--seed", type=int, default=0, help="another seed draws another world (default 0)")
+def _add_toy(commands: Any) -> None:
+    does = "draw a small world of three species in the competition's format"
+    command = _add_command(commands, "toy", toy, does, "toy world")
+    command.add_argument("folder", metavar="DIR", type=Path, help="the data folder to make")
+    command.add_argument("--seed", type=int, default=0, help="another seed draws another world (default 0)")
 
 
-def _add_check(verbs: Any) -> None:
+def _add_check(commands: Any) -> None:
     does = "validate a data folder, and a submission for it"
-    verb = _add_command(verbs, "check", check, does, "check photographs --submission submission.csv")
-    _add_data(verb)
-    verb.add_argument("--submission", metavar="CSV", type=Path, help="check this submission's rows too")
+    command = _add_command(commands, "check", check, does, "check photographs --submission submission.csv")
+    _add_data(command)
+    command.add_argument("--submission", metavar="CSV", type=Path, help="check this submission's rows too")
+    _add_json(
+        command,
+        "data; rows; faults and warnings, lists of sentences; datasets, with the counts of each; submission, null or "
+        "its file and faults",
+    )
 
 
-def _add_train(verbs: Any) -> None:
-    does = "train all networks, enrol the galleries, fit the thresholds"
-    verb = _add_command(verbs, "train", train, does, "train photographs --out weights --recipe best --set epochs=30")
-    _add_data(verb)
-    verb.add_argument("--out", metavar="WEIGHTS", type=Path, required=True, help="the weights folder to make")
-    verb.add_argument(
+def _add_train(commands: Any) -> None:
+    does = "train all networks, enrol the galleries, fit the thresholds; run again it resumes"
+    example = "train photographs --out weights --recipe finetuned --set training.epochs=30"
+    command = _add_command(commands, "train", train, does, example)
+    _add_data(command)
+    command.add_argument("--out", metavar="WEIGHTS", type=Path, required=True, help="the weights folder to make")
+    command.add_argument(
         "--recipe",
         metavar="NAME",
         default=DEFAULT,
-        help=f"one of {', '.join(PRESETS)} (default {DEFAULT}), or a .toml file",
+        help=f"one of {', '.join(PRESETS)} (default {DEFAULT}), a .toml file, or a weights folder, for its recipe",
     )
-    _add_settings(verb)
-    verb.add_argument("--init", metavar="FILE", type=Path, help="the backbone's first weights (.safetensors or .pth)")
-    verb.add_argument("--fresh", action="store_true", help="start over instead of going on with an unfinished run")
-    verb.add_argument(
+    _add_settings(command)
+    command.add_argument(
+        "--init", metavar="FILE", type=Path, help="the backbone's first weights (.safetensors or .pth)"
+    )
+    command.add_argument("--fresh", action="store_true", help="start over instead of resuming an unfinished run")
+    command.add_argument(
         "--only",
         metavar="NETWORK,...",
-        help="train these networks alone, species or a dataset's; the folder is whole when all are there",
+        help="train only these networks, species or a dataset's; the folder is complete when all are there",
     )
-    verb.add_argument(
+    command.add_argument(
         "--save-every",
         metavar="SECONDS",
         type=float,
-        help="between two checkpoints (default: five minutes)",
+        help="time between two checkpoints (default: five minutes)",
     )
-    verb.add_argument(
+    command.add_argument(
         "--limit", metavar="N", type=int, help="only about N database photographs per dataset, for a quick look"
     )
+    _add_runtime(command)
 
 
-def _add_fetch(verbs: Any) -> None:
+def _add_fetch(commands: Any) -> None:
     does = "write a backbone's first weights into a file, for machines without a network"
-    verb = _add_command(verbs, "fetch", fetch, does, "fetch resnet50 --out resnet50.safetensors")
-    verb.add_argument("backbone", metavar="BACKBONE", help="timm's name, or hf-hub:OWNER/NAME")
-    verb.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
+    command = _add_command(commands, "fetch", fetch, does, "fetch resnet50 --out resnet50.safetensors")
+    command.add_argument("backbone", metavar="BACKBONE", help="timm's name, or hf-hub:OWNER/NAME")
+    command.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
 
 
-def _add_enroll(verbs: Any) -> None:
+def _add_enroll(commands: Any) -> None:
     does = "embed the database photographs into the galleries again, e.g. with new individuals, without training"
-    verb = _add_command(verbs, "enroll", enroll_again, does, "enroll photographs --weights weights")
-    _add_data(verb)
-    _add_weights(verb)
-    _add_settings(verb, FOR_THIS_RUN)
+    command = _add_command(commands, "enroll", enroll_again, does, "enroll photographs --weights weights")
+    _add_data(command)
+    _add_weights(command)
+    _add_settings(command)
+    _add_runtime(command)
 
 
-def _add_calibrate(verbs: Any) -> None:
+def _add_calibrate(commands: Any) -> None:
     does = "fit the thresholds again, without training"
-    verb = _add_command(verbs, "calibrate", calibrate_again, does, "calibrate photographs --weights weights")
-    _add_data(verb)
-    _add_weights(verb)
-    _add_settings(verb, FOR_THIS_RUN)
-
-
-def _add_predict(verbs: Any) -> None:
-    does = "write the submission for the query photographs"
-    verb = _add_command(
-        verbs, "predict", predict_queries, does, "predict photographs --weights weights --out submission.csv"
+    command = _add_command(commands, "calibrate", calibrate_again, does, "calibrate photographs --weights weights")
+    _add_data(command)
+    _add_weights(command)
+    _add_settings(command)
+    _add_json(
+        command,
+        "weights; datasets, of each the scorer, threshold, plateau, expected_score, interval, called_new, known, new, "
+        "scorer_scores and notes",
     )
-    _add_data(verb)
-    _add_weights(verb)
-    verb.add_argument("--out", metavar="CSV", type=Path, required=True, help="the submission to write")
-    _add_route(verb)
-    _add_settings(verb)
 
 
-def _add_score(verbs: Any) -> None:
+def _add_predict(commands: Any) -> None:
+    does = "write the submission for the query photographs"
+    example = "predict photographs --weights weights --out submission.csv"
+    command = _add_command(commands, "predict", predict_queries, does, example)
+    _add_data(command)
+    _add_weights(command)
+    command.add_argument("--out", metavar="CSV", type=Path, required=True, help="the submission to write")
+    _add_route(command)
+    _add_settings(command, FOR_THIS_CALL)
+    _add_runtime(command)
+    _add_json(
+        command,
+        "submission; route; queries; datasets, of each the queries, called_new and drift; unreadable, the image_ids of "
+        "photographs that can't be read; seconds",
+    )
+
+
+def _add_score(commands: Any) -> None:
     does = "score a submission as the organisers do"
-    verb = _add_command(verbs, "score", score, does, "score submission.csv photographs/solution.csv")
-    verb.add_argument("submission", metavar="CSV", type=Path, help="the submission, columns image_id and identity")
-    verb.add_argument("solution", metavar="SOLUTION", type=Path, help="the true answers, the organisers' solution.csv")
-    verb.add_argument("--usage", metavar="Public,Private", help="only the rows of these parts (default: all)")
-    verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    command = _add_command(commands, "score", score, does, "score submission.csv photographs/solution.csv")
+    command.add_argument("submission", metavar="CSV", type=Path, help="the submission, columns image_id and identity")
+    command.add_argument(
+        "solution", metavar="SOLUTION", type=Path, help="the true answers, the organisers' solution.csv"
+    )
+    command.add_argument("--usage", metavar="Public,Private", help="only the rows of these parts (default: all)")
+    _add_json(command, "overall; datasets, of each the baks, baus (null where nobody is to be found) and score")
 
 
-def _add_report(verbs: Any) -> None:
+def _add_report(commands: Any) -> None:
     does = "make a page a person can read: scores, thresholds, matches as pictures"
-    verb = _add_command(verbs, "report", report, does, "report photographs --weights weights --out report")
-    _add_data(verb)
-    _add_weights(verb)
-    verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
-    verb.add_argument("--solution", metavar="CSV", type=Path, help="the true answers, where they are known")
-    verb.add_argument(
+    command = _add_command(commands, "report", report, does, "report photographs --weights weights --out report")
+    _add_data(command)
+    _add_weights(command)
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
+    command.add_argument("--solution", metavar="CSV", type=Path, help="the true answers, where they are known")
+    command.add_argument(
         "--against",
         metavar="NAME=FILE",
         action="append",
         default=[],
-        help="another recipe's submission (with --solution), or what `score --json` printed of it (.json), to stand "
-        "beside; may be repeated",
+        help="a result to compare with: another recipe's submission (with --solution), or what `score --json` printed "
+        "of it (.json); may be repeated",
     )
-    same = "; as in the call of predict, else the page may show other answers than its submission"
-    _add_route(verb, same)
-    _add_settings(verb, same)
+    same = "; as in the call of predict, otherwise the page may show other answers than its submission"
+    _add_route(command, same)
+    _add_settings(command, FOR_THIS_CALL + same)
+    _add_runtime(command)
 
 
-def _add_command(verbs: Any, name: str, run: Callable[[argparse.Namespace], None], does: str, example: str) -> Any:
-    """Return a verb, with what it does in a few words and how it is typed."""
-    description, epilog = f"{does[0].upper()}{does[1:]}.", f"Example: python -m reid {example}"
-    verb = verbs.add_parser(name, help=does, description=description, epilog=epilog)
-    verb.set_defaults(run=run)
-    return verb
+def _add_recipes(commands: Any) -> None:
+    does = "list the presets, or every setting of one"
+    command = _add_command(commands, "recipes", recipes, does, "recipes frozen")
+    command.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="a preset, a .toml file or a weights folder: its settings with their help",
+    )
+    _add_json(
+        command,
+        "without NAME presets, a sentence for each name; with NAME name and settings, of each the value, default and "
+        "help",
+    )
 
 
-def _add_data(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("data", metavar="DATA", type=Path, help="a folder with metadata.csv in the competition's columns")
+def _add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], does: str, example: str) -> Any:
+    """Return a command's parser, with what it does in a few words and an example call."""
+    description, epilog = f"{does[0].upper()}{does[1:]}.", f"Example: reid {example}"
+    command = commands.add_parser(name, help=does, description=description, epilog=epilog)
+    command.set_defaults(run=run)
+    _add_verbosity(command)
+    return command
 
 
-def _add_weights(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--weights", metavar="WEIGHTS", type=Path, required=True, help="the folder that train made")
+def _add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """Add the options that may stand before or after the command; a command's parser must not reset them."""
+    for words, level, text in (
+        (("-v", "--verbose"), logging.DEBUG, "print more, such as all rows of a list"),
+        (("-q", "--quiet"), logging.WARNING, "print results and warnings only"),
+    ):
+        parser.add_argument(
+            *words, dest="level", action="store_const", const=level, default=argparse.SUPPRESS, help=text
+        )
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="print the traceback of every error"
+    )
 
 
-def _add_route(verb: argparse.ArgumentParser, more: str = "") -> None:
-    verb.add_argument(
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "data", metavar="DATA", type=Path, help="a folder with metadata.csv in the competition's columns"
+    )
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--weights", metavar="WEIGHTS", type=Path, required=True, help="the folder that train made")
+
+
+def _add_route(command: argparse.ArgumentParser, more: str = "") -> None:
+    command.add_argument(
         "--route",
         choices=("classifier", "column", "auto"),
-        help=f"who chooses the encoder (default: the recipe's){more}",
+        help=f"what chooses the encoder (default: the recipe's){more}",
     )
 
 
-def _add_settings(verb: argparse.ArgumentParser, more: str = "") -> None:
-    verb.add_argument(
+def _add_settings(command: argparse.ArgumentParser, more: str = "") -> None:
+    command.add_argument(
         "--set",
-        metavar="FIELD=VALUE",
+        metavar="GROUP.FIELD=VALUE",
         dest="settings",
         action="append",
         default=[],
-        help=f"set a field of the recipe{more}",
+        help=f"change a setting of the recipe{more}; `reid recipes frozen` lists them; may be repeated",
     )
+
+
+def _add_runtime(command: argparse.ArgumentParser) -> None:
+    """Add an option for each field of `Runtime`."""
+    group = command.add_argument_group("how this machine does the work")
+    for each in fields(Runtime):
+        choices = each.metadata["choices"] or None
+        group.add_argument(
+            f"--{each.name.replace('_', '-')}",
+            type=type(each.default),
+            choices=choices,
+            metavar=None if choices else "N",
+            help=f"{each.metadata['help']} (default {each.default})",
+        )
+
+
+def _add_json(command: argparse.ArgumentParser, keys: str) -> None:
+    command.add_argument("--json", action="store_true", help=f"print one JSON object and nothing else: {keys}")

@@ -1,121 +1,196 @@
-"""The verbs: `python -m reid VERB`. Each reads its input, calls the rooms below, says what it made and what is next.
+"""One function per command of `reid`: each reads its input, calls the library, prints results, and names the next step.
 
-A verb imports the rooms with torch in them itself, after what it can refuse without them, so that `score` and a wrong
-call answer at once.
+A command imports the modules that need torch itself, after what it can refuse without them, so that `score` and a wrong
+call answer at once. Results go to stdout; everything else is logged.
 """
 
 import argparse
 import json
+import logging
+import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+import textwrap
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from shlex import join, quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from reid.config import settings
-from reid.config.presets import PRECISIONS, PRESETS, preset
-from reid.config.recipe import Recipe
+from reid.config.presets import PRECISIONS, SUMMARIES, read_recipe
+from reid.config.recipe import Recipe, settings_of
 from reid.config.runtime import Runtime
-from reid.config.settings import flat_settings, override, override_runtime, recipe_from_toml, with_settings
+from reid.config.settings import override, override_runtime, unused_settings, with_settings
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, find_faults, read_catalogue, read_rows, rows_to_predict
-from reid.data.checks import describe, describe_unreadable, find_blanks, find_formulas, find_unread_dates
-from reid.decision.artifact import CALIBRATION, GALLERY, MANIFEST, RUN_FOLDER, Weights, open_weights, write_manifest
-from reid.decision.calibrate import Calibration
+from reid.data.checks import (
+    describe,
+    describe_unreadable,
+    find_blanks,
+    find_formulas,
+    find_unread_dates,
+    scan_files,
+)
+from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights, write_manifest
+from reid.decision.matches import matches_path, read_matches_next_to
 from reid.decision.metrics import (
     SUBMISSION_COLUMNS,
+    RetrievalScore,
     Score,
     check_submission,
+    mean_retrieval,
     overall,
     read_solution,
     read_submission,
+    score_matches,
     score_submission,
 )
-from reid.decision.thresholds import Threshold
-from reid.errors import InputError, Stopped
-from reid.runtime.distributed import all_cores, is_main, process_group
-from reid.runtime.files import is_file, read_json, refuse_unwritable, write_json
-from reid.runtime.progress import say, stage
-from reid.runtime.signals import StopRequest, stop_on_signals
+from reid.errors import InputError
+from reid.runtime.distributed import is_main, process_group
+from reid.runtime.files import is_file, refuse_unwritable
+from reid.runtime.progress import print_result, stage
+from reid.runtime.signals import stop_on_signals
 
-__all__ = ["calibrate_again", "check", "enroll_again", "fetch", "predict_queries", "report", "score", "toy", "train"]
+if TYPE_CHECKING:  # they need torch
+    from reid.decision.calibrate import Calibration
+    from reid.decision.matches import Matches
+    from reid.decision.thresholds import Threshold
 
-TIMES = "seconds.json"
-"""Beside the training's histories: wall times, for the report."""
+__all__ = [
+    "calibrate_again",
+    "check",
+    "enroll_again",
+    "fetch",
+    "predict_queries",
+    "recipes",
+    "report",
+    "score",
+    "toy",
+    "train",
+]
+
+log = logging.getLogger(__name__)
 
 
 def toy(options: argparse.Namespace) -> None:
     from reid.data.synthetic import draw_world
 
     draw_world(options.folder, options.seed)
-    say(f"drew a toy world into {options.folder} (solution.csv holds the answers)")
-    _say_next("check", options.folder)
+    print_result(f"drew a toy world into {options.folder} (solution.csv holds the answers)")
+    _log_next("check", options.folder)
 
 
 def check(options: argparse.Namespace) -> None:
-    catalogue = read_rows(options.data)
-    faults = find_faults(catalogue)
-    for fault in faults:
-        say(f"{options.data / 'metadata.csv'}: {fault}")
-    if faults:
-        raise InputError(f"{options.data / 'metadata.csv'}: {_count(len(faults), 'fault')}, listed above")
-
-    from reid.data.checks import scan_files
-
-    files = scan_files(catalogue)
-    broken = files[files["problem"] != ""]
-    for problem in describe_unreadable(catalogue, dict(zip(broken["image_id"], broken["problem"], strict=True))):
-        say(problem)
-    table = describe(catalogue, files)
-    say(table.to_string(index=False))
-    say("largest: photographs of the commonest individual; duplicates: query files whose bytes are in the database too")
-    _warn_of_dates(catalogue)
-    if answered := int(catalogue.table["answered"].sum()):
-        say(
-            f"warning: {_count(answered, 'query row')} of metadata.csv with an identity, which is not looked at; "
-            "answers belong in solution.csv, which `reid score` reads"
-        )
-    for words in find_blanks(catalogue):
-        say(f"warning: {options.data / 'metadata.csv'}: {words}")
-    if formulas := find_formulas(catalogue):
-        say(
-            f"warning: a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as "
-            "formulas: open submissions with these columns as text"
-        )
+    found = _findings(read_rows(options.data), options.submission)
+    for words in found["warnings"]:
+        log.warning(words)
+    _print_check(found, options.json)
+    _raise_for_faults(found)
     if options.submission:
-        _check_submission(options.submission, options.data)
-    if len(broken):
-        raise InputError(
-            f"{options.data}: unreadable, listed above: {_count(len(broken), 'photograph')}; mend or remove their rows"
-            ". Else train refuses those of the database (--set skip_unreadable=true, and recipe local without it, "
-            f"leave them out with a warning), and predict calls such queries {NEW_INDIVIDUAL}"
-        )
-    say(f"{options.data}: no fault in {len(catalogue)} rows")
-    if options.submission:
-        _say_next_of_submission(options.submission, options.data)
+        _log_next_of_submission(options.submission, options.data)
     else:
-        _say_next("train", options.data, "--out", "weights", "--recipe", "light")
-        say("without a network to fetch a backbone's weights from: --recipe local")
+        _log_next("train", options.data, "--out", "weights")
+        log.info("without a network to fetch a backbone's weights from: --recipe keypoints")
 
 
-def _say_next(*words: object) -> None:
-    """Return the verb that comes next, as it can be typed."""
-    say(f"next: python -m reid {join(map(str, words))}")
+def _findings(catalogue: Catalogue, submission: Path | None) -> dict[str, Any]:
+    """Return what `check --json` prints; photographs are opened only where the table has no fault."""
+    faults = [f"{catalogue.root / 'metadata.csv'}: {fault}" for fault in find_faults(catalogue)]
+    found: dict[str, Any] = {"data": str(catalogue.root), "rows": len(catalogue), "faults": faults, "warnings": []}
+    found |= {"datasets": {}, "submission": None}
+    if not faults:
+        files = scan_files(catalogue)
+        broken = files[files["problem"] != ""]
+        problems = dict(zip(broken["image_id"], broken["problem"], strict=True))
+        found["faults"] = describe_unreadable(catalogue, problems)
+        found["warnings"] = _warnings_of(catalogue)
+        found["datasets"] = describe(catalogue, files).set_index("dataset").to_dict("index")
+        found["submission"] = _check_submission(submission, catalogue) if submission else None
+    return found
 
 
-def _say_next_of_submission(submission: Path, data: Path) -> None:
-    """To score it where the answers are known; else to hand it in, which is the competition's, or to look at it."""
+def _raise_for_faults(found: dict[str, Any]) -> None:
+    """Raise InputError where `check` found a fault."""
+    data, unreadable = found["data"], sum(counts["unreadable"] for counts in found["datasets"].values())
+    if found["faults"] and not unreadable:
+        raise InputError(f"{Path(data) / 'metadata.csv'}: {_count(len(found['faults']), 'fault')}, listed above")
+    if found["submission"] and found["submission"]["faults"]:
+        file, number = found["submission"]["file"], _count(len(found["submission"]["faults"]), "fault")
+        raise InputError(f"{file}: {number}, listed above; Kaggle would refuse or misread it")
+    if unreadable:
+        raise InputError(
+            f"{data}: unreadable, listed above: {_count(unreadable, 'photograph')}; replace the files or remove their "
+            "rows. Otherwise train refuses those of the database (--set data.skip_unreadable=true, and recipe "
+            f"keypoints without it, leave them out with a warning), and predict calls such queries {NEW_INDIVIDUAL}"
+        )
+
+
+def _print_check(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(found)
+        return
+    for fault in found["faults"]:
+        print_result(fault)
+    if found["datasets"]:
+        table = pd.DataFrame.from_dict(found["datasets"], orient="index").rename_axis("dataset").reset_index()
+        print_result(table.to_string(index=False))
+        print_result(
+            "largest: photographs of the commonest individual; duplicates: query files whose bytes are in the database "
+            "too"
+        )
+    if submission := found["submission"]:
+        for fault in submission["faults"] or ["no fault, ready to hand in"]:
+            print_result(f"{submission['file']}: {fault}")
+    if not found["faults"]:
+        warnings = f", {_count(len(found['warnings']), 'warning')}" if found["warnings"] else ""
+        print_result(f"{found['data']}: no fault in {_count(found['rows'], 'row')}{warnings}")
+
+
+def _warnings_of(catalogue: Catalogue) -> list[str]:
+    """Return what is no fault of a table, but may not be as it was meant."""
+    warnings = _unread_dates(catalogue)
+    if answered := int(catalogue.table["answered"].sum()):
+        warnings.append(
+            f"{_count(answered, 'query row')} of metadata.csv with an identity, which is not used; answers belong in "
+            "solution.csv, which `reid score` reads"
+        )
+    warnings += [f"{catalogue.root / 'metadata.csv'}: {words}" for words in find_blanks(catalogue)]
+    if formulas := find_formulas(catalogue):
+        warnings.append(
+            f"a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as formulas: "
+            "open submissions with these columns as text"
+        )
+    return warnings
+
+
+def _unread_dates(catalogue: Catalogue) -> list[str]:
+    """Return a warning per dataset: a date that can't be read protects no pseudo-query."""
+    return [f"{catalogue.root / 'metadata.csv'}: {words}" for words in find_unread_dates(catalogue.database)]
+
+
+def _check_submission(path: Path, catalogue: Catalogue) -> dict[str, Any]:
+    wanted = rows_to_predict(catalogue).image_ids
+    faults = check_submission(read_submission(path), wanted, set(catalogue.database.identities))
+    return {"file": str(path), "faults": faults}
+
+
+def _log_next(*words: object) -> None:
+    """Name the command that comes next, as it can be typed."""
+    log.info("next: reid %s", join(map(str, words)))
+
+
+def _log_next_of_submission(submission: Path, data: Path) -> None:
+    """Name the next step: score it where the answers are known; otherwise hand it in, or make a report."""
     solution = data / "solution.csv"
     if solution.exists():
-        _say_next("score", submission, solution)
+        _log_next("score", submission, solution)
         return
-    say(
-        f"next: hand it in to the competition with: make submit DATA={_in_make(data)} SUBMISSION={_in_make(submission)}"
+    log.info(
+        "next: hand it in to the competition with: make submit DATA=%s SUBMISSION=%s",
+        _in_make(data),
+        _in_make(submission),
     )
-    say(f"or, with animals of your own: python -m reid report {quote(str(data))} --weights WEIGHTS --out report")
+    log.info("or, with animals of your own: reid report %s --weights WEIGHTS --out report", quote(str(data)))
 
 
 def _in_make(path: Path) -> str:
@@ -124,117 +199,96 @@ def _in_make(path: Path) -> str:
     return word if word == str(path) else '"' + re.sub(r'(["\\`$])', r"\\\1", word.replace("$", "$$")) + '"'
 
 
+def _print_json(content: dict[str, Any]) -> None:
+    """Print an object for other programs: numbers that JSON does not know become null."""
+    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
+    print_result(text.replace("\x7f", "\\u007f"))  # which json leaves as it is, and a terminal should not get
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _check_submission(path: Path, data: Path) -> None:
-    catalogue = read_catalogue(data)
-    faults = check_submission(
-        read_submission(path), rows_to_predict(catalogue).image_ids, set(catalogue.database.identities)
-    )
-    for fault in faults:
-        say(f"{path}: {fault}")
-    if faults:
-        raise InputError(f"{path}: {_count(len(faults), 'fault')}, listed above; Kaggle would refuse or misread it")
-    say(f"{path}: no fault, ready to hand in")
-
-
 def train(options: argparse.Namespace) -> None:
-    runtime, changes = override_runtime(Runtime(), options.settings)
-    recipe = override(_recipe_called(options.recipe), changes)
-    if runtime.precision == "auto":
-        runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
+    recipe, runtime = _recipe_to_train(options)
     if options.save_every is not None and not options.save_every >= 0:
         raise InputError(f"--save-every: expected 0 or more seconds, found {options.save_every}")
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit: expected 1 or more photographs, found {options.limit}")
     catalogue = read_catalogue(options.data)
-    if options.limit is not None:
-        limited = catalogue.limited(options.limit)
-        options.limit = options.limit if len(limited) < len(catalogue) else None
-        catalogue = limited
-    if recipe.uses_encoder:
-        recipe = _settled(recipe, options.init)
-    with stop_on_signals() as stop, process_group():
-        _train_all(catalogue, recipe, runtime, options, stop)
-
-
-def _recipe_called(name: str) -> Recipe:
-    """Return a preset, or the recipe in a .toml file."""
-    return recipe_from_toml(Path(name), PRESETS) if name.endswith(".toml") else preset(name)
-
-
-def _settled(recipe: Recipe, init: Path | None) -> Recipe:
-    """Return what the recipe leaves to its backbone, for which the hub may be asked: that takes a minute without a
-    network."""
-    from reid.models.backbones import describe_backbone
-    from reid.training.loop import resolve_defaults
-
-    settled = resolve_defaults(recipe, describe_backbone(recipe.backbone.name, init))
-    _warn_of_random_backbone(settled, init)
-    return settled
-
-
-def _train_all(
-    catalogue: Catalogue, recipe: Recipe, runtime: Runtime, options: argparse.Namespace, stop: StopRequest
-) -> None:
-    """Networks, and with all of them there, galleries, thresholds and the manifest."""
-    from reid.decision.calibrate import calibrate
-    from reid.decision.enroll import enroll
-    from reid.training.checkpoints import SAVE_EVERY
-    from reid.training.loop import train_networks
-    from reid.training.run_folder import missing_networks, network_files
-
-    save_every = SAVE_EVERY if options.save_every is None else options.save_every
-    earlier = not options.fresh and bool(_times_of(options.out))
     only = [name for name in (options.only or "").split(",") if name]
-    changes = [] if options.fresh else _changes(_sealed_choices(options.out), recipe)  # before the manifest goes
-    _warn_of_dates(catalogue)
-    with _kept_stage("train", options.out, options.fresh):
-        fingerprint = train_networks(
-            catalogue, recipe, options.out, options.init, options.fresh, only, stop, save_every, runtime
+    for words in _unread_dates(catalogue):
+        log.warning(words)
+
+    from reid.decision.calibrate import load_calibrations
+    from reid.training.checkpoints import SAVE_EVERY
+    from reid.training.run_folder import missing_networks, network_files, read_seconds
+    from reid.training.train import train as train_weights
+
+    earlier = not options.fresh and bool(read_seconds(options.out))
+    with stop_on_signals() as stop, process_group():
+        weights = train_weights(
+            catalogue,
+            recipe,
+            options.out,
+            init=options.init,
+            fresh=options.fresh,
+            only=only,
+            limit=options.limit,
+            stop=stop,
+            save_every=SAVE_EVERY if options.save_every is None else options.save_every,
+            runtime=runtime,
         )
     if only:
         missing = missing_networks(options.out, network_files(catalogue.database), recipe)
-        say(f"trained: {', '.join(only)}; " + (f"still to train: {', '.join(missing)}" if missing else "all are there"))
-        say(
-            f"next: python -m reid train {quote(str(options.data))} --out {quote(str(options.out))}, as before but "
-            + (f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate")
+        left = f"still to train: {', '.join(missing)}" if missing else "all are there"
+        print_result(f"trained: {', '.join(only)}; {left}")
+        log.info(
+            "next: reid train %s --out %s, as before but %s",
+            quote(str(options.data)),
+            quote(str(options.out)),
+            f"--only {missing[0]}" if missing else "without --only, to enrol and calibrate",
         )
-        return
-    if changes:
-        words = "galleries and thresholds are made with other choices than before"
-        say(f"warning: {options.out}: {words}: {', '.join(changes)}")
-    datasets = list(catalogue.database.by_dataset())
-    with _kept_stage("enroll", options.out):
-        enroll(catalogue, options.out, datasets, recipe, runtime)
-    if not is_main():  # thresholds are one process's work
-        return
-    with _kept_stage("calibrate", options.out), all_cores():
-        calibrations = calibrate(catalogue, options.out, datasets, recipe)
-    weights = write_manifest(options.out, recipe, datasets, fingerprint, options.limit, runtime.precision)
-    _say_calibrations(calibrations)
-    _say_times(_times_of(options.out), "time, with that of earlier calls" if earlier else "time")
-    say(f"the weights folder {options.out} is complete")
-    if weights.caution:
-        say(f"warning: {weights.caution}")
-    _say_next("predict", options.data, "--weights", options.out, "--out", "submission.csv")
+    elif weights:  # the first rank's alone
+        _print_calibrations(load_calibrations(weights))
+        _log_times(read_seconds(options.out), "time, with that of earlier calls" if earlier else "time")
+        print_result(f"the weights folder {options.out} is complete")
+        if weights.caution:
+            log.warning(weights.caution)
+        _log_next("predict", options.data, "--weights", options.out, "--out", "submission.csv")
 
 
-def _sealed_choices(folder: Path) -> dict[str, Any]:
-    """Return the recipe that a whole weights folder was made with, as JSON; nothing where there is none or it is
-    damaged."""
-    with suppress(InputError, TypeError, KeyError, ValueError):
-        return dict(read_json(folder / MANIFEST)["recipe"])
-    return {}
+def _recipe_to_train(options: argparse.Namespace) -> tuple[Recipe, Runtime]:
+    recipe = read_recipe(options.recipe)
+    runtime, changes = _runtime_of(options, PRECISIONS.get(recipe.name, "auto"))
+    recipe = override(recipe, changes)
+    _warn_of_unused(recipe, changes)
+    return recipe, runtime
 
 
-def _changes(before: dict[str, Any], recipe: Recipe) -> list[str]:
-    """In which choices a recipe differs, old -> new, without how a machine does the work."""
-    before, now = flat_settings(before), flat_settings(json.loads(json.dumps(asdict(recipe))))
-    fields = [field for field in now if field in before]
-    return [f"{field} {before[field]} -> {now[field]}" for field in fields if before[field] != now[field]]
+def _runtime_of(options: argparse.Namespace, precision: str) -> tuple[Runtime, list[str]]:
+    """Return how this machine is to work, and those `--set` that are about the recipe.
+
+    Args:
+        options: the call's; options such as `--device` count more than `--set device=...`, the spelling of 0.1.0.
+        precision: where the call names none.
+    """
+    runtime, changes = override_runtime(Runtime(precision=precision), options.settings)
+    values = {each.name: getattr(options, each.name, None) for each in fields(Runtime)}
+    return replace(runtime, **{name: value for name, value in values.items() if value is not None}), changes
+
+
+def _warn_of_unused(recipe: Recipe, changes: list[str]) -> None:
+    if unused := unused_settings(recipe, changes):
+        log.warning("--set %s: the recipe %s does not use this; it changes nothing", ", ".join(unused), recipe.name)
 
 
 def fetch(options: argparse.Namespace) -> None:
@@ -243,11 +297,12 @@ def fetch(options: argparse.Namespace) -> None:
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out {options.out}: expected a name that ends in .safetensors; choose one")
     backbone = fetch_backbone(options.backbone, options.out)
-    say(
+    print_result(
         f"wrote {options.out}: {backbone.name}, {options.out.stat().st_size / 1e6:.0f} MB, for photographs of "
         f"{backbone.image_size} pixels, {backbone.interpolation}"
     )
-    _say_next("train", "DATA", "--out", "weights", "--set", f"backbone={options.backbone}", "--init", options.out)
+    name = f"backbone.name={options.backbone}"
+    _log_next("train", "DATA", "--out", "weights", "--set", name, "--init", options.out)
 
 
 def enroll_again(options: argparse.Namespace) -> None:
@@ -256,7 +311,7 @@ def enroll_again(options: argparse.Namespace) -> None:
 
     from reid.decision.enroll import enroll
 
-    recipe, runtime = _recipe_for(weights, options.settings, settings.ENROLMENT)
+    recipe, runtime = _recipe_of(weights, options, settings.ENROLMENT)
     datasets = list(weights.datasets)
     with process_group():
         enroll(catalogue, weights.folder, datasets, recipe, runtime)
@@ -265,40 +320,20 @@ def enroll_again(options: argparse.Namespace) -> None:
     # the galleries hold all photographs now, but the networks, where there are any, have learned from few
     limit = weights.limit if recipe.uses_encoder else None
     write_manifest(weights.folder, recipe, datasets, catalogue.database.fingerprint, limit, weights.precision)
-    say(f"enrolled {len(catalogue.database)} photographs of {options.data} into the galleries of {options.weights}")
-    _say_next("calibrate", options.data, "--weights", options.weights)
+    number = len(catalogue.database)
+    print_result(f"enrolled {number} photographs of {options.data} into the galleries of {options.weights}")
+    _log_next("calibrate", options.data, "--weights", options.weights)
 
 
-def _warn_of_dates(catalogue: Catalogue) -> None:
-    """Return a date that can't be read protects no pseudo-query."""
-    for words in find_unread_dates(catalogue.database):
-        say(f"warning: {catalogue.root / 'metadata.csv'}: {words}")
-
-
-def _warn_of_random_backbone(recipe: Recipe, init: Path | None) -> None:
-    """Return a backbone of random weights has everything to learn; some recipes are for one that has learned before."""
-    if recipe.backbone.init != "none" or init is not None:
-        return
-    if not (recipe.training.epochs and recipe.training.backbone_rate):
-        words = "nothing teaches the backbone"
-    elif recipe.backbone.freeze_norms or recipe.training.backbone_rate <= PRESETS["finetuned"].training.backbone_rate:
-        rate, frozen = recipe.training.backbone_rate, recipe.backbone.freeze_norms
-        words = f"training.backbone_rate={rate:g} and backbone.freeze_norms={frozen} are for one that has learned"
-    else:
-        return
-    say(
-        f"warning: init=none starts from random weights, and {words}: name first weights with --init FILE, or set "
-        "training.backbone_rate=1 and backbone.freeze_norms=false, or take recipe keypoints"
-    )
-
-
-def _recipe_for(weights: Weights, words: list[str], fields: tuple[str, ...]) -> tuple[Recipe, Runtime]:
+def _recipe_of(weights: Weights, options: argparse.Namespace, only: tuple[str, ...]) -> tuple[Recipe, Runtime]:
     """Return the weights' recipe with what a command may change in it, and how this machine is to work."""
     from reid.models.networks import check_device
 
-    runtime, changes = override_runtime(Runtime(precision=weights.precision), words)
+    runtime, changes = _runtime_of(options, weights.precision)
     check_device(runtime)
-    return override(weights.recipe, changes, only=fields), runtime
+    recipe = override(weights.recipe, changes, only=only)
+    _warn_of_unused(recipe, changes)
+    return recipe, runtime
 
 
 def calibrate_again(options: argparse.Namespace) -> None:
@@ -307,45 +342,77 @@ def calibrate_again(options: argparse.Namespace) -> None:
 
     from reid.decision.calibrate import calibrate
 
-    recipe, _ = _recipe_for(weights, options.settings, settings.CALIBRATION)
-    _warn_of_dates(catalogue)
+    recipe, _ = _recipe_of(weights, options, settings.CALIBRATION)
+    for words in _unread_dates(catalogue):
+        log.warning(words)
     calibrations = calibrate(catalogue, weights.folder, list(weights.datasets), recipe)
     data = weights.manifest["data"]
     write_manifest(weights.folder, recipe, list(weights.datasets), data, weights.limit, weights.precision)
-    _say_calibrations(calibrations)
-    say(f"wrote the thresholds into {options.weights}")
-    _say_next("predict", options.data, "--weights", options.weights, "--out", "submission.csv")
+    if options.json:
+        datasets = {dataset: _json_of_calibration(calibration) for dataset, calibration in calibrations.items()}
+        _print_json({"weights": str(options.weights), "datasets": datasets})
+    else:
+        _print_calibrations(calibrations)
+        print_result(f"wrote the thresholds into {options.weights}")
+    _log_next("predict", options.data, "--weights", options.weights, "--out", "submission.csv")
 
 
 def predict_queries(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
     _refuse_input(options.out, options.data)
     refuse_unwritable(options.out)
-    weights = open_weights(options.weights)  # after what is seen at once, for it reads every byte of them
+    weights = open_weights(options.weights)  # after what can be refused at once, for it reads every byte of them
 
-    from reid.decision.predict import describe_prediction, predict, write_submission
+    from reid.decision.describe import describe_matches
+    from reid.decision.predict import predict
 
     recipe, runtime = _recipe_of_answers(options, weights)
     seconds: dict[str, float] = {}
     with stage("predict", seconds), process_group():
-        prediction = predict(catalogue, weights, recipe, runtime=runtime)
+        matches = predict(catalogue, weights, recipe, runtime=runtime)
     if not is_main():
         return
-    write_submission(prediction, options.out)
-    describe_prediction(prediction)
-    _say_times(seconds)
-    say(f"wrote {len(prediction.matches)} answers to {options.out}")
-    _say_next("check", options.data, "--submission", options.out)
+    matches.save(options.out)
+    lines = describe_matches(matches)
+    if options.json:
+        _print_json(_json_of_matches(matches, options.out, seconds))
+    else:
+        candidates = matches_path(options.out)
+        for line in [*lines, f"wrote {len(matches)} answers to {options.out}, and the candidates to {candidates}"]:
+            print_result(line)
+    _log_times(seconds)
+    _log_next("check", options.data, "--submission", options.out)
+
+
+def _json_of_matches(matches: "Matches", out: Path, seconds: dict[str, float]) -> dict[str, Any]:
+    wide = matches.wide
+    datasets = {
+        str(dataset): {
+            "queries": len(rows),
+            "called_new": int((rows["answer"] == NEW_INDIVIDUAL).sum()),
+            "drift": matches.shifts.get(str(dataset)),
+        }
+        for dataset, rows in wide.groupby("dataset")
+    }
+    return {
+        "submission": str(out),
+        "matches": str(matches_path(out)),
+        "route": matches.route,
+        "queries": len(wide),
+        "datasets": datasets,
+        "unreadable": wide.loc[wide["problem"] != "", "image_id"].tolist(),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+    }
 
 
 def _recipe_of_answers(options: argparse.Namespace, weights: Weights) -> tuple[Recipe, Runtime]:
     """Return the weights' recipe with what `predict` and `report` may change in it, and how this machine is to work."""
-    recipe, runtime = _recipe_for(weights, options.settings, settings.PREDICTION)
+    recipe, runtime = _recipe_of(weights, options, settings.PREDICTION)
     return with_settings(recipe, {"prediction.route": options.route or recipe.prediction.route}), runtime
 
 
 def _refuse_input(out: Path, data: Path) -> None:
-    """Return a submission takes the place of an older one, and of nothing else: not of what it was made from."""
+    """Refuse to write a submission over anything but an older submission, such as the data that it is made from."""
     if out.resolve() == (data / "sample_submission.csv").resolve():
         raise InputError(f"--out {out}: expected the name of a submission, found the data's own; choose another")
     if not is_file(out):
@@ -361,30 +428,35 @@ def _refuse_input(out: Path, data: Path) -> None:
 def score(options: argparse.Namespace) -> None:
     usage = [word for word in (options.usage or "").split(",") if word]
     names = (str(options.submission), str(options.solution))
-    scores = score_submission(read_submission(options.submission), read_solution(options.solution, usage), names)
+    submission, solution = read_submission(options.submission), read_solution(options.solution, usage)
+    scores = score_submission(submission, solution, names)
+    matches = read_matches_next_to(options.submission, submission)
+    retrieval = {} if matches is None else score_matches(matches, solution)
     if options.json:
         rows = {
-            dataset: {"baks": _or_none(score.baks), "baus": _or_none(score.baus), "score": score.score}
+            dataset: {"baks": score.baks, "baus": score.baus, "score": score.score}
+            | (asdict(retrieval[dataset]) if retrieval else {})
             for dataset, score in scores.items()
         }
-        print(json.dumps({"overall": overall(scores), "datasets": rows}, indent=2))
-        return
-    say(_score_table(scores).to_string(index=False, float_format="%.4f"))
-    say(f"overall {overall(scores):.4f}")
+        means = asdict(mean_retrieval(retrieval)) if retrieval else {}
+        _print_json({"overall": overall(scores), **means, "datasets": rows})
+    else:
+        print_result(_score_table(scores, retrieval).to_string(index=False, float_format="%.4f"))
+        print_result(f"overall {overall(scores):.4f}")
+        if retrieval:
+            means = asdict(mean_retrieval(retrieval))
+            print_result(", ".join(f"{name} {value:.4f}" for name, value in means.items()))
     for name, score in scores.items():
         for share, kind in ((score.baks, "known"), (score.baus, "new")):
             if share != share:
-                say(f"warning: {name}: the solution has no {kind} individuals to find, for which the score counts 0")
+                log.warning("%s: the solution has no %s individuals to find, for which the score counts 0", name, kind)
 
 
-def _or_none(value: float) -> float | None:
-    return None if value != value else value  # NaN is not equal to itself
-
-
-def _score_table(scores: dict[str, Score]) -> pd.DataFrame:
+def _score_table(scores: dict[str, Score], retrieval: dict[str, RetrievalScore]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"dataset": name, "images": score.images, "BAKS": score.baks, "BAUS": score.baus, "score": score.score}
+            | (asdict(retrieval[name]) if retrieval else {})
             for name, score in scores.items()
         ]
     )
@@ -407,94 +479,114 @@ def report(options: argparse.Namespace) -> None:
         )
 
     from reid.decision.predict import predict
-    from reid.report.report import collect_explanations, read_other_result, write_report
+    from reid.report.report import collect_explanations, write_report
+    from reid.report.scores_section import read_other_result
+    from reid.training.run_folder import read_seconds
 
     others = [read_other_result(name, path, solution) for name, path in named]
     weights = open_weights(options.weights)
     recipe, runtime = _recipe_of_answers(options, weights)
-    seconds = _times_of(options.weights)
-    with stage("predict (without what was remembered)", seconds):  # predict itself may have taken minutes
+    seconds = read_seconds(options.weights)
+    with stage("predict (without what was cached)", seconds):  # predict itself may have taken minutes
         prediction = predict(catalogue, weights, recipe, runtime=runtime)
     with stage("explanations", seconds):
         explanations = collect_explanations(catalogue, replace(weights, recipe=recipe), prediction, solution)
     page = write_report(options.out, catalogue, weights, prediction, solution, explanations, others, seconds)
-    say(f"wrote {page}; open it in a browser")
+    print_result(f"wrote {page}; open it in a browser")
 
 
 def _named_file(words: str) -> tuple[str, Path]:
     name, equals, path = words.partition("=")
     if not (name and equals and path):
-        raise InputError(f"--against {words}: expected NAME=FILE, such as seed=seed.csv")
+        raise InputError(f"--against {words}: expected NAME=FILE, such as paper=paper.csv")
     return name, Path(path)
 
 
-def _say_calibrations(calibrations: dict[str, Calibration]) -> None:
+def recipes(options: argparse.Namespace) -> None:
+    if options.name is None:
+        _print_presets(options.json)
+        return
+    recipe = read_recipe(options.name)
+    rows = settings_of(recipe)
+    if options.json:
+        values = {name: {"value": value, "default": default, "help": words} for name, value, default, words in rows}
+        _print_json({"name": recipe.name, "settings": values})
+        return
+    print_result(f"{recipe.name}: {SUMMARIES.get(recipe.name, 'another recipe')}\n")
+    for name, value, default, words in rows:
+        changed = "" if value == default else f" (default {_as_typed(default)})"
+        print_result(f"{name}={_as_typed(value)}{changed}")
+        print_result(textwrap.fill(words, 100, initial_indent="    ", subsequent_indent="    "))
+
+
+def _print_presets(as_json: bool) -> None:
+    if as_json:
+        _print_json({"presets": SUMMARIES})
+        return
+    width = max(map(len, SUMMARIES))
+    for name, words in SUMMARIES.items():
+        print_result(f"{name:{width}}  {words}")
+    log.info("`reid recipes NAME` shows every setting of one; `reid train ... --recipe NAME` trains with it")
+
+
+def _as_typed(value: Any) -> str:
+    """Return a value as `--set` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _print_calibrations(calibrations: "dict[str, Calibration]") -> None:
     rows = []
     for dataset, calibration in calibrations.items():
         threshold = calibration.threshold
-        known = threshold.score is not None and threshold.interval is not None
+        is_measured = threshold.score is not None and threshold.interval is not None
         rows.append(
             {
                 "dataset": dataset,
                 "scorer": calibration.scorer.kind,
                 "threshold": f"{threshold.value:.3f}",
                 "plateau": f"{threshold.plateau[0]:.3f} to {threshold.plateau[1]:.3f}",
-                "expected score": _range(threshold) if known else "unknown",
-                "called new": f"{threshold.share_new:.0%}" if known else "unknown",
+                "expected score": _range(threshold) if is_measured else "unknown",
+                "called new": f"{threshold.share_new:.0%}" if is_measured else "unknown",
                 "known": threshold.known,
                 "new": threshold.new,
             }
         )
-    say(pd.DataFrame(rows).to_string(index=False))
-    say(
+    print_result(pd.DataFrame(rows).to_string(index=False))
+    print_result(
         "expected score: on individuals that the threshold was not fitted on, with the range of nine of ten splits; "
-        "known, new: individuals that were asked for"
+        "known, new: individuals among the pseudo-queries"
     )
     for dataset, calibration in calibrations.items():
         if len(calibration.scorer_scores) > 1:
             scores = ", ".join(f"{kind} {score:.3f}" for kind, score in calibration.scorer_scores.items())
-            say(f"{dataset}: the scorers' expected scores: {scores}")
+            print_result(f"{dataset}: the scorers' expected scores: {scores}")
     for dataset, calibration in calibrations.items():
         for note in calibration.threshold.note.splitlines():
-            say(f"warning: {dataset}: {note}")
+            log.warning("%s: %s", dataset, note)
 
 
-def _range(threshold: Threshold) -> str:
+def _json_of_calibration(calibration: "Calibration") -> dict[str, Any]:
+    threshold = calibration.threshold
+    return {
+        "scorer": calibration.scorer.kind,
+        "threshold": threshold.value,
+        "plateau": list(threshold.plateau),
+        "expected_score": threshold.score,
+        "interval": None if threshold.interval is None else list(threshold.interval),
+        "called_new": threshold.share_new,
+        "known": threshold.known,
+        "new": threshold.new,
+        "scorer_scores": calibration.scorer_scores,
+        "notes": threshold.note.splitlines(),
+    }
+
+
+def _range(threshold: "Threshold") -> str:
     low, high = threshold.interval or (float("nan"), float("nan"))
     return f"{threshold.score:.3f} ({low:.2f} to {high:.2f})"
 
 
-def _times_of(weights: Path) -> dict[str, float]:
-    """Return how long the stages of `train` took, all calls for these weights together; empty where nobody knows."""
-    try:
-        return {str(name): float(value) for name, value in read_json(weights / RUN_FOLDER / TIMES).items()}
-    except (InputError, AttributeError, TypeError, ValueError):
-        return {}
-
-
-@contextmanager
-def _kept_stage(what: str, weights: Path, afresh: bool = False) -> Iterator[None]:
-    """Add the wall time of the block, even of one that is stopped, to that of earlier calls, if it is not `afresh`.
-
-    Not of one that ends with `InputError`, most likely before anything was done.
-    """
-    seconds: dict[str, float] = {}
-
-    def keep() -> None:
-        if is_main():
-            before = {} if afresh else _times_of(weights)
-            after = before | {what: round(before.get(what, 0.0) + seconds[what], 1)}
-            write_json(weights / RUN_FOLDER / TIMES, after)
-
-    try:
-        with stage(what, seconds):
-            yield
-    except Stopped:
-        with suppress(InputError):  # a full disk: that it was stopped is what a person must know
-            keep()
-        raise
-    keep()
-
-
-def _say_times(seconds: dict[str, float], what: str = "time") -> None:
-    say(f"{what}: " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
+def _log_times(seconds: dict[str, float], what: str = "time") -> None:
+    log.info("%s: %s", what, ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))

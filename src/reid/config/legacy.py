@@ -1,4 +1,4 @@
-"""What version 0.1.0 called the settings: its folders load, and its `--set FIELD=VALUE` is understood."""
+"""The names of version 0.1.0: this version loads its weights folders and understands its `--set FIELD=VALUE`."""
 
 from typing import Any
 
@@ -82,10 +82,10 @@ FIELDS = {
     "scales": "prediction.scales",
     "mirrored": "prediction.mirrored",
 }
-"""The flat field of 0.1.0, and where it stands now."""
+"""The setting that a flat field of 0.1.0 has become."""
 
 RUNTIME = ("device", "precision", "batch_size", "threads")
-"""Fields of 0.1.0 and short names that belong to `runtime.Runtime`."""
+"""What belongs to `runtime.Runtime`, three of them fields of 0.1.0: no part of a recipe any more."""
 
 REMOVED: dict[str, tuple[Any, str]] = {
     "balance": (1.0, "training"),
@@ -101,15 +101,17 @@ REMOVED: dict[str, tuple[Any, str]] = {
     "workers": (-1, "speed"),
     "centre_spread": (0.0, "answers"),
 }
-"""Fields that are gone, because none of them won in benchmarks/README.md: their default, and what they shaped. At the
-default they are ignored; at another value one that shaped training is reported, and one that shapes answers refused."""
+"""Fields that are gone because none of them won in benchmarks/README.md: their default, and what they shaped. At the
+default they are ignored; at another value, those that shaped training or speed are reported, those that shape answers
+refused."""
 
 VALUES: dict[str, dict[str, str]] = {
     "backbone.interpolation": {"trunk": "backbone"},
     "backbone.pooling": {"trunk": "backbone"},
-    "calibration.scorers": {"foreground": "foreground", "foreground_inliers": "foreground_inliers"},
+    "calibration.scorers": {"focused": "foreground", "focused_inliers": "foreground_inliers"},
 }
-"""Words that have another name now, by setting."""
+"""Values that have another name now, by setting."""
 
 BEFORE: dict[str, Any] = {}
-"""Settings that are newer than 0.2.0 and what folders without them behave by, where that is not today's default."""
+"""For settings that are newer than 0.2.0: the value by which folders that lack them behave, where that is not the
+default."""

@@ -1,13 +1,14 @@
-"""The recipes that are shipped."""
+"""The shipped recipes, and a recipe by its name or from a file."""
 
 import difflib
+from pathlib import Path
 
 from reid.config import legacy
 from reid.config.recipe import AUGMENTATIONS, SCORERS, Recipe
-from reid.config.settings import with_settings
+from reid.config.settings import recipe_from_manifest, recipe_from_toml, with_settings
 from reid.errors import InputError
 
-__all__ = ["DEFAULT", "PRECISIONS", "PRESETS", "preset"]
+__all__ = ["DEFAULT", "PRECISIONS", "PRESETS", "SUMMARIES", "preset", "read_recipe"]
 
 STRONG = {
     "backbone.pooling": "gem",
@@ -29,10 +30,10 @@ STRONG = {
     "training.epochs": 60,
     "prediction.route": "auto",
 }
-"""What won its place among the encoders, or has it from others' measurements (benchmarks/README.md)."""
+"""What won among the encoders, here or in others' measurements (benchmarks/README.md)."""
 
 EVERY_CUE = {"training.folds": 5, "matching.cues": ("encoder", "local"), "calibration.scorers": SCORERS}
-"""What won its place among the decisions (likewise)."""
+"""What won among the decisions (likewise)."""
 
 PRESETS = {
     "paper": Recipe(),
@@ -95,18 +96,27 @@ PRESETS = {
             "training.weight_decay": 0.05,
             "training.epochs": 150,
             "training.validate_every": 50,
-            # a handful of validation photographs are all right long before the markings are learned
+            # a handful of validation photographs are all named rightly long before the markings are learned
             "training.stop_accuracy": 2.0,
             "classifier.epochs": 8,
         },
     ),
 }
 
+SUMMARIES = {
+    "paper": "the report: one encoder for each dataset, triplet loss",
+    "baseline": "the competition's starter: MegaDescriptor as it is, nothing is trained",
+    "keypoints": "local features alone, no network",
+    "frozen": "a frozen backbone, a trained head, and local features (default)",
+    "finetuned": "as frozen, and the backbone is trained too: five times the cost",
+    "toy": "a tiny network, for the drawn world on a laptop",
+}
+
 DEFAULT = "frozen"
 """Scores as much as `finetuned` on real photographs at a fifth of the cost (benchmarks/README.md)."""
 
 PRECISIONS = {"toy": "float32"}
-"""What a preset asks of the machine where nobody else does: so small a network gains nothing from a shorter format."""
+"""The number format that a preset asks for where the call names none: so small a network gains nothing from another."""
 
 
 def preset(name: str) -> Recipe:
@@ -118,6 +128,24 @@ def preset(name: str) -> Recipe:
     name = legacy.PRESETS.get(name, name)
     if name not in PRESETS:
         near = difflib.get_close_matches(name, [*PRESETS, *legacy.PRESETS], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"recipe: expected one of {', '.join(PRESETS)}, or a .toml file, found {name!r}{hint}")
+        advice = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"recipe: expected one of {', '.join(PRESETS)}, a .toml file or a weights folder, found {name!r}{advice}"
+        )
     return PRESETS[name]
+
+
+def read_recipe(name: str) -> Recipe:
+    """Return a preset by its name, or the recipe in a .toml file, a manifest.json or a weights folder.
+
+    Raises:
+        InputError: there is none of that name, or the file holds no recipe.
+    """
+    path = Path(name)
+    if name.endswith(".toml"):
+        return recipe_from_toml(path, PRESETS)
+    if name.endswith(".json"):
+        return recipe_from_manifest(path)
+    if legacy.PRESETS.get(name, name) not in PRESETS and path.is_dir():
+        return recipe_from_manifest(path / "manifest.json")
+    return preset(name)

@@ -1,8 +1,8 @@
-"""Every choice that shapes a run, in frozen groups; the values here are the report's.
+"""Every choice that shapes a run, in frozen groups of settings.
 
-`paper` is the report "Multi-Species Individual Animal Reidentification" (A. Gordon, 2025) to the letter; where the
-report is silent, the PyTorch code that it names is followed (CoinCheung/triplet-reid-pytorch: the head's sizes, Adam
-at 3e-4). The shipped recipes stand in `presets`; how a machine does the work stands in `runtime`.
+The defaults are those of the report "Multi-Species Individual Animal Reidentification" (A. Gordon, 2025), to the
+letter; where the report is silent, they follow the PyTorch code that it names (CoinCheung/triplet-reid-pytorch: the
+head's sizes, Adam at 3e-4). `presets` has the shipped recipes; `runtime` has how a machine does the work.
 """
 
 from dataclasses import dataclass, field, fields
@@ -38,12 +38,26 @@ SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "
 """From the simplest to the most flexible, see `decision.scorers`."""
 
 SMALLEST = 16
-"""Pixels on a side; below, no backbone has anything left to pool."""
+"""Pixels on a side; with fewer, no backbone has anything left to pool."""
+
+ENCODERS_ONLY = (
+    *("backbone", "head", "batches", "loss", "augmentation", "training", "classifier"),
+    *("data.skip_unreadable", "keypoints.foreground", "keypoints.candidates", "matching.whole_gallery"),
+    *("prediction.flip_average", "prediction.scales"),
+)
+"""Groups and settings that a recipe without an encoder does not use."""
+
+KEYPOINTS_ONLY = (
+    "keypoints",
+    *(f"matching.{name}" for name in ("whole_gallery", "verified", "local_best", "neighbours")),
+    *(f"matching.{name}" for name in ("ratio", "model", "tolerance")),
+)
+"""Groups and settings that a recipe without keypoints does not use."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which photographs are used, and how they lie."""
+    """Which photographs are used, and which are turned."""
 
     upright: tuple[str, ...] = setting(
         (),
@@ -55,12 +69,12 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        check_values("data", self)
+        check_values("recipe field data", self)
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """The network below the head, and the photographs that it sees."""
+    """The network below the head, and the photographs that it takes."""
 
     name: str = setting("resnet50", "a name that timm knows, or hf-hub:OWNER/NAME for a repository on its hub")
     init: str = setting(
@@ -69,7 +83,7 @@ class BackboneConfig:
         choices=("hub", "none"),
     )
     image_size: int = setting(
-        224, "pixels on a side that a network sees; 0 for the size of the backbone's first weights", limits=(0, 2048)
+        224, "pixels on a side that a network takes; 0 for the size of the backbone's first weights", limits=(0, 2048)
     )
     interpolation: str = setting(
         "backbone",
@@ -94,7 +108,7 @@ class BackboneConfig:
     freeze_norms: bool = setting(False, "batch norms keep the means and variances of the first weights")
 
     def __post_init__(self) -> None:
-        check_values("backbone", self)
+        check_values("recipe field backbone", self)
         if 0 < self.image_size < SMALLEST:
             raise InputError(
                 f"recipe field backbone.image_size: expected {SMALLEST} or more, or 0 for the backbone's own size, "
@@ -118,7 +132,7 @@ class HeadConfig:
     )
 
     def __post_init__(self) -> None:
-        check_values("head", self)
+        check_values("recipe field head", self)
 
 
 @dataclass(frozen=True)
@@ -129,7 +143,7 @@ class BatchConfig:
     photographs: int = setting(4, "K: photographs of each individual in a batch", limits=(2, 256))
 
     def __post_init__(self) -> None:
-        check_values("batches", self)
+        check_values("recipe field batches", self)
 
 
 @dataclass(frozen=True)
@@ -138,13 +152,13 @@ class LossConfig:
 
     triplet_weight: float = setting(1.0, "weight of the triplet loss; 0 for none", limits=(0, 1000))
     triplet_before_neck: bool = setting(
-        True, "the triplet loss sees what is before the neck (Luo 2019); otherwise the embedding, as prediction does"
+        True, "the triplet loss takes what is before the neck (Luo 2019); otherwise the embedding, as prediction does"
     )
     soft_margin: bool = setting(True, "the triplet loss log(1 + exp(p - n)); otherwise the hinge with margin")
     soft_scale: float = setting(
         1.0,
-        "factor of the distances in the soft margin; embeddings of length 1 are 2 apart at most, so that without it "
-        "the loss would hardly tell right from wrong",
+        "factor of the distances in the soft margin; embeddings of length 1 are at most 2 apart, so that without it "
+        "the loss would hardly separate individuals",
         limits=(0.01, 1000),
     )
     margin: float = setting(0.3, "of the hinge, in units of distance", limits=(0, 1000))
@@ -162,7 +176,7 @@ class LossConfig:
     )
 
     def __post_init__(self) -> None:
-        check_values("loss", self)
+        check_values("recipe field loss", self)
         if not self.triplet_weight and (self.classification == "none" or not self.classification_weight):
             raise InputError(
                 "recipe fields loss.triplet_weight, loss.classification: with neither loss there is nothing to learn; "
@@ -181,16 +195,17 @@ class AugmentationConfig:
         "one", "one of them, drawn per photograph, or each of them with probability 1/2", choices=("one", "each")
     )
     erasing: float = setting(
-        0.0, "the probability that a rectangle of a training photograph is painted over (Zhong 2017)", limits=(0, 1)
+        0.0, "probability that a rectangle of a training photograph is painted over (Zhong 2017)", limits=(0, 1)
     )
     feature_views: int = setting(
         0,
-        "of a frozen backbone: how many augmented views of each photograph are embedded; 0 for the photograph as it is",
+        "with a frozen backbone: how many augmented views of each photograph are embedded; 0 for the photograph as it "
+        "is",
         limits=(0, 1000),
     )
 
     def __post_init__(self) -> None:
-        check_values("augmentation", self)
+        check_values("recipe field augmentation", self)
 
 
 @dataclass(frozen=True)
@@ -198,11 +213,11 @@ class TrainingConfig:
     """How the encoders learn, and what is held out from them."""
 
     optimizer: str = setting("adam", "adam or adamw", choices=("adam", "adamw"))
-    learning_rate: float = setting(3e-4, "of what is new: head, neck, class weights", limits=(0, 10))
+    learning_rate: float = setting(3e-4, "of the new parts: head, neck, class weights", limits=(0, 10))
     backbone_rate: float = setting(
         1.0,
-        "the backbone's learning rate as a share of it; 0 freezes the backbone: then photographs are embedded once, "
-        "and the rest is trained in minutes",
+        "the backbone's learning rate as a share of learning_rate; 0 freezes the backbone: then photographs are "
+        "embedded once, and the rest is trained in minutes",
         limits=(0, 100),
     )
     weight_decay: float = setting(0.0, "of the optimizer", limits=(0, 10))
@@ -225,15 +240,15 @@ class TrainingConfig:
     )
     folds: int = setting(
         1,
-        "1 holds out a share of the individuals and trains one encoder. More cross-fit: so many encoders are trained, "
-        "each without another part of the individuals, so that all of them can be pseudo-queries; the first encoder "
-        "is the one that predicts",
+        "1 holds out a share of the individuals and trains one encoder; more are cross-fitting: so many encoders are "
+        "trained, each without another part of the individuals, so that all of them can be pseudo-queries; the first "
+        "encoder predicts",
         limits=(1, 20),
     )
     held_out_individuals: float = setting(
         0.2,
-        'with one fold, the share of individuals that the encoder never sees: validation, and "new" animals for the '
-        "threshold",
+        'with one fold, the share of individuals that the encoder never learns from: validation, and "new" animals '
+        "for the threshold",
         limits=(0, 0.9),
     )
     held_out_photographs: float = setting(
@@ -244,7 +259,7 @@ class TrainingConfig:
     )
 
     def __post_init__(self) -> None:
-        check_values("training", self)
+        check_values("recipe field training", self)
 
 
 @dataclass(frozen=True)
@@ -255,26 +270,26 @@ class ClassifierConfig:
     batch_size: int = setting(64, "photographs in a training batch", limits=(2, 4096))
     shrink: int = setting(
         1,
-        "by how much smaller than the encoders it sees a photograph; 2 for half the side, at a quarter of the cost",
+        "how much smaller its photographs are than the encoders'; 2 for half the side, at a quarter of the cost",
         limits=(1, 16),
     )
 
     def __post_init__(self) -> None:
-        check_values("classifier", self)
+        check_values("recipe field classifier", self)
 
 
 @dataclass(frozen=True)
 class KeypointConfig:
     """How local features are found."""
 
-    size: int = setting(400, "pixels of a photograph's longer side where keypoints are sought", limits=(16, 4096))
+    size: int = setting(400, "pixels of a photograph's longer side when keypoints are detected", limits=(16, 4096))
     count: int = setting(
-        300, "the strongest so many are kept, and the strongest so many of those on the animal", limits=(1, 10_000)
+        300, "how many of the strongest are kept, and of the strongest on the animal", limits=(1, 10_000)
     )
     candidates: int = setting(
         1000,
-        "of so many, or of count if that is more; on a large animal in front of a bush most of the strongest are "
-        "leaves",
+        "how many are detected to choose from, at least count; on a large animal in front of a bush most of the "
+        "strongest are leaves",
         limits=(1, 100_000),
     )
     foreground: float = setting(
@@ -286,35 +301,35 @@ class KeypointConfig:
     contrast: float = setting(
         0.01, "SIFT's contrast threshold; a low one finds enough keypoints in smooth coats", limits=(0, 1)
     )
-    upright: bool = setting(True, "descriptors are not turned by the keypoint's own gradient")
+    upright: bool = setting(True, "descriptors are not turned to the keypoint's own gradient")
 
     def __post_init__(self) -> None:
-        check_values("keypoints", self)
+        check_values("recipe field keypoints", self)
 
 
 @dataclass(frozen=True)
 class MatchingConfig:
-    """Which cues speak for an individual, and how they are found."""
+    """Which cues speak for an individual, and how they are computed."""
 
     cues: tuple[str, ...] = setting(
         ("encoder",), "encoder (a trained network's embedding), local (keypoints), or both", words=CUES
     )
     shortlist: int = setting(
-        50, "gallery photographs that a query is compared with closely: the nearest by each cue", limits=(1, 10_000)
+        50, "gallery photographs that a query is compared with in full: the nearest by each cue", limits=(1, 10_000)
     )
     whole_gallery: int = setting(
         1000,
-        "up to so many photographs, descriptors are matched against the whole gallery, beyond it against the "
-        "encoder's shortlist",
+        "in a gallery of up to so many photographs, descriptors are matched against all of them, in a larger one "
+        "against the encoder's shortlist",
         limits=(0, 1_000_000),
     )
     verified: int = setting(
         20,
-        "of the shortlist, so many photographs' matches are checked for a common arrangement",
+        "how many photographs of the shortlist have their matches checked for a common arrangement",
         limits=(0, 10_000),
     )
     local_best: int = setting(
-        1, "an individual's local score is the mean over so many of its best photographs", limits=(1, 1000)
+        1, "an individual's local score is the mean over how many of its best photographs", limits=(1, 1000)
     )
     neighbours: int = setting(4, "nearest descriptors that vote for their photographs", limits=(1, 100))
     ratio: float = setting(
@@ -332,7 +347,7 @@ class MatchingConfig:
     )
 
     def __post_init__(self) -> None:
-        check_values("matching", self)
+        check_values("recipe field matching", self)
         if not self.cues:
             raise InputError("recipe field matching.cues: expected encoder, local or both, found none")
 
@@ -342,35 +357,35 @@ class CalibrationConfig:
     """How scorers and thresholds are fitted on the database."""
 
     scorers: tuple[str, ...] = setting(
-        ("distance",), "which ways to make one number of the cues compete for a dataset", words=SCORERS
+        ("distance",), "which scorers, ways to make one number of the cues, compete for a dataset", words=SCORERS
     )
     pseudo_queries: int = setting(
-        200, "at most so many database photographs of a dataset play queries", limits=(1, 1_000_000)
+        200, "at most how many database photographs of a dataset play queries", limits=(1, 1_000_000)
     )
     dates: str = setting(
         "earlier",
-        "a pseudo-query meets photographs of earlier days only, of other days than its individual's own, or of any "
-        "day (which leaks, and is here to measure how much)",
+        "a pseudo-query is compared with photographs of earlier days only, of other days than its individual's own, "
+        "or of any day (which leaks; it is here to measure how much)",
         choices=("earlier", "other", "any"),
     )
     photographs: int = setting(
         0,
-        "a known pseudo-query meets at most so many photographs of its individual; 0 for as many as a random "
-        "individual of the database has",
+        "a known pseudo-query is compared with at most so many photographs of its individual; 0 for as many as a "
+        "random individual of the database has",
         limits=(0, 10_000),
     )
     new_share: float = setting(
         0.5, "the share of held-out individuals that play new in a calibration split", limits=(0.01, 0.99)
     )
-    splits: int = setting(50, "how many random splits the threshold is averaged over", limits=(1, 10_000))
+    splits: int = setting(50, "over how many random splits the threshold is averaged", limits=(1, 10_000))
 
     def __post_init__(self) -> None:
-        check_values("calibration", self)
+        check_values("recipe field calibration", self)
 
 
 @dataclass(frozen=True)
 class PredictionConfig:
-    """How galleries and queries are embedded, and whose encoder a query gets."""
+    """How galleries and queries are embedded, and which encoder a query gets."""
 
     route: str = setting(
         "classifier",
@@ -387,7 +402,7 @@ class PredictionConfig:
     )
 
     def __post_init__(self) -> None:
-        check_values("prediction", self)
+        check_values("recipe field prediction", self)
         if not self.scales or not all(0.25 <= scale <= 4 for scale in self.scales):
             raise InputError(f"recipe field prediction.scales: expected sizes from 0.25 to 4, found {self.scales}")
 
@@ -427,7 +442,7 @@ class Recipe:
             )
 
     def _possible_scorers(self) -> set[str]:
-        """Return the scorers that have something to score; "mean" and the fitted ones need several cues to compete."""
+        """Return the scorers that the cues can feed."""
         possible = {"distance"} if self.uses_encoder else set()
         if self.uses_keypoints:
             possible |= {"local", "inliers", "mean", "logistic", "boosted"}
@@ -447,26 +462,17 @@ class Recipe:
 
     @property
     def trains_encoders(self) -> bool:
-        """Whether encoders learn anything: a frozen backbone without a head or a neck has nothing to be changed."""
+        """Whether encoders learn anything: a frozen backbone without a head or a neck has nothing to learn."""
         training, head = self.training, self.head
         return training.epochs > 0 and (training.backbone_rate > 0 or head.embedding_size > 0 or head.neck != "none")
 
     @property
     def used(self) -> tuple[str, ...]:
-        """The settings that say anything of this recipe, as "group.field": without an encoder nothing is trained and
-        nothing embedded; without keypoints none are found and matched."""
-        without_encoder = {"backbone", "head", "batches", "loss", "augmentation", "training", "classifier"}
-        unused = set() if self.uses_encoder else without_encoder
-        unused |= set() if self.uses_keypoints else {"keypoints"}
-        single = set()
-        if not self.uses_encoder:
-            single |= {"data.skip_unreadable", "matching.whole_gallery", "keypoints.foreground", "keypoints.candidates"}
-            single |= {"prediction.flip_average", "prediction.scales"}
-        if not self.uses_keypoints:
-            single |= {f"matching.{name}" for name in ("whole_gallery", "verified", "local_best", "neighbours")}
-            single |= {f"matching.{name}" for name in ("ratio", "model", "tolerance")}
+        """The settings that this recipe uses, as "group.field": without an encoder nothing is trained and embedded,
+        without keypoints none are detected and matched."""
+        unused = (() if self.uses_encoder else ENCODERS_ONLY) + (() if self.uses_keypoints else KEYPOINTS_ONLY)
         names = [name for name, _, _, _ in settings_of(self)]
-        return tuple(name for name in names if name.partition(".")[0] not in unused and name not in single)
+        return tuple(name for name in names if name not in unused and name.partition(".")[0] not in unused)
 
 
 def settings_of(recipe: Recipe) -> list[tuple[str, Any, Any, str]]:

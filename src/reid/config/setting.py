@@ -28,21 +28,23 @@ def setting(
     return field(default=default, metadata={"help": help, "limits": limits, "choices": choices, "words": words})
 
 
-def check_values(group: str, settings: Any) -> None:
+def check_values(place: str, settings: Any) -> None:
     """Check every value of a dataclass of settings.
+
+    Args:
+        place: what stands before a setting's name in a message, e.g. "recipe field loss".
+        settings: the dataclass.
 
     Raises:
         InputError: a value out of its limits, or a word that is none of the choices.
     """
     for each in fields(settings):
-        value, name, allowed = getattr(settings, each.name), f"{group}.{each.name}", each.metadata
+        value, name, allowed = getattr(settings, each.name), f"{place}.{each.name}", each.metadata
         if allowed["choices"] and value not in allowed["choices"]:
-            raise InputError(f"recipe field {name}: expected {' or '.join(allowed['choices'])}, found {value!r}")
+            raise InputError(f"{name}: expected {' or '.join(allowed['choices'])}, found {value!r}")
         if allowed["words"] and (unknown := [word for word in value if word not in allowed["words"]]):
-            raise InputError(
-                f"recipe field {name}: expected some of {', '.join(allowed['words'])}, found {unknown[0]!r}"
-            )
+            raise InputError(f"{name}: expected some of {', '.join(allowed['words'])}, found {unknown[0]!r}")
         if allowed["limits"]:
             lowest, highest = allowed["limits"]
             if not lowest <= value <= highest:  # also catches NaN
-                raise InputError(f"recipe field {name}: expected {lowest} to {highest}, found {value}")
+                raise InputError(f"{name}: expected {lowest} to {highest}, found {value}")

@@ -1,10 +1,10 @@
-"""Settings from words and files: `--set GROUP.FIELD=VALUE`, a .toml file, the recipe in a manifest."""
+"""Settings from texts and files: `--set GROUP.FIELD=VALUE`, a .toml file, the recipe in a manifest."""
 
 import difflib
 import logging
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -12,6 +12,7 @@ from reid.config import legacy
 from reid.config.recipe import Recipe, settings_of
 from reid.config.runtime import Runtime
 from reid.errors import InputError
+from reid.runtime.files import is_file, read_json
 
 __all__ = [
     "CALIBRATION",
@@ -21,6 +22,7 @@ __all__ = [
     "override",
     "override_runtime",
     "recipe_from_json",
+    "recipe_from_manifest",
     "recipe_from_toml",
     "unused_settings",
     "with_settings",
@@ -40,18 +42,18 @@ KINDS: dict[str, Any] = {
 """The type of every setting."""
 
 PREDICTION = ("prediction.route",)
-"""What may still be chosen when a weights folder is complete."""
+"""What may be changed for a complete weights folder."""
 
 ENROLMENT = (
     *("prediction.flip_average", "prediction.scales", "prediction.mirrored"),
     *(name for name in KINDS if name.startswith("keypoints.")),
 )
-"""What may still be chosen when the galleries are made again; galleries and queries must agree in it."""
+"""What may be changed when the galleries are made again; queries must then be embedded the same way."""
 
 CALIBRATION = tuple(
     name for name in KINDS if name.startswith(("calibration.", "matching.")) and name != "matching.cues"
 )
-"""What may still be chosen when scorers and thresholds are fitted again."""
+"""What may be changed when scorers and thresholds are fitted again."""
 
 
 def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -81,16 +83,16 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def override(recipe: Recipe, settings: Sequence[str], only: Iterable[str] = ()) -> Recipe:
-    """Return the recipe with some settings changed by words.
+    """Return the recipe with some settings changed as texts say.
 
     Args:
         recipe: what to start from.
-        settings: "GROUP.FIELD=VALUE" each, or a field of 0.1.0; a list is comma-separated, a truth value is true or
-            false.
+        settings: "GROUP.FIELD=VALUE" each, or with a field of 0.1.0; a list is comma-separated, a truth value is true
+            or false. The last one for a field counts.
         only: the settings that may be changed here; empty for all.
 
     Raises:
-        InputError: an unknown field, one that may not be set, or a value of the wrong type or out of range.
+        InputError: an unknown field, one that may not be changed, or a value of the wrong type or out of range.
     """
     allowed, changes = set(only), {}
     for setting in settings:
@@ -103,24 +105,24 @@ def override(recipe: Recipe, settings: Sequence[str], only: Iterable[str] = ()) 
             raise InputError(f"--set {setting}: {_no_such_field(field)}")
         if allowed and name not in allowed:
             raise InputError(
-                f"--set {setting}: training has decided that; here you may set {', '.join(sorted(allowed))}"
+                f"--set {setting}: training has fixed this setting; here you may set {', '.join(sorted(allowed))}"
             )
         changes[name] = _renamed(name, _parse(field, KINDS[name], text))
-    return with_settings(recipe, changes)
+    return with_settings(recipe, _with_cosine_softmax(changes))
 
 
 def override_runtime(runtime: Runtime, settings: Sequence[str]) -> tuple[Runtime, list[str]]:
-    """Return the runtime with what some settings say of it, and the settings that are left for the recipe.
+    """Return the runtime with what some of the settings change in it, and the other settings.
 
     Args:
         runtime: what to start from.
-        settings: as for `override`; "runtime.FIELD" and the four fields of 0.1.0 are the runtime's.
+        settings: as for `override`; "runtime.FIELD" and `legacy.RUNTIME` are the runtime's.
     """
     kinds, changes, left = get_type_hints(Runtime), {}, []
     for setting in settings:
         field, text = _split(setting)
         short = field.removeprefix("runtime.")
-        if short in legacy.RUNTIME and (field != short or field not in KINDS):
+        if short in legacy.RUNTIME:
             changes[short] = _parse(field, kinds[short], text)
         else:
             left.append(setting)
@@ -132,18 +134,19 @@ def recipe_from_toml(path: Path, presets: Mapping[str, Recipe]) -> Recipe:
 
     Args:
         path: the .toml file.
-        presets: the recipes that `base` may name; without it, the first.
+        presets: the recipes that `base` may name; without `base`, settings that the file lacks have their defaults.
 
     Raises:
         InputError: no such file, no TOML, an unknown field, or a value of the wrong type or out of range.
     """
+    if not is_file(path):
+        raise InputError(f"{path}: expected a recipe in TOML, found no such file; check the name")
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected a recipe here, found no file; check the name") from None
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise InputError(f"{path}: expected a recipe in TOML, but it can't be read ({problem})") from None
-    base = content.pop("base", next(iter(presets)))
+    base = str(content.pop("base", Recipe().name))
+    base = legacy.PRESETS.get(base, base)
     if base not in presets:
         raise InputError(f"{path}: base: expected one of {', '.join(presets)}, found {base!r}")
     changes = {}
@@ -154,10 +157,22 @@ def recipe_from_toml(path: Path, presets: Mapping[str, Recipe]) -> Recipe:
     return with_settings(presets[base], changes)
 
 
-def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that a manifest stores, whichever version wrote it: the inverse of `dataclasses.asdict`.
+def recipe_from_manifest(path: Path) -> Recipe:
+    """Read the recipe of a weights folder from its manifest, without opening the weights.
 
-    A setting that it lacks takes the value by which the version that wrote it behaved (`legacy.BEFORE`), else its
+    Raises:
+        InputError: no such file, or no manifest.
+    """
+    try:
+        return recipe_from_json(read_json(path)["recipe"])
+    except (TypeError, KeyError, ValueError, AttributeError) as problem:
+        raise InputError(f"{path}: expected the manifest of a weights folder, found other JSON ({problem!r})") from None
+
+
+def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that a manifest stores, whichever version wrote it; the inverse of `dataclasses.asdict`.
+
+    A setting that it lacks gets the value by which the version that wrote it behaved (`legacy.BEFORE`), else its
     default.
 
     Raises:
@@ -171,14 +186,12 @@ def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
             _refuse_or_report(name, value)
         elif name not in (*legacy.RUNTIME, "name"):
             changes[legacy.FIELDS.get(name, name)] = value
-    if changes.get("loss.classification") == "arcface" and changes.get("loss.arcface_margin") == 0:
-        del changes["loss.arcface_margin"]
-        changes["loss.classification"] = "cosine_softmax"  # what 0.1.0 called arcface without a margin
+    changes = _with_cosine_softmax(changes)
     unknown = [name for name in changes if name not in KINDS]
     if unknown:
         raise InputError(
-            f"recipe: found {', '.join(sorted(unknown)[:3])}, which no version of this kit up to this one has; a newer "
-            "one wrote it: install that one, or train again"
+            f"recipe: found {', '.join(sorted(unknown)[:3])}, which neither this version of the kit nor an earlier one "
+            "has; install the version that wrote it, or train again"
         )
     newer = {name: value for name, value in legacy.BEFORE.items() if name not in changes}
     typed = {name: _typed(name, value, f"recipe field {name}") for name, value in changes.items()}
@@ -186,8 +199,16 @@ def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
     return with_settings(Recipe(name=legacy.PRESETS.get(name, name)), newer | typed)
 
 
+def _with_cosine_softmax(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes with the loss's own name where 0.1.0 called it arcface without a margin."""
+    if changes.get("loss.classification") != "arcface" or changes.get("loss.arcface_margin") != 0:
+        return changes
+    others = {name: value for name, value in changes.items() if name != "loss.arcface_margin"}
+    return {**others, "loss.classification": "cosine_softmax"}
+
+
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by their names: {"loss": {"margin": 0.3}} -> {"loss.margin": 0.3}."""
+    """{"loss": {"margin": 0.3}} -> {"loss.margin": 0.3}"""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
@@ -202,12 +223,15 @@ def _split(setting: str) -> tuple[str, str]:
 
 
 def _no_such_field(field: str) -> str:
-    names = [*KINDS, *legacy.FIELDS, *(f"runtime.{each.name}" for each in fields(Runtime))]
-    last = {name.rpartition(".")[2]: name for name in reversed(names)}
-    near = difflib.get_close_matches(field, names, n=2) or [
-        last[word] for word in difflib.get_close_matches(field.rpartition(".")[2], last, n=2)
-    ]
-    advice = f"did you mean {' or '.join(near)}?" if near else "`reid recipes paper` lists all"
+    """Return what to say of an unknown field: the option of the call that it stands for, or the nearest names."""
+    option = field.removeprefix("runtime.")
+    if option in legacy.RUNTIME:
+        return f"{field} is no part of a recipe; use the option --{option.replace('_', '-')}"
+    today = {**{name: name for name in KINDS}, **legacy.FIELDS}
+    last = {name.rpartition(".")[2]: name for name in reversed(KINDS)}
+    near = [today[name] for name in difflib.get_close_matches(field, today, n=2)]
+    near = near or [last[word] for word in difflib.get_close_matches(field.rpartition(".")[2], last, n=2)]
+    advice = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`reid recipes paper` lists all"
     return f"a recipe has no field {field!r}; {advice}"
 
 
@@ -218,14 +242,16 @@ def _refuse_or_report(field: str, value: Any) -> None:
         return
     if shaped == "answers":
         raise InputError(
-            f"recipe field {field}: expected {default}, found {value}: this version has no such setting any more, and "
-            "without it the answers would be others; use reid 0.1.0, or leave it out and train again"
+            f"recipe field {field}: expected {default}, found {value}: this version does not have it any more, and "
+            "without it the answers would change; use reid 0.1.0, or train again without it"
         )
-    log.warning("recipe field %s=%s: ignored, this version has no such setting any more (%s)", field, value, shaped)
+    log.warning(
+        "recipe field %s=%s: ignored, this version does not have it any more (it shaped %s)", field, value, shaped
+    )
 
 
 def _like(default: Any, text: str) -> Any:
-    """Return the text as a value of the default's type, or as it is where it is none."""
+    """Return the text as a value of the default's type, or unchanged where it is none."""
     try:
         return _parse("", type(default), text)
     except InputError:
@@ -233,7 +259,7 @@ def _like(default: Any, text: str) -> Any:
 
 
 def _renamed(name: str, value: Any) -> Any:
-    """Return the value in today's words."""
+    """Return the value by its present name."""
     words = legacy.VALUES.get(name, {})
     return tuple(words.get(word, word) for word in value) if isinstance(value, tuple) else words.get(value, value)
 
@@ -241,12 +267,16 @@ def _renamed(name: str, value: Any) -> Any:
 def _typed(name: str, value: Any, place: str) -> Any:
     """Return a value of JSON or TOML as the setting holds it."""
     kind = KINDS[name]
+    if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        return _renamed(name, tuple(_scalar(get_args(kind)[0], each, place) for each in value))
+    return _renamed(name, _scalar(kind, value, place))
+
+
+def _scalar(kind: Any, value: Any, place: str) -> Any:
     expected = (int, float) if kind is float else get_origin(kind) or kind
-    if not isinstance(value, (list, tuple) if expected is tuple else expected) or (
-        isinstance(value, bool) and kind is not bool
-    ):
+    if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{place}: expected {_kind_in_words(kind)}, found {value!r}")
-    return _renamed(name, tuple(value) if isinstance(value, list) else value)
+    return kind(value)
 
 
 def _kind_in_words(kind: Any) -> str:
@@ -271,7 +301,7 @@ def _parse(field: str, kind: Any, text: str) -> Any:
 
 
 def unused_settings(recipe: Recipe, settings: Sequence[str]) -> list[str]:
-    """Return the names of the settings that say nothing of this recipe, such as a loss where nothing is trained."""
+    """Return the names of those settings that the recipe does not use, such as a loss where nothing is trained."""
     names = [legacy.FIELDS.get(field, field) for field, _ in map(_split, settings)]
     known = {name for name, _, _, _ in settings_of(recipe)}
     return [name for name in names if name in known and name not in recipe.used]

@@ -32,23 +32,18 @@ __all__ = [
 NEW_INDIVIDUAL = "new_individual"
 """What a submission says of a photograph whose animal is not in the database (the competition's word)."""
 
-
 COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
 
-
 SPLITS = ("database", "query")
-
 
 DATASET_NAME = re.compile(r"(?!species$|.*\.gallery$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE)
 """A dataset's name becomes a file's name in the weights folder, next to `species.safetensors` and other datasets'
 `NAME.gallery.safetensors`."""
 
-
 NAME = re.compile(r"(?:[^\x00-\x1f\x7f]|\t|\r?\n){0,200}")
 """What the columns image_id and identity may hold. They are written again into submissions and galleries, where a NUL
 would be lost in an array of strings, a lone carriage return would break a row, and one cell of a megabyte would take a
 gigabyte in an array of a thousand."""
-
 
 DATE = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
 """Year, month and day with hyphens or with the colons of EXIF 2.32, whose month and day may have one digit."""
@@ -136,17 +131,17 @@ class Catalogue:
         return replace(self, table=self.table[mask])
 
 
-def read_catalogue(folder: Path) -> Catalogue:
+def read_catalogue(folder: Path | str) -> Catalogue:
     """Read and validate `folder/metadata.csv`.
 
     Raises:
         InputError: the file is missing or has a fault; the message names the first one, `reid check` lists all.
     """
-    catalogue = read_rows(folder)
+    catalogue = read_rows(Path(folder))
     faults = find_faults(catalogue)
     if faults:
         others = f" ({len(faults) - 1} more: `reid check {folder}` lists them)" if len(faults) > 1 else ""
-        raise InputError(f"{folder / 'metadata.csv'}: {faults[0]}{others}")
+        raise InputError(f"{catalogue.root / 'metadata.csv'}: {faults[0]}{others}")
     return catalogue
 
 

@@ -31,11 +31,9 @@ Item = TypeVar("Item")
 Extractor = Callable[[np.ndarray], Any]
 """From an upright photograph (H, W, 3) uint8, RGB, to local features or whatever else is wanted of it."""
 
-
 BATCHES_AHEAD = 8
 """How many batches are opened in advance while a GPU works: 512 photographs, which take as long as the networks take to
 load. They hold 77 MB at 224 pixels, and up to 0.5 MB each for their keypoints."""
-
 
 ZEROS = 2**20
 """Bytes that are written at a time to reserve a file's space where the system has no call for it."""

@@ -37,10 +37,8 @@ DECODER_VERSION = "draft 2, resized from edge to edge, turned, padded with 128"
 """What `open_photograph` does, in words that change when its pixels do: embeddings of other pixels are stale then. What
 varies from call to call stands in a `View`."""
 
-
 GREY = 128
 """What stands where a photograph has no pixels: near the mean of every backbone's normalisation."""
-
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,19 +51,15 @@ UPRIGHT = {
 }
 """By the tag Orientation of EXIF 2.32."""
 
-
 SIDEWAYS = (5, 6, 7, 8)
 """The values that exchange width and height."""
-
 
 QUARTERS = {90: Image.Transpose.ROTATE_90, -90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180}
 """By degrees, anticlockwise."""
 
-
 TURNS = {"right": -90, "left": 90, "bottom": 180}
 """Degrees, anticlockwise, that bring a photograph of that orientation upright, as WildlifeDatasets/wildlife-datasets,
 AnimalCLEF2025, turns the competition's salamanders."""
-
 
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -75,14 +69,12 @@ FILTERS = {
 }
 """By timm's names."""
 
-
 BROKEN = (
     *(OSError, ValueError, SyntaxError, ArithmeticError, EOFError, struct.error, RuntimeError, LookupError, TypeError),
     *(Image.DecompressionBombError, MemoryError),
 )
 """What Pillow's decoders raise on broken files, found by changing random bytes. RuntimeError is AVIF's; MemoryError is
 that of a strip 100,000,000 pixels long."""
-
 
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
 """What cameras and scanners write. Pillow knows others; one of them, EPS, is refused above all: Pillow would let

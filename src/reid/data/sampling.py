@@ -10,10 +10,10 @@ __all__ = ["Batch", "PKSampler", "ShuffledSampler", "TurnsSampler"]
 
 
 class Batch(NamedTuple):
-    """Photographs that are learned from in one step, and the seed of their augmentations."""
+    """The photographs of one training step, and the seed of their augmentations."""
 
     places: np.ndarray
-    """(B,) integers."""
+    """(B,) integers, where the photographs stand in the database."""
     seed: int
 
 
@@ -21,17 +21,17 @@ class Batch(NamedTuple):
 class PKSampler:
     """The batches of one epoch: every individual once, with K photographs, at most P individuals a batch.
 
-    The individuals are spread evenly: 34 of them with P = 16 come as batches of 12, 11 and 11, because a rest of two
-    would be a batch with hardly a negative. An individual with fewer than K photographs gives all of them, and some
-    again until there are K: each place has its own augmentation, so these are the report's augmented copies.
+    The individuals are spread evenly: 34 of them with P = 16 come as batches of 12, 11 and 11, because a last batch of
+    two would have hardly any negatives. An individual with fewer than K photographs gives all of them, and some again
+    until there are K; each copy has its own augmentation, so these are the report's augmented copies.
 
     Attributes:
         places: (M,) integers, the photographs to learn from.
         identities: (M,) the individual on each.
-        individuals: P, at most so many individuals a batch.
+        individuals: P, the most individuals in a batch.
         photographs: K, the photographs of each.
         seed: the same seed and epoch give the same batches.
-        epoch: set by who iterates, before each epoch.
+        epoch: to be set before each epoch.
     """
 
     places: np.ndarray
@@ -90,13 +90,13 @@ class TurnsSampler:
 class ShuffledSampler:
     """The batches of one epoch of plain classification: every photograph once, in a new order.
 
-    Classes of very different size are balanced: in each epoch every class gives as many places as the largest, its
-    photographs coming again with other augmentations, but at most `repeat` times as many as it has.
+    Classes of very different size are balanced: in each epoch every class gives as many photographs as the largest,
+    some of them several times with other augmentations, but at most `repeat` times as many as it has.
 
     Attributes:
         places: (M,) integers, the photographs to learn from.
         labels: (M,) the class of each.
-        batch_size: photographs in a batch, at most.
+        batch_size: the most photographs in a batch.
         seed, epoch: as for `PKSampler`.
         repeat: how often a photograph of a small class may come in an epoch.
     """

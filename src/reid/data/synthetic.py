@@ -26,16 +26,12 @@ __all__ = ["SPECIES", "Species", "draw_photograph", "draw_world"]
 SIZE = 180
 """Pixels on a photograph's side, about: small files, yet larger than what a toy network sees."""
 
-
 PHOTOGRAPHS = (16, 12, 10, 9, 8, 8, *[7] * 3, *[6] * 5, *[5] * 8, *[4] * 8, *[3] * 4, *[2] * 3, *[1] * 3)
 """Database photographs per individual: an imbalanced tail with singletons, as in the competition."""
 
-
 NEW_INDIVIDUALS = 10
 
-
 EXIF_ORIENTATION = 274
-
 
 TURNED_TAG = {Image.Transpose.ROTATE_90: 6, Image.Transpose.ROTATE_180: 3, Image.Transpose.ROTATE_270: 8}
 """How a viewer must turn a picture that was stored turned this way (EXIF 2.32, tag Orientation)."""
@@ -167,7 +163,6 @@ SPECIES = (
     Species("SalamanderID2025", "salamander", "salamander", draw_salamander, ("top",), lies_down=True),
     Species("SeaTurtleID2022", "turtle", "loggerhead turtle", draw_turtle, ("left",), is_dated=True),
 )
-
 
 GROUNDS = (
     ((88, 116, 52), (52, 74, 34)),

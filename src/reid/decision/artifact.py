@@ -1,10 +1,10 @@
 """The weights folder: what training leaves, what is uploaded to Kaggle, what prediction starts from.
 
-`manifest.json` is written last and holds the SHA-256 of every other file, so a folder with a manifest is whole, and a
-file that was cut short, swapped or edited is noticed before the first photograph.
+`manifest.json` is written last and holds the SHA-256 of every other file, so a folder with a manifest is complete, and
+a file that was cut short, swapped or edited is noticed before the first photograph is opened.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ from shlex import quote
 from typing import Any
 
 from reid import __version__
+from reid.config import legacy
 from reid.config.recipe import Recipe
 from reid.config.settings import recipe_from_json
 from reid.errors import InputError
@@ -28,30 +29,25 @@ __all__ = [
     "fold_folder",
     "gallery_file",
     "open_weights",
+    "upgrade_calibration",
     "write_manifest",
 ]
 
 FORMAT = 2
-READABLE = (1, 2)
-"""The formats that this version reads; 1 is that of 0.1.0."""
-
+"""Format 1 is that of 0.1.0; `_upgrade_manifest` and `upgrade_calibration` read it."""
 
 MANIFEST = "manifest.json"
 
-
 CLASSIFIER = "species.safetensors"
-
 
 CALIBRATION = "calibration.json"
 
-
 GALLERY = ".gallery.safetensors"
-"""How galleries' names end."""
-
+"""How the names of galleries end."""
 
 COPY_OR_RETRAIN = (
-    "copy the weights folder again, or type the training's command again, which keeps the networks that are there and "
-    "writes the manifest anew"
+    "copy the weights folder again, or run the training's command again, which keeps the networks that are there and "
+    "writes a new manifest"
 )
 """What helps where the manifest alone is damaged."""
 
@@ -71,7 +67,7 @@ RUN_FOLDER = "training"
 
 
 def fold_folder(folder: Path, fold: int) -> Path:
-    """Return where a fold's encoders and galleries lie; the first fold's are those that predict."""
+    """Return where the encoders and galleries of a fold lie; the first fold's are those that predict."""
     return folder / RUN_FOLDER / f"fold-{fold}" if fold else folder
 
 
@@ -82,8 +78,8 @@ class Weights:
     Attributes:
         folder: where it lies.
         recipe: how it was trained.
-        datasets: which animals it knows, in alphabetical order.
-        manifest: the manifest's content as it stands.
+        datasets: those with a gallery, in alphabetical order.
+        manifest: the manifest's content, in the words of this version.
     """
 
     folder: Path
@@ -92,28 +88,40 @@ class Weights:
     manifest: dict[str, Any]
 
     @property
+    def encoders(self) -> dict[str, Path]:
+        """The file of each dataset's encoder; there is none where the recipe has no such cue."""
+        return {dataset: self.folder / encoder_file(dataset) for dataset in self.datasets}
+
+    @property
+    def classifier(self) -> Path | None:
+        """The file of the species classifier, if there is one."""
+        return self.folder / CLASSIFIER if self.has_species else None
+
+    @property
     def has_species(self) -> bool:
         """Whether there is a species classifier; a single dataset needs none."""
         return CLASSIFIER in self.manifest["files"]
 
     @property
     def precision(self) -> str:
-        """The number format that whoever trained asked for, "auto" where nobody did."""
-        recipe = self.manifest["recipe"]  # there 0.1.0 wrote it
-        return str(self.manifest.get("precision") or recipe.get("precision", "auto"))
+        """The number format that training was asked to use, see `Runtime.precision`."""
+        return str(self.manifest["precision"])
 
     @property
     def limit(self) -> int | None:
-        """About how many photographs of a dataset it was trained on, where not on all."""
-        limit: int | None = self.manifest.get("limit")  # weights of an earlier day say nothing
+        """About how many photographs of each dataset it was trained on; None for all."""
+        limit: int | None = self.manifest["limit"]
         return limit
 
     @property
     def caution(self) -> str:
-        """What must be said of weights that were trained for a quick look; else the empty string."""
+        """What must be reported of weights that were trained for a quick look; else the empty string."""
         if self.limit is None:
             return ""
-        return f"{self.folder}: trained on a part of the database (--limit {self.limit}), not to be handed in"
+        return (
+            f"{self.folder}: trained on part of the database only (--limit {self.limit}): good for a quick look, not "
+            "for a submission"
+        )
 
 
 def write_manifest(
@@ -124,22 +132,22 @@ def write_manifest(
     limit: int | None = None,
     precision: str = "auto",
 ) -> Weights:
-    """Write the manifest over the files that a complete folder has, and nothing else in it.
+    """Write the manifest of the files that a complete folder has.
 
-    What each network expects of photographs stands in its own file; here it is for people to read.
+    What each network expects of photographs stands in its own file; in the manifest it is for people to read.
 
     Args:
         folder: where networks, galleries and calibration lie.
         recipe: how they were made.
-        datasets: which animals they know.
+        datasets: those with a gallery.
         fingerprint: of the photographs.
-        limit: how many of a dataset were looked at, where not all were.
+        limit: about how many photographs of each dataset were used, where not all were.
         precision: the number format that was asked for.
     """
     from reid.models.networks import read_plan
 
     names = _parts(recipe, datasets)
-    if not (folder / CALIBRATION).exists():  # it was lost, and enroll comes before calibrate
+    if not (folder / CALIBRATION).exists():  # it was lost, and enroll runs before calibrate
         names.remove(CALIBRATION)
     if recipe.uses_encoder and (folder / CLASSIFIER).exists():
         names.append(CLASSIFIER)
@@ -159,67 +167,63 @@ def write_manifest(
         "files": {name: sha256_of(folder / name) for name in sorted(names)},
     }
     write_json(folder / MANIFEST, manifest)
-    return Weights(folder, recipe, tuple(sorted(datasets)), manifest)
+    return _read_manifest(folder)
 
 
 def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
-    """Return the files without which a weights folder is not whole."""
+    """Return the files without which a weights folder is not complete."""
     encoders = [encoder_file(dataset) for dataset in datasets] if recipe.uses_encoder else []
     return [CALIBRATION, *encoders, *(gallery_file(dataset) for dataset in datasets)]
 
 
 def _or_remake(folder: Path, name: str) -> str:
-    """Return how the file can be made anew where the photographs are: galleries and thresholds need no training."""
+    """Return how the file can be made again where the photographs are: galleries and thresholds need no training."""
     if not name.endswith((CALIBRATION, GALLERY)):
         return ""
-    verbs = ["calibrate"] if name == CALIBRATION else ["enroll", "calibrate"]
-    calls = " and then ".join(f"`python -m reid {verb} DATA --weights {quote(str(folder))}`" for verb in verbs)
-    return f", or make the file anew: {calls}"
+    commands = ["calibrate"] if name == CALIBRATION else ["enroll", "calibrate"]
+    calls = " and then ".join(f"`reid {command} DATA --weights {quote(str(folder))}`" for command in commands)
+    return f", or make the file again: {calls}"
 
 
-def open_weights(folder: Path, remade: tuple[str, ...] = ()) -> Weights:
-    """Read the manifest and checks every file's hash.
+def open_weights(folder: Path | str, remade: tuple[str, ...] = ()) -> Weights:
+    """Read the manifest and check every file's hash.
 
     Args:
-        folder: a weights folder.
-        remade: how the names of files end that are about to be made anew, `GALLERY` or `CALIBRATION`. They are not
-            looked at: a verb that was interrupted between a file and the manifest can be typed again.
+        folder: a weights folder, of this version or an earlier one.
+        remade: how the names of files end that are about to be made again, `GALLERY` or `CALIBRATION`. They are not
+            checked, so that a command that was interrupted between a file and the manifest can be run again.
 
     Raises:
         InputError: no such folder, another format version, a file that is missing or not the one that was written.
     """
-    weights = _read_manifest(folder)
+    weights = _read_manifest(Path(folder))
     _check_files(weights, remade)
     return weights
 
 
 def _read_manifest(folder: Path) -> Weights:
-    """Return what the manifest says, before a file is looked at."""
+    """Return what the manifest says, before any other file is read."""
     if not (folder / MANIFEST).is_file():
         found = "a folder without one (was training finished?)" if folder.is_dir() else "no such folder"
         raise InputError(
-            f"{folder / MANIFEST}: expected the manifest of a weights folder, found {found}; "
-            "`python -m reid train` makes one"
+            f"{folder / MANIFEST}: expected the manifest of a weights folder, found {found}; `reid train` makes one"
         )
     try:
         manifest = read_json(folder / MANIFEST)
     except InputError as problem:
         raise InputError(f"{problem}; {COPY_OR_RETRAIN}") from None
     version = manifest.get("format") if isinstance(manifest, dict) else None
-    if version not in READABLE:
+    if type(version) is not int or not 1 <= version <= FORMAT:
         raise InputError(
-            f"{folder / MANIFEST}: expected format {FORMAT}, found {version!r}. Another version of this kit "
-            "wrote it: use that one, or train again"
+            f"{folder / MANIFEST}: expected format 1 to {FORMAT}, found {version!r}. Another version of this kit wrote "
+            "it: use that one, or train again"
         )
     try:
-        files, recipe, datasets = (
-            dict(manifest["files"]),
-            recipe_from_json(manifest["recipe"]),
-            list(manifest["datasets"]),
-        )
-        if not all(isinstance(name, str) for name in (*files, *datasets)):
-            raise ValueError("a name is no word")
-        limit = manifest.get("limit")
+        manifest = _upgrade_manifest(manifest)
+        files, datasets, limit = dict(manifest["files"]), list(manifest["datasets"]), manifest["limit"]
+        recipe = recipe_from_json(manifest["recipe"])
+        if not all(isinstance(name, str) for name in (*files, *datasets, manifest["precision"])):
+            raise ValueError("a name is not text")
         if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError(f"limit {limit!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
@@ -227,8 +231,34 @@ def _read_manifest(folder: Path) -> Weights:
     return Weights(folder, recipe, tuple(datasets), manifest)
 
 
+def _upgrade_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest in the words of this version; its recipe is read by `recipe_from_json`, as it was written.
+
+    In format 1 the precision stood in the recipe, and a folder that was trained on everything had no limit.
+    """
+    return {"limit": None, "precision": manifest["recipe"].get("precision", "auto"), **manifest}
+
+
+def upgrade_calibration(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `calibration.json` in the words of this version.
+
+    In format 1 the scorers' scores were called contenders, and the cues on the animal focused.
+    """
+    return {dataset: _upgrade_decision(dict(one)) for dataset, one in stored.items()}
+
+
+def _upgrade_decision(stored: dict[str, Any]) -> dict[str, Any]:
+    words = legacy.VALUES["calibration.scorers"]
+    if "contenders" in stored:
+        stored["scorer_scores"] = stored.pop("contenders")
+    kind, fitted = stored["scorer"]["kind"], stored["scorer"]["fitted"]
+    renamed = {words.get(name, name): value for name, value in fitted.items()}
+    scores = {words.get(name, name): score for name, score in stored["scorer_scores"].items()}
+    return {**stored, "scorer": {"kind": words.get(kind, kind), "fitted": renamed}, "scorer_scores": scores}
+
+
 def _check_files(weights: Weights, remade: tuple[str, ...]) -> None:
-    """Refuse a file that is missing or not the one that was written, and one that the manifest forgot."""
+    """Refuse a file that is missing or not the one that was written, and one that the manifest does not list."""
     folder, files = weights.folder, dict(weights.manifest["files"])
     for name, expected in files.items():
         if name.endswith(remade):
@@ -249,5 +279,6 @@ def _check_files(weights: Weights, remade: tuple[str, ...]) -> None:
     unlisted = [file for file in parts if file not in files and not file.endswith(remade)]
     if unlisted:
         raise InputError(
-            f"{folder / MANIFEST}: it is damaged (no hash of {unlisted[0]}); {COPY_OR_RETRAIN}{_or_remake(folder, unlisted[0])}"
+            f"{folder / MANIFEST}: it is damaged (no hash of {unlisted[0]}); {COPY_OR_RETRAIN}"
+            f"{_or_remake(folder, unlisted[0])}"
         )

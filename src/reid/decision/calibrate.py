@@ -1,7 +1,7 @@
 """The decision between a known individual and a new one: fitted on the database, never guessed.
 
-The database plays its own contest: its pseudo-queries (`pseudo_queries`) are answered by every scorer that the recipe
-allows, and the scorer and the threshold are taken that win most, on individuals that they were not fitted on.
+Every scorer that the recipe allows answers the database's pseudo-queries (`pseudo_queries`). The scorer and the
+threshold with the best score are taken, measured on individuals that they were not fitted on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from reid.config.legacy import VALUES
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue
 from reid.data.photographs import thumbnails
-from reid.decision.artifact import CALIBRATION, Weights, encoder_file, fold_folder, gallery_file
+from reid.decision.artifact import (
+    CALIBRATION,
+    Weights,
+    encoder_file,
+    fold_folder,
+    gallery_file,
+    upgrade_calibration,
+    write_manifest,
+)
 from reid.decision.pseudo_queries import (
     MIN_INDIVIDUALS,
     HeldOut,
@@ -40,7 +47,9 @@ __all__ = [
     "Calibration",
     "Curve",
     "calibrate",
+    "calibrate_again",
     "calibration_from",
+    "choose_scorer",
     "distribution_shift",
     "fit_calibrations",
     "load_calibrations",
@@ -48,15 +57,13 @@ __all__ = [
 ]
 
 SIMPLICITY_SLACK = 0.5
-"""Of FEW individuals a simpler scorer is taken if it is behind by less than so many standard deviations of the
-difference over splits: among so few, what is flexible finds sense in anything. It fades with the square of their
-number; from about 25 on PLATEAU alone decides. Where all datasets' pseudo_queries are asked, all their individuals
-count."""
-
+"""With few individuals a simpler scorer is taken if it is behind by less than so many standard deviations of the
+difference over splits: among so few, a flexible scorer fits anything. It fades with the square of their number; from
+about 25 on PLATEAU alone decides. Where all datasets' pseudo-queries are used, all their individuals count."""
 
 LOW_BAKS = 0.2
-"""Where less of the known individuals' photographs is expected to be named rightly, it is said; the competition's
-winners had 0.32 to 0.52 (BAKS), at thresholds that refuse much."""
+"""Below this expected BAKS (photographs of known individuals named correctly) it is reported; the competition's winners
+had 0.32 to 0.52, at thresholds that refuse much."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,10 @@ class Calibration:
         threshold: the decision.
         scorer: makes the dissimilarity that the threshold is about.
         unit: what the encoder's distances are divided by before the scorer sees them.
-        scorer_scores: by scorer, the mean score that it would have won, cross-fitted.
+        scorer_scores: by scorer, the mean score over the splits, cross-fitted.
         curve: over the threshold.
-        known, new: dissimilarity of the known and of the new pseudo-queries, ascending.
+        known, new: dissimilarity of the known and of the new pseudo-queries, ascending, by scorers that were fitted on
+            other individuals, as the threshold's are.
     """
 
     threshold: Threshold
@@ -99,24 +107,39 @@ def fit_calibrations(
 
     Args:
         pseudo_queries: by dataset, in their units.
-        recipe: `scorers`, `new_share`, `calibration_splits`, `seed`.
+        recipe: `calibration.scorers`, `new_share`, `splits`, and `seed`.
         few: a dataset with fewer known or fewer new individuals takes those of all datasets.
+
+    Raises:
+        InputError: none of the scorers can be used with the cues that there are.
     """
-    pooled = _pooled(pseudo_queries)
-    fitted = {}
-    for dataset, asked in pseudo_queries.items():
-        enough = min(_individuals(asked, new=False), _individuals(asked, new=True)) >= few
-        source = asked if enough or len(pseudo_queries) == 1 else pooled
-        fitted[dataset] = _fit(dataset, asked, source, recipe, few)
+    fitted, end = {}, 0
+    for dataset, own in pseudo_queries.items():
+        end += len(own.new)
+        known, new = _individuals(own, new=False), _individuals(own, new=True)
+        notes = [str(note) for note in own.notes]
+        if min(known, new) >= few or len(pseudo_queries) == 1:
+            fitted[dataset] = _fit(dataset, own, own, np.arange(len(own.new)), recipe, notes)
+            continue
+        notes.append(
+            f"{known} known and {new} new individuals among the pseudo-queries, fewer than {few}: scorer and threshold "
+            "are those of all datasets together"
+        )
+        rows = np.arange(end - len(own.new), end)
+        fitted[dataset] = _fit(dataset, own, _pooled(pseudo_queries), rows, recipe, notes)
     return fitted
 
 
 def _pooled(pseudo_queries: Mapping[str, PseudoQueryPairs]) -> PseudoQueryPairs:
-    """Return all datasets' pseudo_queries as if they were one's; individuals of one name in two datasets stay apart."""
-    named = {dataset: np.char.add(f"{dataset} ", asked.individual) for dataset, asked in pseudo_queries.items()}
-    return join_pseudo_query_pairs(
-        [replace(asked, individual=named[dataset]) for dataset, asked in pseudo_queries.items()]
-    )
+    """Return all datasets' pseudo-queries as if they were one's, with the features that all of them have; individuals
+    of one name in two datasets stay apart."""
+    shared = set.intersection(*(set(own.pairs.features) for own in pseudo_queries.values()))
+    parts = []
+    for dataset, own in pseudo_queries.items():
+        features = {name: values for name, values in own.pairs.features.items() if name in shared}
+        individual = np.char.add(f"{dataset} ", own.individual)
+        parts.append(replace(own, individual=individual, pairs=replace(own.pairs, features=features)))
+    return join_pseudo_query_pairs(parts)
 
 
 def _individuals(pseudo_queries: PseudoQueryPairs, new: bool) -> int:
@@ -124,43 +147,58 @@ def _individuals(pseudo_queries: PseudoQueryPairs, new: bool) -> int:
 
 
 def _fit(
-    dataset: str, pseudo_queries: PseudoQueryPairs, source: PseudoQueryPairs, recipe: Recipe, few: int
+    dataset: str, own: PseudoQueryPairs, source: PseudoQueryPairs, rows: np.ndarray, recipe: Recipe, notes: list[str]
 ) -> Calibration:
-    """Return the calibration of a dataset, learned from `source`: its own pseudo_queries or those of all datasets."""
-    notes = [str(note) for note in pseudo_queries.notes]
-    if source is not pseudo_queries:
-        notes.append(
-            f"{_individuals(pseudo_queries, new=False)} known and {_individuals(pseudo_queries, new=True)} new individuals can "
-            f"be asked for, fewer than {few}: scorer and threshold are those of all datasets together"
-        )
-    kinds = _kinds_of_scorers(dataset, pseudo_queries, recipe)
+    """Return the calibration of a dataset.
+
+    Args:
+        dataset: its name.
+        own: its pseudo-queries.
+        source: what scorer and threshold are fitted on: `own`, or those of all datasets.
+        rows: (Q,) int64, where its own are among these.
+        recipe: see `fit_calibrations`.
+        notes: what a person must know already.
+    """
+    kinds = _kinds_of_scorers(dataset, source, recipe)
     splits = list(_splits(source, recipe))
-    if not splits or not source.is_match.any():
-        return _fallback(dataset, pseudo_queries, Scorer(kinds[0], {}), notes)
-    contest = _contest(dataset, source, kinds, splits, recipe)
-    edges, curves = mean_curves([sweep(contest.answers, split.times) for split in splits])
-    threshold = _threshold(dataset, pseudo_queries, contest.outcomes, plateau_of(edges, curves.score), notes)
-    known, new = _seen_individuals(pseudo_queries, contest.scorer)
+    measurable = bool(splits) and bool(source.is_match.any())
+    if not measurable or source.is_match.all():  # nothing that a scorer could be fitted to tell apart
+        kinds, notes = _unfitted(kinds, source, notes)
+    if not measurable:
+        return _fallback(dataset, own, Scorer(kinds[0], {}), notes)
+    selection = _select_scorer(dataset, source, kinds, splits, recipe)
+    edges, curves = mean_curves([sweep(selection.answers, split.times) for split in splits])
+    threshold = _threshold(dataset, own, selection.outcomes, plateau_of(edges, curves.score), notes)
+    known, new = _by_role(selection.answers.of(rows))
     curve = _thinned(edges, curves)
-    return _in_lengths(
-        Calibration(threshold, contest.scorer, pseudo_queries.unit, contest.scorer_scores, curve, known, new)
-    )
+    return _in_lengths(Calibration(threshold, selection.scorer, own.unit, selection.scores, curve, known, new))
 
 
-def _kinds_of_scorers(dataset: str, pseudo_queries: PseudoQueryPairs, recipe: Recipe) -> list[str]:
-    """Those of the recipe's scorers that the pseudo_queries' cues can feed, the simplest first."""
-    kinds = scorers_for(recipe.calibration.scorers, tuple(pseudo_queries.pairs.features))
+def _kinds_of_scorers(dataset: str, source: PseudoQueryPairs, recipe: Recipe) -> list[str]:
+    """Return those of the recipe's scorers that can be used with the cues that there are, the simplest first."""
+    kinds = scorers_for(recipe.calibration.scorers, tuple(source.pairs.features))
     if not kinds:
         raise InputError(
-            f"{dataset}: recipe field scorers: expected one that its cues can feed, found {', '.join(recipe.calibration.scorers)}; "
-            f"there are {', '.join(cue for cue in SINGLE_CUES if cue in pseudo_queries.pairs.features)} "
-            "(keypoints on the animal are told apart only where the encoder's saliency has a shape)"
+            f"{dataset}: recipe field calibration.scorers: expected one that its cues can feed, found "
+            f"{', '.join(recipe.calibration.scorers)}; there are "
+            f"{', '.join(cue for cue in SINGLE_CUES if cue in source.pairs.features)} (keypoints on the animal are "
+            "found only where the encoder's saliency tells it from the background)"
         )
     return kinds
 
 
+def _unfitted(kinds: list[str], source: PseudoQueryPairs, notes: list[str]) -> tuple[list[str], list[str]]:
+    """Return those kinds of scorers that need no fitting, and what to report where another has to stand in."""
+    unfitted = [kind for kind in kinds if kind in SINGLE_CUES]
+    if unfitted:
+        return unfitted, notes
+    (instead, *_) = scorers_for(tuple(SINGLE_CUES), tuple(source.pairs.features))
+    words = f"{', '.join(kinds)} can't be fitted without known and new individuals to tell apart: {instead} is used"
+    return [instead], [*notes, words]
+
+
 class Outcome(NamedTuple):
-    """What a threshold won on individuals that it was not fitted on."""
+    """What a threshold reaches on individuals that it was not fitted on."""
 
     score: float
     baks: float
@@ -169,7 +207,7 @@ class Outcome(NamedTuple):
 
 
 class Split(NamedTuple):
-    """A random contest among the pseudo_queries."""
+    """A random choice of roles and individuals among the pseudo-queries."""
 
     times: np.ndarray
     """(Q,) int, how often the query's individual counts."""
@@ -177,44 +215,43 @@ class Split(NamedTuple):
     """(Q,) bool, queries of individuals that were not drawn, to try the threshold on."""
 
 
-class Contest(NamedTuple):
-    """What the scorers won on the same splits, and the one that is taken."""
+class ScorerSelection(NamedTuple):
+    """The scorer that is taken, and how all of them did on the same splits."""
 
     scorer: Scorer
-    """Fitted on all pseudo_queries."""
+    """Fitted on all pseudo-queries."""
     answers: OpenSetQueries
     """Its own, cross-fitted."""
     outcomes: list[Outcome]
     """Its own, of the splits that have one."""
-    scorer_scores: dict[str, float]
-    """See `Calibration`."""
+    scores: dict[str, float]
+    """See `Calibration.scorer_scores`."""
 
 
-def _contest(
-    dataset: str, pseudo_queries: PseudoQueryPairs, kinds: Sequence[str], splits: Sequence[Split], recipe: Recipe
-) -> Contest:
-    """Let every kind of scorer answer the pseudo_queries, cross-fitted, and weighs the kinds on the same splits."""
-    weight, group = _pair_weights(pseudo_queries), pseudo_queries.individual[pseudo_queries.pairs.query]
+def _select_scorer(
+    dataset: str, source: PseudoQueryPairs, kinds: Sequence[str], splits: Sequence[Split], recipe: Recipe
+) -> ScorerSelection:
+    """Let every kind of scorer answer the pseudo-queries, cross-fitted, and compare them on the same splits."""
+    pairs, is_match, weight = source.pairs, source.is_match, _pair_weights(source)
+    group = source.individual[pairs.query]
     answers = {
-        kind: pseudo_queries.answered(
-            cross_fitted(kind, pseudo_queries.pairs, pseudo_queries.is_match, weight, group, recipe.seed)
-        )
-        for kind in track(kinds, f"weighing the scorers of {dataset}")
+        kind: source.answered(cross_fitted(kind, pairs, is_match, weight, group, recipe.seed))
+        for kind in track(kinds, f"comparing scorers for {dataset}")
     }
     outcomes = {kind: [_outcome(answers[kind], split) for split in splits] for kind in kinds}
     scores = {kind: np.array([outcome.score for outcome in outcomes[kind]]) for kind in kinds}
-    winner = _choose(scores, min(_individuals(pseudo_queries, new=False), _individuals(pseudo_queries, new=True)))
-    return Contest(
-        scorer=fit_scorer(winner, pseudo_queries.pairs, pseudo_queries.is_match, weight, recipe.seed),
+    winner = choose_scorer(scores, min(_individuals(source, new=False), _individuals(source, new=True)))
+    return ScorerSelection(
+        scorer=fit_scorer(winner, pairs, is_match, weight, recipe.seed),
         answers=answers[winner],
         outcomes=[outcome for outcome in outcomes[winner] if not np.isnan(outcome.score)],
-        scorer_scores={kind: mean_of_splits(values) for kind, values in scores.items() if not np.isnan(values).all()},
+        scores={kind: mean_of_splits(values) for kind, values in scores.items() if not np.isnan(values).all()},
     )
 
 
 def _threshold(
     dataset: str,
-    pseudo_queries: PseudoQueryPairs,
+    own: PseudoQueryPairs,
     outcomes: Sequence[Outcome],
     plateau: tuple[float, float],
     notes: Sequence[str],
@@ -224,7 +261,7 @@ def _threshold(
     if mean and mean.baks < LOW_BAKS:
         notes = [
             *notes,
-            f"hardly any known animal is expected to be named: {mean.baks:.0%} of their photographs rightly (BAKS), "
+            f"hardly any known animal is expected to be named: {mean.baks:.0%} of their photographs correctly (BAKS), "
             "the others called new or somebody else. More photographs of each animal, or another recipe, may help",
         ]
     scores = [outcome.score for outcome in outcomes]
@@ -238,39 +275,40 @@ def _threshold(
         baus=mean.baus if mean else None,
         share_new=mean.share_new if mean else None,
         plateau=plateau,
-        known=_individuals(pseudo_queries, new=False),
-        new=_individuals(pseudo_queries, new=True),
+        known=_individuals(own, new=False),
+        new=_individuals(own, new=True),
         note="\n".join(notes),
     )
 
 
-def _splits(pseudo_queries: PseudoQueryPairs, recipe: Recipe) -> Iterator[Split]:
-    """Random contests: who plays new, and who is drawn.
+def _splits(source: PseudoQueryPairs, recipe: Recipe) -> Iterator[Split]:
+    """Yield random splits: which individuals play new, and which are drawn.
 
-    An individual that can play either role plays new with the chance `new_share`, in strata by its number of queries.
-    Of the players of each role as many are drawn as there are, with replacement, so that about a third is left over
-    (the bootstrap of Efron 1979 and its out-of-bag rest).
+    An individual that can play either role plays new with the chance `calibration.new_share`, in strata by its number
+    of queries. Of each role as many individuals are drawn as there are, with replacement, so that about a third is left
+    over (the bootstrap of Efron 1979 and its out-of-bag rest).
     """
     rng = np.random.default_rng([recipe.seed, 4])
-    both = np.intersect1d(pseudo_queries.individual[pseudo_queries.new], pseudo_queries.individual[~pseudo_queries.new])
-    counts = np.array([(pseudo_queries.individual == individual).sum() for individual in both.tolist()], int)
+    both = np.intersect1d(source.individual[source.new], source.individual[~source.new])
+    counts = np.array([(source.individual == individual).sum() for individual in both.tolist()], int)
     for _ in range(recipe.calibration.splits):
         steps = np.floor(np.arange(len(both) + 1) * recipe.calibration.new_share + rng.random())
         plays_new = np.zeros(len(both), bool)
         plays_new[np.lexsort((rng.random(len(both)), counts))] = np.diff(steps) > 0
-        times, left_over = np.zeros(len(pseudo_queries.new), int), np.zeros(len(pseudo_queries.new), bool)
+        times, left_over = np.zeros(len(source.new), int), np.zeros(len(source.new), bool)
         for new, absent in ((True, both[~plays_new]), (False, both[plays_new])):
-            rows = (pseudo_queries.new == new) & ~np.isin(pseudo_queries.individual, absent)
-            players, inverse = np.unique(pseudo_queries.individual[rows], return_inverse=True)
-            if len(players):
-                times[rows] = rng.multinomial(len(players), np.full(len(players), 1 / len(players)))[inverse]
+            rows = (source.new == new) & ~np.isin(source.individual, absent)
+            individuals, inverse = np.unique(source.individual[rows], return_inverse=True)
+            if len(individuals):
+                chances = np.full(len(individuals), 1 / len(individuals))
+                times[rows] = rng.multinomial(len(individuals), chances)[inverse]
             left_over |= rows & (times == 0)
-        if times[pseudo_queries.new].any() and times[~pseudo_queries.new].any():
+        if times[source.new].any() and times[~source.new].any():
             yield Split(times, left_over)
 
 
 def _outcome(queries: OpenSetQueries, split: Split) -> Outcome:
-    """Return what the drawn individuals' best threshold wins on those left over; NaN where a role is missing."""
+    """Return what the drawn individuals' best threshold reaches on those left over; NaN where a role is missing."""
     edges, curves = mean_curves([sweep(queries, split.times)])
     rest = queries.of(split.left_over)
     if not len(edges) or not rest.new.any() or rest.new.all():
@@ -280,8 +318,13 @@ def _outcome(queries: OpenSetQueries, split: Split) -> Outcome:
     return Outcome(float(np.sqrt(reached.baks[0] * reached.baus[0])), *(float(curve[0]) for curve in reached[1:]))
 
 
-def _choose(scores: Mapping[str, np.ndarray], individuals: int) -> str:
-    """Return the simplest scorer that is as good as the best, to within what luck may do among so many individuals."""
+def choose_scorer(scores: Mapping[str, np.ndarray], individuals: int) -> str:
+    """Return the simplest scorer that is as good as the best, to within what chance does among so many individuals.
+
+    Args:
+        scores: by kind of scorer, the simplest first, its score in each split, NaN where there is none.
+        individuals: known or new ones, whichever are fewer.
+    """
     slack = SIMPLICITY_SLACK * min(1.0, MIN_INDIVIDUALS / max(1, individuals)) ** 2
     best = max(scores, key=lambda kind: mean_of_splits(scores[kind]))
     for kind in scores:
@@ -292,88 +335,48 @@ def _choose(scores: Mapping[str, np.ndarray], individuals: int) -> str:
     return best
 
 
-def _pair_weights(pseudo_queries: PseudoQueryPairs) -> np.ndarray:
-    """(P,) Every individual weighs the same in each role, however many photographs of it are asked for."""
-    rows = np.char.add(np.where(pseudo_queries.new, "new ", "known "), pseudo_queries.individual)
+def _pair_weights(source: PseudoQueryPairs) -> np.ndarray:
+    """(P,) Every individual weighs the same in each role, however many pseudo-queries show it."""
+    rows = np.char.add(np.where(source.new, "new ", "known "), source.individual)
     _, inverse, counts = np.unique(rows, return_inverse=True, return_counts=True)
-    weights: np.ndarray = 1 / counts[inverse][pseudo_queries.pairs.query]
+    weights: np.ndarray = 1 / counts[inverse][source.pairs.query]
     return weights
 
 
-def _fallback(dataset: str, pseudo_queries: PseudoQueryPairs, scorer: Scorer, notes: list[str]) -> Calibration:
-    """Without known or without new pseudo-queries nothing can be weighed; winners of the competition over-reject."""
-    known, new = _seen_individuals(pseudo_queries, scorer)
+def _fallback(dataset: str, own: PseudoQueryPairs, scorer: Scorer, notes: list[str]) -> Calibration:
+    """Return a cautious decision where nothing can be measured, without known or without new pseudo-queries; winners of
+    the competition call too many queries new rather than too few."""
+    known, new = _by_role(own.answered(scorer.dissimilarity(own.pairs)))
     if known:
         value = max(known)
-        notes.append("no individual could play the new one: every distance seen so far counts as known")
+        notes = [*notes, "no individual could play the new one: every distance between known ones counts as known"]
     elif new:
         value = float(np.quantile(new, 0.05))
-        notes.append("no individual has two photographs to compare: 5 % of the new pseudo-queries would be named")
+        notes = [*notes, "no individual has two photographs to compare: 5 % of the new pseudo-queries would be named"]
     else:
         value = 0.0
-        notes.append("too few individuals to hold any out: every query is called new")
-    threshold = Threshold(
-        dataset=dataset,
-        value=value,
-        score=None,
-        interval=None,
-        baks=None,
-        baus=None,
-        share_new=None,
-        plateau=(value, value),
-        known=_individuals(pseudo_queries, new=False),
-        new=_individuals(pseudo_queries, new=True),
-        note="\n".join(notes),
-    )
-    return _in_lengths(Calibration(threshold, scorer, pseudo_queries.unit, {}, Curve([], [], [], [], []), known, new))
+        notes = [*notes, "too few individuals to hold any out: every query is called new"]
+    threshold = _threshold(dataset, own, [], (value, value), notes)
+    return _in_lengths(Calibration(threshold, scorer, own.unit, {}, Curve([], [], [], [], []), known, new))
 
 
-def _seen_individuals(pseudo_queries: PseudoQueryPairs, scorer: Scorer) -> tuple[list[float], list[float]]:
-    """Return the dissimilarity of the known and of the new pseudo-queries, ascending, without those that have no
-    pair."""
-    queries = pseudo_queries.answered(scorer.dissimilarity(pseudo_queries.pairs))
+def _by_role(queries: OpenSetQueries) -> tuple[list[float], list[float]]:
+    """Return the dissimilarity of the known and of the new queries, ascending, without those that have no pair."""
     finite = np.isfinite(queries.distance)
     known, new = (np.sort(queries.distance[finite & (queries.new == role)]).tolist() for role in (False, True))
     return known, new
 
 
 def _thinned(edges: np.ndarray, curves: MeanCurves) -> Curve:
-    """At most 200 places of the curves: enough for a picture."""
+    """Return at most 200 places of the curves: enough for a picture."""
     places = np.unique(np.linspace(0, max(0, len(edges) - 1), min(200, len(edges))).astype(int))
     columns = (edges, curves.baks, curves.baus, curves.score, curves.share_new)
     return Curve(*([float(value) for value in column[places]] for column in columns))
 
 
-def calibration_from(stored: Mapping[str, Any]) -> Calibration:
-    """Return the inverse of `dataclasses.asdict`, from what JSON gives back.
-
-    Raises:
-        TypeError, KeyError: it is damaged.
-    """
-    threshold = dict(stored["threshold"])
-    threshold["plateau"] = tuple(threshold["plateau"])
-    threshold["interval"] = threshold["interval"] and tuple(threshold["interval"])
-    stored = dict(stored)
-    if "contenders" in stored:  # 0.1.0 called them so
-        stored["scorer_scores"] = stored.pop("contenders")
-    rebuilt = {
-        "threshold": Threshold(**threshold),
-        "scorer": _scorer_from(stored["scorer"]),
-        "curve": Curve(**stored["curve"]),
-    }
-    return Calibration(**{**stored, **rebuilt})
-
-
-def _scorer_from(stored: Mapping[str, Any]) -> Scorer:
-    """Read a scorer, or one of 0.1.0, which called the cues of the foreground focused."""
-    words = VALUES["calibration.scorers"]
-    kind = words.get(stored["kind"], stored["kind"])
-    fitted = {words.get(name, name): value for name, value in stored["fitted"].items()}
-    return Scorer(kind, fitted)
-
-
 def _in_lengths(calibration: Calibration) -> Calibration:
-    """With the scorer "distance" the threshold is the encoder's own distance, in no other unit."""
+    """Return the calibration with the encoder's own distances as threshold and dissimilarity, in no other unit, where
+    the scorer is "distance"."""
     if calibration.scorer.kind != "distance":
         return calibration
     unit, threshold = calibration.unit, calibration.threshold
@@ -389,14 +392,13 @@ def _in_lengths(calibration: Calibration) -> Calibration:
 
 
 def distribution_shift(live: np.ndarray, calibration: Calibration) -> float:
-    """Return how far live dissimilarity are from any mixture of the known and the new ones that the threshold was
-    fitted on.
+    """Return how far the queries' dissimilarities are from any mixture of the known and the new pseudo-queries'.
 
-    How many live queries are new is not known, so the mixture that fits best is taken: the smallest
-    Kolmogorov-Smirnov distance over the share of new ones.
+    How many queries are new is not known, so the mixture that fits best is taken: the smallest Kolmogorov-Smirnov
+    distance over the share of new ones.
 
     Args:
-        live: (Q,) the dissimilarity of one dataset's queries.
+        live: (Q,) the dissimilarity of one dataset's queries to their best candidates.
         calibration: the dataset's.
 
     Returns:
@@ -418,17 +420,34 @@ def distribution_shift(live: np.ndarray, calibration: Calibration) -> float:
 
 
 def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe: Recipe) -> dict[str, Calibration]:
-    """Fit every dataset's scorer and threshold on its gallery and writes `calibration.json`."""
+    """Fit every dataset's scorer and threshold on its gallery and write `calibration.json`."""
     pseudo_queries = {dataset: pseudo_query_pairs(catalogue, folder, dataset, recipe) for dataset in datasets}
     calibrations = fit_calibrations(pseudo_queries, recipe)
     write_json(folder / CALIBRATION, {dataset: asdict(calibration) for dataset, calibration in calibrations.items()})
     return calibrations
 
 
+def calibrate_again(catalogue: Catalogue, weights: Weights, recipe: Recipe | None = None) -> Weights:
+    """Fit the thresholds of a weights folder again, without training.
+
+    Args:
+        catalogue: the data folder that was enrolled.
+        weights: the folder.
+        recipe: with other settings of `calibration` and `matching` than the folder's; None for its own.
+
+    Raises:
+        InputError: the data folder does not know the galleries' photographs.
+    """
+    recipe = recipe or weights.recipe
+    calibrate(catalogue, weights.folder, weights.datasets, recipe)
+    data, datasets = weights.manifest["data"], list(weights.datasets)
+    return write_manifest(weights.folder, recipe, datasets, data, weights.limit, weights.precision)
+
+
 def pseudo_query_pairs(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recipe) -> PseudoQueryPairs:
     """Return one dataset's pseudo-queries, in their units, by the encoder of every fold that the weights folder holds.
 
-    Only photographs that an encoder has not learned from are asked for; without an encoder, any.
+    Only photographs that an encoder has not learned from play queries; without an encoder, any.
     """
     folders = [fold_folder(folder, fold) for fold in range(recipe.training.folds)]
     folders = [path for path in folders if (path / gallery_file(dataset)).exists()]
@@ -441,19 +460,15 @@ def pseudo_query_pairs(catalogue: Catalogue, folder: Path, dataset: str, recipe:
     photographs = Catalogue(catalogue.root, rows.reset_index(names="image_id"))
     days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
     sides = rows["orientation"].to_numpy(str)
-    fold_recipe = with_settings(
-        recipe, {"calibration.pseudo_queries": -(-recipe.calibration.pseudo_queries // len(folders))}
-    )
+    most = -(-recipe.calibration.pseudo_queries // len(folders))
+    fold_recipe = with_settings(recipe, {"calibration.pseudo_queries": most})
     ever = np.any([unseen.either for unseen in held_out], axis=0)
-    pseudo_queries = []
-    for folder_of_fold, unseen in zip(folders, held_out, strict=True):
-        asked = select_pseudo_queries(labels, days, duplicates, unseen, fold_recipe, sides, ever)
-        pseudo_queries.append(
-            match_pseudo_queries(
-                load_gallery(folder_of_fold / gallery_file(dataset)), asked, dataset, recipe
-            ).in_units()
-        )
-    return join_pseudo_query_pairs(pseudo_queries)
+    parts = []
+    for path, unseen in zip(folders, held_out, strict=True):
+        selection = select_pseudo_queries(labels, days, duplicates, unseen, fold_recipe, sides, ever)
+        pairs = match_pseudo_queries(load_gallery(path / gallery_file(dataset)), selection, dataset, recipe)
+        parts.append(pairs.in_units())
+    return join_pseudo_query_pairs(parts)
 
 
 def _check_enrolled(catalogue: Catalogue, image_ids: np.ndarray, dataset: str) -> None:
@@ -464,27 +479,28 @@ def _check_enrolled(catalogue: Catalogue, image_ids: np.ndarray, dataset: str) -
         raise InputError(
             f"{catalogue.root / 'metadata.csv'}: expected database rows for the {len(image_ids)} photographs of the "
             f"gallery of {dataset}, found none for {len(strange)} of them, such as {strange[0]}; name the folder that "
-            "was enrolled, or `python -m reid enroll` this one first"
+            "was enrolled, or run `reid enroll` on this one first"
         )
 
 
 def _held_out(encoders: list[Path], labels: np.ndarray, image_ids: np.ndarray, recipe: Recipe) -> list[HeldOut]:
-    """Return what each fold's encoder has not learned from and is to be asked for, over all folds each photograph once.
+    """Return which photographs each fold's encoder has not learned from and may play queries for it; over all folds
+    each photograph once.
 
     Args:
         encoders: a file for each fold.
         labels, image_ids: (N,) str, of the gallery.
-        recipe: `cues`.
+        recipe: `matching.cues`.
     """
-    original = ~pd.Series(image_ids).duplicated().to_numpy()  # a mirror image is not asked for
+    original = ~pd.Series(image_ids).duplicated().to_numpy()  # a mirror image plays no query
     if not recipe.uses_encoder:
         return [HeldOut(individuals=original, photographs=np.zeros(len(labels), bool))]
     learned = [np.isin(image_ids, read_plan(encoder).trained_on) for encoder in encoders]
     unseen = np.stack([~np.isin(labels, labels[mask]) for mask in learned])  # (folds, N)
-    # where an individual is held out as a whole it is asked for as such; its single photographs in the fold after
+    # an individual that is held out as a whole plays in that fold; its single photographs in the fold after
     turn = np.argmax(unseen, axis=0)
-    strangers = unseen.all(0)  # enrolled after the training; they take turns
-    turn[strangers] = np.unique(labels, return_inverse=True)[1][strangers] % len(encoders)
+    enrolled_later = unseen.all(0)  # after the training; they take turns
+    turn[enrolled_later] = np.unique(labels, return_inverse=True)[1][enrolled_later] % len(encoders)
     return [
         HeldOut(
             individuals=unseen[fold] & original & (turn == fold),
@@ -494,14 +510,32 @@ def _held_out(encoders: list[Path], labels: np.ndarray, image_ids: np.ndarray, r
     ]
 
 
+def calibration_from(stored: Mapping[str, Any]) -> Calibration:
+    """Return the inverse of `dataclasses.asdict`, from what JSON gives back.
+
+    Raises:
+        TypeError, KeyError: it is damaged.
+    """
+    threshold = dict(stored["threshold"])
+    threshold["plateau"] = tuple(threshold["plateau"])
+    threshold["interval"] = threshold["interval"] and tuple(threshold["interval"])
+    rebuilt = {
+        "threshold": Threshold(**threshold),
+        "scorer": Scorer(**stored["scorer"]),
+        "curve": Curve(**stored["curve"]),
+    }
+    return Calibration(**{**stored, **rebuilt})
+
+
 def load_calibrations(weights: Weights) -> dict[str, Calibration]:
-    """Scorers and thresholds by dataset.
+    """Return scorers and thresholds by dataset.
 
     Raises:
         InputError: the file is damaged.
     """
     path = weights.folder / CALIBRATION
     try:
-        return {dataset: calibration_from(stored) for dataset, stored in read_json(path).items()}
+        stored = upgrade_calibration(read_json(path))
+        return {dataset: calibration_from(one) for dataset, one in stored.items()}
     except (TypeError, KeyError, AttributeError, ValueError) as problem:
-        raise InputError(f"{path}: it is damaged ({problem}); run `python -m reid calibrate`") from None
+        raise InputError(f"{path}: it is damaged ({problem}); run `reid calibrate`") from None

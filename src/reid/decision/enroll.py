@@ -1,6 +1,7 @@
-"""TODO decision.enroll."""
+"""Enrolment: the database photographs of a weights folder's datasets become its galleries."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,25 +9,26 @@ import pandas as pd
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
-from reid.decision.artifact import encoder_file, fold_folder, gallery_file
+from reid.decision.artifact import Weights, encoder_file, fold_folder, gallery_file, write_manifest
 from reid.errors import InputError
-from reid.retrieval.extraction import extract_features, open_extractors
+from reid.retrieval.cache import Cache
+from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, gallery_features, save_gallery
 from reid.runtime.distributed import is_main
 
-__all__ = ["enroll"]
+__all__ = ["enroll", "enroll_again"]
 
 log = logging.getLogger(__name__)
 
 
 def enroll(
-    catalogue: Catalogue, folder: Path, datasets: list[str], recipe: Recipe, runtime: Runtime = Runtime()
+    catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe: Recipe, runtime: Runtime = Runtime()
 ) -> None:
-    """Look at every dataset's database photographs and writes the galleries into the weights folder, and those of the
-    other folds' encoders, which only calibration needs, beside these.
+    """Extract the features of every dataset's database photographs and write them into galleries: those that predict
+    into the weights folder, those of the other folds' encoders, which only calibration needs, below it.
 
-    Photographs that can't be read are left out and named. The mirror images of a dataset in `recipe.mirrored` stand in
-    its gallery as further photographs of the same image_id, behind the others.
+    Photographs that can't be read are left out and reported. The mirror images of a dataset in `prediction.mirrored`
+    stand in its gallery as further photographs of the same image_id, behind the others.
 
     Raises:
         InputError: a dataset has no photograph that can be read.
@@ -41,38 +43,61 @@ def enroll(
         for fold in range(recipe.training.folds):
             encoder_folder = fold_folder(folder, fold)
             if not fold or (encoder_folder / encoder_file(dataset)).exists():
-                gallery = _gallery(photographs, encoder_folder, folder, dataset, recipe, runtime, loudly=not fold)
+                encoders = {dataset: encoder_folder / encoder_file(dataset)}
+                extractors = open_extractors(encoders, None, recipe, runtime, Cache(folder))
+                gallery = _gallery(photographs, extractors, dataset, recipe, report=not fold)
                 if is_main():
                     save_gallery(encoder_folder / gallery_file(dataset), gallery)
 
 
+def enroll_again(
+    catalogue: Catalogue, weights: Weights, recipe: Recipe | None = None, runtime: Runtime | None = None
+) -> Weights:
+    """Make the galleries of a weights folder again, e.g. with new individuals, without training. Its thresholds stay as
+    they are until it is calibrated.
+
+    Args:
+        catalogue: database photographs of all the datasets of the weights.
+        weights: the folder.
+        recipe: with other settings of `keypoints` and `prediction` than the folder's; None for its own.
+        runtime: device, precision, batch size; None for the precision that training asked for.
+
+    Raises:
+        InputError: as `enroll`.
+    """
+    recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
+    enroll(catalogue, weights.folder, weights.datasets, recipe, runtime)
+    # the galleries hold all photographs now, but the networks, where there are any, have learned from few
+    limit = weights.limit if recipe.uses_encoder else None
+    fingerprint, datasets = catalogue.database.fingerprint, list(weights.datasets)
+    return write_manifest(weights.folder, recipe, datasets, fingerprint, limit, weights.precision)
+
+
 def _gallery(
-    photographs: Catalogue,
-    encoder_folder: Path,
-    folder: Path,
-    dataset: str,
-    recipe: Recipe,
-    runtime: Runtime,
-    loudly: bool,
+    photographs: Catalogue, extractors: FeatureExtractors, dataset: str, recipe: Recipe, report: bool
 ) -> Gallery:
-    """Return what the encoder of one fold, in `encoder_folder`, sees on the photographs of one dataset that can be
-    read."""
-    extractors = open_extractors(encoder_folder, [dataset], False, recipe, keypoints_in=folder, runtime=runtime)
-    features = extract_features(photographs, extractors, "column", recipe, f"enrolling {dataset}")
-    broken = {
-        image_id: look.problem for image_id, look in zip(photographs.image_ids, features, strict=True) if look.problem
-    }
-    for image_id, problem in broken.items():
-        if loudly:
-            log.warning(f"{photographs.row_name(image_id)}: {problem}; it is not in the gallery")
-    readable, seen = photographs.without(list(broken)), [look for look in features if not look.problem]
-    if not seen:
+    """Return the gallery of one dataset's photographs that can be read.
+
+    Args:
+        photographs: the dataset's.
+        extractors: with the encoder of one fold.
+        dataset: its name.
+        recipe: `prediction.mirrored`, and how photographs are opened.
+        report: the photographs that can't be read; once is enough for all folds.
+    """
+    every = extract_features(photographs, extractors, "column", recipe, f"enrolling {dataset}")
+    broken = {image_id: one.problem for image_id, one in zip(photographs.image_ids, every, strict=True) if one.problem}
+    for image_id, problem in broken.items() if report else ():
+        log.warning(f"{photographs.row_name(image_id)}: {problem}; it is not in the gallery")
+    readable = photographs.without(list(broken))
+    features: list[Features] = [one for one in every if not one.problem]
+    if not features:
         raise InputError(
             f"{photographs.root}: dataset {dataset}: expected photographs for its gallery, none can be read"
         )
     table = readable.table
     if dataset in recipe.prediction.mirrored:
         what = f"enrolling the mirror images of {dataset}"
-        seen += extract_features(readable, extractors, "column", recipe, what, mirror=True)
+        features += extract_features(readable, extractors, "column", recipe, what, mirror=True)
         table = pd.concat([table, table])
-    return Gallery(gallery_features(seen, table), tuple(table["identity"]))
+    return Gallery(gallery_features(features, table), tuple(table["identity"]), extractors.precision)

@@ -1,11 +1,11 @@
-"""The competition's score, and the check of a submission before it is handed in.
+"""Metrics: the competition's score, retrieval metrics, and the check of a submission before it is handed in.
 
-Score: per dataset the geometric mean of BAKS and BAUS, and the mean of it over the datasets, as in the organisers'
-notebook (WildlifeDatasets/wildlife-datasets, baselines/AnimalCLEF2025).
+Competition score: per dataset the geometric mean of BAKS and BAUS, and the mean of it over the datasets, as in the
+organisers' notebook (WildlifeDatasets/wildlife-datasets, baselines/AnimalCLEF2025).
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,21 +18,22 @@ from reid.runtime.files import ALIKE, first_of, group_rows, read_json, read_tabl
 
 __all__ = [
     "SUBMISSION_COLUMNS",
+    "RetrievalScore",
     "Score",
     "check_submission",
+    "mean_retrieval",
     "overall",
     "read_scores",
     "read_solution",
     "read_submission",
     "resampled",
+    "score_matches",
     "score_submission",
 ]
 
 SUBMISSION_COLUMNS = ("image_id", "identity")
 
-
 SOLUTION_COLUMNS = ("image_id", "identity", "new_identity", "dataset", "Usage")
-
 
 RESAMPLES = 1000
 """The ends of an interval of nine tenths then differ by about 0.005 between seeds."""
@@ -44,7 +45,7 @@ class Score:
 
     Attributes:
         baks: balanced accuracy on known samples: the mean over known individuals of the share of their photographs
-            that were named rightly.
+            that were named correctly.
         baus: balanced accuracy on unknown samples: the mean over new individuals of the share of their photographs
             that were called new.
         images: how many query photographs were scored.
@@ -116,7 +117,7 @@ class _Answered(NamedTuple):
     """How one dataset's queries were answered."""
 
     known: np.ndarray
-    """(K,) float, per known individual the share of its photographs that were named rightly."""
+    """(K,) float, per known individual the share of its photographs that were named correctly."""
     new: np.ndarray
     """(U,) float, per new individual the share of its photographs that were called new."""
     images: int
@@ -129,18 +130,18 @@ def _answered(submission: pd.DataFrame, solution: pd.DataFrame, names: tuple[str
         place = int(doubled.argmax())
         raise InputError(
             f"{names[0]}: row {place + 2}: expected one answer for every image_id, found another one for "
-            f"{submission['image_id'].iloc[place]}; `python -m reid check DATA --submission CSV` lists every fault"
+            f"{submission['image_id'].iloc[place]}; `reid check DATA --submission CSV` lists every fault"
         )
     answers = submission.set_index("image_id")["identity"]
     missing = sorted(set(solution["image_id"]) - set(answers.index))
     if missing:
         raise InputError(
             f"{names[0]}: expected an answer for every image_id of {names[1]}, {len(missing)} of {len(solution)} are "
-            f"missing, such as {missing[0]}. Name the solution of the photographs that were asked for; `python -m reid "
-            "check DATA --submission CSV` lists what a submission lacks"
+            f"missing, such as {missing[0]}. Name the solution of these photographs; `reid check DATA --submission "
+            "CSV` lists what a submission lacks"
         )
     answered = solution["image_id"].map(answers)
-    new = solution["identity"].isin(solution.loc[solution["new_identity"], "identity"])
+    new = _is_new(solution)
     right = np.where(new, answered == NEW_INDIVIDUAL, answered == solution["identity"])
     rows = solution.assign(new_identity=new, right=right.astype(float))
     by_dataset = {}
@@ -152,17 +153,88 @@ def _answered(submission: pd.DataFrame, solution: pd.DataFrame, names: tuple[str
     return by_dataset
 
 
-def overall(scores: dict[str, Score]) -> float:
+def _is_new(solution: pd.DataFrame) -> pd.Series:
+    """Return whether the individual of each row is new; one that is new on one row is new on all."""
+    return solution["identity"].isin(solution.loc[solution["new_identity"], "identity"])
+
+
+def overall(scores: Mapping[str, Score]) -> float:
     """Return the mean score over the datasets, which is the leaderboard's figure."""
     return float(np.mean([score.score for score in scores.values()]))
 
 
-def read_scores(path: Path) -> dict[str, Score]:
-    """Return the scores that `python -m reid score --json` printed into a file; their `images` are 0, for it does not
-    say.
+@dataclass(frozen=True)
+class RetrievalScore:
+    """How well the candidates were ranked, whatever the threshold; NaN where there was nothing to rank.
+
+    Attributes:
+        rank1: the share of known queries whose best candidate is the right individual.
+        recall5: the share of known queries with the right individual among the best five.
+        mrr: the mean over known queries of 1 / rank of the right individual, 0 where it is not among the candidates.
+        auroc: the chance that a new query's best candidate is less similar than a known query's; 0.5 is luck.
+    """
+
+    rank1: float
+    recall5: float
+    mrr: float
+    auroc: float
+
+
+def score_matches(matches: pd.DataFrame, solution: pd.DataFrame) -> dict[str, RetrievalScore]:
+    """Return retrieval metrics per dataset.
+
+    Args:
+        matches: columns image_id, rank, candidate, dissimilarity, see `matches.Matches.to_frame`; a query without a
+            candidate has a row without dissimilarity.
+        solution: columns image_id, identity, new_identity (bool), dataset; see `read_solution`.
 
     Raises:
-        InputError: no such file, or not what that verb prints.
+        InputError: a row of the solution has no match.
+    """
+    truth = solution.set_index("image_id")["identity"]
+    missing = sorted(set(truth.index) - set(matches["image_id"]))
+    if missing:
+        raise InputError(f"matches: expected candidates for every image_id of the solution, none for {missing[0]}")
+    hits = matches[matches["candidate"] == matches["image_id"].map(truth)].set_index("image_id")["rank"]
+    best = matches[matches["rank"] == 1].set_index("image_id")["dissimilarity"]
+    rows = solution.assign(
+        new=_is_new(solution),
+        rank=solution["image_id"].map(hits).astype(float),  # NaN where it is not among the candidates
+        nearest=solution["image_id"].map(best).astype(float).fillna(np.inf),
+    )
+    scores = {}
+    for dataset, queries in rows.groupby("dataset", sort=True):
+        rank, nearest = queries.loc[~queries["new"], "rank"], queries["nearest"].to_numpy()
+        scores[str(dataset)] = RetrievalScore(
+            rank1=float((rank <= 1).mean()),
+            recall5=float((rank <= 5).mean()),
+            mrr=float((1 / rank).fillna(0).mean()),
+            auroc=_auroc(nearest[~queries["new"]], nearest[queries["new"]]),
+        )
+    return scores
+
+
+def _auroc(known: np.ndarray, new: np.ndarray) -> float:
+    """Return the share of pairs of a known and a new query in which the new one's value is larger, ties counting half
+    (Mann and Whitney 1947); NaN where there are no pairs."""
+    if not len(known) or not len(new):
+        return float("nan")
+    ordered = np.sort(known)
+    below = np.searchsorted(ordered, new, "left") + np.searchsorted(ordered, new, "right")
+    return float(below.mean() / (2 * len(known)))
+
+
+def mean_retrieval(scores: Mapping[str, RetrievalScore]) -> RetrievalScore:
+    """Return the mean over the datasets that have a value; NaN where none has."""
+    means = pd.DataFrame([asdict(score) for score in scores.values()], dtype=float).mean()
+    return RetrievalScore(*(float(means[field.name]) for field in fields(RetrievalScore)))
+
+
+def read_scores(path: Path) -> dict[str, Score]:
+    """Return the scores that `reid score --json` printed into a file; their `images` are 0, for it does not say.
+
+    Raises:
+        InputError: no such file, or not what that command prints.
     """
     content = read_json(path)
     try:
@@ -172,7 +244,7 @@ def read_scores(path: Path) -> dict[str, Score]:
         cells = {name: [float("nan") if value is None else float(value) for value in row] for name, row in rows.items()}
     except (TypeError, KeyError, AttributeError, ValueError) as problem:
         raise InputError(
-            f"{path}: expected what `python -m reid score CSV SOLUTION --json` prints, found other JSON ({problem!r})"
+            f"{path}: expected what `reid score CSV SOLUTION --json` prints, found other JSON ({problem!r})"
         ) from None
     outside = [name for name, row in cells.items() if any(not 0 <= value <= 1 for value in row if value == value)]
     if outside or not cells:
@@ -183,16 +255,16 @@ def read_scores(path: Path) -> dict[str, Score]:
     return {name: Score(row[0], row[1], images=0) for name, row in cells.items()}
 
 
-def read_submission(path: Path) -> pd.DataFrame:
+def read_submission(path: Path | str) -> pd.DataFrame:
     """Return a submission file as text cells, one row per answer.
 
     Raises:
         InputError: no such file, or no CSV with the columns image_id, identity.
     """
-    return read_table(path, SUBMISSION_COLUMNS)
+    return read_table(Path(path), SUBMISSION_COLUMNS)
 
 
-def read_solution(path: Path, usage: Collection[str] = ()) -> pd.DataFrame:
+def read_solution(path: Path | str, usage: Collection[str] = ()) -> pd.DataFrame:
     """Return the true answers: image_id, identity, new_identity (bool), dataset, Usage.
 
     Args:
@@ -202,7 +274,7 @@ def read_solution(path: Path, usage: Collection[str] = ()) -> pd.DataFrame:
     Raises:
         InputError: no such file, a cell that can't be understood, or no row left.
     """
-    table = read_table(path, SOLUTION_COLUMNS)
+    table = read_table(Path(path), SOLUTION_COLUMNS)
     flags = table["new_identity"].str.lower().map({"true": True, "false": False, "1": True, "0": False})
     if flags.isna().any():
         row = int(flags.isna().to_numpy().argmax())
@@ -258,17 +330,17 @@ def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identit
 
 
 def _faults_of_rows(submission: pd.DataFrame, wanted: set[str], allowed: set[str]) -> Iterator[tuple[int, str]]:
-    """Rows, as a spreadsheet counts them, and what is wrong with them; see `check_submission`."""
+    """Yield rows, as a spreadsheet counts them, and what is wrong with them; see `check_submission`."""
     strangers = [name for name in dict.fromkeys(submission["identity"]) if name not in {*allowed, ""}]
     many = f"no individual of the database is called so: {first_of([repr(name[:99]) for name in strangers])}"
-    seen = set()
+    answered = set()
     for place, (image_id, identity) in enumerate(zip(submission["image_id"], submission["identity"], strict=True)):
         row = place + 2
         if image_id not in wanted:
             yield row, "no query row has this image_id"
-        elif image_id in seen:
+        elif image_id in answered:
             yield row, "this image_id was answered before"
-        seen.add(image_id)
+        answered.add(image_id)
         if identity == "":
             yield row, f"the identity is empty; expected an individual or {NEW_INDIVIDUAL}"
         elif identity not in allowed:

@@ -1,12 +1,14 @@
-"""The main path: every query photograph is routed, matched, decided on, and written into the submission."""
+"""The main path: every query photograph is routed, its features are found and matched, and it is named or called new.
 
-import hashlib
+Deciding stands in `decide`, the result in `matches`, what is reported of it in `describe`.
+"""
+
 import json
 import logging
-from collections import Counter
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,296 +17,219 @@ import torch
 
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
-from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, rows_to_predict
+from reid.data.catalogue import Catalogue, rows_to_predict
 from reid.decision.artifact import CALIBRATION, Weights, gallery_file
-from reid.decision.calibrate import Calibration, distribution_shift, load_calibrations
+from reid.decision.calibrate import Calibration, load_calibrations
+from reid.decision.decide import decide
+from reid.decision.matches import TOP_K, Matches
 from reid.errors import InputError
 from reid.models.networks import best_device
-from reid.retrieval.cache import CACHE_FOLDER
-from reid.retrieval.candidates import best_and_runner_up, candidate_pairs
-from reid.retrieval.extraction import Features, extract_features, open_extractors
-from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, load_gallery
+from reid.retrieval.cache import Arrays, Cache, array_digest, cache_key
+from reid.retrieval.candidates import candidate_pairs
+from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
+from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, gallery_precision, load_gallery
 from reid.retrieval.keypoints import tensors_of
-from reid.runtime.distributed import all_gather_object, shard, world_size
-from reid.runtime.files import ALIKE, first_of, read_json, write_json, write_table
+from reid.runtime.distributed import all_gather_object, shard
+from reid.runtime.files import write_table
 
-__all__ = [
-    "Prediction",
-    "decide",
-    "describe_prediction",
-    "has_shifted",
-    "match_queries",
-    "predict",
-    "shifts_of",
-    "write_submission",
-]
+__all__ = ["match_queries", "matches_key", "predict", "write_submission"]
 
 log = logging.getLogger(__name__)
 
-MATCHER_VERSION = 1
-"""Raise it whenever the same photographs, gallery and calibration give other matches than before: those that are
-remembered are stale then."""
+MATCHER_VERSION = 2
+"""Raise it whenever the same photographs, gallery and calibration give other matches than before: those in caches are
+stale then."""
 
-
-SHIFT = 0.1
-"""How far live distances may be from the calibrated ones before it is said, beyond what chance explains in so many
-queries (the Kolmogorov-Smirnov distance of N values exceeds 1.6 / sqrt(N) in one of a hundred cases)."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was found for every query.
-
-    Attributes:
-        matches: one row per query, in the submission's order: image_id, column (its dataset cell), species (what the
-            classifier says, "" without one), dataset (whose gallery was searched), identity (the nearest individual),
-            distance (the scorer's dissimilarity), photograph (what speaks most for it), runner_up,
-            runner_up_dissimilarity, threshold, answer (the submission's cell), problem ("" unless the photograph could
-            not be read; then it is called new).
-        route: how the encoder was chosen.
-        drifts: by dataset, how far its queries' distances are from those that the threshold was fitted on, see
-            `calibration.distribution_shift`.
-    """
-
-    matches: pd.DataFrame
-    route: str
-    drifts: dict[str, float]
-
-    @property
-    def submission(self) -> pd.DataFrame:
-        """Columns image_id, identity: the rows to hand in."""
-        return self.matches[["image_id", "answer"]].rename(columns={"answer": "identity"}).reset_index(drop=True)
-
-    def share_new(self) -> dict[str, float]:
-        """Per dataset the share of its queries that were called new."""
-        called_new = self.matches["answer"] == NEW_INDIVIDUAL
-        return {str(name): float(share) for name, share in called_new.groupby(self.matches["dataset"]).mean().items()}
+COLUMNS = {"image_id": object, "rank": int, "candidate": object, "candidate_image_id": object, "dissimilarity": float}
+"""Of a table of candidates, see `Matches.candidates`."""
 
 
 def predict(
-    catalogue: Catalogue, weights: Weights, recipe: Recipe, use_cache: bool = True, runtime: Runtime = Runtime()
-) -> Prediction:
-    """Name the individual on every query photograph, or calls it new.
+    catalogue: Catalogue,
+    weights: Weights,
+    recipe: Recipe | None = None,
+    use_cache: bool = True,
+    runtime: Runtime | None = None,
+    k: int = TOP_K,
+) -> Matches:
+    """Name the individual on every query photograph, or call it new.
 
     Args:
-        catalogue: the query rows are asked for; database rows are not looked at, the galleries stand for them.
+        catalogue: its query rows are answered; database rows are not opened, the galleries stand for them.
         weights: networks, galleries, scorers and thresholds.
-        recipe: `prediction.route`; what the networks look like is in their own files.
-        runtime: device, precision, batch size.
-        use_cache: keep what is seen and matched beside the weights, so that the same costs nothing the next time.
+        recipe: another `prediction.route` than the weights'; None for the weights' own recipe. What the networks look
+            like is in their own files.
+        use_cache: keep features and matches next to the weights, so that the same costs nothing the next time.
+        runtime: device, precision, batch size; None for the precision that training asked for.
+        k: how many candidates of each query are kept.
 
     Raises:
         InputError: no query rows, or a row that the route can't send anywhere.
     """
+    recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
     if weights.caution:
-        log.warning(f"{weights.caution}")
+        log.warning(weights.caution)
     queries = rows_to_predict(catalogue)
     _check_route(queries, weights, recipe.prediction.route)
     calibrations = load_calibrations(weights)
-    extractors = open_extractors(
-        weights.folder, weights.datasets, weights.has_species, recipe, use_cache, runtime=runtime
-    )
-    features = extract_features(queries, extractors, recipe.prediction.route, recipe, "looking at queries")
-    table = queries.table[["image_id", "dataset", "orientation"]].rename(columns={"dataset": "column"})
-    table = table.assign(
-        species=[look.species if weights.has_species else "" for look in features],
-        dataset=[look.route for look in features],
-        problem=[look.problem for look in features],
-    )
-    matches = _match(table, features, weights, calibrations, recipe, use_cache)
-    return Prediction(decide(matches, calibrations), recipe.prediction.route, shifts_of(matches, calibrations))
+    searched = replace(queries, table=queries.table[queries.table["dataset"].isin(["", *weights.datasets])])
+    cache = Cache(weights.folder) if use_cache else None
+    features: list[Features] = []
+    if len(searched):
+        extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache)
+        features = extract_features(searched, extractors, recipe.prediction.route, recipe, "opening queries")
+        _warn_of_precision(weights, features, extractors)
+    candidates = _match(searched, features, weights, calibrations, recipe, cache, k)
+    table = _routed(queries, dict(zip(searched.image_ids, features, strict=True)), weights)
+    return decide(table, candidates, calibrations, recipe.prediction.route)
+
+
+def _routed(queries: Catalogue, features: Mapping[str, Features], weights: Weights) -> pd.DataFrame:
+    """Return what is known of each query before it is matched, see `Matches.queries`; one without features is of a
+    dataset without a gallery."""
+    rows = []
+    for image_id, column in zip(queries.image_ids, queries.table["dataset"], strict=True):
+        one = features.get(image_id)
+        species = one.species if one and weights.has_species else ""
+        rows.append((image_id, column, species, one.route if one else column, one.problem if one else ""))
+    return pd.DataFrame(rows, columns=["image_id", "column", "species", "dataset", "problem"], dtype=object)
 
 
 def _check_route(queries: Catalogue, weights: Weights, route: str) -> None:
     """Refuse before the first photograph what could not be answered after the last."""
-    unknown = queries.table[~queries.table["dataset"].isin(list(weights.datasets))]
     able = weights.has_species or len(weights.datasets) == 1
-    decides = "the classifier decides" if weights.has_species else f"all such rows go to {weights.datasets[0]}"
     if route == "classifier" and not able:
         raise InputError(
             f"{weights.folder}: expected a species classifier for --route classifier, but the recipe "
             f"{weights.recipe.name} trains none; use --route column"
         )
+    unknown = queries.table[queries.table["dataset"] == ""]
     if len(unknown) and (route == "column" or not able):
-        row = unknown.iloc[0]
-        advice = f"With --route auto {decides}" if able else "Write it there: these weights can't tell"
+        decides = "the classifier decides" if weights.has_species else f"all such rows go to {weights.datasets[0]}"
+        advice = f"With --route auto {decides}" if able else "Fill it in: these weights have no classifier to decide"
         raise InputError(
-            f"{queries.root / 'metadata.csv'}: {queries.row_name(row['image_id'])}, column dataset: expected one of "
-            f"{', '.join(weights.datasets)}, for which there is a gallery; found {row['dataset']!r}. {advice}"
+            f"{queries.root / 'metadata.csv'}: {queries.row_name(unknown.iloc[0]['image_id'])}, column dataset: "
+            f"expected one of {', '.join(weights.datasets)}, for which there is a gallery; found an empty cell. "
+            f"{advice}"
+        )
+
+
+def _warn_of_precision(weights: Weights, features: Sequence[Features], extractors: FeatureExtractors) -> None:
+    """Warn where the galleries that are searched were computed in another number format than the queries."""
+    paths = {one.route: weights.folder / gallery_file(one.route) for one in features}
+    formats = {dataset: gallery_precision(path) for dataset, path in sorted(paths.items())}
+    other = [dataset for dataset, found in formats.items() if found not in ("", extractors.precision)]
+    if other:
+        found = formats[other[0]]
+        log.warning(
+            f"the galleries of {', '.join(other)} were computed in {found}, these queries in {extractors.precision}: "
+            f"answers near a threshold may differ. Predict with precision {found}, or enroll and calibrate again here"
         )
 
 
 def _match(
-    table: pd.DataFrame,
+    queries: Catalogue,
     features: list[Features],
     weights: Weights,
     calibrations: dict[str, Calibration],
     recipe: Recipe,
-    use_cache: bool,
+    cache: Cache | None,
+    k: int,
 ) -> pd.DataFrame:
-    """Add each query's nearest individual and the runner-up; each rank matches its share."""
-    datasets = table["dataset"].to_numpy(str)
+    """Return the candidates of every query that can be read, see `Matches`; each rank matches its share."""
+    datasets = np.array(["" if one.problem else one.route for one in features])
     tables = []
-    for dataset in sorted(set(datasets)):
+    for dataset in sorted({*datasets} - {""}):
         rows = np.flatnonzero(datasets == dataset)
         rows = rows[shard(len(rows))]
         if len(rows):
-            queries = gallery_features([features[row] for row in rows], table.iloc[rows])
-            tables.append(
-                _match_cached(queries, dataset, weights, calibrations[dataset], recipe, use_cache and world_size() == 1)
-            )
-    matches = pd.concat([matched for of_rank in all_gather_object(tables) for matched in of_rank]).drop(
-        columns="dataset"
-    )
-    return table.drop(columns="orientation").merge(matches, on="image_id", how="left", validate="one_to_one")
+            asked = gallery_features([features[row] for row in rows], queries.table.iloc[rows])
+            tables.append(_match_cached(asked, dataset, weights, calibrations[dataset], recipe, cache, k))
+    matched = [table for of_rank in all_gather_object(tables) for table in of_rank if len(table)]
+    return pd.concat(matched, ignore_index=True) if matched else _table({name: [] for name in COLUMNS})
 
 
 def _match_cached(
-    queries: GalleryFeatures, dataset: str, weights: Weights, calibration: Calibration, recipe: Recipe, use_cache: bool
+    queries: GalleryFeatures,
+    dataset: str,
+    weights: Weights,
+    calibration: Calibration,
+    recipe: Recipe,
+    cache: Cache | None,
+    k: int,
 ) -> pd.DataFrame:
-    """See `matching.match_queries`; what it said of the very same before is not computed again: with keypoints that
-    would take minutes, and `report` asks what `predict` has asked.
-
-    As with everything remembered, a file that is missing, damaged or about something else is as good as none.
-    """
-    path = weights.folder / CACHE_FOLDER / f"{dataset}.matches.json"
-    key = _key(queries, dataset, weights, recipe) if use_cache else ""
-    if use_cache:
-        with suppress(InputError, KeyError, TypeError, ValueError):
-            stored = read_json(path)
-            if stored["key"] == key and stored["seal"] == _checksum_of(stored["columns"]):
-                return pd.DataFrame({name: _parsed(name, cells) for name, cells in stored["columns"].items()})
-    matches = match_queries(queries, load_gallery(weights.folder / gallery_file(dataset)), dataset, calibration, recipe)
-    if use_cache:
-        columns = {str(name): [str(cell) for cell in matches[name].tolist()] for name in matches}
-        with suppress(InputError):  # a folder that can't be written
-            write_json(path, {"key": key, "seal": _checksum_of(columns), "columns": columns})
+    """See `match_queries`; what the cache has is not computed again: with keypoints that takes minutes, and `report`
+    needs the matches that `predict` has made."""
+    key = matches_key(queries, dataset, weights, recipe, k) if cache else ""
+    if cache and (stored := cache.get(key)):
+        return _table(json.loads(stored["table"].tobytes()))
+    gallery = load_gallery(weights.folder / gallery_file(dataset))
+    matches = match_queries(queries, gallery, dataset, calibration, recipe, k)
+    if cache:
+        cache.put_many({key: _as_arrays(matches)})
     return matches
 
 
-def _parsed(name: str, cells: list[str]) -> list[str] | list[float]:
-    """Return a column as it was: Python writes a float with as many digits as tell it from all others."""
-    return [float(cell) for cell in cells] if name.endswith("distance") else cells
+def _as_arrays(table: pd.DataFrame) -> Arrays:
+    """Return a table as JSON bytes: Python writes a float with as many digits as tell it from all others."""
+    return {"table": np.frombuffer(json.dumps(table.to_dict("list")).encode(), np.uint8)}
 
 
-def _key(queries: GalleryFeatures, dataset: str, weights: Weights, recipe: Recipe) -> str:
-    """SHA-256 of everything that shapes the matches, in hex."""
+def _table(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a table of candidates from its cells."""
+    return pd.DataFrame({name: pd.Series(columns[name], dtype=kind) for name, kind in COLUMNS.items()})
+
+
+def matches_key(queries: GalleryFeatures, dataset: str, weights: Weights, recipe: Recipe, k: int) -> str:
+    """Return the key of everything that shapes the matches."""
     made_with = {
         "matcher": MATCHER_VERSION,
         "gallery": weights.manifest["files"][gallery_file(dataset)],
         "calibration": weights.manifest["files"][CALIBRATION],
         "recipe": asdict(recipe),
+        "k": k,
         "device": best_device().type,
         "versions": [torch.__version__, np.__version__, cv2.__version__],
         "queries": [queries.image_id, queries.orientation],
     }
-    digest = hashlib.sha256(json.dumps(made_with).encode())
-    for values in (queries.vectors.numpy(), *tensors_of(queries.keypoints).values()):
-        digest.update(values.tobytes())
-    return digest.hexdigest()
-
-
-def _checksum_of(columns: dict[str, list[str]]) -> str:
-    """SHA-256 in hex: the manifest knows nothing of this file."""
-    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
-
-
-def decide(matches: pd.DataFrame, calibrations: dict[str, Calibration]) -> pd.DataFrame:
-    """Add each query's threshold and answer: the nearest individual when it is nearer than the threshold, else new."""
-    thresholds = {dataset: calibration.threshold.value for dataset, calibration in calibrations.items()}
-    limits = matches["dataset"].map(thresholds)
-    named = (matches["distance"] < limits) & (matches["problem"] == "")
-    return matches.assign(threshold=limits, answer=matches["identity"].where(named, NEW_INDIVIDUAL))
-
-
-def shifts_of(matches: pd.DataFrame, calibrations: dict[str, Calibration]) -> dict[str, float]:
-    """See `Prediction.drifts`."""
-    readable = matches[matches["problem"] == ""]
-    return {
-        str(dataset): distribution_shift(rows["distance"].to_numpy(float), calibrations[str(dataset)])
-        for dataset, rows in readable.groupby("dataset")
-    }
-
-
-def has_shifted(apart: float, queries: int) -> bool:
-    """Return whether so many queries' distances are so far apart from the calibrated ones that it must be said."""
-    return queries > 0 and apart > SHIFT + 1.6 / queries**0.5
-
-
-def write_submission(prediction: Prediction, path: Path) -> None:
-    """Write the file to hand in: `image_id,identity`."""
-    write_table(path, prediction.submission)
-
-
-def describe_prediction(prediction: Prediction) -> None:
-    """Report what a person should know of a prediction: shares called new, the classifier's disagreement, broken
-    files."""
-    matches = prediction.matches
-    for dataset, new in prediction.share_new().items():
-        hint = "; if some are known, look at the expected score, and at the nearest ones in the report"
-        queries = (matches["dataset"] == dataset).sum()
-        log.info(f"  {dataset}: {queries} queries, {new:.0%} called new{hint if new == 1 and queries > 1 else ''}")
-    for dataset, apart in prediction.drifts.items():
-        if has_shifted(apart, int((matches["dataset"] == dataset).sum())):
-            log.warning(
-                f"{dataset}: the queries match otherwise than the database's photographs among themselves, "
-                f"on which the threshold was fitted (by {apart:.2f}; 0 is alike, 1 nothing in common): its expected "
-                "score may not hold. Were they taken by another camera, at another place or season, or from another "
-                "side? Some of them whose animal you know, added to the database, help: enroll, then calibrate"
-            )
-    has_classifier = (matches["species"] != "").any()
-    taken_for = matches["species"] if has_classifier else matches["dataset"]
-    disagreement = (matches["column"] != "") & (taken_for != matches["column"])
-    pairs = Counter(zip(matches["column"][disagreement], taken_for[disagreement], strict=True))
-    detail = "; ".join(f"{count} of {column} taken for {species}" for (column, species), count in pairs.most_common())
-    if has_classifier:
-        advice = "" if prediction.route == "column" else "; --route column trusts the column"
-        detail = f": {detail}{advice}" * bool(detail)
-        log.info(
-            f"  species classifier and dataset column differ on {disagreement.sum()} of {len(matches)} queries{detail}"
-        )
-    elif detail:
-        log.warning(f"the dataset column names what these weights have no gallery of: {detail}")
-    for problem, rows in matches[matches["problem"] != ""].groupby("problem", sort=False):
-        names = list(rows["image_id"])
-        listed = [first_of(names)] if len(names) > ALIKE else names
-        for name in listed:
-            log.warning(f"image_id {name} can't be read ({problem}): called {NEW_INDIVIDUAL}")
+    return cache_key(
+        "matches", made_with, array_digest({"vectors": queries.vectors.numpy(), **tensors_of(queries.keypoints)})
+    )
 
 
 def match_queries(
-    queries: GalleryFeatures, gallery: Gallery, dataset: str, calibration: Calibration, recipe: Recipe
+    queries: GalleryFeatures, gallery: Gallery, dataset: str, calibration: Calibration, recipe: Recipe, k: int = TOP_K
 ) -> pd.DataFrame:
-    """Return the least doubtful individual of each query and the runner-up.
+    """Return the k most similar individuals of each query.
 
     Args:
         queries: photographs of one dataset.
         gallery: its known photographs.
-        dataset: its name, for the table.
+        dataset: its name, for the progress.
         calibration: its scorer.
         recipe: the cues and how they are found.
+        k: at most so many; of equals the first in alphabetical order come first.
 
     Returns:
-        One row per query: image_id, dataset, identity, distance (the scorer's dissimilarity), photograph (the image_id
-            of the
-        individual's photograph that speaks most for it), runner_up (the next individual, "" when there is none) and
-        runner_up_dissimilarity (inf then).
+        One row per query and candidate: image_id, rank, candidate, candidate_image_id and dissimilarity, see
+        `Matches.candidates`; the queries in order, the candidates by rank.
     """
     pairs = candidate_pairs(queries, gallery, recipe, what=f"matching {dataset}").scaled(calibration.unit)
     dissimilarity = calibration.scorer.dissimilarity(pairs)
-    first, second = best_and_runner_up(pairs.query, dissimilarity, len(queries))
-    # place -1, where there is no pair, is the last of each
-    names = np.array([*gallery.individuals[pairs.individual], ""], object)
-    photographs = np.array([*np.array(gallery.embeddings.image_id, object)[pairs.photograph], ""], object)
-    far = np.append(dissimilarity, np.inf)
-    return pd.DataFrame(
+    order = np.lexsort((dissimilarity, pairs.query))
+    rank = np.arange(len(order)) - np.searchsorted(pairs.query[order], pairs.query[order]) + 1
+    order, rank = order[rank <= k], rank[rank <= k]
+    return _table(
         {
-            "image_id": list(queries.image_id),
-            "dataset": dataset,
-            "identity": names[first],
-            "distance": far[first],
-            "photograph": photographs[first],
-            "runner_up": names[second],
-            "runner_up_dissimilarity": far[second],
+            "image_id": [queries.image_id[query] for query in pairs.query[order]],
+            "rank": rank.tolist(),
+            "candidate": gallery.individuals[pairs.individual[order]].tolist(),
+            "candidate_image_id": [gallery.embeddings.image_id[place] for place in pairs.photograph[order]],
+            "dissimilarity": dissimilarity[order].tolist(),
         }
     )
+
+
+def write_submission(matches: Matches, path: Path) -> None:
+    """Write the file to hand in alone: `image_id,identity`."""
+    write_table(path, matches.submission)

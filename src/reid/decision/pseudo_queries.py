@@ -1,8 +1,9 @@
-"""Pseudo-queries: what a database asks of itself, so that a threshold need not be guessed.
+"""Pseudo-queries: database photographs that play queries whose answer is known, so that thresholds can be fitted.
 
-Some photographs are kept from the encoder (`hold_out`). Afterwards some of them are asked for as if they were queries
-(`select_pseudo_queries`), once as known and once as new, their own individual then being out of the gallery. Nothing
-may give the answer away: no photograph of the same day, no near-duplicate, nothing that the encoder has learned.
+Some photographs are held out from the encoder (`hold_out`). Afterwards some of them are matched as if they were queries
+(`select_pseudo_queries`, `match_pseudo_queries`), once as known and once as new, their own individual then being out of
+the gallery. Nothing may give the answer away: no photograph of the same day, no near-duplicate, nothing that the
+encoder has learned from.
 """
 
 from collections.abc import Sequence
@@ -30,39 +31,33 @@ __all__ = [
 ]
 
 DATES = ("earlier", "other", "any")
-"""Whose photographs a pseudo-query may meet by their date, the strictest first; a database in which nobody has a
-photograph of an earlier day falls back to the next."""
-
+"""Which photographs a pseudo-query may be compared with by their date, the strictest first. A database in which nobody
+has a photograph of an earlier day falls back to the next."""
 
 MIN_INDIVIDUALS = 8
-"""With fewer known or fewer new individuals a dataset's own contests say less of it than those of all datasets."""
+"""With fewer known or fewer new individuals a dataset's own pseudo-queries say less of it than all datasets' do."""
 
-
-DUPLICATE_BLOCK = 256
-"""Candidates looked at together."""
-
+BLOCK = 256
+"""Candidates whose hidden photographs are found at a time."""
 
 DUPLICATE = 0.95
-"""Correlation of 16 x 16 thumbnails from which on two photographs are one. Among 260,000 pairs of photographs of three
-species, none of them duplicates, the highest is 0.90."""
-
+"""Correlation of 16 x 16 thumbnails from which on two photographs count as one. Among 260,000 pairs of photographs of
+three species, none of them duplicates, the highest is 0.90."""
 
 SAME_DAY = (
-    "meet a photograph of the same individual and day, which is easier than the queries of another day are: expect a "
-    "lower score than is told here, and add photographs of other days"
+    "are compared with a photograph of the same individual and day, which is easier than a real query: expect a lower "
+    "score than the one reported here, and add photographs of other days"
 )
-
 
 UNDATED = (
-    "have no date: where photographs of one sighting vouch for each other, the expected score is too high. Fill in the "
-    "column date where you know it, then calibrate again"
+    "have no date: photographs of one sighting may be compared with each other, so that the expected score may be too "
+    "high. Fill in the column date where you know it, then calibrate again"
 )
 
-
 ACROSS = (
-    "meet another side of their animal, which has other markings, for fewer than "
-    f"{MIN_INDIVIDUALS} individuals can be known by their own side: trust the expected score less, and add photographs of the same "
-    "side, of more individuals"
+    "are compared with another side of their animal, which has other markings, because fewer than "
+    f"{MIN_INDIVIDUALS} individuals have two photographs of one side: trust the expected score less, and add "
+    "photographs of the same side, of more individuals"
 )
 """What a person must know of known pseudo-queries, and can do about it."""
 
@@ -85,12 +80,12 @@ class HeldOut(NamedTuple):
 def hold_out(catalogue: Catalogue, recipe: Recipe, fold: int = 0) -> HeldOut:
     """Choose what an encoder does not learn from.
 
-    Where photographs have dates, an individual's last day is held out instead of a photograph: live queries are later
+    Where photographs have dates, an individual's last day is held out instead of a photograph: real queries are later
     than the database, and photographs of one day resemble each other more than the animal.
 
     Args:
         catalogue: one dataset's database photographs.
-        recipe: `folds`, `held_out_individuals`, `held_out_photographs`, `seed`.
+        recipe: `training.folds`, `held_out_individuals`, `held_out_photographs`, and `seed`.
         fold: with several folds each individual is held out in one of them, and in no other.
     """
     rng = np.random.default_rng([recipe.seed, 1])
@@ -126,22 +121,34 @@ class Note(NamedTuple):
     words: str
 
     def __str__(self) -> str:
-        return f"{self.some} of {self.of} database photographs that were asked for as known {self.words}"
+        return f"{self.some} of {self.of} known pseudo-queries (photographs of the database) {self.words}"
 
 
 class PseudoQuerySelection(NamedTuple):
-    """Database photographs that are asked for as if they were queries."""
+    """Database photographs that play queries."""
 
     places: np.ndarray
     """(A,) int64, the photographs, by their place in the database."""
     known: np.ndarray
     """(A,) bool: its individual has a photograph that it may be compared with."""
     new: np.ndarray
-    """(A,) bool: it can be asked for as new, because the encoder has never seen its individual."""
+    """(A,) bool: it can play a new animal, because the encoder has never seen its individual."""
     hidden: np.ndarray
     """(A, N) bool: the database photographs that it may not be compared with, in either role."""
     notes: tuple[Note, ...]
     """What a person must know about the choice."""
+
+
+class _Rows(NamedTuple):
+    """What decides which database photographs may be compared, (N,) each."""
+
+    labels: np.ndarray
+    days: np.ndarray
+    duplicates: np.ndarray
+    sides: np.ndarray
+
+    def of(self, places: np.ndarray) -> "_Rows":
+        return _Rows(*(values[places] for values in self))
 
 
 def select_pseudo_queries(
@@ -155,107 +162,100 @@ def select_pseudo_queries(
 ) -> PseudoQuerySelection:
     """Choose pseudo-queries and what each of them may be compared with, so that nothing gives the answer away.
 
-    - Nobody meets itself, nor a near-duplicate of itself, of which only one is asked.
-    - Live queries are later than the database: with `pseudo_dates` "earlier" a query meets only photographs of earlier
-      days (and is not asked if more than half of the database is hidden by that), with "other" nothing of its own
-      individual's same day; "any" is the leaking way, to measure what it would claim.
-    - Without dates, but for "any", a query meets its individual's photographs of its own side only, where sides are
-      known: two flanks have no markings in common, and what makes them alike is that they were seen at one sighting.
-      Not so where this would leave nobody to be known, or fewer than FEW individuals while without it there are more.
-    - As known, a query meets as many photographs of its individual as a random individual of the database has, or at
-      most `pseudo_photographs`: live queries ask for individuals with a single photograph too.
+    - None is compared with itself or a near-duplicate of itself, of which only one is chosen.
+    - Real queries are later than the database: with `calibration.dates` "earlier" a pseudo-query is compared only with
+      photographs of earlier days (and not chosen if that hides more than half of the database), with "other" with
+      nothing of its own individual's same day; "any" leaks, and is there to measure how much.
+    - Without dates, but for "any", a pseudo-query is compared only with its individual's photographs of its own side,
+      where sides are known: two flanks have no markings in common, and what makes them alike is that they were seen at
+      one sighting. Not so where this would leave no known individual, or fewer than `MIN_INDIVIDUALS` while without it
+      there are more.
+    - As known, a pseudo-query is compared with as many photographs of its individual as a random individual of the
+      database has, or at most `calibration.photographs`: real queries show individuals with a single photograph too.
 
     Args:
         labels: (N,) str, the individuals of one dataset's database photographs.
         days: (N,) str, YYYY-MM-DD, YYYY-MM or YYYY, "" where there is none. A month may be any of its days.
         duplicates: (N,) int64, the group of near-duplicates that a photograph belongs to.
         held_out: what the encoder did not learn from; everything where there is no encoder.
-        recipe: `pseudo_queries`, `pseudo_dates`, `pseudo_photographs`, `seed`.
-        sides: (N,) str, orientations, "" where not known; None where nobody knows any.
+        recipe: `calibration.pseudo_queries`, `dates`, `photographs`, and `seed`.
+        sides: (N,) str, orientations, "" where not known; None where none is known.
         ever: (N,) bool, what the encoders of all folds have not learned from, by which the rule for sides is decided;
             None for `held_out` alone.
     """
     rng = np.random.default_rng([recipe.seed, 2])
-    candidates = _spread(np.flatnonzero(held_out.either), labels, duplicates, rng)
-    ever_asked = np.flatnonzero(held_out.either if ever is None else ever)
-    apart = sides if _sides_tell(ever_asked, labels, days, duplicates, sides, recipe.calibration.dates) else None
-    for dates in DATES[DATES.index(recipe.calibration.dates) :]:
-        places, hidden = _answerable(
-            candidates, labels, days, duplicates, apart, dates, recipe.calibration.pseudo_queries
-        )
-        same_individual = labels[places][:, None] == labels  # (A, N)
-        known = (same_individual & ~hidden).any(1)
-        if known.any():
-            break
+    rows = _Rows(labels, days, duplicates, np.full(len(labels), "") if sides is None else sides)
+    candidates = _spread(np.flatnonzero(held_out.either), rows, rng)
+    by_side = _compares_own_side(np.flatnonzero(held_out.either if ever is None else ever), rows, recipe)
+    places, hidden = _choose(candidates, rows, by_side, recipe)
+    known = (_same_individual(places, rows) & ~hidden).any(1)
     sizes = np.unique(labels, return_counts=True)[1]
     for row in np.flatnonzero(known):
-        visible = np.flatnonzero(same_individual[row] & ~hidden[row])
+        visible = np.flatnonzero((labels == labels[places[row]]) & ~hidden[row])
         most = recipe.calibration.photographs or int(rng.choice(sizes))
         hidden[row, rng.permutation(visible)[most:]] = True
-    same_day = (same_individual & ~hidden & (days[places][:, None] == days) & (days != "")).any(1)
-    undated = known & (days[places] == "")
-    across = np.zeros(len(places), bool)
-    if sides is not None and recipe.calibration.dates != "any":
-        across = (~hidden & _other_side(places, labels, days, sides)).any(1)
-    kinds = ((same_day, SAME_DAY), (undated, UNDATED), (across, ACROSS))
-    notes = [Note(int(affected.sum()), int(known.sum()), words) for affected, words in kinds if affected.any()]
-    return PseudoQuerySelection(places, known, held_out.individuals[places], hidden, tuple(notes))
+    notes = _notes(places, hidden, known, rows, recipe)
+    return PseudoQuerySelection(places, known, held_out.individuals[places], hidden, notes)
 
 
-def _spread(candidates: np.ndarray, labels: np.ndarray, duplicates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the candidates in random order, one of each individual before a second of any; one of each
-    near-duplicate."""
+def _spread(candidates: np.ndarray, rows: _Rows, rng: np.random.Generator) -> np.ndarray:
+    """Return the candidates in random order, one of each individual before a second of any; one of each group of
+    near-duplicates."""
     shuffled = rng.permutation(candidates)
-    shuffled = shuffled[np.sort(np.unique(duplicates[shuffled], return_index=True)[1])]
+    shuffled = shuffled[np.sort(np.unique(rows.duplicates[shuffled], return_index=True)[1])]
     turn = np.zeros(len(shuffled), int)
-    seen: dict[str, int] = {}
-    for place, label in enumerate(labels[shuffled].tolist()):
-        turn[place] = seen[label] = seen.get(label, -1) + 1
+    turns: dict[str, int] = {}
+    for place, label in enumerate(rows.labels[shuffled].tolist()):
+        turn[place] = turns[label] = turns.get(label, -1) + 1
     return shuffled[np.argsort(turn, kind="stable")]
 
 
-def _sides_tell(
-    asked: np.ndarray,
-    labels: np.ndarray,
-    days: np.ndarray,
-    duplicates: np.ndarray,
-    sides: np.ndarray | None,
-    dates: str,
-) -> bool:
-    """Return whether photographs of their own side alone should answer: FEW individuals can be known by it, or some,
-    and not even FEW by any side."""
-    if sides is None or dates == "any":
+def _compares_own_side(held_out: np.ndarray, rows: _Rows, recipe: Recipe) -> bool:
+    """Return whether pseudo-queries are compared with their own side alone: `MIN_INDIVIDUALS` individuals are known by
+    it, or some, and not even `MIN_INDIVIDUALS` by any side.
+
+    Args:
+        held_out: (H,) int64, the photographs that may become pseudo-queries in any fold.
+        rows: all photographs.
+        recipe: `calibration.dates`.
+    """
+    if recipe.calibration.dates == "any":
         return False
     by_side = by_any = 0
-    for label in np.unique(labels[asked]):
-        photographs = np.flatnonzero(labels == label)
-        rows, cells = np.flatnonzero(np.isin(photographs, asked)), (labels[photographs], days[photographs])
-        hidden = _hidden(rows, *cells, duplicates[photographs], dates)
+    for label in np.unique(rows.labels[held_out]):
+        photographs = np.flatnonzero(rows.labels == label)
+        own, queries = rows.of(photographs), np.flatnonzero(np.isin(photographs, held_out))
+        hidden = _hidden(queries, own, recipe.calibration.dates)
         by_any += not hidden.all()
-        by_side += not (hidden | _other_side(rows, *cells, sides[photographs])).all()
+        by_side += not (hidden | _other_side(queries, own)).all()
         if by_side >= MIN_INDIVIDUALS:
             return True
     return by_side > 0 and by_any < MIN_INDIVIDUALS
 
 
+def _choose(candidates: np.ndarray, rows: _Rows, by_side: bool, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pseudo-queries, (A,), and what is hidden from each, (A, N) bool, by the strictest rule for dates that
+    leaves a known one."""
+    for dates in DATES[DATES.index(recipe.calibration.dates) :]:
+        places, hidden = _answerable(candidates, rows, by_side, dates, recipe.calibration.pseudo_queries)
+        if (_same_individual(places, rows) & ~hidden).any():
+            break
+    return places, hidden
+
+
 def _answerable(
-    candidates: np.ndarray,
-    labels: np.ndarray,
-    days: np.ndarray,
-    duplicates: np.ndarray,
-    sides: np.ndarray | None,
-    dates: str,
-    most: int,
+    candidates: np.ndarray, rows: _Rows, by_side: bool, dates: str, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first of the candidates that meet half of the others' photographs or more, (A,), and what is hidden
-    from each, (A, N) bool. Looked for in blocks: candidates may be as many as the database has photographs."""
-    places, hidden_blocks = [np.zeros(0, np.int64)], [np.zeros((0, len(labels)), bool)]
-    for start in range(0, len(candidates), DUPLICATE_BLOCK):
-        block = candidates[start : start + DUPLICATE_BLOCK]
-        hidden = _hidden(block, labels, days, duplicates, dates)
-        if sides is not None:
-            hidden |= _other_side(block, labels, days, sides)
-        enough = (hidden & (labels[block][:, None] != labels)).sum(1) <= len(labels) / 2
+    """Return the first of the candidates that are compared with half of the others' photographs or more, (A,), and what
+    is hidden from each, (A, N) bool. In blocks: candidates may be as many as the database has photographs."""
+    count = len(rows.labels)
+    places, hidden_blocks = [np.zeros(0, np.int64)], [np.zeros((0, count), bool)]
+    for start in range(0, len(candidates), BLOCK):
+        block = candidates[start : start + BLOCK]
+        hidden = _hidden(block, rows, dates)
+        if by_side:
+            hidden |= _other_side(block, rows)
+        enough = (hidden & ~_same_individual(block, rows)).sum(1) <= count / 2
         places.append(block[enough])
         hidden_blocks.append(hidden[enough])
         if sum(map(len, places)) >= most:
@@ -263,16 +263,23 @@ def _answerable(
     return np.concatenate(places)[:most], np.concatenate(hidden_blocks)[:most]
 
 
-def _hidden(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, duplicates: np.ndarray, dates: str) -> np.ndarray:
-    """(A, N) bool, what each of the asked may not meet."""
-    hidden: np.ndarray = duplicates[asked][:, None] == duplicates  # a photograph is in a group with itself
-    dated = (days[asked] != "")[:, None] & (days != "")
+def _same_individual(places: np.ndarray, rows: _Rows) -> np.ndarray:
+    """(A, N) bool, which photographs show the individual of each place."""
+    same: np.ndarray = rows.labels[places][:, None] == rows.labels
+    return same
+
+
+def _hidden(places: np.ndarray, rows: _Rows, dates: str) -> np.ndarray:
+    """(A, N) bool, what the photograph at each place may not be compared with."""
+    days = rows.days
+    hidden: np.ndarray = rows.duplicates[places][:, None] == rows.duplicates  # a photograph is in a group with itself
+    dated = (days[places] != "")[:, None] & (days != "")
     first, last = _spans(days)
-    not_before = last >= first[asked][:, None]
+    not_before = last >= first[places][:, None]
     if dates == "earlier":
         hidden |= dated & not_before
     if dates in ("earlier", "other"):
-        hidden |= dated & not_before & (first <= last[asked][:, None]) & (labels == labels[asked][:, None])
+        hidden |= dated & not_before & (first <= last[places][:, None]) & _same_individual(places, rows)
     return hidden
 
 
@@ -286,16 +293,28 @@ def _spans(days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, last
 
 
-def _other_side(asked: np.ndarray, labels: np.ndarray, days: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """(A, N) bool, photographs without a date of each asked one's individual from another side."""
-    undated = (days[asked] == "")[:, None] | (days == "")
-    both_known = (sides[asked] != "")[:, None] & (sides != "")
-    other: np.ndarray = undated & both_known & (labels[asked][:, None] == labels) & (sides[asked][:, None] != sides)
+def _other_side(places: np.ndarray, rows: _Rows) -> np.ndarray:
+    """(A, N) bool, photographs without a date of the same individual from another side."""
+    days, sides = rows.days, rows.sides
+    undated = (days[places] == "")[:, None] | (days == "")
+    both_known = (sides[places] != "")[:, None] & (sides != "")
+    other: np.ndarray = undated & both_known & _same_individual(places, rows) & (sides[places][:, None] != sides)
     return other
 
 
+def _notes(places: np.ndarray, hidden: np.ndarray, known: np.ndarray, rows: _Rows, recipe: Recipe) -> tuple[Note, ...]:
+    """Return what a person must know of the known pseudo-queries."""
+    days = rows.days
+    compared = _same_individual(places, rows) & ~hidden
+    same_day = (compared & (days[places][:, None] == days) & (days != "")).any(1)
+    undated = known & (days[places] == "")
+    across = (~hidden & _other_side(places, rows)).any(1) & (recipe.calibration.dates != "any")
+    kinds = ((same_day, SAME_DAY), (undated, UNDATED), (across, ACROSS))
+    return tuple(Note(int(some.sum()), int(known.sum()), words) for some, words in kinds if some.any())
+
+
 def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
-    """Group of photographs that are the same but for their size or compression.
+    """Group photographs that are the same but for their size or compression.
 
     Args:
         thumbnails: (N, D) float, grey values, mean 0 and length 1 each; all zeros where there is none.
@@ -317,11 +336,11 @@ class OpenSetQueries(NamedTuple):
     """Queries whose answer is known."""
 
     distance: np.ndarray
-    """(Q,) float: the dissimilarity about the nearest individual of the gallery; inf where there is none."""
+    """(Q,) float: the dissimilarity to the most similar individual of the gallery; inf where there is none."""
     is_match: np.ndarray
     """(Q,) bool: it is the individual on the query."""
     individual: np.ndarray
-    """(Q,) str: who is asked for."""
+    """(Q,) str: the individual on the query."""
     new: np.ndarray
     """(Q,) bool: that individual is not in the gallery."""
 
@@ -332,12 +351,12 @@ class OpenSetQueries(NamedTuple):
 
 @dataclass(frozen=True)
 class PseudoQueryPairs:
-    """One dataset's pseudo-queries beside their shortlists.
+    """One dataset's pseudo-queries with their candidates.
 
     Attributes:
-        individual: (Q,) str, who is asked for.
+        individual: (Q,) str, the individual on the query.
         new: (Q,) bool, in the role of a new animal.
-        pairs: their shortlists.
+        pairs: the queries with the individuals of their shortlists.
         is_match: (P,) bool, whether the pair's individual is the one on the query.
         notes: what a person must know.
         unit: what the encoder's distances were divided by, to compare them with those of other encoders.
@@ -351,7 +370,7 @@ class PseudoQueryPairs:
     unit: float = 1.0
 
     def in_units(self) -> "PseudoQueryPairs":
-        """With distances divided by the median distance of new queries to their nearest individual."""
+        """Return the same with distances divided by the median distance of new queries to their nearest individual."""
         distances = self.pairs.features.get("distance")
         if distances is None:
             return self
@@ -362,7 +381,7 @@ class PseudoQueryPairs:
         return replace(self, pairs=self.pairs.scaled(unit), unit=self.unit * unit)
 
     def answered(self, dissimilarity: np.ndarray) -> OpenSetQueries:
-        """Return the queries with the least doubtful individual of each, from the pairs' dissimilarity (P,)."""
+        """Return the queries with the most similar individual of each, from the pairs' dissimilarity (P,)."""
         first, _ = best_and_runner_up(self.pairs.query, dissimilarity, len(self.new))
         has_pair = first >= 0
         distance, is_match = np.full(len(first), np.inf), np.zeros(len(first), bool)
@@ -372,12 +391,12 @@ class PseudoQueryPairs:
 
 def join_pseudo_query_pairs(parts: Sequence[PseudoQueryPairs]) -> PseudoQueryPairs:
     """Return one below the other; the unit is the first's."""
-    asked = np.cumsum([0, *(len(part.new) for part in parts)])
+    starts = np.cumsum([0, *(len(part.new) for part in parts)])
     return PseudoQueryPairs(
         individual=np.concatenate([part.individual for part in parts]),
         new=np.concatenate([part.new for part in parts]),
         pairs=CandidatePairs.joined(
-            [part.pairs.numbered_from(int(first)) for part, first in zip(parts, asked, strict=False)]
+            [part.pairs.numbered_from(int(start)) for part, start in zip(parts, starts, strict=False)]
         ),
         is_match=np.concatenate([part.is_match for part in parts]),
         notes=_summed([note for part in parts for note in part.notes]),
@@ -386,37 +405,37 @@ def join_pseudo_query_pairs(parts: Sequence[PseudoQueryPairs]) -> PseudoQueryPai
 
 
 def _summed(notes: Sequence[Note]) -> tuple[Note, ...]:
-    """Return one of each kind."""
+    """Return one note of each kind."""
     kinds = {words: [note for note in notes if note.words == words] for words in dict.fromkeys(n.words for n in notes)}
     return tuple(Note(sum(n.some for n in alike), sum(n.of for n in alike), words) for words, alike in kinds.items())
 
 
 def match_pseudo_queries(
-    gallery: Gallery, asked: PseudoQuerySelection, dataset: str, recipe: Recipe
+    gallery: Gallery, selection: PseudoQuerySelection, dataset: str, recipe: Recipe
 ) -> PseudoQueryPairs:
-    """Database photographs beside the gallery, once as known and once as new.
+    """Match the pseudo-queries against the gallery, once as known and once as new.
 
     Args:
         gallery: one dataset's.
-        asked: which of its photographs, and what is hidden from them.
+        selection: which of its photographs, and what is hidden from them.
         dataset: its name, for the progress.
         recipe: the cues and how they are found.
     """
     labels, names = gallery.labels, np.array(gallery.identity)
-    same_individual = labels[asked.places][:, None] == labels  # (A, N)
+    same_individual = labels[selection.places][:, None] == labels  # (A, N)
     # a photograph's two roles one after the other: they are compared in one go
-    row = np.concatenate([np.flatnonzero(asked.known), np.flatnonzero(asked.new)])
-    new = np.repeat([False, True], [asked.known.sum(), asked.new.sum()])
+    row = np.concatenate([np.flatnonzero(selection.known), np.flatnonzero(selection.new)])
+    new = np.repeat([False, True], [selection.known.sum(), selection.new.sum()])
     order = np.argsort(row, kind="stable")
     row, new = row[order], new[order]
-    place, hidden = asked.places[row], asked.hidden[row] | (same_individual[row] & new[:, None])
+    place, hidden = selection.places[row], selection.hidden[row] | (same_individual[row] & new[:, None])
     pairs = candidate_pairs(
-        gallery.embeddings.of(place), gallery, recipe, hidden, f"asking {dataset} for its own photographs"
+        gallery.embeddings.of(place), gallery, recipe, hidden, f"matching pseudo-queries of {dataset}"
     )
     return PseudoQueryPairs(
         individual=names[place],
         new=new,
         pairs=pairs,
         is_match=pairs.individual == labels[place][pairs.query],
-        notes=asked.notes,
+        notes=selection.notes,
     )

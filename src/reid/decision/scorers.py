@@ -1,9 +1,9 @@
-"""Several cues, one dissimilarity: how unlikely it is that a query shows an individual.
+"""Scorers: from several cues to one dissimilarity of a query and an individual.
 
-A pair is a query beside one individual of its shortlist, with the cues that speak for it: how far apart their vectors
-are, how many local features they share, how many of these lie in the same arrangement. A scorer makes one number of
-them, its dissimilarity: the smaller, the more alike. Which scorer a dataset gets is decided by its own pseudo-queries
-(`calibration`), not by taste.
+A pair is a query and one individual of its shortlist, with its cues: how far apart their embeddings are, how many local
+features they share, how many of these lie in the same arrangement. A scorer makes one number of them, the
+dissimilarity: the smaller, the more alike. Which scorer a dataset gets is decided by its own pseudo-queries
+(`calibrate`).
 
 What is fitted with scikit-learn is kept as plain numbers in `calibration.json` and read again with NumPy alone: no
 pickle, and the kernel needs no scikit-learn of the same version.
@@ -16,26 +16,23 @@ from typing import Any
 
 import numpy as np
 
+from reid.config.recipe import SCORERS
 from reid.retrieval.candidates import CandidatePairs, best_and_runner_up
 
-__all__ = ["SCORERS", "Scorer", "cross_fitted", "fit_scorer", "scorers_for"]
-
-SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "mean", "logistic", "boosted")
-"""From the simplest to the most flexible. The first five are one cue each and fit nothing; "mean" is WildFusion's
-mean of calibrated cues (Cermak et al. 2024, arXiv 2408.12934), here with weights; "logistic" and "boosted" see all
-features."""
-
+__all__ = ["SINGLE_CUES", "Scorer", "cross_fitted", "fit_scorer", "scorers_for"]
 
 SINGLE_CUES = {"distance": False, "local": True, "inliers": True, "foreground": True, "foreground_inliers": True}
-"""The cues, and whether more of them is more alike."""
-
+"""The cues, each a scorer of its own that fits nothing, and whether more of it is more alike. The other `SCORERS` are
+"mean", WildFusion's mean of calibrated cues (Cermak et al. 2024, arXiv 2408.12934), here with weights, and "logistic"
+and "boosted", which are fitted on all features."""
 
 FOLDS = 5
+"""Of cross-fitting. An assumption: each scorer is fitted on four fifths of the individuals."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """How dissimilarity are made.
+    """How dissimilarities are made.
 
     Attributes:
         kind: one of `SCORERS`.
@@ -45,9 +42,17 @@ class Scorer:
     kind: str
     fitted: dict[str, Any]
 
+    @property
+    def gives_probability(self) -> bool:
+        """Whether 1 - dissimilarity is the probability, calibrated on the database, that a pair shows one animal."""
+        return self.kind not in SINGLE_CUES
+
     def dissimilarity(self, pairs: CandidatePairs) -> np.ndarray:
-        """(P,) float64: the smaller, the more alike. "distance" gives the distance itself, the cues of keypoints
-        1 / (1 + cue), the others one minus a probability that was calibrated on the database."""
+        """Return the dissimilarity of each pair, (P,) float64: the smaller, the more alike.
+
+        "distance" gives the distance itself, the cues of keypoints give 1 / (1 + cue), the others one minus a
+        probability that was calibrated on the database.
+        """
         if self.kind == "distance":
             return np.asarray(pairs.features["distance"])
         if self.kind in SINGLE_CUES:
@@ -60,9 +65,8 @@ class Scorer:
             logits = (columns - self.fitted["mean"]) / self.fitted["std"] @ self.fitted["weights"] + self.fitted["bias"]
         else:
             logits = self.fitted["bias"] + sum(_tree_values(tree, columns) for tree in self.fitted["trees"])
-        dissimilarity: np.ndarray = 0.5 * (
-            1 - np.tanh(logits / 2)
-        )  # the logistic function, in a form that does not overflow
+        # one minus the logistic function, in a form that does not overflow
+        dissimilarity: np.ndarray = 0.5 * (1 - np.tanh(logits / 2))
         return dissimilarity
 
 
@@ -96,7 +100,7 @@ def fit_scorer(kind: str, pairs: CandidatePairs, is_match: np.ndarray, weight: n
 def cross_fitted(
     kind: str, pairs: CandidatePairs, is_match: np.ndarray, weight: np.ndarray, group: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Dissimilarity of pairs by scorers that have not seen the same individual's queries.
+    """Return the dissimilarity of pairs by scorers that were fitted on other individuals' queries.
 
     Args:
         kind, pairs, is_match, weight, seed: see `fit_scorer`.
@@ -120,8 +124,8 @@ def cross_fitted(
 
 
 def _columns(pairs: CandidatePairs) -> np.ndarray:
-    """Return what "logistic" and "boosted" see, (P, F) float64: the features on scales that suit a weighted sum, and
-    how far each cue is ahead of the query's best other individual."""
+    """Return what "logistic" and "boosted" are fitted on, (P, F) float64: the features on scales that suit a weighted
+    sum, and how far each cue is ahead of the query's best other individual."""
     features = pairs.features
     columns = []
     for cue, more in SINGLE_CUES.items():
@@ -135,13 +139,13 @@ def _columns(pairs: CandidatePairs) -> np.ndarray:
 
 
 def _strength(counts: np.ndarray) -> np.ndarray:
-    """Count and sums of votes: twice as many say the same more, be they many or few."""
+    """Return counts and sums of votes on a scale on which twice as many are the same step, be they many or few."""
     logarithm: np.ndarray = np.log1p(counts)
     return logarithm
 
 
 def _best_other(query: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """(P,) the largest strength among the query's other pairs; its own where it is alone."""
+    """Return the largest strength among the query's other pairs, (P,); its own where it is alone."""
     first, second = best_and_runner_up(query, -strength, int(query[-1]) + 1 if len(query) else 0)
     other = np.where(np.arange(len(query)) == first[query], second[query], first[query])
     result: np.ndarray = strength[np.where(other < 0, np.arange(len(query)), other)]
@@ -149,7 +153,7 @@ def _best_other(query: np.ndarray, strength: np.ndarray) -> np.ndarray:
 
 
 def _fit_mean(pairs: CandidatePairs, is_match: np.ndarray, weight: np.ndarray) -> dict[str, Any]:
-    """Per cue its weight and its curve from the cue to a probability."""
+    """Return, per cue, its weight and its curve from the cue to a probability."""
     cues = [cue for cue in SINGLE_CUES if cue in pairs.features]
     curves = {cue: _fit_curve(pairs.features[cue], is_match, weight, SINGLE_CUES[cue]) for cue in cues}
     chances = np.stack([_read_curve(curves[cue], pairs.features[cue]) for cue in cues])  # (C, P)
@@ -164,7 +168,8 @@ def _fit_mean(pairs: CandidatePairs, is_match: np.ndarray, weight: np.ndarray) -
 
 
 def _fit_curve(cue: np.ndarray, is_match: np.ndarray, weight: np.ndarray, more: bool) -> list[list[float]]:
-    """Isotonic regression through the centres of its flat pieces (Oron and Flournoy 2017), as [cues, probabilities].
+    """Return an isotonic regression through the centres of its flat pieces (Oron and Flournoy 2017), as
+    [cues, probabilities].
 
     Through the centres, because on a flat piece the better match could not be told from the worse one; for the same
     reason the ends rise a little.
@@ -227,8 +232,8 @@ def _fit_trees(columns: np.ndarray, is_match: np.ndarray, weight: np.ndarray, se
 
 
 def _tree_values(tree: dict[str, list[float]], columns: np.ndarray) -> np.ndarray:
-    """Return what a regression tree says of each row, (P,): left where the feature is not above the limit."""
-    feature, limit, left, is_match, value = (
+    """Return the value of a regression tree for each row, (P,): left where the feature is not above the limit."""
+    feature, limit, left, right, value = (
         np.array(tree[name]) for name in ("feature", "limit", "left", "right", "value")
     )
     node = np.zeros(len(columns), int)
@@ -236,6 +241,6 @@ def _tree_values(tree: dict[str, list[float]], columns: np.ndarray) -> np.ndarra
     rows = np.arange(len(columns))
     while (inner := left[node] >= 0).any():
         below = columns[rows, feature[node]] <= limit[node]
-        node = np.where(inner, np.where(below, left[node], is_match[node]), node)
+        node = np.where(inner, np.where(below, left[node], right[node]), node)
     leaves: np.ndarray = value[node]
     return leaves

@@ -1,4 +1,8 @@
-"""TODO decision.thresholds."""
+"""Thresholds: BAKS and BAUS at every threshold at once, and where the best one lies.
+
+BAKS and BAUS are the competition's (see `metrics`): balanced accuracy on known and on unknown samples. Both are step
+functions of the threshold, so they are computed exactly, at the dissimilarities that there are.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +20,14 @@ differ."""
 
 
 class Sweep(NamedTuple):
-    """BAKS and BAUS between any two neighbouring distances: they are step functions of the threshold.
+    """BAKS and BAUS between any two neighbouring dissimilarities.
 
     Step i holds for thresholds above `edges[i - 1]` and not above `edges[i]`; the first has no lower edge, the last no
     upper one.
     """
 
     edges: np.ndarray
-    """(T,) float, the distinct distances, ascending."""
+    """(T,) float, the distinct dissimilarities, ascending."""
     baks: np.ndarray
     """(T + 1,) float."""
     baus: np.ndarray
@@ -38,10 +42,10 @@ class Sweep(NamedTuple):
 
 
 def sweep(queries: OpenSetQueries, times: np.ndarray | None = None) -> Sweep:
-    """BAKS and BAUS at every threshold, exactly: one sort and two cumulative sums.
+    """Return BAKS and BAUS at every threshold, exactly: one sort and two cumulative sums.
 
-    A query is named when its distance is below the threshold. An individual weighs the same however many photographs
-    it has, as in the competition's score. Both are 0 where there is no such query.
+    A query is named when its dissimilarity is below the threshold. An individual weighs the same however many
+    photographs it has, as in the competition's score. Both are 0 where there is no such query.
 
     Args:
         queries: Q of them.
@@ -71,18 +75,18 @@ def sweep(queries: OpenSetQueries, times: np.ndarray | None = None) -> Sweep:
 
 @dataclass(frozen=True)
 class Threshold:
-    """When a nearest individual is near enough, for one dataset.
+    """Below which dissimilarity a query is named, for one dataset.
 
     Attributes:
         dataset: whose.
-        value: a query whose distance (the scorer's dissimilarity) is below it is named.
+        value: a query whose dissimilarity to the best candidate is below it is named.
         score: the expected sqrt(BAKS x BAUS): the mean over splits, each on individuals that its own threshold was not
             fitted on; None when it could not be measured.
         interval: nine of ten splits lie between these.
         baks, baus: expected.
-        share_new: the share of queries that it will call new, if they are like the pseudo-queries.
+        share_new: the expected share of queries called new, if they are like the pseudo-queries.
         plateau: thresholds between these two do as well, to within half a point.
-        known, new: individuals that played known, and new.
+        known, new: how many individuals were known and new pseudo-queries.
         note: what a person must know about it, a line each; "" when nothing.
     """
 
@@ -100,7 +104,7 @@ class Threshold:
 
 
 def mean_of_splits(scores: np.ndarray) -> float:
-    """Over the splits that have one; 0 where none has."""
+    """Return the mean over the splits that have a score; 0 where none has."""
     measured = scores[~np.isnan(scores)]
     return float(measured.mean()) if len(measured) else 0.0
 

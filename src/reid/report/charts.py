@@ -1,5 +1,4 @@
-"""Charts of a page: SVG elements that hold no script and no font, in the page's own colours; the same numbers give the
-same bytes."""
+"""Charts: SVG elements without scripts and fonts, in the page's colours; the same numbers give the same bytes."""
 
 import io
 import re
@@ -17,32 +16,31 @@ from reid.decision.thresholds import Sweep, Threshold
 
 __all__ = [
     "Bars",
-    "Contest",
+    "ThresholdPlot",
     "date_chart",
     "history_chart",
-    "kinds_chart",
-    "score_chart",
+    "metrics_chart",
+    "recipes_chart",
     "size_chart",
     "threshold_chart",
 ]
 
-INK, MUTED, SCORE, KNOWN, MISLED, NEW, *OTHERS = (f"#01010{number}" for number in range(1, 10))
-
+INK, MUTED, SCORE, KNOWN, MISMATCH, NEW, *OTHERS = (f"#01010{number}" for number in range(1, 10))
 
 PAINT = {
-    **{INK: "ink", MUTED: "muted", SCORE: "score", KNOWN: "known", MISLED: "misled", NEW: "new"},
+    **{INK: "ink", MUTED: "muted", SCORE: "score", KNOWN: "known", MISMATCH: "mismatch", NEW: "new"},
     **{colour: f"other{number}" for number, colour in enumerate(OTHERS)},
 }
-"""Colours that stand for the page's own, which differ between light and dark."""
+"""What replaces these colours: the page's own, which differ between light and dark."""
 
 
 def _svg(figure: Figure, name: str, words: str) -> str:
-    """Return a figure as an SVG element for the page: its colours, its fonts, no date, ids of its own.
+    """Return a figure as an SVG element with the page's colours and fonts, no date, and ids of its own.
 
     Args:
-        figure: what is drawn.
-        name: a part of every id, unique on the page.
-        words: what is to be seen, for those who can't see it.
+        figure: the figure.
+        name: the start of every id, unique on the page.
+        words: what it shows, for screen readers.
     """
     written = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "reid", "svg.fonttype": "none"}):
@@ -58,8 +56,8 @@ def _svg(figure: Figure, name: str, words: str) -> str:
     return drawn
 
 
-def _plain(axes: Axes) -> None:
-    """Thin lines only where they help."""
+def _simplify(axes: Axes) -> None:
+    """Draw thin lines, and only where they help."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=MUTED, labelcolor=INK)
@@ -67,166 +65,170 @@ def _plain(axes: Axes) -> None:
     axes.yaxis.label.set_color(INK)
 
 
-def _whole(axes: Axes, ticks: int = 4) -> None:
-    """Count on the axis upwards, and no sign on those that go down."""
+def _label_counts(axes: Axes, ticks: int = 4) -> None:
+    """Label the vertical axis with counts, without a sign on those below zero."""
     axes.yaxis.set_major_locator(MaxNLocator(ticks, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):.0f}"))
 
 
 class Bars(NamedTuple):
-    """One recipe's figures of one kind, by group."""
+    """Values to draw in one colour: a metric of one recipe, by group (a dataset, or "overall")."""
 
     name: str
     values: Mapping[str, float | None]
-    """By group; None or NaN where there is none."""
+    """None or NaN where there is none."""
     ranges: Mapping[str, tuple[float, float]]
-    """By group, the ends of an interval."""
+    """The ends of an interval, where there is one."""
 
 
 def _groups(series: Sequence[Bars]) -> list[str]:
-    """Alphabetical, "overall" before them."""
+    """Return the groups in alphabetical order, "overall" before them."""
     names = {group for bars in series for group in bars.values}
     return sorted(names, key=lambda name: (name != "overall", name))
 
 
-def _bar_chart(series: Sequence[Bars], colours: Sequence[str], thick: Sequence[float], name: str, words: str) -> str:
-    """Return a group of bars per dataset, one for each of the series, with whiskers where there are intervals."""
+def _bar_chart(series: Sequence[Bars], colours: Sequence[str], heights: Sequence[float], name: str, words: str) -> str:
+    """Draw the bars of every group next to each other, with whiskers where there are intervals."""
     groups = _groups(series)
-    figure = Figure(figsize=(5.2, 0.5 + len(groups) * (0.22 + 0.95 * sum(thick))), layout="constrained")
+    figure = Figure(figsize=(5.2, 0.5 + len(groups) * (0.22 + 0.95 * sum(heights))), layout="constrained")
     axes = figure.add_subplot()
-    group_height = sum(thick) + 0.28
+    group_height = sum(heights) + 0.28
     for row, group in enumerate(groups):
         shown = [number for number, bars in enumerate(series) if group in bars.values]
-        top = row * group_height - sum(thick[number] for number in shown) / 2
+        top = row * group_height - sum(heights[number] for number in shown) / 2
         for number in shown:
-            bars, colour, height = series[number], colours[number], thick[number]
-            value, place = bars.values[group], top + height / 2
-            top += height
-            known = value is not None and value == value
-            length = value if value is not None and known else 0.0
-            axes.barh(place, length, 0.88 * height, color=colour)
-            label_from, label = length, f"{length:.3f}" if known else "\u2014"
-            low, high = bars.ranges.get(group, (length, length))
-            if known and high > low:
-                axes.plot([low, high], [place, place], color=INK, linewidth=1.1, solid_capstyle="butt")
-                label_from = max(length, high)
-            size = 9.5 if height > 0.25 else 7.5
-            axes.text(label_from + 0.012, place, label, va="center", color=INK, fontsize=size)
+            _bar(axes, series[number], group, top, heights[number], colours[number])
+            top += heights[number]
     for tick in axes.set_yticks([row * group_height for row in range(len(groups))], groups):
         tick.label1.set_parse_math(False)  # a solution's datasets may have any name
     axes.set_xlim(0, 1.12)
     axes.set_xticks(np.arange(0, 1.01, 0.2))
     axes.spines["bottom"].set_bounds(0, 1)
     axes.invert_yaxis()
-    _plain(axes)
+    _simplify(axes)
     axes.tick_params(axis="y", length=0)
     return _svg(figure, name, words)
 
 
-def kinds_chart(score: Bars, baks: Bars, baus: Bars) -> str:
-    """Score, BAKS and BAUS per dataset."""
-    thick = (0.32, 0.17, 0.17)
-    return _bar_chart([score, baks, baus], [SCORE, KNOWN, NEW], thick, "kinds", "Score, BAKS and BAUS per dataset")
+def _bar(axes: Axes, bars: Bars, group: str, top: float, height: float, colour: str) -> None:
+    """Draw one bar with its whisker and its number."""
+    value, middle = bars.values[group], top + height / 2
+    known = value is not None and value == value
+    length = value if value is not None and known else 0.0
+    axes.barh(middle, length, 0.88 * height, color=colour)
+    low, high = bars.ranges.get(group, (length, length))
+    end = length
+    if known and high > low:
+        axes.plot([low, high], [middle, middle], color=INK, linewidth=1.1, solid_capstyle="butt")
+        end = max(length, high)
+    label = f"{length:.3f}" if known else "\u2014"
+    axes.text(end + 0.012, middle, label, va="center", color=INK, fontsize=9.5 if height > 0.25 else 7.5)
 
 
-def score_chart(series: Sequence[Bars]) -> str:
-    """Return the score of several recipes per dataset, the first of them this page's."""
+def metrics_chart(score: Bars, baks: Bars, baus: Bars) -> str:
+    """Draw score, BAKS and BAUS per dataset."""
+    heights, words = (0.32, 0.17, 0.17), "Score, BAKS and BAUS per dataset"
+    return _bar_chart([score, baks, baus], [SCORE, KNOWN, NEW], heights, "metrics", words)
+
+
+def recipes_chart(series: Sequence[Bars]) -> str:
+    """Draw the scores of several recipes per dataset, this page's first."""
     colours = [SCORE, *(OTHERS[number % len(OTHERS)] for number in range(len(series) - 1))]
-    return _bar_chart(series, colours, [0.3] * len(series), "scores", "Score per dataset and recipe")
+    return _bar_chart(series, colours, [0.3] * len(series), "recipes", "Score per dataset and recipe")
 
 
-class Contest(NamedTuple):
-    """Queries, and what any threshold would make of them."""
+class ThresholdPlot(NamedTuple):
+    """Queries by their dissimilarity to the best candidate, and what every threshold would make of them."""
 
     name: str
-    """A part of the ids on the page."""
+    """The start of its ids on the page."""
     groups: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    """Distances of the known ones whose nearest is right, of those whose nearest is another, of the new ones, and of
-    those of which nothing is known; any of them empty."""
+    """Dissimilarities of known queries whose best candidate is right, of those whose best candidate is wrong, of new
+    ones, and of those whose truth is not known; any of them empty."""
     curves: Sweep | None
-    """BAKS, BAUS and share called new at some thresholds; None where they can't be known."""
+    """BAKS, BAUS and share called new at some thresholds, (T,) each; None where they can't be known."""
     score: np.ndarray
     """(T,) at the same thresholds."""
     best: tuple[float, float] | None
-    """The threshold that is best here, and its score."""
+    """The threshold with the best score, and that score."""
 
 
-def threshold_chart(contest: Contest, threshold: Threshold, ends: tuple[float, float], words: str) -> str:
-    """Histogram of nearest distances, known queries upwards and new ones downwards; below it what thresholds make of
-    them: score, BAKS and BAUS, and the share called new.
+def threshold_chart(plot: ThresholdPlot, threshold: Threshold, ends: tuple[float, float], words: str) -> str:
+    """Draw a histogram of dissimilarities, known queries upwards and new ones downwards; below it score, BAKS, BAUS and
+    the share called new over the threshold.
 
     Args:
-        contest: what is drawn.
-        threshold: the one that was chosen.
-        ends: from where to where distances are shown.
+        plot: what is drawn.
+        threshold: the fitted one.
+        ends: the range of the axis.
         words: see `_svg`.
     """
-    heights = [3.0, 2.4, 1.3] if contest.curves is not None else [3.0]
+    heights = [3.0, 2.4, 1.3] if plot.curves is not None else [3.0]
     figure = Figure(figsize=(4.6, 0.5 + 0.62 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    _histogram(panels[0], contest, np.linspace(*ends, 31))
-    if contest.curves is not None:
-        _curves(panels[1], panels[2], contest, contest.curves)
-    panels[-1].set_xlabel("distance to the nearest individual")
+    _histogram(panels[0], plot, np.linspace(*ends, 31))
+    if plot.curves is not None:
+        _curves(panels[1], panels[2], plot, plot.curves)
+    panels[-1].set_xlabel("dissimilarity of the best candidate")
     for panel in panels:
         panel.axvspan(*threshold.plateau, color=MUTED, alpha=0.22, linewidth=0, zorder=0)
         panel.axvline(threshold.value, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
         panel.set_xlim(*ends)
-        _plain(panel)
+        _simplify(panel)
     figure.align_ylabels()
-    return _svg(figure, contest.name, words)
+    return _svg(figure, plot.name, words)
 
 
-def _histogram(axes: Axes, contest: Contest, bins: np.ndarray) -> None:
+def _histogram(axes: Axes, plot: ThresholdPlot, bins: np.ndarray) -> None:
     stacked = np.zeros(len(bins) - 1)
-    for distances, colour, sign in zip(contest.groups, (KNOWN, MISLED, NEW, SCORE), (1, 1, -1, 1), strict=True):
-        counts = np.histogram(distances, bins)[0]
+    for values, colour, sign in zip(plot.groups, (KNOWN, MISMATCH, NEW, SCORE), (1, 1, -1, 1), strict=True):
+        counts = np.histogram(values, bins)[0]
         bottom = stacked if sign > 0 else 0
         axes.bar(bins[:-1], sign * counts, np.diff(bins) * 0.9, bottom=bottom, align="edge", color=colour)
         stacked = stacked + counts * (sign > 0)
     axes.set_ylabel("queries")
     axes.axhline(0, color=MUTED, linewidth=0.8)
-    _whole(axes, 5)
+    _label_counts(axes, 5)
 
 
-def _curves(above: Axes, below: Axes, contest: Contest, curves: Sweep) -> None:
+def _curves(above: Axes, below: Axes, plot: ThresholdPlot, curves: Sweep) -> None:
     above.plot(curves.edges, curves.baks, color=KNOWN, linewidth=1.2)
     above.plot(curves.edges, curves.baus, color=NEW, linewidth=1.2)
-    above.plot(curves.edges, contest.score, color=SCORE, linewidth=2.2)
-    if contest.best is not None:
-        above.plot(*contest.best, "D", color=SCORE, markersize=6, markeredgecolor=INK, markeredgewidth=0.8)
+    above.plot(curves.edges, plot.score, color=SCORE, linewidth=2.2)
+    if plot.best is not None:
+        above.plot(*plot.best, "D", color=SCORE, markersize=6, markeredgecolor=INK, markeredgewidth=0.8)
     above.set_ylabel("score")
     below.plot(curves.edges, curves.share_new, color=INK, linewidth=1.4)
-    below.set_ylabel("new")
+    below.set_ylabel("called new")
     for panel in (above, below):
         panel.set_ylim(-0.04, 1.06)
         panel.set_yticks([0, 0.5, 1])
 
 
 def size_chart(name: str, sizes: np.ndarray) -> str:
-    """Return how many individuals have one photograph, two, three to four, five to eight, ..."""
+    """Draw how many individuals have one photograph, two, three to four, five to eight, ..."""
     counts = np.bincount(np.ceil(np.log2(sizes)).astype(int))  # 1 -> 0, 2 -> 1, 3 and 4 -> 2, 5 to 8 -> 3
     words = [str(2**step) if step < 2 else f"{2 ** (step - 1) + 1}-{2**step}" for step in range(len(counts))]
     figure = Figure(figsize=(4.6, 1.9), layout="constrained")
     axes = figure.add_subplot()
     for place, count in enumerate(counts):
-        axes.bar(place, count, 0.8, color=SCORE if place else MISLED)
+        axes.bar(place, count, 0.8, color=SCORE if place else MISMATCH)
         axes.text(place, count, str(count), ha="center", va="bottom", color=INK, fontsize=8)
     axes.set_xticks(range(len(words)), words)
     axes.set_ylim(0, max(counts) * 1.15)
     axes.set_xlabel("database photographs per individual")
     axes.set_ylabel("individuals")
-    _whole(axes)
-    _plain(axes)
+    _label_counts(axes)
+    _simplify(axes)
     return _svg(figure, f"sizes-{name}", "Individuals by their number of photographs")
 
 
 def date_chart(name: str, database: Sequence[str], queries: Sequence[str]) -> str:
-    """When photographs were taken: those of the database upwards, queries downwards.
+    """Draw when photographs were taken: those of the database upwards, queries downwards.
 
     Args:
-        name: a part of the ids on the page.
-        database, queries: days, YYYY-MM-DD, or months or years; one at least.
+        name: the dataset.
+        database, queries: days, YYYY-MM-DD, or months or years; at least one in all.
     """
     days = [np.array(list(values), "datetime64[D]") for values in (database, queries)]
     numbers = [values.astype(int) for values in days]
@@ -242,24 +244,24 @@ def date_chart(name: str, database: Sequence[str], queries: Sequence[str]) -> st
     months = [day[:7] for day in words]
     axes.set_xticks(ticks, months if len(set(months)) == len(months) else words)
     axes.set_ylabel("photographs")
-    _whole(axes)
-    _plain(axes)
+    _label_counts(axes)
+    _simplify(axes)
     return _svg(figure, f"dates-{name}", "Photographs by date")
 
 
 def history_chart(name: str, history: pd.DataFrame) -> str:
-    """Return a network's training: its loss, and how it did on what it has not met.
+    """Draw a network's loss, and its validation on individuals that it did not learn from.
 
     Args:
-        name: a part of the ids on the page.
-        history: a row per epoch, columns epoch, loss, accuracy, score; NaN where nothing was validated.
+        name: the end of the ids on the page.
+        history: a row per epoch, columns epoch, loss, accuracy, open_set_score; NaN where nothing was validated.
     """
     figure = Figure(figsize=(4.6, 2.9), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.2])
     dots = "o" if len(history) < 3 else ""
     above.plot(history["epoch"], history["loss"], color=INK, linewidth=1.4, marker=dots, markersize=4)
     above.set_ylabel("loss")
-    for column, colour in (("accuracy", KNOWN), ("score", SCORE)):
+    for column, colour in (("accuracy", KNOWN), ("open_set_score", SCORE)):
         known = history[history[column].notna()]
         below.plot(known["epoch"], known[column], color=colour, linewidth=1.8, marker="o", markersize=3)
     below.set_ylim(-0.03, 1.03)
@@ -267,6 +269,6 @@ def history_chart(name: str, history: pd.DataFrame) -> str:
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for panel in (above, below):
-        _plain(panel)
+        _simplify(panel)
     figure.align_ylabels()
     return _svg(figure, f"history-{name}", "Loss and validation over the epochs")

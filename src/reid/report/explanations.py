@@ -1,8 +1,8 @@
-"""Evidence: what speaks for an answer. A closer look at the queries that a person is shown, and where all photographs
-of a gallery lie to each other.
+"""Explanations: what speaks for an answer. For the queries that a person is shown, their candidates and the keypoints
+that these share with them; for every dataset, a map of its embeddings.
 
-    queries -> looked at again -> their nearest individuals -> keypoints that both photographs share
-    gallery -> the two directions in which its vectors differ most
+    queries -> features -> best candidates, and the right one -> keypoints that both photographs share
+    gallery -> first two principal components of its embeddings
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from reid.data.loading import photograph_batches
 from reid.data.photographs import views_of
 from reid.decision.artifact import Weights, gallery_file
 from reid.decision.calibrate import Calibration, load_calibrations
+from reid.retrieval.cache import Cache
 from reid.retrieval.candidates import candidate_pairs
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.extractors.rootsift import extract
@@ -32,25 +33,24 @@ from reid.retrieval.local_matching import VerifiedMatch, verify
 __all__ = ["Candidate", "EmbeddingMap", "Explanations", "embedding_map", "explain_matches"]
 
 CANDIDATES = 3
-"""Individuals shown beside a query, besides the right one."""
+"""Individuals shown next to a query, besides the right one."""
 
-
-DOTS = 600
+MAX_DOTS = 600
 """Photographs on a map: more of them hide each other on a screen, and take 100 bytes each."""
 
 
 class Candidate(NamedTuple):
-    """An individual beside a query."""
+    """An individual next to a query."""
 
     identity: str
     photograph: str
-    """The image_id of its photograph that speaks most for it."""
+    """The image_id of its photograph that is most similar to the query."""
     mirrored: bool
-    """It is the photograph's mirror image that does."""
+    """It is this photograph's mirror image that is."""
     rank: int
-    """1 for the nearest; 0 for one that the shortlist does not hold."""
-    distance: float
-    """The scorer's dissimilarity; inf at rank 0."""
+    """1 for the best candidate; 0 for an individual that the shortlist does not hold."""
+    dissimilarity: float
+    """The scorer's; inf at rank 0."""
     extents: tuple[tuple[float, float], tuple[float, float]]
     """Width and height of the query and of the photograph, the longer of them 1."""
     shared: VerifiedMatch
@@ -58,15 +58,15 @@ class Candidate(NamedTuple):
 
 
 class EmbeddingMap(NamedTuple):
-    """Photographs of one dataset in the plane: their vectors' first two principal components."""
+    """Photographs of one dataset in the plane: the first two principal components of their embeddings."""
 
     image_id: tuple[str, ...]
     points: np.ndarray
     """(N, 2) float, from 0 to 1."""
     identity: tuple[str, ...]
-    """(N,) the individual; "" on queries."""
+    """(N,) the individual; "" for queries."""
     kept: float
-    """The share of the gallery's variance that two directions hold."""
+    """The share of the gallery's variance in these two components."""
     photographs: int
     """In the gallery; there may be more of them than on the map."""
 
@@ -76,195 +76,199 @@ class Explanations:
     """What a page can show beyond the answers.
 
     Attributes:
-        neighbours: by the query's image_id, the nearest individuals and the right one where it is in the gallery.
+        candidates: by the query's image_id, its best candidates, and the right individual where the gallery has it.
         maps: by dataset; empty without an encoder.
-        decided: whether keypoints had a say in the answers, or were looked for only to be shown.
+        keypoints_decided: whether keypoints were used for the answers, or are only shown.
     """
 
-    neighbours: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    candidates: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     maps: dict[str, EmbeddingMap] = field(default_factory=dict)
-    decided: bool = False
+    keypoints_decided: bool = False
 
 
 def explain_matches(
     catalogue: Catalogue,
     weights: Weights,
-    matches: pd.DataFrame,
+    outcomes: pd.DataFrame,
     route: str,
     use_cache: bool = True,
     runtime: Runtime = Runtime(),
 ) -> Explanations:
-    """Look closely at some queries.
+    """Compute candidates, shared keypoints and maps of some queries.
 
     Args:
         catalogue: the data folder.
-        weights: what answered.
-        matches: rows of `outcomes.judge`, as many as are to be shown.
-        route: how their encoders were chosen.
-        use_cache: see `submission.predict`; what was remembered there is not computed again.
+        weights: what answered them.
+        outcomes: rows of `outcomes.classify_outcomes`, as many as are to be shown.
+        route: how their datasets were chosen.
+        use_cache: see `predict.predict`; features that it cached are not computed again.
+        runtime: device, precision, batch size.
     """
-    recipe, decided = weights.recipe, weights.recipe.uses_keypoints
-    readable = matches[matches["problem"] == ""]
-    shown = catalogue.table.set_index("image_id", drop=False).loc[list(readable["image_id"])]
-    queries = Catalogue(catalogue.root, shown.reset_index(drop=True))
-    extractors = open_extractors(
-        weights.folder, weights.datasets, weights.has_species, recipe, use_cache, runtime=runtime
-    )
-    features = extract_features(queries, extractors, route, recipe, "looking at the shown queries again")
-    calibrations = load_calibrations(weights)
-    neighbours: dict[str, tuple[Candidate, ...]] = {}
+    recipe, calibrations = weights.recipe, load_calibrations(weights)
+    readable = outcomes[(outcomes["problem"] == "") & outcomes["dataset"].isin(list(weights.datasets))]
+    table = catalogue.table.set_index("image_id", drop=False).loc[list(readable["image_id"])].reset_index(drop=True)
+    queries = Catalogue(catalogue.root, table)
+    cache = Cache(weights.folder) if use_cache else None
+    extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache)
+    features = extract_features(queries, extractors, route, recipe, "reading the queries to show")
+    routes = np.array([feature.route for feature in features], object)
+    candidates: dict[str, tuple[Candidate, ...]] = {}
     maps = {}
-    routes = np.array([look.route for look in features], object)
     for dataset in weights.datasets:
-        rows = np.flatnonzero(routes == dataset)
+        places = np.flatnonzero(routes == dataset)
         gallery = load_gallery(weights.folder / gallery_file(dataset))
-        seen = gallery_features([features[row] for row in rows], queries.table.iloc[rows]) if len(rows) else None
+        shown = gallery_features([features[place] for place in places], table.iloc[places]) if len(places) else None
         if recipe.uses_encoder:
-            maps[dataset] = embedding_map(gallery, seen, recipe.seed)
-        if seen is None:
-            continue
-        truth = readable["truth"].to_numpy(str)[rows]
-        chosen = _chosen(seen, gallery, truth, calibrations[dataset], recipe)
-        neighbours |= _candidate(seen, gallery, chosen, catalogue, calibrations[dataset], recipe)
-    return Explanations(neighbours, maps, decided)
+            maps[dataset] = embedding_map(gallery, shown, recipe.seed)
+        if shown is not None:
+            comparison = _Comparison(catalogue, recipe, gallery, calibrations[dataset])
+            candidates |= comparison.candidates(shown, readable["truth"].to_numpy(str)[places])
+    return Explanations(candidates, maps, recipe.uses_keypoints)
 
 
 class _Chosen(NamedTuple):
-    """An individual beside a query, before their keypoints are looked at."""
+    """A candidate, before keypoints are matched."""
 
     place: int
     """Of the photograph in the gallery."""
     rank: int
-    distance: float
+    dissimilarity: float
 
 
-def _chosen(
-    queries: GalleryFeatures, gallery: Gallery, truth: np.ndarray, calibration: Calibration, recipe: Recipe
-) -> list[list[_Chosen]]:
-    """Per query the nearest individuals, the right one among or behind them."""
-    pairs = candidate_pairs(queries, gallery, recipe, what="finding their neighbours").scaled(calibration.unit)
-    dissimilarity = calibration.scorer.dissimilarity(pairs)
-    individuals, labels = gallery.individuals, gallery.labels
-    rows = []
-    for number, true_identity in enumerate(truth):
-        candidates = np.flatnonzero(pairs.query == number)
-        ranked = candidates[np.argsort(dissimilarity[candidates], kind="stable")]
-        is_right = individuals[pairs.individual[ranked]] == true_identity
-        beside = [
-            _Chosen(int(pairs.photograph[pair]), rank, float(dissimilarity[pair]))
-            for rank, (pair, is_truth) in enumerate(zip(ranked, is_right, strict=True), 1)
-            if rank <= CANDIDATES or is_truth
-        ]
-        if not is_right.any() and true_identity in individuals:
-            photographs = np.flatnonzero(individuals[labels] == true_identity)
-            distances = (gallery.embeddings.vectors[photographs] - queries.vectors[number]).norm(dim=1)
-            beside.append(_Chosen(int(photographs[int(distances.argmin())]), 0, float("inf")))
-        rows.append(beside)
-    return rows
+@dataclass(frozen=True)
+class _Comparison:
+    """Compares queries with one dataset's gallery.
 
+    Attributes:
+        catalogue: the data folder, for keypoints that the gallery does not have.
+        recipe: the cues and how they are found.
+        gallery: the known photographs.
+        calibration: the scorer.
+    """
 
-def _candidate(
-    queries: GalleryFeatures,
-    gallery: Gallery,
-    chosen: list[list[_Chosen]],
-    catalogue: Catalogue,
-    calibration: Calibration,
-    recipe: Recipe,
-) -> dict[str, tuple[Candidate, ...]]:
-    """Return the chosen individuals with the keypoints that they share with their queries."""
-    places = sorted({individual.place for row in chosen for individual in row})
-    known = gallery.embeddings.of(np.array(places, int))
-    numbers = {place: number for number, place in enumerate(places)}
-    first = {image_id: place for place, image_id in reversed(list(enumerate(gallery.embeddings.image_id)))}
-    mirrored = [first[image_id] != place for image_id, place in zip(known.image_id, places, strict=True)]
-    asked_points, known_points = _keypoints(queries, known, mirrored, catalogue, calibration.scorer.kind, recipe)
-    matching = recipe.matching
-    shortlists = [np.array([numbers[individual.place] for individual in row], int) for row in chosen]
-    verified = verify(asked_points, known_points, shortlists, matching)
-    return {
-        image_id: tuple(
-            Candidate(
-                identity=gallery.identity[individual.place],
-                photograph=gallery.embeddings.image_id[individual.place],
-                mirrored=mirrored[numbers[individual.place]],
-                rank=individual.rank,
-                distance=individual.distance,
-                extents=(points.extent, known_points[numbers[individual.place]].extent),
-                shared=shared,
-            )
-            for individual, shared in zip(row, compared, strict=True)
-        )
-        for image_id, points, row, compared in zip(queries.image_id, asked_points, chosen, verified, strict=True)
-    }
+    catalogue: Catalogue
+    recipe: Recipe
+    gallery: Gallery
+    calibration: Calibration
 
+    def candidates(self, queries: GalleryFeatures, truth: np.ndarray) -> dict[str, tuple[Candidate, ...]]:
+        """Return the candidates of each query by its image_id; `truth` (Q,) are the right individuals, "" where they
+        are not known."""
+        chosen = self._choose(queries, truth)
+        places = sorted({one.place for row in chosen for one in row})
+        numbers = {place: number for number, place in enumerate(places)}
+        known, mirrored = self.gallery.embeddings.of(np.array(places, int)), self._are_mirrored(places)
+        query_points, known_points = self._keypoints(queries, known, mirrored)
+        shortlists = [np.array([numbers[one.place] for one in row], int) for row in chosen]
+        verified = verify(query_points, known_points, shortlists, self.recipe.matching)
 
-def _keypoints(
-    queries: GalleryFeatures,
-    known: GalleryFeatures,
-    mirrored: Sequence[bool],
-    catalogue: Catalogue,
-    scorer: str,
-    recipe: Recipe,
-) -> tuple[list[Keypoints], list[Keypoints]]:
-    """Return the keypoints that decided; where none did, those that the same settings find. Of the known photographs
-    some are `mirrored`."""
-    if "local" not in recipe.matching.cues:
-        looked_at = list(zip(known.image_id, mirrored, strict=True))
-        as_is = [image_id for image_id, is_mirrored in looked_at if not is_mirrored]
-        extracted = {
-            False: _extracted([*queries.image_id, *as_is], catalogue, recipe),
-            True: _extracted([image_id for image_id, is_mirrored in looked_at if is_mirrored], catalogue, recipe, True),
+        def candidate(one: _Chosen, points: Keypoints, shared: VerifiedMatch) -> Candidate:
+            number = numbers[one.place]
+            identity, photograph = self.gallery.identity[one.place], known.image_id[number]
+            extents = points.extent, known_points[number].extent
+            return Candidate(identity, photograph, mirrored[number], one.rank, one.dissimilarity, extents, shared)
+
+        return {
+            image_id: tuple(candidate(one, points, shared) for one, shared in zip(row, matches, strict=True))
+            for image_id, points, row, matches in zip(queries.image_id, query_points, chosen, verified, strict=True)
         }
-        asked_points = [extracted[False][image_id] for image_id in queries.image_id]
-        return asked_points, [extracted[is_mirrored][image_id] for image_id, is_mirrored in looked_at]
 
-    def sift(points: Keypoints) -> Keypoints:
-        on_animal = scorer.startswith("foreground")
-        return foreground(points, recipe.keypoints.foreground) if on_animal else top_k(points, recipe.keypoints.count)
+    def _choose(self, queries: GalleryFeatures, truth: np.ndarray) -> list[list[_Chosen]]:
+        """Return the best candidates of each query, and the right individual among or behind them."""
+        pairs = candidate_pairs(queries, self.gallery, self.recipe, what="matching the queries to show")
+        pairs = pairs.scaled(self.calibration.unit)
+        dissimilarity = self.calibration.scorer.dissimilarity(pairs)
+        individuals = self.gallery.individuals
+        rows = []
+        for number, right in enumerate(truth):
+            own = np.flatnonzero(pairs.query == number)
+            ranked = own[np.argsort(dissimilarity[own], kind="stable")]
+            is_right = individuals[pairs.individual[ranked]] == right
+            row = [
+                _Chosen(int(pairs.photograph[pair]), rank, float(dissimilarity[pair]))
+                for rank, (pair, matches) in enumerate(zip(ranked, is_right, strict=True), 1)
+                if rank <= CANDIDATES or matches
+            ]
+            if not is_right.any() and right in individuals:
+                row.append(_Chosen(self._nearest_of(right, queries, number), 0, float("inf")))
+            rows.append(row)
+        return rows
 
-    return [sift(points) for points in queries.keypoints], [sift(points) for points in known.keypoints]
+    def _nearest_of(self, identity: str, queries: GalleryFeatures, number: int) -> int:
+        """Return the place of an individual's photograph whose embedding is nearest to a query's."""
+        own = np.flatnonzero(np.array(self.gallery.identity, object) == identity)
+        distances = (self.gallery.embeddings.vectors[own] - queries.vectors[number]).norm(dim=1)
+        return int(own[int(distances.argmin())])
 
+    def _are_mirrored(self, places: Sequence[int]) -> list[bool]:
+        """Return whether each place holds a mirror image: the gallery has it behind the photograph itself."""
+        image_ids = self.gallery.embeddings.image_id
+        first = {image_id: place for place, image_id in reversed(list(enumerate(image_ids)))}
+        return [first[image_ids[place]] != place for place in places]
 
-def _extracted(
-    image_ids: Sequence[str], catalogue: Catalogue, recipe: Recipe, mirror: bool = False
-) -> dict[str, Keypoints]:
-    """By image_id; none of them where a photograph can't be read or is not in this folder."""
-    local_recipe = with_settings(recipe, {"matching.cues": ("local",), "calibration.scorers": ("local",)})
-    present = Catalogue(catalogue.root, catalogue.table[catalogue.table["image_id"].isin(image_ids)])
-    finder = partial(extract, config=local_recipe.keypoints)
-    views = views_of(present, local_recipe, mirror)
-    batches = photograph_batches(present.paths, views, Runtime(), "finding keypoints to show", [finder] * len(present))
-    opened = [points for batch in batches for points in batch.extracted] if len(present) else []
-    keypoints = [NO_KEYPOINTS if points is None else points for points in opened]
-    return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(present.image_ids, keypoints, strict=True))
+    def _keypoints(
+        self, queries: GalleryFeatures, known: GalleryFeatures, mirrored: Sequence[bool]
+    ) -> tuple[list[Keypoints], list[Keypoints]]:
+        """Return the keypoints that decided; where none did, those that the same settings find."""
+        if self.recipe.uses_keypoints:
+            return [self._used(one) for one in queries.keypoints], [self._used(one) for one in known.keypoints]
+        known_photographs = list(zip(known.image_id, mirrored, strict=True))
+        originals = [image_id for image_id, is_mirrored in known_photographs if not is_mirrored]
+        mirror_images = [image_id for image_id, is_mirrored in known_photographs if is_mirrored]
+        extracted = {False: self._extract([*queries.image_id, *originals]), True: self._extract(mirror_images, True)}
+        query_points = [extracted[False][image_id] for image_id in queries.image_id]
+        return query_points, [extracted[is_mirrored][image_id] for image_id, is_mirrored in known_photographs]
+
+    def _used(self, points: Keypoints) -> Keypoints:
+        """Return those of a photograph's keypoints that the scorer used."""
+        if self.calibration.scorer.kind.startswith("foreground"):
+            return foreground(points, self.recipe.keypoints.foreground)
+        return top_k(points, self.recipe.keypoints.count)
+
+    def _extract(self, image_ids: Sequence[str], mirror: bool = False) -> dict[str, Keypoints]:
+        """Return keypoints by image_id; none where a photograph can't be read or is not in the data folder."""
+        recipe = with_settings(self.recipe, {"matching.cues": ("local",), "calibration.scorers": ("local",)})
+        table = self.catalogue.table
+        present = Catalogue(self.catalogue.root, table[table["image_id"].isin(image_ids)])
+        if not len(present):
+            return dict.fromkeys(image_ids, NO_KEYPOINTS)
+        extractors = [partial(extract, config=recipe.keypoints)] * len(present)
+        views = views_of(present, recipe, mirror)
+        batches = photograph_batches(present.paths, views, Runtime(), "finding keypoints to show", extractors)
+        opened = [points for batch in batches for points in batch.extracted]
+        found = [NO_KEYPOINTS if points is None else points for points in opened]
+        return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(present.image_ids, found, strict=True))
 
 
 def embedding_map(gallery: Gallery, queries: GalleryFeatures | None, seed: int) -> EmbeddingMap:
     """Return a dataset's photographs in the plane.
 
     Args:
-        gallery: N photographs; at most `DOTS` of them are taken, of every individual about the same share.
-        queries: further photographs to be shown among them.
+        gallery: its known photographs; at most `MAX_DOTS` are taken, about the same share of every individual's.
+        queries: further photographs to show among them.
         seed: of PCA's random numbers.
     """
     known = gallery.embeddings
-    vectors = known.vectors.double().numpy()
     by_individual = np.argsort(gallery.labels, kind="stable")
-    places = by_individual[np.unique(np.linspace(0, len(known) - 1, min(len(known), DOTS)).astype(int))]
-    shown = vectors[places]
-    if queries is not None:
-        shown = np.concatenate([shown, queries.vectors.double().numpy()])
-    differ = len(vectors) > 2 and vectors.shape[1] > 1 and bool(vectors.std(0).any())
-    points, kept = np.zeros((len(shown), 2)), 0.0
-    if differ:
-        plane = PCA(2, random_state=seed).fit(vectors)
-        points, kept = plane.transform(shown), float(plane.explained_variance_ratio_.sum())
+    places = by_individual[np.unique(np.linspace(0, len(known) - 1, min(len(known), MAX_DOTS)).astype(int))]
+    vectors = known.vectors.double().numpy()
+    shown = [vectors[places]] if queries is None else [vectors[places], queries.vectors.double().numpy()]
+    points, kept = _projected(vectors, np.concatenate(shown), seed)
     low, span = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
-    asked = queries.image_id if queries is not None else ()
+    query_ids = queries.image_id if queries is not None else ()
     return EmbeddingMap(
-        image_id=(*(known.image_id[place] for place in places), *asked),
+        image_id=(*(known.image_id[place] for place in places), *query_ids),
         points=(points - low) / span,
-        identity=(*(gallery.identity[place] for place in places), *[""] * len(asked)),
+        identity=(*(gallery.identity[place] for place in places), *[""] * len(query_ids)),
         kept=kept,
         photographs=len(known),
     )
+
+
+def _projected(vectors: np.ndarray, shown: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    """Return the first two principal components of (N, D) vectors, of the shown ones (M, D): (M, 2), and the share of
+    the variance in them; zeros where the vectors do not differ."""
+    if len(vectors) < 3 or vectors.shape[1] < 2 or not vectors.std(0).any():
+        return np.zeros((len(shown), 2)), 0.0
+    plane = PCA(2, random_state=seed).fit(vectors)
+    return plane.transform(shown), float(plane.explained_variance_ratio_.sum())

@@ -1,4 +1,4 @@
-"""Pictures for people: photographs shrunk into a page, and contact sheets for a README."""
+"""Photographs for people: thumbnails on the page, and contact sheets with captions."""
 
 import base64
 import io
@@ -34,6 +34,8 @@ THUMBNAIL = 160
 class Thumbnail(NamedTuple):
     """A photograph on a page."""
 
+    number: int
+    """Its CSS class is "t" and this number."""
     uri: str
     """Its pixels, "data:image/jpeg;base64,..."; "" where there are none."""
     problem: str
@@ -42,12 +44,12 @@ class Thumbnail(NamedTuple):
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Photographs of a data folder, each shrunk once: many queries share a nearest neighbour.
+    """Thumbnails of a data folder's photographs, each made once: many queries share a candidate.
 
     Attributes:
         paths: by image_id.
-        turns: by image_id, degrees against the clock, see `images.View`.
-        drawn: those that were asked for, by image_id, in that order.
+        turns: by image_id, degrees counterclockwise, see `photographs.View`.
+        drawn: those made so far, by image_id, in the order of their numbers.
     """
 
     paths: dict[str, Path]
@@ -56,35 +58,38 @@ class Thumbnails:
 
     @classmethod
     def of(cls, catalogue: Catalogue, recipe: Recipe) -> "Thumbnails":
-        """
+        """Return an empty collection.
+
         Args:
             catalogue: the photographs.
-            recipe: `upright`: photographs are shown as the networks see them.
+            recipe: `data.upright`: photographs are shown as the networks see them.
         """
         turns = [view.turn for view in views_of(catalogue, recipe)]
         ids = catalogue.image_ids
         return cls(dict(zip(ids, catalogue.paths, strict=True)), dict(zip(ids, turns, strict=True)))
 
     def of_photograph(self, image_id: str) -> Thumbnail:
-        """Return the thumbnail of a photograph, made when it is first asked for."""
+        """Return the thumbnail of a photograph, made the first time it is needed."""
         if image_id not in self.drawn:
-            self.drawn[image_id] = self._draw(image_id)
+            uri, problem = self._draw(image_id)
+            self.drawn[image_id] = Thumbnail(len(self.drawn), uri, problem)
         return self.drawn[image_id]
 
     def forget(self, image_id: str) -> None:
-        """Take a thumbnail out again, where the page has no room for it."""
+        """Remove one of the last thumbnails again, where the page has no room for it."""
         self.drawn.pop(image_id, None)
 
-    def _draw(self, image_id: str) -> Thumbnail:
+    def _draw(self, image_id: str) -> tuple[str, str]:
+        """Return the uri and the problem."""
         if image_id not in self.paths:
-            return Thumbnail("", "it is not in this data folder")
+            return "", "not in this data folder"
         try:
             picture = upright(self.paths[image_id], THUMBNAIL, self.turns[image_id])
         except UnreadableError as problem:
-            return Thumbnail("", str(problem))
+            return "", str(problem)
         written = io.BytesIO()
         picture.save(written, "JPEG", quality=70)
-        return Thumbnail("data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode(), "")
+        return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode(), ""
 
 
 def upright(path: Path, longer: int, turn: int = 0) -> Image.Image:
@@ -93,10 +98,10 @@ def upright(path: Path, longer: int, turn: int = 0) -> Image.Image:
     Args:
         path: the file.
         longer: pixels of the longer side.
-        turn: degrees against the clock, a multiple of 90, after its EXIF tag was obeyed.
+        turn: degrees counterclockwise, a multiple of 90, after its EXIF orientation is applied.
 
     Raises:
-        UnreadableError: it can't be opened.
+        UnreadableError: it can't be read.
     """
     squashed = Image.fromarray(open_photograph(path, 2 * longer))
     width, height = upright_size(path)
@@ -106,11 +111,10 @@ def upright(path: Path, longer: int, turn: int = 0) -> Image.Image:
 
 
 CELL, GAP, LINE, TITLE = 150, 10, 16, 24
-"""Pixels: a photograph's longer side on a contact sheet, the room around it, a caption's line, a row's title."""
-
+"""Pixels: a photograph's longer side on a contact sheet, the space around it, a caption's line, a row's title."""
 
 SHEET_INK = {"": "#202428", "wrong": "#b3261e", "named": "#a04f00", "missed": "#5b3f9e", "right": "#17703f"}
-"""Caption colours by outcome, on white: a README's picture is seen on light and dark pages."""
+"""Caption colours by outcome, on white: the sheet may be shown on light and dark pages."""
 
 
 class SheetPicture(NamedTuple):
@@ -122,7 +126,7 @@ class SheetPicture(NamedTuple):
     outcome: str = ""
     """Colours the caption; "" for none."""
     turn: int = 0
-    """Degrees against the clock, see `images.View`."""
+    """Degrees counterclockwise, see `photographs.View`."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,9 @@ class SheetRow:
 
 
 def world_rows(catalogue: Catalogue, individuals: int = 3, photographs: int = 3) -> list[SheetRow]:
-    """Return a row per dataset: a few photographs each of the individuals that have most in the database.
+    """Return a row per dataset: a few photographs of each of the individuals with most photographs in the database.
 
-    To show a data folder (the toy world, say): `contact_sheet(path, world_rows(read_catalogue(folder)))`.
+    To show a data folder: `contact_sheet(path, world_rows(read_catalogue(folder)))`.
     """
     rows = []
     for name, part in catalogue.database.by_dataset().items():
@@ -153,26 +157,36 @@ def world_rows(catalogue: Catalogue, individuals: int = 3, photographs: int = 3)
     return rows
 
 
-def match_rows(catalogue: Catalogue, judged: pd.DataFrame, recipe: Recipe, matches: int = 5) -> list[SheetRow]:
-    """Return a row per dataset: query and nearest neighbour of a match of every outcome in turn, from the middle of
-    each; as the networks see them, where the recipe turns them `upright`."""
+def match_rows(catalogue: Catalogue, outcomes: pd.DataFrame, recipe: Recipe, matches: int = 5) -> list[SheetRow]:
+    """Return a row per dataset: query and best candidate of typical matches of every outcome in turn.
+
+    Args:
+        catalogue: the photographs.
+        outcomes: see `outcomes.classify_outcomes`.
+        recipe: `data.upright`: photographs are shown as the networks see them.
+        matches: per dataset.
+    """
     views = zip(catalogue.image_ids, catalogue.paths, views_of(catalogue, recipe), strict=True)
     photographs = {image_id: SheetPicture(path, "", turn=view.turn) for image_id, path, view in views}
+    missing = SheetPicture(Path("not in this data folder"), "")
     rows = []
-    for name, part in judged[judged["problem"] == ""].groupby("dataset", sort=True):
-        # the middle and not the worst: the sheet is to be typical
-        by_outcome = part.groupby("outcome")["outcome"]
-        pick_order = (by_outcome.cumcount() - by_outcome.transform("size") // 2) % by_outcome.transform("size")
-        chosen = part.loc[pick_order.sort_values(kind="stable").index[:matches]].sort_index()
+    compared = outcomes[(outcomes["problem"] == "") & (outcomes["photograph"] != "")]
+    for name, part in compared.groupby("dataset", sort=True):
         groups = []
-        for row in chosen.itertuples():
-            query = photographs[str(row.image_id)]._replace(
-                caption=OUTCOMES[str(row.outcome)], outcome=str(row.outcome)
-            )
-            nearest = photographs.get(str(row.photograph), SheetPicture(Path("not in this data folder"), ""))
-            groups.append((query, nearest._replace(caption=f"nearest, {row.ratio:.0%} of limit")))
+        for row in _typical(part, matches).itertuples():
+            outcome, limit = str(row.outcome), f"{row.ratio:.0%} of the threshold"
+            query = photographs[str(row.image_id)]._replace(caption=OUTCOMES[outcome], outcome=outcome)
+            groups.append((query, photographs.get(str(row.photograph), missing)._replace(caption=limit)))
         rows.append(SheetRow(str(name), tuple(groups)))
     return rows
+
+
+def _typical(outcomes: pd.DataFrame, matches: int) -> pd.DataFrame:
+    """Return one match of every outcome in turn, from the middle of each outcome: neither the best nor the worst."""
+    by_outcome = outcomes.groupby("outcome")["outcome"]
+    sizes = by_outcome.transform("size")
+    turn = (by_outcome.cumcount() - sizes // 2) % sizes
+    return outcomes.loc[turn.sort_values(kind="stable").index[:matches]].sort_index()
 
 
 def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
@@ -187,7 +201,7 @@ def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
         draw.text((left, top), row.title, fill=SHEET_INK[""], font=bold)
         for group in row.pictures:
             for file, caption, outcome, turn in group:
-                _paste(sheet, file, turn, left, top + TITLE)
+                sheet.paste(_cell(file, turn), (left, top + TITLE))
                 while caption and draw.textlength(caption, font) > CELL:
                     caption = caption[1:]  # the end tells individuals apart
                 place = (left, top + TITLE + CELL + 2)
@@ -198,12 +212,12 @@ def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
         sheet.save(temporary, "JPEG", quality=85)
 
 
-def _paste(sheet: Image.Image, file: Path, turn: int, left: int, top: int) -> None:
-    """Return a photograph in the middle of its cell; grey with the reason where it can't be opened."""
+def _cell(file: Path, turn: int) -> Image.Image:
+    """Return a photograph in the middle of a grey cell; the reason where it can't be read."""
     cell = Image.new("RGB", (CELL, CELL), "#e4e6e8")
     try:
         picture = upright(file, CELL, turn)
         cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
     except UnreadableError as problem:
         ImageDraw.Draw(cell).text((6, 6), str(problem)[:30], fill="#50565c", font=ImageFont.load_default(10))
-    sheet.paste(cell, (left, top))
+    return cell

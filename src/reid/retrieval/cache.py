@@ -1,147 +1,175 @@
-"""TODO retrieval.cache."""
+"""One cache for what is slow to compute again: embeddings, keypoints and matches.
+
+The key of an entry is a hash of everything that shapes its value, so that no entry can be stale: whatever has changed
+since has another key. All entries lie in one SQLite file inside the weights folder. It is a convenience: a file that
+is missing, damaged, locked, read-only or another program's is as good as an empty one, and never an error.
+"""
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
+from threading import Lock
 
-import cv2
-import PIL
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load
-from safetensors.numpy import save as save_arrays
-from safetensors.torch import save
-from torch import Tensor
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
-from reid.config.recipe import KeypointConfig
 from reid.data.photographs import View
-from reid.errors import InputError
-from reid.retrieval.extractors.rootsift import EXTRACTOR
-from reid.retrieval.keypoints import Keypoints, keypoints_from, tensors_of
 from reid.runtime.distributed import core_count
-from reid.runtime.files import sha256_of, write_bytes
+from reid.runtime.files import is_file, sha256_of
 from reid.runtime.progress import track
 
-__all__ = ["CACHE_FOLDER", "EmbeddingCache", "KeypointCache", "digests_of"]
+__all__ = ["CACHE_FOLDER", "Arrays", "Cache", "array_digest", "cache_key", "photograph_digests"]
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+"""The value of an entry: arrays by name."""
 
 CACHE_FOLDER = "cache"
-"""Inside the weights folder; not part of what the manifest names, so it is never uploaded."""
+"""Inside the weights folder; the manifest does not name it, so it is never uploaded."""
+
+CACHE_VERSION = 1
+"""Raise it whenever the arrays of an entry get other names or meanings: entries of another version are not found."""
+
+TIMEOUT = 10.0
+"""Seconds to wait for other processes, whose transactions take milliseconds each."""
+
+REPLACED = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+"""What SQLite answers where the file holds another table, is damaged, or is no database: a new file helps."""
+
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""The second where SQLite's message about a damaged file quotes it."""
 
 
-class EmbeddingCache:
-    """Vectors by what `digests_of` says of a photograph, kept on disk between runs.
+def cache_key(kind: str, made_with: Mapping[str, object], content: str) -> str:
+    """Return the key of an entry, a SHA-256 in hex.
 
-    The file is taken only when its key is the one asked for, see `load_embedder` for what stands in it. It is
-    a convenience: a file that is missing, damaged or of another key is as good as an empty one.
+    Args:
+        kind: "embedding", "keypoints" or "matches".
+        made_with: whatever shapes the value besides the photographs: versions, settings, hashes; as JSON can say it.
+        content: the digest of the photographs.
+    """
+    return hashlib.sha256(json.dumps([CACHE_VERSION, kind, made_with, content], sort_keys=True).encode()).hexdigest()
+
+
+class Cache:
+    """Arrays by key, kept on disk between runs. Several threads and processes may share it.
 
     Attributes:
-        path: a safetensors file.
-        key: what the vectors were made with.
-        vectors: (D,) float32 each.
+        path: the SQLite file; it appears with the first entry.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key = path, key
-        self.vectors = self._stored()
-        self.saved = len(self.vectors)
+    def __init__(self, folder: Path) -> None:
+        """
+        Args:
+            folder: the weights folder.
+        """
+        self.path = folder / CACHE_FOLDER / "cache.sqlite"
+        self._connection: sqlite3.Connection | None = None
+        self._lock = Lock()
+        # set to False by the first failure: waiting for a locked file 10 s for each photograph would take days
+        self._readable = self._writable = True
 
-    def _stored(self) -> dict[str, Tensor]:
-        with suppress(OSError, SafetensorError, ValueError, TypeError), safe_open(self.path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            if metadata.get("key") == self.key and set(opened.keys()) == {"digests", "vectors"}:
-                digests, vectors = opened.get_tensor("digests"), opened.get_tensor("vectors")
-                if metadata.get("seal") == _checksum(digests, vectors):  # the manifest knows nothing of this file
-                    rows = zip(digests.numpy(), vectors, strict=True)
-                    return {row.tobytes().hex(): vector for row, vector in rows}
-        return {}
+    def get(self, key: str) -> Arrays | None:
+        """Return the value of an entry; None where there is none, or where it is damaged."""
+        with self._lock:
+            checksum, value = self._find(key)
+        if isinstance(value, bytes) and checksum == _checksum(key, value):
+            with suppress(SafetensorError):
+                return load(value)
+        return None
 
-    def save(self) -> None:
-        """Write the file anew if there is something new, with what others have written of late; a folder that can't be
-        written is left alone."""
-        if len(self.vectors) == self.saved:
-            return
-        self.vectors = {**self._stored(), **self.vectors}
-        digests = torch.tensor([list(bytes.fromhex(digest)) for digest in self.vectors], dtype=torch.uint8)
-        vectors = torch.stack(list(self.vectors.values()))
-        metadata = {"key": self.key, "seal": _checksum(digests, vectors)}
-        with suppress(InputError):
-            write_bytes(self.path, save({"digests": digests, "vectors": vectors}, metadata=metadata))
-            self.saved = len(self.vectors)
+    def put_many(self, entries: Mapping[str, Arrays]) -> None:
+        """Keep entries by their keys, all in one transaction; where the file can't be written, nothing happens."""
+        encoded = [(key, save(arrays)) for key, arrays in entries.items()]
+        rows = [(bytes.fromhex(key), _checksum(key, value), value) for key, value in encoded]
+        with self._lock:
+            try:
+                if self._writable and rows:
+                    self._write(rows)
+            except (*FAILURES, OSError) as problem:
+                self._writable = False
+                log.debug("%s: nothing is kept in it (%s)", self.path, problem)
+
+    def _find(self, key: str) -> tuple[object, object]:
+        """Return the checksum and the value of an entry as they are in the file, (None, None) where there is none."""
+        try:
+            if self._readable and is_file(self.path):
+                query = "SELECT checksum, value FROM entries WHERE key = ?"
+                return self._connect().execute(query, (bytes.fromhex(key),)).fetchone() or (None, None)
+        except FAILURES as problem:
+            self._readable = False
+            log.debug("%s: taken for empty (%s)", self.path, problem)
+        return None, None
+
+    def _write(self, rows: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+        """Write rows, into a new file where the one that is there can't be used."""
+        try:
+            self._insert(rows)
+        except FAILURES as problem:
+            if getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in REPLACED:
+                raise
+            log.debug("%s: replaced by a new file (%s)", self.path, problem)
+            self._remove()
+            self._insert(rows)
+        self._readable = True
+
+    def _insert(self, rows: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._connect() as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, checksum BLOB, value BLOB)")
+            connection.executemany("INSERT OR REPLACE INTO entries (key, checksum, value) VALUES (?, ?, ?)", rows)
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = sqlite3.connect(
+                self.path, timeout=TIMEOUT, isolation_level="IMMEDIATE", check_same_thread=False
+            )
+            # without waiting for the disk: if the machine stops in between, the file may be damaged, see above
+            self._connection.execute("PRAGMA synchronous = OFF")
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _remove(self) -> None:
+        self._close()
+        for ending in ("-journal", ""):  # the journal of a damaged file would be played back into the new one
+            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+
+    def __del__(self) -> None:
+        self._close()
 
 
-def _checksum(digests: Tensor, vectors: Tensor) -> str:
-    """SHA-256 of both, in hex: a flipped bit in a vector would change an answer without a word."""
-    return hashlib.sha256(digests.numpy().tobytes() + vectors.numpy().tobytes()).hexdigest()
+def _checksum(key: str, value: bytes) -> bytes:
+    """Return the SHA-256 of an entry: a flipped bit in a vector would change an answer unnoticed."""
+    return hashlib.sha256(bytes.fromhex(key) + value).digest()
 
 
-def digests_of(paths: Sequence[Path], views: Sequence[View]) -> list[str]:
-    """Return what tells a look at a photograph from others: SHA-256 of the file's bytes and its view, in hex.
+def photograph_digests(paths: Sequence[Path], views: Sequence[View]) -> list[str]:
+    """Return what tells photographs apart, whatever their names: the SHA-256 of the file's bytes, and its view.
 
     "" for a file that can't be read.
     """
     with ThreadPoolExecutor(core_count()) as pool:  # hashing releases Python's lock
-        return list(track(pool.map(_digest, paths, views), "telling files apart", total=len(paths)))
+        return list(track(pool.map(_digest, paths, views), "hashing photographs", total=len(paths)))
 
 
 def _digest(path: Path, view: View) -> str:
     with suppress(OSError):
         if path.is_file():  # opening a pipe would wait for ever
-            return hashlib.sha256(f"{sha256_of(path)} {view}".encode()).hexdigest()
+            return f"{sha256_of(path)} {view}"
     return ""
 
 
-class KeypointCache:
-    """Keypoints by the SHA-256 of the photograph's file, kept on disk between runs.
-
-    It holds a file per photograph and settings. Its name and its seal are hashes over the photograph's bytes, the
-    settings, the extractor, OpenCV's and Pillow's versions and what the pixels went through before; a file that is
-    damaged or another's is as good as none.
-
-    Attributes:
-        folder: where; it need not be there yet. If it can't be written, nothing is remembered.
-        key: what the keypoints are made with.
-    """
-
-    def __init__(self, folder: Path, extraction: KeypointConfig, opened_as: str) -> None:
-        """
-        Args:
-            folder: see above.
-            extraction: the settings.
-            opened_as: words that change when the pixels that `extract` is given do.
-        """
-        made_with = {
-            "extractor": EXTRACTOR,
-            **asdict(extraction),
-            "opened_as": opened_as,
-            "opencv": cv2.__version__,
-            "pillow": PIL.__version__,
-        }
-        self.folder, self.key = folder, json.dumps(made_with)
-
-    def cached(self, digest: str) -> Keypoints | None:
-        """Return the keypoints of a photograph that was looked at before; None when it was not, or `digest` is ""."""
-        with suppress(OSError, SafetensorError):
-            content = self._file(digest).read_bytes()
-            if content[:32] == self._seal(digest, content[32:]):
-                (keypoints,) = keypoints_from(load(content[32:]))
-                return keypoints
-        return None
-
-    def store(self, digest: str, keypoints: Keypoints) -> None:
-        """Keep keypoints for the next time; digest "" stands for a file that can't be read."""
-        if digest:
-            content = save_arrays(tensors_of([keypoints]))
-            with suppress(InputError):
-                write_bytes(self._file(digest), self._seal(digest, content) + content)
-
-    def _file(self, digest: str) -> Path:
-        name = hashlib.sha256((self.key + digest).encode()).hexdigest()
-        return self.folder / name[:2] / f"{name}.keypoints"
-
-    def _seal(self, digest: str, content: bytes) -> bytes:
-        """Return what a file begins with: only the keypoints of this photograph and key have it."""
-        return hashlib.sha256((self.key + digest).encode() + content).digest()
+def array_digest(arrays: Arrays) -> str:
+    """Return the SHA-256 of arrays with their names, shapes and types, in hex."""
+    return hashlib.sha256(save(arrays)).hexdigest()

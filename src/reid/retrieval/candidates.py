@@ -1,4 +1,9 @@
-"""TODO retrieval.candidates."""
+"""Which individuals a query is compared with, and what each cue says of them.
+
+queries -> shortlist of photographs: the nearest by embedding, and those with the most votes of keypoints
+        -> distances, votes and inliers of every photograph on it
+        -> pairs of a query and an individual, with the features that a scorer makes one number of
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from reid.config.recipe import Recipe
+from reid.config.recipe import KeypointConfig, MatchingConfig, Recipe
 from reid.models.losses import pairwise_distances
 from reid.models.networks import best_device
 from reid.retrieval.gallery import Gallery, GalleryFeatures
@@ -21,17 +27,17 @@ __all__ = ["CandidatePairs", "GalleryIndex", "best_and_runner_up", "candidate_pa
 
 @dataclass(frozen=True)
 class CandidatePairs:
-    """Queries beside the individuals of their shortlists.
+    """Queries paired with the individuals of their shortlists.
 
     Attributes:
-        query: (P,) int64, ascending: whose row it is.
+        query: (P,) int64, ascending: the query's row.
         individual: (P,) int64, label of the individual.
-        photograph: (P,) int64, the individual's photograph that speaks most for it, by its place in the gallery.
+        photograph: (P,) int64, the individual's photograph that is most like the query, as its row in the gallery.
         features: (P,) float64 each, all finite, by name: the cues "distance" (Euclidean, to the individual's nearest
             photograph), "local" (LNBNN) and "inliers" (of the best verified photograph), and "foreground" and
-            "foreground_inliers", the same two of the keypoints on the animal, as far as the recipe asks for them;
-            "cohort" (the distance in standard deviations of what is usual for this individual, so that one with
-            hundreds of photographs is not near to everybody); "photographs" (how many of the individual the
+            "foreground_inliers", the same two of the keypoints on the animal, as far as the recipe uses them;
+            "cohort" (the distance in standard deviations of the `GalleryIndex.cohort_statistics`, so that an individual
+            with hundreds of photographs is not near to everybody); "photographs" (how many of the individual the
             gallery has); "same side" and "other side" (1 where the orientations of the query and of `photograph` are
             known and agree, or differ).
     """
@@ -45,23 +51,23 @@ class CandidatePairs:
         return len(self.query)
 
     def of(self, mask: np.ndarray) -> "CandidatePairs":
-        """Return the pairs that a mask (P,) or places choose."""
+        """Return the pairs that a mask (P,) or rows choose."""
         chosen = {name: values[mask] for name, values in self.features.items()}
         return CandidatePairs(self.query[mask], self.individual[mask], self.photograph[mask], chosen)
 
     def numbered_from(self, start: int) -> "CandidatePairs":
-        """With other numbers for the queries."""
+        """Return the pairs with `start` added to the queries' rows."""
         return replace(self, query=self.query + start)
 
     def scaled(self, unit: float) -> "CandidatePairs":
-        """With distances in other units."""
+        """Return the pairs with distances in another unit."""
         if "distance" not in self.features:
             return self
         return replace(self, features={**self.features, "distance": self.features["distance"] / unit})
 
     @staticmethod
     def joined(parts: Sequence["CandidatePairs"]) -> "CandidatePairs":
-        """Return one table below the other; their queries are numbered already."""
+        """Return one table below the other; their queries are numbered already, see `numbered_from`."""
         return CandidatePairs(
             np.concatenate([part.query for part in parts]),
             np.concatenate([part.individual for part in parts]),
@@ -71,7 +77,7 @@ class CandidatePairs:
 
 
 def best_and_runner_up(query: np.ndarray, dissimilarity: np.ndarray, queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each query's least doubtful pair and the runner-up.
+    """Return each query's pair of the smallest dissimilarity and the runner-up.
 
     Args:
         query: (P,) int64, ascending.
@@ -79,7 +85,7 @@ def best_and_runner_up(query: np.ndarray, dissimilarity: np.ndarray, queries: in
         queries: Q.
 
     Returns:
-        (Q,) int64 each, places in the pairs; -1 where a query has none, or no second. Of equals the first comes first.
+        (Q,) int64 each, rows of the pairs; -1 where a query has none, or no second. Of equals the first comes first.
     """
     order = np.lexsort((dissimilarity, query))
     starts = np.searchsorted(query[order], np.arange(queries + 1))
@@ -94,26 +100,24 @@ QUERY_BLOCK = 16
 """Queries compared at a time: a progress bar moves, and the scores of a whole gallery of 100,000 photographs for so
 many queries take 6 MB."""
 
-
 SALIENCY_POWER = 2.0
 """A vote between keypoints on the animal counts both weights to this power. On nyala in the bush the same votes reached
-a score of 0.10, 0.21 and 0.27 with powers 0, 1 and 2 (best threshold in hindsight; benchmarks/README.md)."""
-
+a score of 0.10, 0.21 and 0.27 with powers 0, 1 and 2 (oracle threshold; benchmarks/README.md)."""
 
 COHORT_SIZE = 300
-"""Individuals, one photograph each, that say how near to everybody another is."""
+"""Individuals, one photograph each, whose distances to an individual are its cohort statistics."""
 
 
 def candidate_pairs(
     queries: GalleryFeatures, gallery: Gallery, recipe: Recipe, hidden: np.ndarray | None = None, what: str = "matching"
 ) -> CandidatePairs:
-    """Return every query beside the individuals of its shortlist.
+    """Return every query paired with the individuals of its shortlist.
 
     Args:
-        queries: Q photographs.
+        queries: Q photographs; several rows may be about one photograph.
         gallery: N photographs.
-        recipe: `cues`, `scorers`, `shortlist`, `whole_gallery`, `verified`, `local_best` and the settings of matching.
-        hidden: (Q, N) bool, gallery photographs that are not there for a query.
+        recipe: `matching`, `keypoints`, and which scorers compete.
+        hidden: (Q, N) bool, gallery photographs that a query must not meet.
         what: the work in a few words, for the progress.
 
     Returns:
@@ -123,24 +127,26 @@ def candidate_pairs(
     pairs = []
     for start in track(range(0, max(1, len(queries)), QUERY_BLOCK), what):
         rows = np.arange(start, min(start + QUERY_BLOCK, len(queries)))
-        block, unseen = queries.of(rows), None if hidden is None else hidden[rows]
-        shortlist = _shortlist(block, index, unseen, recipe)
-        pairs.append(_pairs(shortlist, block, index, recipe).numbered_from(start))
+        block = queries.of(rows)
+        shortlist = _shortlist(block, index, None if hidden is None else hidden[rows])
+        pairs.append(_pairs(shortlist, block, index).numbered_from(start))
     return CandidatePairs.joined(pairs)
 
 
 @dataclass(frozen=True)
 class GalleryIndex:
-    """A gallery made ready to be compared with.
+    """A gallery prepared for comparison with queries.
 
     Attributes:
-        gallery: its photographs.
+        gallery: its N photographs.
         labels: (N,) int64, their individuals.
         order, starts: the photographs by individual, (N,) int64, and where each individual's begin, (L,).
-        keypoint_sets: the sets of keypoints that are matched, by the cue that their votes are: "local" for the
-            strongest, "foreground" for those on the animal, where the encoder can tell; (N,) each.
-        whole: likewise all descriptors, where queries are matched against the whole gallery; empty where they are not.
-        usual: (L, 2) float64, mean and deviation of how far other individuals' photographs are from each.
+        keypoint_sets: the sets of keypoints that are matched, (N,) each, by the cue that their votes are: "local" for
+            the strongest, "foreground" for those on the animal, where the encoder can tell.
+        descriptors: those of each set in one table, where queries are matched against the whole gallery; else empty.
+        cohort_statistics: (L, 2) float64, mean and standard deviation of how far other individuals' photographs are
+            from each individual; None where no scorer uses them.
+        matching, keypoints: the recipe's.
         device: where vectors and descriptors are compared.
     """
 
@@ -149,8 +155,10 @@ class GalleryIndex:
     order: np.ndarray
     starts: np.ndarray
     keypoint_sets: dict[str, tuple[Keypoints, ...]]
-    whole: dict[str, Descriptors]
-    usual: np.ndarray | None
+    descriptors: dict[str, Descriptors]
+    cohort_statistics: np.ndarray | None
+    matching: MatchingConfig
+    keypoints: KeypointConfig
     device: torch.device
 
     @classmethod
@@ -158,46 +166,47 @@ class GalleryIndex:
         labels, photographs = gallery.labels, gallery.embeddings
         order = np.argsort(labels, kind="stable")
         starts = np.searchsorted(labels[order], np.arange(len(gallery.individuals)))
-        keypoint_sets = _keypoint_sets(photographs, recipe) if recipe.uses_keypoints else {}
+        sets = _keypoint_sets(photographs.keypoints, recipe.keypoints) if recipe.uses_keypoints else {}
         weights = [keypoints.weights for keypoints in photographs.keypoints if len(keypoints)]
-        if weights and not any((values < 1).any() for values in weights):
-            keypoint_sets.pop("foreground", None)
+        if weights and not any((values < 1).any() for values in weights):  # the encoder can't tell
+            sets.pop("foreground", None)
         searched = not recipe.uses_encoder or len(photographs) <= recipe.matching.whole_gallery
-        whole = {cue: _stack(cue, keypoints, recipe) for cue, keypoints in keypoint_sets.items()} if searched else {}
-        index = cls(photographs, labels, order, starts, keypoint_sets, whole, None, best_device())
-        fused = recipe.uses_encoder and {"logistic", "boosted"} & set(recipe.calibration.scorers)
-        return replace(index, usual=_cohort_statistics(index)) if fused else index
+        descriptors = {cue: _stack(cue, keypoints) for cue, keypoints in sets.items()} if searched else {}
+        config = recipe.matching, recipe.keypoints
+        index = cls(photographs, labels, order, starts, sets, descriptors, None, *config, best_device())
+        fitted = recipe.uses_encoder and {"logistic", "boosted"} & set(recipe.calibration.scorers)
+        return replace(index, cohort_statistics=_cohort_statistics(index)) if fitted else index
 
     def per_individual(self, values: np.ndarray, of: np.ufunc) -> np.ndarray:
-        """(q, N) to (q, L): what `of` makes of each individual's photographs."""
+        """Reduce the values of photographs, (q, N), to those of individuals, (q, L), by a function such as minimum."""
         reduced: np.ndarray = of.reduceat(values[:, self.order], self.starts, axis=1)
         return reduced
 
 
-def _keypoint_sets(photographs: GalleryFeatures, recipe: Recipe) -> dict[str, tuple[Keypoints, ...]]:
+def _keypoint_sets(photographs: Sequence[Keypoints], config: KeypointConfig) -> dict[str, tuple[Keypoints, ...]]:
     """See `GalleryIndex.keypoint_sets`."""
     return {
-        "local": tuple(top_k(keypoints, recipe.keypoints.count) for keypoints in photographs.keypoints),
-        "foreground": tuple(foreground(keypoints, recipe.keypoints.foreground) for keypoints in photographs.keypoints),
+        "local": tuple(top_k(keypoints, config.count) for keypoints in photographs),
+        "foreground": tuple(foreground(keypoints, config.foreground) for keypoints in photographs),
     }
 
 
-def _stack(cue: str, photographs: Sequence[Keypoints], recipe: Recipe) -> Descriptors:
+def _stack(cue: str, photographs: Sequence[Keypoints]) -> Descriptors:
     return stack_descriptors(photographs, SALIENCY_POWER if cue == "foreground" else 0)
 
 
 def _cohort_statistics(index: GalleryIndex) -> np.ndarray:
-    """See `GalleryIndex.usual`: cohort normalisation, as for speakers (Auckenthaler et al. 2000), against individuals
-    whose many photographs make them near to everybody."""
+    """See `GalleryIndex.cohort_statistics`: cohort normalisation, as for speakers (Auckenthaler et al. 2000), because
+    an individual with many photographs is near to everybody."""
     one_each = index.order[index.starts]
     cohort = one_each[np.unique(np.linspace(0, len(one_each) - 1, COHORT_SIZE).astype(int))]
     total, squares, count = (np.zeros(len(index.starts)) for _ in range(3))
     for block in np.array_split(cohort, -(-len(cohort) // QUERY_BLOCK)):
-        far = pairwise_distances(index.gallery.vectors[block], index.gallery.vectors).double().numpy()
-        near = index.per_individual(far, np.minimum)  # (c, L)
-        others = index.labels[block][:, None] != np.arange(near.shape[1])
-        total += (near * others).sum(0)
-        squares += (near**2 * others).sum(0)
+        distances = pairwise_distances(index.gallery.vectors[block], index.gallery.vectors).double().numpy()
+        nearest_of_each = index.per_individual(distances, np.minimum)  # (c, L)
+        others = index.labels[block][:, None] != np.arange(nearest_of_each.shape[1])
+        total += (nearest_of_each * others).sum(0)
+        squares += (nearest_of_each**2 * others).sum(0)
         count += others.sum(0)
     mean = total / np.maximum(count, 1)
     deviation = np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean**2, 0))
@@ -205,12 +214,12 @@ def _cohort_statistics(index: GalleryIndex) -> np.ndarray:
 
 
 class Shortlist(NamedTuple):
-    """Queries beside the gallery photographs that they are compared with closely."""
+    """Queries paired with the gallery photographs that they are compared with closely."""
 
     query: np.ndarray
     """(S,) int64, ascending."""
     place: np.ndarray
-    """(S,) int64, of the photograph in the gallery; ascending within a query."""
+    """(S,) int64, the photograph's row in the gallery; ascending within a query."""
     distance: np.ndarray | None
     """(S,) float32, Euclidean; None without an encoder."""
     local: dict[str, np.ndarray]
@@ -219,115 +228,138 @@ class Shortlist(NamedTuple):
     """(S,) float64, likewise; 0 for a photograph that was not verified."""
 
 
-def _shortlist(block: GalleryFeatures, index: GalleryIndex, hidden: np.ndarray | None, recipe: Recipe) -> Shortlist:
+def _shortlist(block: GalleryFeatures, index: GalleryIndex, hidden: np.ndarray | None) -> Shortlist:
     """Return the nearest photographs by each cue that can search, and what the other cues say of them."""
-    unseen = None if hidden is None else torch.from_numpy(hidden)
-    listed, votes = [np.zeros(0, np.int64)], {}
-    if recipe.uses_encoder:
-        vectors, gallery = block.vectors, index.gallery.vectors
-        for near in nearest(vectors, gallery, recipe.matching.shortlist, unseen, device=index.device):
-            listed.append(
-                _matrix_cells(near.place.numpy(), torch.isfinite(near.distance).numpy(), near.rows.start, index)
-            )
-    keypoint_sets = {
-        cue: keypoints for cue, keypoints in _keypoint_sets(block, recipe).items() if cue in index.keypoint_sets
-    }
-    _, first, about = np.unique(np.array(block.image_id), return_index=True, return_inverse=True)
-    for cue, whole in index.whole.items():
-        stacked = _stack(cue, [keypoint_sets[cue][place] for place in first], recipe)
-        votes[cue] = lnbnn(
-            stacked, whole, None, recipe.matching.neighbours, unseen, torch.from_numpy(about), index.device
-        ).numpy()
-        best = np.argsort(-votes[cue], axis=1, kind="stable")[:, : recipe.matching.shortlist]
-        visible = np.ones(best.shape, bool) if hidden is None else ~np.take_along_axis(hidden, best, 1)
-        listed.append(_matrix_cells(best, visible, 0, index))
-    query, place = np.divmod(np.unique(np.concatenate(listed)), len(index.labels))
+    _, first, photograph = np.unique(np.array(block.image_id), return_index=True, return_inverse=True)
+    sets = _keypoint_sets(block.keypoints, index.keypoints)
+    distinct = {cue: [sets[cue][row] for row in first] for cue in index.keypoint_sets}
+    votes = {cue: _gallery_votes(cue, distinct[cue], photograph, index, hidden) for cue in index.descriptors}
+    has_encoder = "encoder" in index.matching.cues
+    cells = [np.zeros(0, np.int64), *(_nearest_cells(block.vectors, index, hidden) if has_encoder else [])]
+    cells += [_voted_cells(scores, index, hidden) for scores in votes.values()]
+    query, place = np.divmod(np.unique(np.concatenate(cells)), len(index.labels))
     distance, local, inliers = None, {}, {}
-    if recipe.uses_encoder:
+    if has_encoder:
         distance = (block.vectors[query] - index.gallery.vectors[place]).norm(dim=1).numpy()
-    for cue, asked in keypoint_sets.items():
-        local[cue] = votes[cue][query, place] if cue in votes else _voted(cue, asked, index, query, place, recipe)
-        photographs = [asked[number] for number in first]
-        inliers[cue] = _verified(cue, photographs, about[query], index, query, place, local[cue], recipe)
+    for cue in index.keypoint_sets:
+        scores = votes[cue][query, place] if cue in votes else _shortlist_votes(cue, sets[cue], index, query, place)
+        local[cue] = scores
+        inliers[cue] = _count_inliers(cue, distinct[cue], photograph[query], index, query, place, scores)
     return Shortlist(query, place, distance, local, inliers)
 
 
-def _matrix_cells(places: np.ndarray, valid: np.ndarray, first: int, index: GalleryIndex) -> np.ndarray:
-    """(C,) int64, query x N + place, of the places (q, B) that are valid; the first row is query number `first`."""
+def _nearest_cells(vectors: Tensor, index: GalleryIndex, hidden: np.ndarray | None) -> list[np.ndarray]:
+    """Return the photographs with the nearest vectors, see `_cells`."""
+    unseen = None if hidden is None else torch.from_numpy(hidden)
+    return [
+        _cells(found.place.numpy(), torch.isfinite(found.distance).numpy(), found.rows.start, index)
+        for found in nearest(vectors, index.gallery.vectors, index.matching.shortlist, unseen, device=index.device)
+    ]
+
+
+def _voted_cells(votes: np.ndarray, index: GalleryIndex, hidden: np.ndarray | None) -> np.ndarray:
+    """Return the photographs with the most votes (q, N), see `_cells`."""
+    best = np.argsort(-votes, axis=1, kind="stable")[:, : index.matching.shortlist]
+    visible = np.ones(best.shape, bool) if hidden is None else ~np.take_along_axis(hidden, best, 1)
+    return _cells(best, visible, 0, index)
+
+
+def _cells(places: np.ndarray, valid: np.ndarray, first: int, index: GalleryIndex) -> np.ndarray:
+    """Return query x N + place, (C,) int64, of the places (q, B) that are valid; the first row is query `first`."""
     rows = np.arange(first, first + len(places))[:, None]
     cells: np.ndarray = (rows * len(index.labels) + places)[valid]
     return cells
 
 
-def _voted(
-    cue: str, asked: Sequence[Keypoints], index: GalleryIndex, query: np.ndarray, place: np.ndarray, recipe: Recipe
+def _gallery_votes(
+    cue: str, photographs: Sequence[Keypoints], photograph: np.ndarray, index: GalleryIndex, hidden: np.ndarray | None
 ) -> np.ndarray:
-    """(S,) float32, LNBNN among each query's own shortlist."""
+    """Return LNBNN in the whole gallery, (q, N) float32; `photograph` (q,) says which of them each query is about."""
+    unseen = None if hidden is None else torch.from_numpy(hidden)
+    queries, rows = _stack(cue, photographs), torch.from_numpy(photograph)
+    return lnbnn(queries, index.descriptors[cue], None, index.matching.neighbours, unseen, rows, index.device).numpy()
+
+
+def _shortlist_votes(
+    cue: str, queries: Sequence[Keypoints], index: GalleryIndex, query: np.ndarray, place: np.ndarray
+) -> np.ndarray:
+    """Return LNBNN among each query's own shortlist, (S,) float32."""
     votes = np.zeros(len(query), np.float32)
-    for number, keypoints in enumerate(asked):
+    for number, keypoints in enumerate(queries):
         rows = np.flatnonzero(query == number)
-        candidates = _stack(cue, [index.keypoint_sets[cue][photograph] for photograph in place[rows]], recipe)
-        descriptors = _stack(cue, [keypoints], recipe)
-        votes[rows] = lnbnn(descriptors, candidates, k=recipe.matching.neighbours, device=index.device)[0].numpy()
+        listed = _stack(cue, [index.keypoint_sets[cue][photograph] for photograph in place[rows]])
+        scores = lnbnn(_stack(cue, [keypoints]), listed, k=index.matching.neighbours, device=index.device)
+        votes[rows] = scores[0].numpy()
     return votes
 
 
-def _verified(
+def _count_inliers(
     cue: str,
     photographs: Sequence[Keypoints],
-    about: np.ndarray,
+    photograph: np.ndarray,
     index: GalleryIndex,
     query: np.ndarray,
     place: np.ndarray,
     votes: np.ndarray,
-    recipe: Recipe,
 ) -> np.ndarray:
-    """(S,) float64, the inliers of each query's `verified` photographs with the most votes.
+    """Return the inliers of each query's `matching.verified` photographs with the most votes, (S,) float64.
 
-    Two photographs are compared once, however many queries are `about` (S,) the first.
+    Two photographs are compared once, however many queries are about the first; `photograph` (S,) says which of them
+    each row is about.
     """
     inliers = np.zeros(len(query))
     order = np.lexsort((-votes, query))
     rank = np.arange(len(order)) - np.searchsorted(query, query)
-    chosen = order[rank < recipe.matching.verified]
-    pairs, which = np.unique(about[chosen] * len(index.labels) + place[chosen], return_inverse=True)
-    asked, known = np.divmod(pairs, len(index.labels))
-    matching = recipe.matching
-    shortlists = [known[asked == photograph] for photograph in range(len(photographs))]
-    compared = verify(photographs, index.keypoint_sets[cue], shortlists, matching, index.device)
-    inliers[chosen] = np.array([verified.inliers for row in compared for verified in row], float)[which]
+    chosen = order[rank < index.matching.verified]
+    pairs, pair_of_row = np.unique(photograph[chosen] * len(index.labels) + place[chosen], return_inverse=True)
+    left, right = np.divmod(pairs, len(index.labels))
+    shortlists = [right[left == number] for number in range(len(photographs))]
+    verified = verify(photographs, index.keypoint_sets[cue], shortlists, index.matching, index.device)
+    inliers[chosen] = np.array([match.inliers for row in verified for match in row], float)[pair_of_row]
     return inliers
 
 
-def _pairs(shortlist: Shortlist, block: GalleryFeatures, index: GalleryIndex, recipe: Recipe) -> CandidatePairs:
-    """Return the shortlist's photographs by individual: the best of each speaks for it."""
+def _pairs(shortlist: Shortlist, block: GalleryFeatures, index: GalleryIndex) -> CandidatePairs:
+    """Return the shortlist by individual, each with its best photograph."""
     label = index.labels[shortlist.place]
     distance = np.zeros(len(label)) if shortlist.distance is None else shortlist.distance
     votes = sum(shortlist.local.values(), np.zeros(len(label)))
     order = np.lexsort((distance, -votes, label, shortlist.query))
     query, label, place = shortlist.query[order], label[order], shortlist.place[order]
     starts = np.flatnonzero(np.diff(query * len(index.starts) + label, prepend=-1))
-    pair_query, individual = query[starts], label[starts]
-    asked, known = (np.array(seen.orientation or [""] * len(seen)) for seen in (block, index.gallery))
-    sides = known[place[starts]], asked[pair_query]
-    both_known = (sides[0] != "") & (sides[1] != "")
-    features = {
-        # all of them, also those that are hidden from a pseudo-query: else few of them would tell the right individual
-        "photographs": np.bincount(index.labels)[individual].astype(float),
-        "same side": (both_known & (sides[0] == sides[1])).astype(float),
-        "other side": (both_known & (sides[0] != sides[1])).astype(float),
-    }
+    individual, photograph = label[starts], place[starts]
+    # all of them, also those that are hidden from a pseudo-query: else few of them would tell the right individual
+    features = {"photographs": np.bincount(index.labels)[individual].astype(float)}
+    features |= _side_features(block, query[starts], index.gallery, photograph)
     if shortlist.distance is not None:
         features["distance"] = np.minimum.reduceat(distance[order].astype(float), starts)
-        if index.usual is not None:
-            mean, deviation = index.usual[individual].T
+        if index.cohort_statistics is not None:
+            mean, deviation = index.cohort_statistics[individual].T
             features["cohort"] = (features["distance"] - mean) / deviation
-    sizes = np.diff(starts, append=len(order))
     for cue, local in shortlist.local.items():
-        best = order[np.lexsort((-local[order], np.repeat(np.arange(len(starts)), sizes)))]
-        counted = np.arange(len(order)) - np.repeat(starts, sizes) < recipe.matching.local_best
-        total = np.add.reduceat(np.where(counted, local[best], 0).astype(float), starts)
-        features[cue] = total / np.minimum(sizes, recipe.matching.local_best)
+        features[cue] = _mean_of_best(local[order], starts, index.matching.local_best)
         inliers = "inliers" if cue == "local" else f"{cue}_inliers"
         features[inliers] = np.maximum.reduceat(shortlist.inliers[cue][order], starts)
-    return CandidatePairs(pair_query, individual, place[starts], features)
+    return CandidatePairs(query[starts], individual, photograph, features)
+
+
+def _side_features(
+    queries: GalleryFeatures, query: np.ndarray, gallery: GalleryFeatures, photograph: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return whether queries and gallery photographs, (P,) each, show the same side, and whether another one."""
+    sides, gallery_sides = (np.array(some.orientation or [""] * len(some)) for some in (queries, gallery))
+    one, other = sides[query], gallery_sides[photograph]
+    both_known = (one != "") & (other != "")
+    return {
+        "same side": (both_known & (one == other)).astype(float),
+        "other side": (both_known & (one != other)).astype(float),
+    }
+
+
+def _mean_of_best(votes: np.ndarray, starts: np.ndarray, count: int) -> np.ndarray:
+    """Return the mean over the `count` largest votes of each individual, (P,) float64; each one's begin at `starts`."""
+    sizes = np.diff(starts, append=len(votes))
+    ranked = votes[np.lexsort((-votes, np.repeat(np.arange(len(starts)), sizes)))]
+    counted = np.arange(len(votes)) - np.repeat(starts, sizes) < count
+    total: np.ndarray = np.add.reduceat(np.where(counted, ranked, 0).astype(float), starts)
+    return total / np.minimum(sizes, count)

@@ -1,13 +1,12 @@
-"""Networks at work: photographs in, vectors out, as fast as the device allows, and none computed a second time.
+"""Embed photographs with a network, as fast as the device allows.
 
 What makes it fast is measured in benchmarks/README.md: a precision that the device multiplies quickly, batch norms
-folded into the convolutions before them, channels last, and as many photographs at a time as the caches like.
+folded into the convolutions before them, channels last, and as many photographs at a time as suit the processor's
+caches.
 """
 
 import copy
-import json
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -27,19 +26,18 @@ from reid.errors import InputError
 from reid.models.backbones import takes_any_size
 from reid.models.batch_norm import fold_batch_norms
 from reid.models.networks import Network, best_device, channels_last, load_network, read_plan
-from reid.retrieval.cache import CACHE_FOLDER, EmbeddingCache
+from reid.retrieval.cache import Arrays, Cache, cache_key
 from reid.runtime.files import sha256_of
 
-__all__ = ["Embedder", "EmbeddingOutput", "embed", "load_embedder", "precision_on"]
+__all__ = ["PRECISIONS", "Embedder", "EmbeddingOutput", "embed", "precision_on"]
 
 log = logging.getLogger(__name__)
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
+"""By the names that `Runtime.precision` uses."""
 
 FORWARD_VERSION = 1
-"""Raise it whenever a network's vectors change in any digit: those that are remembered are stale then."""
-
+"""Raise it whenever a network's vectors change in any digit: those in caches are stale then."""
 
 PASS_PIXELS = 8 * 224**2
 """Pixels of a forward pass on a processor. ResNet-50 at 224, bfloat16, 2 cores: 44, 47, 44, 38, 36 images/s with 4, 8,
@@ -63,56 +61,73 @@ def precision_on(device: torch.device, wanted: str) -> torch.dtype:
 
 
 class EmbeddingOutput(NamedTuple):
-    """What a network says of some photographs."""
+    """What a network gives for some photographs."""
 
     vectors: Tensor
-    """(B, D) float32."""
+    """(B, D) float32: embeddings, or a classifier's logits."""
     saliency: Tensor
-    """(B, h, h) float32 from 0 to 1, the saliency; h is 0 where nobody asks, or it can't be told."""
+    """(B, h, h) float32 from 0 to 1; h is 0 where no keypoints need it, or the network can't tell."""
 
 
 class Embedder:
-    """A network prepared to run.
+    """A network prepared to embed photographs.
 
-    A photograph's vector does not depend on the photographs beside it: on every call the network sees the same number
+    A photograph's vector does not depend on the photographs next to it: on every call the network gets the same number
     of them, the rest filled up with blank ones.
 
     Attributes:
         plan: the network's.
-        cache: what it embedded before; None to keep nothing.
+        device: where the network runs.
+        dtype: the number format that it computes in.
+        pass_size: photographs in a forward pass.
     """
 
-    def __init__(
-        self,
-        network: Network | Path,
-        recipe: Recipe,
-        runtime: Runtime = Runtime(),
-        cache: EmbeddingCache | None = None,
-    ) -> None:
+    def __init__(self, network: Network | Path, recipe: Recipe, runtime: Runtime = Runtime()) -> None:
         """
         Args:
-            network: on the device where it shall run, put into evaluation mode when it is first asked to look; or the
-                file of one for the best device, which is loaded then: meanwhile the first photographs are opened, and
-                where all of them are remembered it never is.
+            network: on the device where it shall run, put into evaluation mode by the first call; or the file of one
+                for the best device, which the first call loads: meanwhile the first photographs are opened, and where
+                all embeddings come from a cache it is never loaded.
             recipe: `prediction`, and whether keypoints need its saliency.
             runtime: precision and batch size.
-            cache: see above.
 
         Raises:
             InputError: no network's file; other scales for a backbone that takes one size only.
         """
-        self.given, self.cache = network, cache
+        self.given = network
         self.plan = read_plan(network) if isinstance(network, Path) else network.plan
         if recipe.prediction.scales != (1.0,) and not takes_any_size(self.plan.backbone):
             raise InputError(
-                f"recipe field prediction.scales: the backbone {self.plan.backbone} takes photographs of one size only; set it to 1"
+                f"recipe field prediction.scales: the backbone {self.plan.backbone} takes photographs of one size "
+                "only; set it to 1"
             )
         self.flip_average, self.scales = recipe.prediction.flip_average, recipe.prediction.scales
         self.has_saliency = self.plan.has_saliency and recipe.uses_keypoints
         self.device = best_device() if isinstance(network, Path) else next(network.parameters()).device
-        self.precision = precision_on(self.device, runtime.precision)
+        self.dtype = precision_on(self.device, runtime.precision)
         fitting = max(1, PASS_PIXELS // self.plan.image_size**2)
         self.pass_size = runtime.batch_size if self.device.type == "cuda" else min(fitting, runtime.batch_size)
+
+    @property
+    def precision(self) -> str:
+        """The number format that it computes in, by its name in `PRECISIONS`."""
+        return next(name for name, dtype in PRECISIONS.items() if dtype == self.dtype)
+
+    @cached_property
+    def made_with(self) -> dict[str, object]:
+        """Everything that shapes a vector besides the photograph, for keys of a cache; only of a network's file."""
+        assert isinstance(self.given, Path)
+        return {
+            "network": sha256_of(self.given),
+            "pixels": DECODER_VERSION,
+            "forward": FORWARD_VERSION,
+            "flip_average": self.flip_average,
+            "scales": self.scales,
+            "saliency": self.has_saliency,
+            "device": self.device.type,
+            "precision": self.precision,
+            "versions": [torch.__version__, timm.__version__, PIL.__version__],
+        }
 
     @cached_property
     def network(self) -> Network:
@@ -121,9 +136,9 @@ class Embedder:
 
     @cached_property
     def fast(self) -> Network:
-        """The same network in the precision of the device."""
+        """The same network, faster: in the precision of the device, its batch norms folded."""
         fast = copy.deepcopy(self.network)
-        fast.backbone = fold_batch_norms(fast.backbone).to(self.precision)
+        fast.backbone = fold_batch_norms(fast.backbone).to(self.dtype)
         channels_last(fast.backbone)
         return fast
 
@@ -134,7 +149,7 @@ class Embedder:
             photographs: (B, 3, S, S) uint8, on any device.
 
         Returns:
-            (B, D) float32, on the processor.
+            (B, D) float32, on the CPU.
         """
         return self.embed_with_saliency(photographs).vectors
 
@@ -143,23 +158,23 @@ class Embedder:
         while True:
             try:
                 parts = self._forwards(torch.split(photographs, self.pass_size))
-                return EmbeddingOutput(*(torch.cat(some).cpu() for some in zip(*parts, strict=True)))
+                return EmbeddingOutput(*(torch.cat(values).cpu() for values in zip(*parts, strict=True)))
             except torch.OutOfMemoryError:
                 if self.pass_size == 1:
                     raise
                 self.pass_size //= 2
                 torch.cuda.empty_cache()
-                log.warning(f"the GPU's memory is too small; going on with {self.pass_size} photographs at a time")
+                log.warning(f"the GPU's memory is too small; continuing with {self.pass_size} photographs at a time")
 
     @torch.inference_mode()
     def embed_features(self, features: Tensor) -> Tensor:
-        """Return what `embed` says of photographs whose features the backbone has told already, to the bit.
+        """Return what `embed` gives for photographs whose features the backbone has computed already, to the bit.
 
         Args:
             features: (B, F) float32, as a network without head and neck embeds them.
 
         Returns:
-            (B, D) float32, on the processor. Not for means over mirror images and sizes.
+            (B, D) float32, on the CPU. Not for means over mirror images and sizes.
         """
         network, vectors = self.fast, []
         for part in torch.split(features, self.pass_size):
@@ -171,16 +186,16 @@ class Embedder:
         return functional.normalize(vectors) if self.plan.normalise else vectors
 
     def _forwards(self, parts: Sequence[Tensor]) -> list[EmbeddingOutput]:
-        """Each part's outputs.
+        """Return each part's outputs.
 
-        On a processor each part has a thread of its own. Threads that share a part wait for each other in every layer,
-        and as soon as one of them has to wait for other work on its core, so do all. Not so in float32, where ResNet-50
-        gains beside constant decoding (4.1 to 3.1 s for 64 photographs) less than it loses alone (1.5 to 2.1 s).
+        On a CPU each part has a thread of its own. Threads that share a part wait for each other in every layer, and as
+        soon as one of them has to wait for other work on its core, so do all. Not so in float32, where ResNet-50 gains
+        during constant decoding (4.1 to 3.1 s for 64 photographs) less than it loses alone (1.5 to 2.1 s).
         """
         threads = torch.get_num_threads()
         pooled = min(threads, len(parts))
         forward = partial(self._forward, self.fast)
-        if self.device.type != "cpu" or self.precision == torch.float32 or pooled == 1:
+        if self.device.type != "cpu" or self.dtype == torch.float32 or pooled == 1:
             return [forward(part) for part in parts]
         try:
             with ThreadPoolExecutor(pooled, initializer=torch.set_num_threads, initargs=(threads // pooled,)) as pool:
@@ -194,10 +209,10 @@ class Embedder:
         if rows < self.pass_size:
             part = torch.cat([part, part.new_zeros(self.pass_size - rows, *part.shape[1:])])
         part = part.to(self.device, non_blocking=True)
-        seen = self._augmented_mean(network, part)
-        if self.precision == torch.float16 and not torch.isfinite(seen.vectors[:rows]).all():  # it ends at 65,504
-            seen = self._augmented_mean(self.network, part)
-        return EmbeddingOutput(*(some[:rows] for some in seen))
+        output = self._augmented_mean(network, part)
+        if self.dtype == torch.float16 and not torch.isfinite(output.vectors[:rows]).all():  # it ends at 65,504
+            output = self._augmented_mean(self.network, part)
+        return EmbeddingOutput(*(values[:rows] for values in output))
 
     def _augmented_mean(self, network: Network, part: Tensor) -> EmbeddingOutput:
         """Return the mean over a photograph's sizes and its mirror image, as the recipe wants it; (B, D)."""
@@ -214,23 +229,37 @@ class Embedder:
         mean = torch.stack(features).mean(0) if len(features) > 1 else features[0]
         return EmbeddingOutput(self._of_unit_length(mean), saliency)
 
-    def cached(self, digest: str) -> tuple[Tensor, Tensor] | None:
-        """Return the vector (D,) and the saliency (h, h) of a photograph that was seen before; None when it was not."""
-        row = self.cache.vectors.get(digest) if self.cache else None
-        if row is None:
-            return None
-        dimensions = self.plan.outputs
-        side = math.isqrt(len(row) - dimensions)
-        return row[:dimensions], row[dimensions:].view(side, side)
+    def from_cache(self, cache: Cache, digest: str) -> EmbeddingOutput | None:
+        """Return what a cache keeps of one photograph, (1, D) and (1, h, h); None where that is nothing.
 
-    def store(self, digest: str, vector: Tensor, saliency: Tensor) -> None:
-        """Keep what was seen for the next time; digest "" stands for a file that can't be read."""
-        if self.cache and digest:
-            self.cache.vectors[digest] = torch.cat([vector, saliency.flatten()])
+        Args:
+            cache: where `entries` were put.
+            digest: the photograph's, see `cache.photograph_digests`.
+        """
+        arrays = cache.get(self._key(digest)) if digest else None
+        if arrays is None:
+            return None
+        return EmbeddingOutput(torch.from_numpy(arrays["vector"])[None], torch.from_numpy(arrays["saliency"])[None])
+
+    def entries(self, digests: Sequence[str], output: EmbeddingOutput) -> dict[str, Arrays]:
+        """Return what a cache shall keep of some photographs.
+
+        Args:
+            digests: (B,) of the photographs; "" for one of which nothing is kept.
+            output: what the network gave for them.
+        """
+        return {
+            self._key(digest): {"vector": vector.numpy(), "saliency": saliency.numpy()}
+            for digest, vector, saliency in zip(digests, *output, strict=True)
+            if digest
+        }
+
+    def _key(self, digest: str) -> str:
+        return cache_key("embedding", self.made_with, digest)
 
 
 def embed(network: Network, batches: Iterable[Tensor], recipe: Recipe, runtime: Runtime = Runtime()) -> Tensor:
-    """Return the network's outputs for batches of photographs, in order, on the processor.
+    """Return the network's outputs for batches of photographs, in order, on the CPU.
 
     Args:
         network: in evaluation mode from here on, until somebody trains it.
@@ -242,33 +271,3 @@ def embed(network: Network, batches: Iterable[Tensor], recipe: Recipe, runtime: 
     """
     embedder = Embedder(network, recipe, runtime)
     return torch.cat([torch.empty(0, network.plan.outputs), *map(embedder.embed, batches)])
-
-
-def load_embedder(
-    folder: Path, file: str, recipe: Recipe, use_cache: bool = True, runtime: Runtime = Runtime()
-) -> Embedder:
-    """Return the embedder of a network's file, for the best device.
-
-    Args:
-        folder: a weights folder.
-        file: the network's name in it.
-        recipe, runtime: as for `Embedder`.
-        use_cache: keep the vectors in the weights folder for the next time.
-    """
-    embedder = Embedder(folder / file, recipe, runtime)
-    if use_cache:
-        made_with = {
-            "network": sha256_of(folder / file),
-            "pixels": DECODER_VERSION,
-            "forward": FORWARD_VERSION,
-            "flip_average": recipe.prediction.flip_average,
-            "scales": recipe.prediction.scales,
-            "saliency": embedder.has_saliency,
-            "device": embedder.device.type,
-            "precision": str(embedder.precision),
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "pillow": PIL.__version__,
-        }
-        embedder.cache = EmbeddingCache(folder / CACHE_FOLDER / file, json.dumps(made_with))
-    return embedder

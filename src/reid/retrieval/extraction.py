@@ -1,14 +1,17 @@
-"""One pass over photographs: each is opened once, classified, embedded by its route's encoder, and searched for
-keypoints. Enrolment and prediction look through the same extractors.
+"""One pass over photographs: each is opened once, classified, embedded by its dataset's encoder, and searched for
+keypoints. Enrolment and prediction use the same pass, so that galleries and queries are alike.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
 
@@ -17,204 +20,247 @@ from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
 from reid.data.loading import photograph_batches
 from reid.data.photographs import DECODER_VERSION, View, views_of
-from reid.decision.artifact import CLASSIFIER, encoder_file
-from reid.retrieval.cache import CACHE_FOLDER, KeypointCache, digests_of
-from reid.retrieval.embedding import Embedder, EmbeddingOutput, load_embedder
-from reid.retrieval.extractors.rootsift import extract
-from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, select_keypoints, weight_by_saliency
-from reid.runtime.distributed import all_gather_object, barrier, rank, shard, world_size
+from reid.retrieval.cache import Arrays, Cache, cache_key, photograph_digests
+from reid.retrieval.embedding import Embedder, EmbeddingOutput
+from reid.retrieval.extractors import rootsift
+from reid.retrieval.keypoints import (
+    NO_KEYPOINTS,
+    Keypoints,
+    keypoints_from,
+    select_keypoints,
+    tensors_of,
+    weight_by_saliency,
+)
+from reid.runtime.distributed import all_gather_object, shard
 
-__all__ = ["FeatureExtractors", "Features", "extract_features", "open_extractors", "route_queries"]
+__all__ = [
+    "FeatureExtractors",
+    "Features",
+    "extract_features",
+    "keypoint_config",
+    "open_extractors",
+    "route_queries",
+]
 
 
 @dataclass(frozen=True)
 class FeatureExtractors:
-    """What features at photographs.
+    """What computes the features of photographs.
 
     Attributes:
         datasets: those with a gallery.
         encoders: by dataset; empty where the recipe has no such cue.
-        classifier: tells the datasets apart; None where there is only one, or nobody to do it.
-        extraction: how keypoints are found; None where the recipe has no such cue.
-        cache: keypoints that were found before; None to use_cache nothing.
+        classifier: tells the datasets apart; None where there is none.
+        keypoints: how keypoints are found; None where the recipe has no such cue.
+        runtime: batch size and threads.
+        cache: where features are kept; None to keep nothing.
     """
 
     datasets: tuple[str, ...]
     encoders: dict[str, Embedder]
-    classifier: Embedder | None
-    extraction: KeypointConfig | None
-    cache: KeypointCache | None
-    runtime: Runtime
-
-    @property
-    def keypoint_extractor(self) -> Callable[[np.ndarray], Keypoints] | None:
-        """From an upright photograph to its keypoints; None where the recipe has no such cue."""
-        return partial(extract, config=self.extraction) if self.extraction else None
-
-    @property
-    def use_cache(self) -> bool:
-        """Whether any of them keeps what it saw."""
-        return self.cache is not None or any(embedder.cache for embedder in self.embedders)
-
-    @property
-    def embedders(self) -> list[Embedder]:
-        return [*self.encoders.values(), *([self.classifier] if self.classifier else [])]
+    classifier: Embedder | None = None
+    keypoints: KeypointConfig | None = None
+    runtime: Runtime = Runtime()
+    cache: Cache | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are; the processor where there is none."""
-        return next((embedder.device for embedder in self.embedders), torch.device("cpu"))
+        """Where the networks are; the CPU where there is none."""
+        embedders = [*self.encoders.values(), *([self.classifier] if self.classifier else [])]
+        return next((embedder.device for embedder in embedders), torch.device("cpu"))
+
+    @property
+    def precision(self) -> str:
+        """The number format that vectors are computed in, such as "float32"; "" where there is no encoder."""
+        return next((encoder.precision for encoder in self.encoders.values()), "")
+
+    def find_keypoints(self, digest: str, image: np.ndarray) -> Keypoints:
+        """Return the keypoints of an upright photograph, out of the cache where it has them, else into it.
+
+        Args:
+            digest: the photograph's, see `cache.photograph_digests`.
+            image: (H, W, 3) uint8, RGB.
+        """
+        keypoints = self.cached_keypoints(digest)
+        if keypoints is None:
+            assert self.keypoints is not None
+            keypoints = rootsift.extract(image, self.keypoints)
+            if self.cache and digest:
+                self.cache.put_many({self._keypoint_key(digest): tensors_of([keypoints])})
+        return keypoints
+
+    def cached_keypoints(self, digest: str) -> Keypoints | None:
+        """Return the keypoints that the cache has of a photograph, whatever its encoder is."""
+        arrays = self.cache.get(self._keypoint_key(digest)) if self.cache and digest else None
+        return None if arrays is None else keypoints_from(arrays)[0]
+
+    def _keypoint_key(self, digest: str) -> str:
+        assert self.keypoints is not None
+        made_with = {
+            "extractor": [rootsift.NAME, rootsift.VERSION],
+            "settings": asdict(self.keypoints),
+            "pixels": DECODER_VERSION,
+            "versions": [cv2.__version__, PIL.__version__],
+        }
+        return cache_key("keypoints", made_with, digest)
 
 
 class Features(NamedTuple):
-    """What was seen on one photograph."""
+    """What was computed of one photograph."""
 
     species: str
-    """What the classifier says; "" without one."""
+    """The dataset that the classifier takes it for; "" without one."""
     route: str
-    """The dataset that it was taken to be of."""
+    """The dataset whose encoder embedded it, and whose gallery it belongs to."""
     vector: Tensor
-    """(D,) float32, by that dataset's encoder; D is 0 without one."""
+    """(D,) float32, by that encoder; D is 0 without one."""
     keypoints: Keypoints
-    """None of them where they were not asked for."""
+    """None of them where the recipe has no such cue."""
     problem: str
     """What was wrong with the file, "" when nothing."""
 
 
 def open_extractors(
-    folder: Path,
-    datasets: Collection[str],
-    with_species: bool,
+    encoders: Mapping[str, Path],
+    classifier: Path | None,
     recipe: Recipe,
-    use_cache: bool = True,
-    keypoints_in: Path | None = None,
     runtime: Runtime = Runtime(),
+    cache: Cache | None = None,
 ) -> FeatureExtractors:
-    """Return the extractors of a weights folder.
+    """Return the extractors that a recipe needs.
 
     Args:
-        folder: a weights folder with its networks.
-        datasets: whose encoders to load.
-        with_species: load the classifier too.
-        recipe: `cues` and how networks and keypoints work.
-        use_cache: keep what is seen beside the weights, so that the same photograph costs nothing the next time.
-        keypoints_in: the weights folder that remembers the keypoints, if it is another: they are the same in all folds.
+        encoders: the file of each dataset's encoder; it is not opened where the recipe has no such cue.
+        classifier: the file of the species classifier; None for none.
+        recipe: `matching.cues`, `keypoints` and `prediction`.
+        runtime: precision, batch size, threads.
+        cache: where features are kept for the next time; None to keep nothing.
+
+    Raises:
+        InputError: a file that is missing or no network.
     """
-    encoders = {}
+    embedders = {}
     if recipe.uses_encoder:
-        encoders = {name: load_embedder(folder, encoder_file(name), recipe, use_cache, runtime) for name in datasets}
-    classifier = load_embedder(folder, CLASSIFIER, recipe, use_cache, runtime) if with_species else None
-    extraction = keypoint_config(recipe)
-    cache = None
-    if extraction and use_cache:
-        cache = KeypointCache((keypoints_in or folder) / CACHE_FOLDER / "keypoints", extraction, DECODER_VERSION)
-    return FeatureExtractors(tuple(datasets), encoders, classifier, extraction, cache, runtime)
+        embedders = {dataset: Embedder(file, recipe, runtime) for dataset, file in encoders.items()}
+    species = Embedder(classifier, recipe, runtime) if classifier else None
+    return FeatureExtractors(tuple(encoders), embedders, species, keypoint_config(recipe), runtime, cache)
 
 
 def keypoint_config(recipe: Recipe) -> KeypointConfig | None:
-    """Return how the recipe finds keypoints, with the number to seek as `count`; None where it asks for none.
+    """Return how the recipe finds keypoints, with the number to find as `count`; None where it uses none.
 
-    What has no say in finding them is at its default, so that the same keypoints have the same key in the cache.
+    Settings that do not change what is found are at their defaults, so that the same keypoints have the same key in the
+    cache.
     """
     if not recipe.uses_keypoints:
         return None
-    wanted, default = recipe.keypoints, KeypointConfig()
-    count = max(wanted.count, wanted.candidates if recipe.uses_encoder else 0)
-    return replace(wanted, count=count, candidates=default.candidates, foreground=default.foreground)
+    config, default = recipe.keypoints, KeypointConfig()
+    count = max(config.count, config.candidates if recipe.uses_encoder else 0)
+    return replace(config, count=count, candidates=default.candidates, foreground=default.foreground)
 
 
-def extract_features(
-    catalogue: Catalogue, extractors: FeatureExtractors, route: str, recipe: Recipe, what: str, mirror: bool = False
-) -> list[Features]:
-    """Look at every photograph, each rank at its share; what is remembered of one is not computed again.
+class _Photograph(NamedTuple):
+    """One photograph of a pass."""
 
-    Args:
-        catalogue: the photographs.
-        extractors: what features.
-        route: see `route_queries`.
-        recipe: how photographs are opened, `keypoint_count`, `focus`.
-        what: the work in a few words.
-        mirror: look at the photographs' mirror images.
-
-    Returns:
-        A look per photograph, in order; one that can't be read has a problem and vectors of a grey field.
-    """
-    rows = shard(len(catalogue))
-    by_rank = all_gather_object(
-        _extract_own(replace(catalogue, table=catalogue.table[rows]), extractors, route, recipe, what, mirror)
-    )
-    for number in range(world_size()):  # one after the other: each adds its own to the file
-        if number == rank():
-            for embedder in extractors.embedders:
-                if embedder.cache:
-                    embedder.cache.save()
-        barrier()
-    return [look for features in by_rank for look in features]
-
-
-def _extract_own(
-    catalogue: Catalogue, extractors: FeatureExtractors, route: str, recipe: Recipe, what: str, mirror: bool
-) -> list[Features]:
-    """Return the features of one rank."""
-    column = catalogue.table["dataset"].to_numpy(str)
-    paths, views = catalogue.paths, views_of(catalogue, recipe, mirror)
-    digests = digests_of(paths, views) if extractors.use_cache else [""] * len(paths)
-    rows = zip(digests, column, views, strict=True)
-    features = [_from_cache(digest, cell, view, extractors, route, recipe) for digest, cell, view in rows]
-    # those of one dataset together, so that its encoder gets full batches
-    missing = sorted((place for place, look in enumerate(features) if look is None), key=lambda place: column[place])
-    upcoming = iter(missing)
-    batches = photograph_batches(
-        [paths[place] for place in missing],
-        [views[place] for place in missing],
-        extractors.runtime,
-        what,
-        [
-            extractors.keypoint_extractor if _keypoints_of(digests[place], extractors) is None else None
-            for place in missing
-        ],
-    )
-
-    def routed() -> Iterator[list[_Routed]]:
-        for pixels, keypoints, problems in batches:
-            places = [next(upcoming) for _ in problems]
-            pixels = pixels.to(extractors.device, non_blocking=True)  # once, for the classifier and the encoders
-            logits = extractors.classifier.embed(pixels) if extractors.classifier else torch.zeros(len(pixels), 1)
-            species = _classes_of(logits, extractors)
-            routes = route_queries(route, column[places], species, extractors.datasets)
-            yield list(map(_Routed, places, species, routes, logits, pixels, keypoints, problems))
-
-    for photographs in _full_passes(routed(), extractors):
-        for photograph, vector, saliency in zip(photographs, *_embed(photographs, extractors), strict=True):
-            place, species, dataset, logits, _, points, problem = photograph
-            if points is None:
-                points = _keypoints_of(digests[place], extractors)
-            if points is None:
-                points = NO_KEYPOINTS
-            if not problem:
-                _store(digests[place], dataset, logits, vector, saliency, points, extractors)
-            features[place] = _features(species, dataset, vector, saliency, points, problem, views[place], recipe)
-    return [look for look in features if look is not None]
+    place: int
+    """Among this rank's photographs."""
+    path: Path
+    view: View
+    column: str
+    """Its dataset cell."""
+    digest: str
+    """See `cache.photograph_digests`; "" where nothing is kept."""
 
 
 class _Routed(NamedTuple):
     """A photograph on the way to its encoder."""
 
-    place: int
+    photograph: _Photograph
     species: str
     dataset: str
     """Whose encoder."""
     logits: Tensor
+    """(classes,) float32, the classifier's."""
     pixels: Tensor
     """(3, S, S) uint8"""
     keypoints: Keypoints | None
     problem: str
 
 
+def extract_features(
+    catalogue: Catalogue, extractors: FeatureExtractors, route: str, recipe: Recipe, what: str, mirror: bool = False
+) -> list[Features]:
+    """Compute the features of every photograph, each rank of its share; what the cache has is not computed again.
+
+    Args:
+        catalogue: the photographs.
+        extractors: what computes them.
+        route: see `route_queries`.
+        recipe: how photographs are opened, `keypoints.count` and `keypoints.foreground`.
+        what: the work in a few words, for the progress.
+        mirror: take the photographs' mirror images.
+
+    Returns:
+        Features per photograph, in order; those of a photograph that can't be read have a problem, and are a grey
+        field's.
+    """
+    own = replace(catalogue, table=catalogue.table[shard(len(catalogue))])
+    photographs = _photographs(own, extractors, recipe, mirror)
+    features = {one.place: known for one in photographs if (known := _from_cache(one, extractors, route, recipe))}
+    missing = [one for one in photographs if one.place not in features]
+    missing.sort(key=lambda one: one.column)  # those of one dataset together, so that its encoder gets full batches
+    for batch in _full_passes(_routed(missing, extractors, route, what), extractors):
+        features |= _compute(batch, extractors, recipe)
+    by_rank = all_gather_object([features[place] for place in range(len(photographs))])
+    return [one for part in by_rank for one in part]
+
+
+def _photographs(
+    catalogue: Catalogue, extractors: FeatureExtractors, recipe: Recipe, mirror: bool
+) -> list[_Photograph]:
+    paths, views = catalogue.paths, views_of(catalogue, recipe, mirror)
+    digests = photograph_digests(paths, views) if extractors.cache else [""] * len(paths)
+    columns = zip(paths, views, catalogue.table["dataset"].astype(str), digests, strict=True)
+    return [_Photograph(place, *cells) for place, cells in enumerate(columns)]
+
+
+def _from_cache(photograph: _Photograph, extractors: FeatureExtractors, route: str, recipe: Recipe) -> Features | None:
+    """Return what the cache has of a photograph, None unless it is everything."""
+    cache, digest = extractors.cache, photograph.digest
+    if not cache or not digest:
+        return None
+    logits = extractors.classifier.from_cache(cache, digest) if extractors.classifier else _no_embeddings(1)
+    if logits is None:
+        return None
+    (species,) = _classes_of(logits.vectors, extractors)
+    (dataset,) = route_queries(route, [photograph.column], [species], extractors.datasets)
+    output = extractors.encoders[dataset].from_cache(cache, digest) if extractors.encoders else _no_embeddings(1)
+    keypoints = extractors.cached_keypoints(digest) if extractors.keypoints and output else NO_KEYPOINTS
+    if output is None or keypoints is None:
+        return None
+    selected = _selected(keypoints, output.saliency[0], photograph.view, recipe.keypoints)
+    return Features(species, dataset, output.vectors[0], selected, "")
+
+
+def _routed(
+    photographs: Sequence[_Photograph], extractors: FeatureExtractors, route: str, what: str
+) -> Iterator[list[_Routed]]:
+    """Open photographs, find their keypoints, and choose their encoders, batch by batch."""
+    find = [partial(extractors.find_keypoints, one.digest) for one in photographs] if extractors.keypoints else None
+    paths, views = [one.path for one in photographs], [one.view for one in photographs]
+    upcoming = iter(photographs)
+    for pixels, keypoints, problems in photograph_batches(paths, views, extractors.runtime, what, find):
+        batch = list(islice(upcoming, len(problems)))
+        pixels = pixels.to(extractors.device, non_blocking=True)  # once, for the classifier and the encoders
+        logits = extractors.classifier.embed(pixels) if extractors.classifier else torch.zeros(len(pixels), 1)
+        species = _classes_of(logits, extractors)
+        datasets = route_queries(route, [one.column for one in batch], species, extractors.datasets)
+        yield list(map(_Routed, batch, species, datasets, logits, pixels, keypoints, problems))
+
+
 def _full_passes(batches: Iterable[list[_Routed]], extractors: FeatureExtractors) -> Iterator[list[_Routed]]:
-    """Return the photographs of one encoder after the other, as many as it sees in full passes; the rest wait for those
-    of the next batches, or for the end. A pass always has the same size, and what it lacks would be computed for
-    nothing."""
+    """Yield the photographs of one encoder after the other, as many as fill its passes; the rest wait for those of the
+    next batches, or for the end. A pass always has the same size, and what it lacks would be computed for nothing."""
     waiting: dict[str, list[_Routed]] = {}
     for batch in batches:
         for photograph in batch:
@@ -232,12 +278,13 @@ def _full_passes(batches: Iterable[list[_Routed]], extractors: FeatureExtractors
 def route_queries(
     route: str, column: Collection[str], species: Collection[str], datasets: Collection[str]
 ) -> list[str]:
-    """Whose encoder each query gets.
+    """Return whose encoder each query gets.
 
     Args:
         route: "classifier", "column", or "auto": the column where it names a dataset with a gallery.
         column: (B,) the queries' dataset cells.
-        species: (B,) what the classifier says; "" without one, and then the column decides if it can.
+        species: (B,) the datasets that the classifier takes them for; "" without one, and then the column decides if
+            it can.
         datasets: those with a gallery.
 
     Returns:
@@ -249,72 +296,51 @@ def route_queries(
 
 
 def _classes_of(logits: Tensor, extractors: FeatureExtractors) -> list[str]:
-    """Return which datasets the classifier means by its outputs, (B, classes); without a classifier the only one there
-    is."""
+    """Return which datasets the classifier's outputs (B, classes) name; without a classifier the only one there is."""
     if extractors.classifier:
         return [extractors.classifier.plan.classes[place] for place in logits.argmax(1).tolist()]
     return [extractors.datasets[0] if len(extractors.datasets) == 1 else ""] * len(logits)
 
 
-def _embed(photographs: Sequence[_Routed], extractors: FeatureExtractors) -> EmbeddingOutput:
-    """Vectors and saliency of one dataset's photographs; empty ones without an encoder."""
-    encoder = extractors.encoders.get(photographs[0].dataset)
+def _compute(batch: Sequence[_Routed], extractors: FeatureExtractors, recipe: Recipe) -> dict[int, Features]:
+    """Embed photographs of one dataset; return their features by place, and keep them."""
+    output = _embed(batch, extractors)
+    _keep(batch, output, extractors)
+    features = {}
+    for one, vector, saliency in zip(batch, *output, strict=True):
+        keypoints = NO_KEYPOINTS if one.keypoints is None else one.keypoints
+        selected = _selected(keypoints, saliency, one.photograph.view, recipe.keypoints)
+        features[one.photograph.place] = Features(one.species, one.dataset, vector, selected, one.problem)
+    return features
+
+
+def _embed(batch: Sequence[_Routed], extractors: FeatureExtractors) -> EmbeddingOutput:
+    """Return vectors and saliency of one dataset's photographs; empty ones without an encoder."""
+    encoder = extractors.encoders.get(batch[0].dataset)
     if encoder is None:
-        return EmbeddingOutput(torch.zeros(len(photographs), 0), torch.zeros(len(photographs), 0, 0))
-    return encoder.embed_with_saliency(torch.stack([photograph.pixels for photograph in photographs]))
+        return _no_embeddings(len(batch))
+    return encoder.embed_with_saliency(torch.stack([one.pixels for one in batch]))
 
 
-def _features(
-    species: str,
-    route: str,
-    vector: Tensor,
-    saliency: Tensor,
-    keypoints: Keypoints,
-    problem: str,
-    view: View,
-    recipe: Recipe,
-) -> Features:
-    """Return what was seen, its keypoints weighed by where the encoder features, and only those kept that cues ask
-    for."""
-    weighed = weight_by_saliency(keypoints, saliency.numpy(), view.fit) if len(saliency) else keypoints
-    return Features(
-        species, route, vector, select_keypoints(weighed, recipe.keypoints.count, recipe.keypoints.foreground), problem
-    )
+def _no_embeddings(count: int) -> EmbeddingOutput:
+    return EmbeddingOutput(torch.zeros(count, 0), torch.zeros(count, 0, 0))
 
 
-def _from_cache(
-    digest: str, column: str, view: View, extractors: FeatureExtractors, route: str, recipe: Recipe
-) -> Features | None:
-    """Return what is remembered of a photograph, None unless it is everything."""
-    logits = extractors.classifier.cached(digest) if extractors.classifier else (torch.zeros(1), None)
-    if not digest or logits is None:
-        return None
-    (species,) = _classes_of(logits[0][None], extractors)
-    (chosen,) = route_queries(route, [column], [species], extractors.datasets)
-    seen = extractors.encoders[chosen].cached(digest) if extractors.encoders else (torch.empty(0), torch.empty(0, 0))
-    if seen is None:
-        return None
-    keypoints = _keypoints_of(digest, extractors) if extractors.extraction else NO_KEYPOINTS
-    return None if keypoints is None else _features(species, chosen, *seen, keypoints, "", view, recipe)
-
-
-def _keypoints_of(digest: str, extractors: FeatureExtractors) -> Keypoints | None:
-    """Return what is remembered of a photograph's keypoints, whatever the encoder is."""
-    return extractors.cache.cached(digest) if extractors.cache else None
-
-
-def _store(
-    digest: str,
-    route: str,
-    logits: Tensor,
-    vector: Tensor,
-    saliency: Tensor,
-    keypoints: Keypoints,
-    extractors: FeatureExtractors,
-) -> None:
-    if extractors.encoders:
-        extractors.encoders[route].store(digest, vector, saliency)
+def _keep(batch: Sequence[_Routed], output: EmbeddingOutput, extractors: FeatureExtractors) -> None:
+    """Put what the networks gave for photographs of one dataset into the cache."""
+    if not extractors.cache:
+        return
+    digests = ["" if one.problem else one.photograph.digest for one in batch]
+    entries: dict[str, Arrays] = {}
+    if encoder := extractors.encoders.get(batch[0].dataset):
+        entries |= encoder.entries(digests, output)
     if extractors.classifier:
-        extractors.classifier.store(digest, logits, torch.empty(0))
-    if extractors.cache:
-        extractors.cache.store(digest, keypoints)
+        logits = torch.stack([one.logits for one in batch])
+        entries |= extractors.classifier.entries(digests, _no_embeddings(len(batch))._replace(vectors=logits))
+    extractors.cache.put_many(entries)
+
+
+def _selected(keypoints: Keypoints, saliency: Tensor, view: View, config: KeypointConfig) -> Keypoints:
+    """Return the keypoints that cues use, weighted by the saliency (h, h) of the encoder."""
+    weighted = weight_by_saliency(keypoints, saliency.numpy(), view.fit) if len(saliency) else keypoints
+    return select_keypoints(weighted, config.count, config.foreground)

@@ -1,4 +1,4 @@
-"""Galleries: the known photographs as vectors and keypoints."""
+"""Galleries: the known photographs of a dataset as vectors and keypoints, in memory and in files."""
 
 import json
 from collections.abc import Sequence
@@ -13,22 +13,23 @@ from safetensors.torch import save
 from torch import Tensor
 
 from reid.errors import InputError
+from reid.retrieval.embedding import PRECISIONS
 from reid.retrieval.extraction import Features
 from reid.retrieval.keypoints import Keypoints, keypoints_from, tensors_of
 from reid.runtime.files import write_bytes
 
-__all__ = ["Gallery", "GalleryFeatures", "gallery_features", "load_gallery", "save_gallery"]
+__all__ = ["Gallery", "GalleryFeatures", "gallery_features", "gallery_precision", "load_gallery", "save_gallery"]
 
 
 @dataclass(frozen=True)
 class GalleryFeatures:
-    """Photographs as what the cues compare.
+    """The features of photographs that the cues compare.
 
     Attributes:
         image_id: (N,) whose.
         vectors: (N, D) float32; D is 0 where there is no encoder.
         orientation: (N,) the side that is seen, "" where it is not known; or empty.
-        keypoints: (N,) without any where the recipe has no local cue; or empty.
+        keypoints: (N,), none on each where the recipe has no local cue; or empty.
     """
 
     image_id: tuple[str, ...]
@@ -56,10 +57,13 @@ class Gallery:
     Attributes:
         embeddings: the photographs.
         identity: (N,) the individual on each.
+        precision: the number format in which the vectors were computed, such as "float32"; "" where there is no
+            encoder, or where 0.1.0 wrote the file.
     """
 
     embeddings: GalleryFeatures
     identity: tuple[str, ...]
+    precision: str = ""
 
     @property
     def individuals(self) -> np.ndarray:
@@ -73,23 +77,23 @@ class Gallery:
 
 
 def gallery_features(features: Sequence[Features], rows: pd.DataFrame) -> GalleryFeatures:
-    """Return what was seen on one dataset's photographs, as the cues compare it.
+    """Return the features of one dataset's photographs together.
 
     Args:
-        features: N of them.
+        features: (N,) of the photographs.
         rows: (N,) the photographs' image_id and orientation.
     """
     return GalleryFeatures(
         tuple(rows["image_id"]),
-        torch.stack([look.vector for look in features]),
+        torch.stack([one.vector for one in features]),
         tuple(rows["orientation"]),
-        tuple(look.keypoints for look in features),
+        tuple(one.keypoints for one in features),
     )
 
 
 def save_gallery(path: Path, gallery: Gallery) -> None:
-    """Write vectors and keypoints, and the rows as JSON text in a tensor of bytes: a safetensors header is for small
-    things."""
+    """Write the file of a gallery: vectors, keypoints, and the rows as JSON in a tensor of bytes, because a safetensors
+    header is for small things."""
     photographs = gallery.embeddings
     rows = {"image_id": photographs.image_id, "identity": gallery.identity, "orientation": photographs.orientation}
     tensors = {
@@ -98,15 +102,23 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
     }
     if any(map(len, photographs.keypoints)):
         tensors |= {name: torch.from_numpy(tensor) for name, tensor in tensors_of(photographs.keypoints).items()}
-    write_bytes(path, save(tensors))
+    write_bytes(path, save(tensors, metadata={"precision": gallery.precision}))
 
 
 def _check_gallery(gallery: Gallery) -> None:
     photographs, vectors = gallery.embeddings, gallery.embeddings.vectors
     if not all(isinstance(word, str) for word in (*photographs.image_id, *photographs.orientation, *gallery.identity)):
-        raise ValueError("its rows are no words")
+        raise ValueError("a cell of its rows is no text")
     if vectors.dtype != torch.float32 or vectors.ndim != 2 or not torch.isfinite(vectors).all():
         raise ValueError(f"its vectors are {tuple(vectors.shape)} {vectors.dtype}, or not all of them are numbers")
+    if gallery.precision not in ("", *PRECISIONS):
+        raise ValueError(f"its precision is {gallery.precision!r}")
+
+
+def gallery_precision(path: Path) -> str:
+    """Return `Gallery.precision` of a file, without its vectors."""
+    with safe_open(path, framework="np") as opened:
+        return str((opened.metadata() or {}).get("precision", ""))
 
 
 def load_gallery(path: Path) -> Gallery:
@@ -119,18 +131,17 @@ def load_gallery(path: Path) -> Gallery:
         with safe_open(path, framework="pt") as opened:
             rows = json.loads(opened.get_tensor("rows").numpy().tobytes())
             vectors = opened.get_tensor("vectors")
+            precision = (opened.metadata() or {}).get("precision", "")
             tensors = {name: opened.get_tensor(name).numpy() for name in set(opened.keys()) - {"rows", "vectors"}}
         keypoints = keypoints_from(tensors) if tensors else ()
         embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, tuple(rows["orientation"]), keypoints)
-        gallery = Gallery(embeddings, tuple(rows["identity"]))
+        gallery = Gallery(embeddings, tuple(rows["identity"]), precision)
         _check_gallery(gallery)
     except FileNotFoundError:
-        raise InputError(f"{path}: expected a gallery here, found no file; `python -m reid enroll` makes it") from None
+        raise InputError(f"{path}: expected a gallery here, found no file; `reid enroll` makes it") from None
     except (SafetensorError, KeyError, TypeError, ValueError, IndexError, RuntimeError, OSError) as problem:
-        raise InputError(
-            f"{path}: expected a gallery, but it can't be read ({problem}); run `python -m reid enroll`"
-        ) from None
+        raise InputError(f"{path}: expected a gallery, but it can't be read ({problem}); run `reid enroll`") from None
     optional = [len(column) for column in (embeddings.orientation, keypoints) if column]
     if len({len(gallery.identity), len(embeddings.image_id), len(vectors), *optional}) > 1:
-        raise InputError(f"{path}: expected a vector per photograph, found other counts; run `python -m reid enroll`")
+        raise InputError(f"{path}: expected a vector per photograph, found other counts; run `reid enroll`")
     return gallery

@@ -1,4 +1,9 @@
-"""TODO retrieval.keypoints."""
+"""Keypoints: the local features of a photograph, whichever extractor found them.
+
+An extractor is a module of `retrieval.extractors` with its NAME, its VERSION, and a function
+`extract(image, config) -> Keypoints` whose descriptors have unit length and are the more alike the larger their inner
+product.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +33,7 @@ class Keypoints:
         descriptors: (N, D) float16 of unit length; a component is off by 2^-11 of itself, a similarity by less than
             0.001.
         extent: the photograph's width and height, the longer of them 1.
-        weights: (N,) float32 from 0 to 1, how surely each lies on the animal; 1 where nobody can tell.
+        weights: (N,) float32 from 0 to 1, how surely each lies on the animal; 1 where no encoder can tell.
     """
 
     points: np.ndarray
@@ -50,11 +55,11 @@ NO_KEYPOINTS = Keypoints(
 
 
 def weight_by_saliency(keypoints: Keypoints, saliency: np.ndarray, fit: str) -> Keypoints:
-    """Keypoints weighted by the saliency of a network.
+    """Return keypoints whose weights are the saliency of a network at their places.
 
     Args:
         keypoints: of a photograph.
-        saliency: (h, w) float from 0 to 1, over the square that the network saw.
+        saliency: (h, w) float32 from 0 to 1, over the square that the network embedded.
         fit: how the photograph was made a square, "squash" or "pad".
     """
     if not len(keypoints):
@@ -66,9 +71,9 @@ def weight_by_saliency(keypoints: Keypoints, saliency: np.ndarray, fit: str) -> 
     return replace(keypoints, weights=np.asarray(weights, np.float32).ravel())
 
 
-def select_keypoints(keypoints: Keypoints, count: int, focus: float) -> Keypoints:
-    """Only the strongest `count` keypoints, and the strongest `count` of those on the animal (see `foreground`)."""
-    on_animal = keypoints.weights >= focus
+def select_keypoints(keypoints: Keypoints, count: int, least: float) -> Keypoints:
+    """Return the strongest `count` keypoints, and the strongest `count` of those on the animal (see `foreground`)."""
+    on_animal = keypoints.weights >= least
     chosen = np.arange(len(keypoints)) < count
     chosen |= on_animal & (on_animal.cumsum() <= count)
     return keypoints.of(chosen)
@@ -79,9 +84,9 @@ def top_k(keypoints: Keypoints, count: int) -> Keypoints:
     return keypoints.of(np.arange(min(count, len(keypoints))))
 
 
-def foreground(keypoints: Keypoints, focus: float) -> Keypoints:
-    """Return the keypoints on the animal: those whose weight is `focus` or more."""
-    return keypoints.of(keypoints.weights >= focus)
+def foreground(keypoints: Keypoints, least: float) -> Keypoints:
+    """Return the keypoints on the animal: those whose weight is `least` or more."""
+    return keypoints.of(keypoints.weights >= least)
 
 
 def tensors_of(photographs: Sequence[Keypoints]) -> dict[str, np.ndarray]:

@@ -1,11 +1,7 @@
-"""Local features: what is distinctive at many small places of a photograph, and who in the gallery shares it.
+"""Match local features: which gallery photographs share keypoints with a query.
 
-`extract` makes keypoints and their descriptors, a `KeypointCache` remembers them, `lnbnn` asks a whole gallery at once
-which photographs share descriptors with a query, and `verify` compares a shortlist more closely: which of the matches
-lie in the same arrangement on both photographs.
-
-Another extractor takes RootSIFT's place by another `extract`: descriptors of unit length, more alike the larger their
-inner product.
+`lnbnn` compares a query with a whole gallery at once, by votes of descriptors; `verify` compares it with a shortlist
+more closely: which of the matches lie in the same arrangement on both photographs.
 """
 
 from collections.abc import Sequence
@@ -23,7 +19,7 @@ from reid.retrieval.keypoints import Keypoints
 from reid.retrieval.search import nearest
 from reid.runtime.distributed import core_count
 
-__all__ = ["Descriptors", "MatchingConfig", "VerifiedMatch", "lnbnn", "stack_descriptors", "verify"]
+__all__ = ["Descriptors", "VerifiedMatch", "lnbnn", "stack_descriptors", "verify"]
 
 GEOMETRY_SIDE = 1000
 """Pixels that the longer side counts in geometry: MAGSAC finds nothing in coordinates from 0 to 1 (OpenCV 5.0)."""
@@ -57,7 +53,7 @@ class Descriptors:
 
 
 def stack_descriptors(photographs: Sequence[Keypoints], power: float = 0.0) -> Descriptors:
-    """Many photographs' descriptors in one tensor.
+    """Return many photographs' descriptors in one tensor.
 
     Args:
         photographs: of one extractor.
@@ -76,11 +72,12 @@ def lnbnn(
     labels: Tensor | None = None,
     k: int = 4,
     hidden: Tensor | None = None,
-    about: Tensor | None = None,
+    query_of_row: Tensor | None = None,
     device: torch.device | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Local naive Bayes nearest neighbours: every descriptor of a query votes for the owners of its neighbours.
+    """Return the votes of local naive Bayes nearest neighbours: every descriptor of a query votes for the owners of its
+    neighbours.
 
     A descriptor's k nearest neighbours in the whole gallery vote for their labels with the squared distance by which
     they are nearer than neighbour k + 1; of each label only the nearest votes (McCann and Lowe, CVPR 2012, algorithm 2,
@@ -97,51 +94,62 @@ def lnbnn(
         k: neighbours that vote, at least 1.
         hidden: (R, G) bool; a gallery photograph that is hidden in a row is not there for it, neither as a neighbour
             nor as number k + 1.
-        about: (R,) int64, the query photograph that each row of `hidden` is about; None: row i is about query i. Rows
-            about one photograph cost hardly more than one of them.
+        query_of_row: (R,) int64, the query photograph that each row of `hidden` is about; None: row i is about query i.
+            Rows about one photograph cost hardly more than one of them.
         device, precision: of the search, see `search.nearest`.
 
     Returns:
-        (R, L) float32 on the processor, 0 where nothing was shared, never NaN; R is Q without `about`.
+        (R, L) float32 on the CPU, 0 where nothing was shared, never NaN; R is Q without `query_of_row`.
     """
-    about = torch.arange(len(queries)) if about is None else about
-    hidden = torch.zeros(len(about), len(gallery), dtype=torch.bool) if hidden is None else hidden.cpu()
-    photograph_labels = torch.arange(len(gallery)) if labels is None else labels.cpu()
-    label_count = int(photograph_labels.max()) + 1 if len(photograph_labels) else 0
-    scores = torch.zeros(len(about) * label_count, dtype=torch.float64)
+    query_of_row = torch.arange(len(queries)) if query_of_row is None else query_of_row
+    hidden = torch.zeros(len(query_of_row), len(gallery), dtype=torch.bool) if hidden is None else hidden.cpu()
+    labels = torch.arange(len(gallery)) if labels is None else labels.cpu()
+    label_count = int(labels.max()) + 1 if len(labels) else 0
+    scores = torch.zeros(len(query_of_row) * label_count, dtype=torch.float64)
     query_owner, gallery_owner = queries.owner, gallery.owner
-    turns = _passes(about, len(queries))
-    always_hidden = torch.ones(len(queries), len(gallery), dtype=torch.bool)  # hidden in every row about the photograph
-    for turn in turns:
-        always_hidden &= hidden[turn] | (turn < 0)[:, None]
-    count = k + 1 + (SPARE_NEIGHBOURS if len(turns) > 1 else 0)
+    passes = _passes(query_of_row, len(queries))
+    count = k + 1 + (SPARE_NEIGHBOURS if len(passes) > 1 else 0)
     search = partial(nearest, gallery=gallery.vectors, gallery_owner=gallery_owner, device=device, precision=precision)
-    for rows, distance, place in search(queries.vectors, count=count, hidden=always_hidden, query_owner=query_owner):
-        for turn in turns:
-            score_rows = turn[query_owner[rows]]
-            active = (score_rows >= 0).nonzero().flatten()
-            score_rows = score_rows[active]
-            unseen = hidden[score_rows[:, None], gallery_owner[place[active]]]
-            kept_distances, kept_places = _without_hidden(distance[active], place[active], unseen, k + 1)
-            if len(incomplete := torch.isnan(kept_distances).any(1).nonzero().flatten()):
-                vectors = queries.vectors[rows][active[incomplete]]
-                searched = list(search(vectors, count=k + 1, hidden=hidden[score_rows[incomplete]]))
-                kept_distances[incomplete] = torch.cat([block.distance for block in searched])
-                kept_places[incomplete] = torch.cat([block.place for block in searched])
-            voting = kept_places[:, :k]
-            voted = photograph_labels[gallery_owner[voting]]
-            repeated = (voted[:, :, None] == voted[:, None, :]).tril(-1).any(2)
-            votes = _votes(kept_distances, k) * queries.weights[rows][active][:, None] * gallery.weights[voting]
-            counted = votes.masked_fill(repeated, 0).double()
-            scores.index_add_(0, (score_rows[:, None] * label_count + voted).flatten(), counted.flatten())
-    return scores.view(len(about), label_count).float()
+    always_hidden = _always_hidden(hidden, passes, len(queries))
+    for found in search(queries.vectors, count=count, hidden=always_hidden, query_owner=query_owner):
+        for row_of_query in passes:
+            rows = row_of_query[query_owner[found.rows]]
+            active = (rows >= 0).nonzero().flatten()
+            rows = rows[active]
+            unseen = hidden[rows[:, None], gallery_owner[found.place[active]]]
+            distances, places = _without_hidden(found.distance[active], found.place[active], unseen, k + 1)
+            if len(incomplete := torch.isnan(distances).any(1).nonzero().flatten()):
+                vectors = queries.vectors[found.rows][active[incomplete]]
+                blocks = list(search(vectors, count=k + 1, hidden=hidden[rows[incomplete]]))
+                distances[incomplete] = torch.cat([block.distance for block in blocks])
+                places[incomplete] = torch.cat([block.place for block in blocks])
+            voters = places[:, :k]
+            voted = labels[gallery_owner[voters]]
+            votes = _votes(distances, voted) * queries.weights[found.rows][active][:, None] * gallery.weights[voters]
+            scores.index_add_(0, (rows[:, None] * label_count + voted).flatten(), votes.double().flatten())
+    return scores.view(len(query_of_row), label_count).float()
 
 
-def _votes(distances: Tensor, k: int) -> Tensor:
-    """(n, C) squared distances -> (n, k), by how much the first k are nearer than the farthest that is there."""
+def _votes(distances: Tensor, voted: Tensor) -> Tensor:
+    """Return what the neighbours' votes count before their weights, (n, k) float32.
+
+    Args:
+        distances: (n, C) squared, of the k neighbours and of those behind them; inf where there is none.
+        voted: (n, k) int64, the labels of the neighbours; of each label only the first votes.
+    """
     finite = torch.isfinite(distances)
     farthest = distances.masked_fill(~finite, -torch.inf).amax(1, keepdim=True)
-    return (farthest - distances).masked_fill(~finite, 0)[:, :k]
+    nearer = (farthest - distances).masked_fill(~finite, 0)[:, : voted.shape[1]]
+    repeated = (voted[:, :, None] == voted[:, None, :]).tril(-1).any(2)
+    return nearer.masked_fill(repeated, 0)
+
+
+def _always_hidden(hidden: Tensor, passes: list[Tensor], query_count: int) -> Tensor:
+    """Return (Q, G) bool: what is hidden in every row about a photograph."""
+    always = torch.ones(query_count, hidden.shape[1], dtype=torch.bool)
+    for row_of_query in passes:
+        always &= hidden[row_of_query] | (row_of_query < 0)[:, None]
+    return always
 
 
 def _without_hidden(distances: Tensor, places: Tensor, unseen: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -153,25 +161,25 @@ def _without_hidden(distances: Tensor, places: Tensor, unseen: Tensor, count: in
 
 
 SPARE_NEIGHBOURS = 8
-"""Neighbours beyond k + 1 that are sought when several rows are about one photograph: what is hidden in some of them
-is struck out afterwards, and a descriptor that has too few left is searched for again."""
+"""Neighbours beyond k + 1 that are searched for when several rows are about one photograph: what is hidden in some of
+them is left out afterwards, and a descriptor that has too few left is searched for again."""
 
 
-def _passes(about: Tensor, query_count: int) -> list[Tensor]:
-    """Rows dealt out so that each turn has at most one about each photograph: (Q,) int64, the row, -1 for none."""
-    turns: list[Tensor] = []
-    for row, photograph in enumerate(about.tolist()):
-        turn = next((earlier for earlier in turns if earlier[photograph] < 0), None)
-        if turn is None:
-            turns.append(torch.full((query_count,), -1, dtype=torch.long))
-            turn = turns[-1]
-        turn[photograph] = row
-    return turns
+def _passes(query_of_row: Tensor, query_count: int) -> list[Tensor]:
+    """Deal out rows so that each pass has at most one about each photograph: (Q,) int64, the row, -1 for none."""
+    passes: list[Tensor] = []
+    for row, photograph in enumerate(query_of_row.tolist()):
+        free = next((earlier for earlier in passes if earlier[photograph] < 0), None)
+        if free is None:
+            free = torch.full((query_count,), -1, dtype=torch.long)
+            passes.append(free)
+        free[photograph] = row
+    return passes
 
 
 @dataclass(frozen=True)
 class VerifiedMatch:
-    """A query beside one gallery photograph.
+    """The matches of a query and one gallery photograph.
 
     Attributes:
         pairs: (n, 2, 2) float32: x, y on the query, and x, y on the gallery photograph, per match; shares of the longer
@@ -202,9 +210,9 @@ def verify(
     Args:
         queries: Q photographs.
         gallery: G photographs.
-        shortlist: per query, (S,) int, places in the gallery.
-        matching: the settings.
-        device: where descriptors are compared; None for the processor.
+        shortlist: per query, (S,) int, rows of the gallery.
+        matching: `ratio`, `model` and `tolerance`.
+        device: where descriptors are compared; None for the CPU.
 
     Returns:
         Per query and place of its shortlist, a `VerifiedMatch`.

@@ -1,8 +1,8 @@
 """Exact nearest neighbours by Euclidean distance, in blocks of bounded memory, on any device.
 
 One search serves embeddings and local descriptors. It runs in whatever number format is fast, finds a few neighbours
-more than are asked for, and computes the distances of those again from the vectors themselves: the result depends
-neither on the size of the blocks nor on the rows beside a query.
+more than are wanted, and computes the distances of those again from the vectors themselves: the result depends neither
+on the size of the blocks nor on the other queries.
 """
 
 import math
@@ -19,15 +19,13 @@ BUDGET = {"cpu": 16_000_000, "cuda": 256_000_000}
 40,000 vectors of 512 took 1.12, 0.93, 0.82 and 0.89 s with 2, 4, 16 and 64 MB. On an H100, where starting work costs
 more, 2,135 among a million took 184, 94 and 76 ms with 64, 256 and 1,000 MB."""
 
-
 SPARE = 4
-"""Neighbours that the search finds beyond those asked for, so that what a short number format or another order of
-summation swaps near the end of the list is put right when their distances are computed again."""
-
+"""Neighbours that the search finds beyond those that are wanted, so that what a short number format or another order of
+summation swaps near the end of the list is corrected when their distances are computed again."""
 
 CHUNK = 64
-"""Distances of which only the smallest is looked at first; the 6 smallest of 65,536, in 1,600 rows, took 0.05 instead
-of 0.24 s on 2 cores."""
+"""Distances of which only the smallest is compared first; the 6 smallest of 65,536, in 1,600 rows, took 0.05 instead of
+0.24 s on 2 cores."""
 
 
 class Nearest(NamedTuple):
@@ -52,7 +50,7 @@ def nearest(
     precision: torch.dtype = torch.float32,
     budget: int | None = None,
 ) -> Iterator[Nearest]:
-    """Return the exact nearest gallery rows of every query, block by block.
+    """Yield the exact nearest gallery rows of every query, block by block.
 
     Args:
         queries: (Q, D) float16 or float32.
@@ -62,7 +60,7 @@ def nearest(
         query_owner: (Q,) int64, ascending, the owner of each query, e.g. the photograph of a descriptor; None: each
             query is its own.
         gallery_owner: (N,) int64, likewise.
-        device: where to search; None for the processor.
+        device: where to search; None for the CPU.
         precision: of the search; the distances of what it finds are computed again in float32.
         budget: bytes of distances held at a time, and of the gallery's rows that they are to, in the search's
             precision; None for what the device likes. The result does not depend on it.
@@ -98,7 +96,7 @@ def nearest(
 
 
 def _block_shape(queries: int, gallery: torch.Size, distances: int) -> tuple[int, int]:
-    """Return how many queries are beside how many gallery rows at a time.
+    """Return how many queries are compared with how many gallery rows at a time.
 
     Args:
         queries: Q, how many there are.
@@ -132,7 +130,7 @@ def _hide(products: Tensor, hidden: Tensor, query_owner: Tensor, gallery_owner: 
 
 
 def _merge(products: Tensor, closeness: Tensor, place: Tensor, first: int) -> None:
-    """Put what a block of the gallery has into what was found before it.
+    """Merge the neighbours of a block of the gallery into those of the blocks before it.
 
     Only chunks whose maximum is above the smallest of what was found so far have something to add; in a late block
     most rows have none, and the others a few.
@@ -144,7 +142,7 @@ def _merge(products: Tensor, closeness: Tensor, place: Tensor, first: int) -> No
         first: the gallery row of the block's first column.
     """
     candidates, chunks = closeness.shape[1], products.shape[1] // CHUNK
-    chunks = chunks if chunks > candidates else 0  # of few columns all are looked at
+    chunks = chunks if chunks > candidates else 0  # of few columns all are compared
     body, tail = products[:, : chunks * CHUNK].view(len(products), chunks, CHUNK), products[:, chunks * CHUNK :]
     peaks = body.amax(2)  # (q, chunks)
     row_peak = torch.cat([peaks, tail], 1).amax(1)

@@ -1,10 +1,12 @@
-"""The processes that work together, one for each GPU. `torchrun` starts them and tells each its rank; PyTorch carries
-what they exchange. A process alone is a world of one, in which all of this costs nothing.
+"""Processes that work together, one for each GPU.
 
-A batch is shared out by rows, embeddings are gathered with their gradients, and from there on every rank computes the
-same loss of the whole batch. The gradient that reaches a rank's rows is then the sum over as many equal losses as there
-are ranks, and the mean over ranks that DistributedDataParallel takes of the weights' gradients makes it the gradient of
-one loss: that of a single process with the whole batch.
+`torchrun` starts them and gives each its rank; PyTorch carries what they exchange. A single process is a world of size
+1, for which all of this costs nothing.
+
+Each rank takes its rows of a batch, embeddings are gathered with their gradients, and then every rank computes the same
+loss of the whole batch. The gradient that reaches a rank's rows is the sum over as many equal losses as there are
+ranks; DistributedDataParallel takes the mean over ranks, which makes it the gradient of one loss: that of a single
+process with the whole batch.
 """
 
 import os
@@ -41,31 +43,31 @@ __all__ = [
 
 Value = TypeVar("Value")
 
-
 TIMEOUT = timedelta(hours=2)
-"""How long a rank waits for the others: one of them decodes all photographs. One that dies is noticed by torchrun."""
+"""How long a rank waits for the others: one of them decodes all photographs. torchrun notices a rank that dies."""
 
 
 def core_count() -> int:
-    """Return how many cores are this process's: those that it may use, or where the system doesn't tell, all there are;
-    ranks on one machine share them, and so do the processes of `divide_cores`."""
+    """Return how many cores this process may use, or where the system doesn't tell, how many there are; ranks on one
+    machine divide them, and so do the processes of `divide_cores`."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def divide_cores(processes: int) -> None:
-    """From here on this process counts as one of several on its machine, which are no ranks but share its cores: those
-    of `core_count`, not the threads that torch has for itself.
+    """Divide the cores of `core_count` among several processes of this machine that are no ranks.
+
+    The threads that torch has for itself stay as they are.
 
     Args:
-        processes: how many they are.
+        processes: how many there are, this one included.
     """
     os.environ["LOCAL_WORLD_SIZE"] = str(processes)
 
 
 @contextmanager
 def all_cores() -> Iterator[None]:
-    """Inside, all cores of the machine are this rank's: the others wait for it, or are done."""
+    """Inside, this rank may use all cores of the machine: the others wait for it, or are done."""
     before = os.environ.pop("LOCAL_WORLD_SIZE", None)
     try:
         yield
@@ -80,12 +82,12 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Return which of them this process is, from 0."""
+    """Return the rank of this process, from 0."""
     return int(os.environ.get("RANK", 0)) if world_size() > 1 else 0
 
 
 def is_main() -> bool:
-    """Return whether this process writes files and speaks for all."""
+    """Return whether this is the rank that writes files and prints."""
     return rank() == 0
 
 
@@ -120,11 +122,11 @@ def process_group() -> Iterator[None]:
 
 
 def shard(count: int, of: int | None = None) -> slice:
-    """Return the rows that a rank works on; over all ranks every row once, in order, and evenly.
+    """Return the rows that a rank works on: every row belongs to one rank, in order, as evenly as possible.
 
     Args:
-        count: rows.
-        of: whose share; None for this process's.
+        count: rows of all ranks.
+        of: the rank; None for this process.
     """
     rows_each, rest = divmod(count, world_size())
     own = rank() if of is None else of
@@ -136,7 +138,7 @@ def all_gather_rows(rows: "Tensor", count: int) -> "Tensor":
     """Return the rows of all ranks, with gradients.
 
     Args:
-        rows: (n, D), this rank's share.
+        rows: (n, D), those of this rank.
         count: B, of all ranks.
 
     Returns:
@@ -157,11 +159,11 @@ def all_reduce_with_gradients(tensor: "Tensor") -> "Tensor":
 
 @cache
 def _sum_with_gradients() -> "Callable[[Tensor], Tensor]":
-    """torch.distributed.nn has one, but on its way out, and its heir is on no way in that PyTorch 2.10 knew."""
+    """Return the function; PyTorch 2.10 deprecates torch.distributed.nn, which has one, and offers no other."""
     import torch
 
     class Sum(torch.autograd.Function):
-        """Each rank's loss depends on each rank's tensor: its gradient is the sum of what comes back to all of them."""
+        """Every rank's loss depends on every rank's tensor, so its gradient is the sum of those of all ranks."""
 
         @staticmethod
         def forward(tensor: "Tensor") -> "Tensor":
@@ -179,7 +181,7 @@ def _sum_with_gradients() -> "Callable[[Tensor], Tensor]":
 
 
 def all_reduce(tensor: "Tensor") -> "Tensor":
-    """Return the sum over ranks, in place; where each rank fills in its own rows of zeros, the whole."""
+    """Return the sum over ranks, in place; where each rank fills its own rows of zeros, this is the whole tensor."""
     if world_size() > 1:
         from torch import distributed
 
@@ -198,18 +200,17 @@ def all_gather_object(value: Value) -> list[Value]:
     return values  # type: ignore[return-value]
 
 
-def any_rank(wish: bool) -> bool:
-    """Return whether any rank has the wish."""
+def any_rank(flag: bool) -> bool:
+    """Return whether the flag is set on any rank."""
     if world_size() == 1:
-        return wish
+        return flag
     import torch
 
-    return bool(all_reduce(torch.tensor(int(wish))) > 0)
+    return bool(all_reduce(torch.tensor(int(flag))) > 0)
 
 
 def broadcast_from_main(value: Value) -> Value:
-    """Return the first rank's value: files come to light on another machine a moment later than where they were
-    written."""
+    """Return the first rank's value, for example whether a file exists: other machines see it a moment later."""
     return all_gather_object(value)[0]
 
 
@@ -219,5 +220,5 @@ def broadcast_from_local_main(value: Value) -> Value:
 
 
 def barrier() -> None:
-    """Until every rank has come here."""
+    """Wait until every rank has come here."""
     any_rank(False)

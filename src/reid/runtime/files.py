@@ -1,9 +1,12 @@
-"""Files that are either complete or absent, and the hashes that prove it."""
+"""Files that are either complete or absent, the hashes that prove it, and rows of tables in words."""
 
 import csv
+import errno
 import hashlib
 import json
+import logging
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reid.errors import InputError
+from reid.errors import InputError, MachineError
 
 __all__ = [
     "ALIKE",
@@ -32,19 +35,25 @@ __all__ = [
     "write_table",
 ]
 
-ALIKE = 9
-"""Rows or photographs with the very same fault are told one by one up to so many, and together beyond."""
+log = logging.getLogger(__name__)
+
+ALIKE = 5
+"""A message names at most so many rows or photographs, and counts the others; `-v` lists all of them."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""The disk is full, or so is this person's share of it, or it fails."""
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Return a temporary path beside `path`; renames it to `path` when the block ends well, removes it when not.
+    """Yield a temporary path next to `path`; rename it to `path` when the block ends well, remove it when not.
 
     The bytes are on the disk before the rename, so a file that exists under its final name is complete, whatever
     happened to the process or the machine.
 
     Raises:
-        InputError: the disk is full, the folder can't be written, or a pipe or a device has that name.
+        MachineError: the disk is full or fails.
+        InputError: the folder can't be written, or a pipe or a device has that name.
     """
     _refuse_special(path)
     # numbers of processes repeat on other machines, which may share the folder
@@ -56,20 +65,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as problem:
-        raise InputError(
-            f"{path}: could not be written ({problem.strerror or problem}); nothing was left under that name. "
-            "Free some space or choose a folder that can be written, then run the command again"
+        raise _unwritable(
+            path,
+            problem,
+            "nothing was left under that name. Free some space or choose a folder that can be written, then run the "
+            "command again",
         ) from problem
     finally:
         with suppress(OSError):  # nothing there, or a place that can hold nothing
             temporary.unlink()
 
 
+def _unwritable(path: Path, problem: OSError, advice: str) -> InputError:
+    kind = MachineError if problem.errno in DISK_ERRORS else InputError
+    return kind(f"{path}: could not be written ({problem.strerror or problem}); {advice}")
+
+
 def refuse_unwritable(path: Path) -> None:
-    """Refuse a place that could not be written: noticed after the last photograph, hours of work would be lost.
+    """Refuse a file that could not be written: noticed after the last photograph, hours of work would be lost.
 
     Raises:
-        InputError: a folder, a pipe or a device lies there, or its own folder can't be written.
+        MachineError: the disk is full or fails.
+        InputError: a folder, a pipe or a device has that name, or its folder can't be written.
     """
     if path.is_dir():
         raise InputError(f"{path}: expected the name of a file to write, found a folder; name a file in it")
@@ -79,13 +96,11 @@ def refuse_unwritable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):  # it has no name, so that nothing is left of it
             pass
     except OSError as problem:
-        raise InputError(
-            f"{path}: could not be written ({problem.strerror or problem}); choose another folder, or free some space"
-        ) from None
+        raise _unwritable(path, problem, "choose another folder, or free some space") from None
 
 
 def _refuse_special(path: Path) -> None:
-    """Return a rename would put a file in the place of a pipe or a device."""
+    """Refuse a pipe or a device, which a rename would replace by a file."""
     if os.path.exists(path) and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: expected the name of a file to write, found a pipe or a device; name another")
 
@@ -122,7 +137,7 @@ def read_json(path: Path) -> Any:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a file lies there: a pipe would be waited for, a device read without end."""
+    """Return whether a regular file is there: reading a pipe would wait, reading a device might never end."""
     try:
         return path.is_file()
     except OSError:  # a name that is too long, a folder that may not be entered
@@ -138,7 +153,7 @@ def _refuse_others(path: Path, wanted: str) -> None:
 
 
 def as_fields(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what JSON gives back of a dataclass of numbers, words and tuples: its lists are tuples again."""
+    """Return the fields of a dataclass of numbers, texts and tuples from JSON, whose lists become tuples again."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
@@ -153,13 +168,13 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
     Args:
         path: a comma-separated file in UTF-8, with or without a byte order mark.
-        columns: the columns that must be there; others are kept as they are.
+        columns: the columns that the file must have; others are kept as they are.
 
     Returns:
         One row per record, every cell a `str`. Row i of the table is record i + 1 of the file, its header not counted.
 
     Raises:
-        InputError: the file is missing or no such CSV; a column is missing or stands twice; a row has other columns.
+        InputError: the file is missing or no such CSV; a column is missing or comes twice; a row has other columns.
     """
     _refuse_others(path, "a CSV file")
     try:
@@ -184,7 +199,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         if len(record) != len(header):  # pandas would fill up or cut off such a row without a word
             raise InputError(
                 f"{path}: row {place + 2}: expected {len(header)} cells as in the first line, found {len(record)}; "
-                "a cell that holds a comma stands between double quotes"
+                "put a cell that holds a comma between double quotes"
             )
     return pd.DataFrame(records, columns=header, dtype=str)
 
@@ -202,26 +217,67 @@ def _records(path: Path) -> list[list[str]]:
     return records
 
 
-def group_rows(told: Iterable[tuple[int, str]]) -> list[tuple[str, str]]:
-    """Rows and what is told of them: ("row 7", ...), or ("rows 7-20, 31", ...) where many have the very same.
+def group_rows(faults: Iterable[tuple[int, str]]) -> list[tuple[str, str]]:
+    """Put rows and what is wrong with them into sentences, few enough to be read.
+
+    >>> group_rows([(7, "split: found 'x'")])
+    [('row 7', "split: found 'x'")]
+
+    More than ALIKE rows with the very same words share a sentence, and so do all rows beyond the first ALIKE different
+    words that differ only in what they quote. What is cut is logged in full at the level DEBUG.
 
     Args:
-        told: rows as a spreadsheet counts them, ascending, and words; a row may come with several.
+        faults: rows as a spreadsheet counts them, ascending, and words; a row may come with several.
+
+    Returns:
+        Rows ("row 7", or "rows 7-20, 31 and 480 more") and words.
     """
+    rows_by_words: dict[str, list[int]] = {}
+    for row, words in faults:
+        rows_by_words.setdefault(words, []).append(row)
+    words_by_kind: dict[str, list[str]] = {}
+    for words in rows_by_words:
+        words_by_kind.setdefault(QUOTED.sub("...", words), []).append(words)
     sentences: list[tuple[str, str]] = []
-    alike: dict[str, list[int]] = {}
-    for row, words in told:
-        alike.setdefault(words, []).append(row)
-    for words, rows in alike.items():
-        if len(rows) <= ALIKE:
-            sentences += [(f"row {row}", words) for row in rows]
-            continue
-        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-        spans = (f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
-        sentences.append((f"rows {', '.join(spans)}", words))
+    for alike in words_by_kind.values():
+        for words in alike[:ALIKE]:
+            sentences += _sentences(rows_by_words[words], words)
+        if others := [(row, words) for words in alike[ALIKE:] for row in rows_by_words[words]]:
+            sentences.append((_rows_in_words(sorted(row for row, _ in others)), _common(alike)))
+            log.debug("%s", "\n".join(f"row {row}: {words}" for row, words in others))
     return sentences
 
 
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+""")
+"""What differs between two faults of one kind: texts as `repr` quotes them, and numbers."""
+
+
+def _sentences(rows: list[int], words: str) -> list[tuple[str, str]]:
+    if len(rows) <= ALIKE:
+        return [(f"row {row}", words) for row in rows]
+    return [(_rows_in_words(rows), words)]
+
+
+def _common(words: Sequence[str]) -> str:
+    """["expected 'a'; found 'b'", "expected 'a'; found 'c'"] -> "expected 'a'; found ..." """
+    quotes = zip(*map(QUOTED.findall, words), strict=True)
+    differ = iter([len(set(quoted)) > 1 for quoted in quotes])
+    return QUOTED.sub(lambda quoted: "..." if next(differ) else quoted[0], words[0])
+
+
+def _rows_in_words(rows: list[int]) -> str:
+    """[2, 3, 4, 9] -> "rows 2-4, 9"; only the first ALIKE stretches, and the number of the other rows"""
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    spans = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    if len(spans) <= ALIKE:
+        return f"rows {', '.join(spans)}"
+    log.debug("rows %s", ", ".join(spans))
+    return f"rows {', '.join(spans[:ALIKE])} and {sum(map(len, runs[ALIKE:])):,} more"
+
+
 def first_of(names: Sequence[str]) -> str:
-    """a, b, c and 3 more"""
-    return ", ".join(names[:ALIKE]) + (f" and {len(names) - ALIKE} more" if len(names) > ALIKE else "")
+    """a, b, c, d, e and 3 more"""
+    if len(names) <= ALIKE:
+        return ", ".join(names)
+    log.debug("%s", ", ".join(names))
+    return f"{', '.join(names[:ALIKE])} and {len(names) - ALIKE:,} more"

@@ -11,16 +11,17 @@ from reid.errors import Stopped
 
 __all__ = ["StopRequest", "stop_on_signals"]
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+"""Windows has no SIGUSR1."""
 
 
 @dataclass
 class StopRequest:
-    """Whether somebody asked for the end.
+    """Whether a signal asked for the end.
 
     Attributes:
         requested: the signal's name, "" until one comes.
-        is_deferred: inside `held`.
+        is_deferred: inside `defer`.
     """
 
     requested: str = ""
@@ -46,7 +47,7 @@ class StopRequest:
         if self.requested:
             raise Stopped(f"stopped by {self.requested}", self.requested)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:  # a second Ctrl-C waits for nothing
             raise KeyboardInterrupt
         self.requested = signal.Signals(number).name
@@ -58,12 +59,12 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Handle the signals inside the block."""
     stop = StopRequest()
-    before = {number: signal.signal(number, stop._hear) for number in SIGNALS}
+    before = {number: signal.signal(number, stop._handle) for number in SIGNALS}
     try:
         yield stop
     except Stopped:
         raise
-    except Exception as problem:  # worker processes that heard the signal first die of it; but a disk may be full too
+    except Exception as problem:  # another rank that got the signal first makes this one fail; so may a full disk
         if stop.requested:
             raise Stopped(f"stopped by {stop.requested}, meanwhile: {problem}", stop.requested) from problem
         raise

@@ -1,23 +1,23 @@
-"""What a run leaves so that it can be gone on with: the record of what it is, checkpoints, and a lock while it runs."""
+"""What makes a training resumable: checkpoints, the record of which run wrote them, and a lock while it runs."""
 
-import fcntl
 import hashlib
 import io
-import json
 import logging
 import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
-from reid.config.settings import CALIBRATION, ENROLMENT, PREDICTION, flat_settings
+from reid.config.settings import CALIBRATION, ENROLMENT, PREDICTION, flat_settings, recipe_from_json
 from reid.errors import InputError
-from reid.runtime.files import write_bytes
+from reid.runtime.files import read_json, refuse_unwritable, write_bytes, write_json
 
 __all__ = ["SAVE_EVERY", "Checkpoint", "differences", "lock_networks"]
 
@@ -26,22 +26,21 @@ log = logging.getLogger(__name__)
 SAVE_EVERY = 300.0
 """Seconds between two checkpoints: what a run that is killed loses at most. One of a ResNet-50 with Adam is 280 MB."""
 
-
-CHECKSUM = hashlib.sha256().digest_size
+FORMAT = 2
+"""Of the state in a checkpoint; 0.1.0 wrote none, and named its parts otherwise."""
 
 
 class Checkpoint:
     """A network's state on disk, the newest and the one before it.
 
-    A file is the SHA-256 of what follows, then what `torch.save` makes of the state: that alone would let a changed
-    byte pass.
+    A file begins with the SHA-256 of its content: `torch.load` alone would accept a file with a changed byte.
 
     Attributes:
-        path: the last one.
-        previous: the one before; it stays until a newer one is whole.
-        newest: one that was written, but not yet put in its place, when the run was killed.
-        record: what the run is, see `differences`; it stands in the file.
-        every: seconds between two that are due.
+        path: the last checkpoint.
+        previous: the one before; it stays until a newer one is complete.
+        newest: one that was written, but not yet renamed when the run was killed.
+        record: which run it belongs to, see `differences`; it is part of the file.
+        every: seconds from one checkpoint to the next.
     """
 
     def __init__(self, path: Path, record: dict[str, Any], every: float = SAVE_EVERY) -> None:
@@ -55,13 +54,13 @@ class Checkpoint:
         return time.monotonic() - self._saved >= self.every
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state; whatever happens meanwhile, a whole one is there.
+        """Write a state. Whenever the process ends meanwhile, a complete checkpoint is there.
 
         Raises:
             InputError: the disk is full, or the folder can't be written.
         """
         written = io.BytesIO()
-        torch.save({"record": self.record, **state}, written)
+        torch.save({"format": FORMAT, "record": self.record, **state}, written)
         content = written.getbuffer()
         write_bytes(self.newest, hashlib.sha256(content).digest() + content)
         if self.path.exists():
@@ -70,51 +69,63 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the newest state that is whole, None where there is none; its tensors are on the processor.
+        """Return the newest complete state, None where there is no file; its tensors are on the processor.
 
         Raises:
-            InputError: none is whole, or it is another run's.
+            InputError: every file is damaged, or the newest complete one is of another run or version.
         """
         existing = [path for path in (self.newest, self.path, self.previous) if path.exists()]
         for path in existing:
-            state = _opened(path)
-            if state is None:
-                log.warning(f"{path}: this checkpoint was cut short or damaged; looking for the one before it")
-            elif mismatches := differences(state["record"], self.record):
-                raise InputError(f"{path}: it is of another run ({'; '.join(mismatches[:3])}); start over with --fresh")
-            else:
-                return state
+            if (state := _read(path)) is not None:
+                return self._checked(path, state)
+            log.warning(f"{path}: this checkpoint was cut short or damaged; looking for the one before it")
         if existing:
             raise InputError(f"{existing[0]}: no checkpoint here can be read; start over with --fresh")
         return None
 
+    def _checked(self, path: Path, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the state if this run wrote it."""
+        if state.get("format") != FORMAT:
+            raise InputError(
+                f"{path}: another version of this kit wrote this checkpoint; finish the training with that version, "
+                "or start over with --fresh"
+            )
+        if found := differences(state["record"], self.record):
+            raise InputError(f"{path}: it is of another run ({'; '.join(found[:3])}); start over with --fresh")
+        return state
+
     def remove(self) -> None:
-        """Return the network is trained: its checkpoints are needed no more."""
+        """Delete the files of a network that is trained to its end."""
         for path in (self.newest, self.path, self.previous):
             path.unlink(missing_ok=True)
 
 
-def _opened(path: Path) -> dict[str, Any] | None:
-    """Return what `Checkpoint.save` wrote, None where it is not whole."""
-    content = memoryview(path.read_bytes())
-    if content[:CHECKSUM] != hashlib.sha256(content[CHECKSUM:]).digest():
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what `Checkpoint.save` wrote; None if the file was cut short or changed since."""
+    file, size = memoryview(path.read_bytes()), hashlib.sha256().digest_size
+    checksum, content = file[:size], file[size:]
+    if checksum != hashlib.sha256(content).digest():
         return None
-    state: dict[str, Any] = torch.load(io.BytesIO(content[CHECKSUM:]), map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In what two runs differ, as words for people; what may change at any time is no difference.
+    """Return in what two runs differ, in words; what may change at any time is no difference.
 
     Args:
-        before, now: `recipe` as JSON gives it back, `data` (its fingerprint), `init` (the first weights' SHA-256).
+        before, now: `recipe` as any version stores it in JSON, `data` (its fingerprint), `init` (the SHA-256 of the
+            file with the first weights).
+
+    Raises:
+        InputError, KeyError, TypeError, ValueError: a record is damaged, or of a newer version.
     """
     free = (*PREDICTION, *ENROLMENT, *CALIBRATION)
-    earlier = flat_settings(before["recipe"])
+    old, new = (flat_settings(asdict(recipe_from_json(record["recipe"]))) for record in (before, now))
     found = [
-        f"recipe field {name} was {earlier.get(name)!r}, is {value!r}"
-        for name, value in flat_settings(now["recipe"]).items()
-        if earlier.get(name) != value and name not in free
+        f"recipe field {name} was {old[name]!r}, is {value!r}"
+        for name, value in new.items()
+        if old[name] != value and name not in free
     ]
     found += ["the data has changed"] * (before["data"] != now["data"])
     return found + ["--init is another file"] * (before["init"] != now["init"])
@@ -122,51 +133,46 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def lock_networks(folder: Path, names: Sequence[str]) -> Iterator[None]:
-    """Keep other runs from training these networks until the block ends, or the process does, however it ends.
+    """Keep other runs from training these networks until the block, or the process, ends.
 
     Args:
-        folder: where the locks lie.
+        folder: where the lock files lie.
         names: the networks.
 
     Raises:
-        InputError: another run has one of them; the folder can't be written.
+        InputError: another run trains one of them; the folder can't be written.
     """
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for name in names:
-            held.enter_context(_lock(folder / f"{name}.lock"))
+            locks.enter_context(_lock(folder / f"{name}.lock"))
         yield
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as problem:
-        raise InputError(
-            f"{path}: could not be written ({problem.strerror}); choose a folder that can be written"
-        ) from None
-    with file:
+    """Hold one lock file, and say in a file next to it who does: on Windows nobody else can read a locked file."""
+    refuse_unwritable(path)
+    holder = path.with_suffix(".holder.json")
+    with ExitStack() as cleanup:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
-        except (BlockingIOError, PermissionError):
+            cleanup.enter_context(FileLock(path).acquire(blocking=False))
+        except Timeout:
             raise InputError(
-                f"{path.parent.parent}: another run is training {path.stem} here ({_holder(path)}). Wait for its end, "
-                "stop it, or choose another folder"
+                f"{path.parent.parent}: another run is training {path.stem} here ({_describe_holder(holder)}). Wait "
+                "until it ends, stop it, or choose another folder"
             ) from None
-        except OSError as problem:
-            log.warning(f"{path}: no locks here ({problem.strerror}); two runs at once would spoil each other")
-        file.truncate(0)
+        except (OSError, NotImplementedError) as problem:
+            log.warning(f"{path}: this disk has no locks ({problem}); do not start a second training in this folder")
         job = os.environ.get("SLURM_JOB_ID", "")
-        json.dump({"host": socket.gethostname(), "process": os.getpid(), "job": job}, file)
-        file.flush()
+        write_json(holder, {"host": socket.gethostname(), "process": os.getpid(), "job": job})
+        cleanup.callback(holder.unlink, missing_ok=True)
         yield
 
 
-def _holder(path: Path) -> str:
+def _describe_holder(path: Path) -> str:
     try:
-        holder = json.loads(path.read_text("utf-8"))
+        holder = read_json(path)
         job = f", Slurm job {holder['job']}" if holder["job"] else ""
         return f"host {holder['host']}, process {holder['process']}{job}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "it has not said who it is"
+    except (InputError, KeyError, TypeError):
+        return "host and process unknown"

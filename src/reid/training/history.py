@@ -1,4 +1,4 @@
-"""What a training says of itself: lines while it runs, a row per epoch in history.csv, curves for TensorBoard."""
+"""What a training reports: lines while it runs, a row per epoch in history.csv, curves for TensorBoard."""
 
 import logging
 import math
@@ -18,19 +18,19 @@ __all__ = ["History", "StepTimer", "TensorBoardLog"]
 
 log = logging.getLogger(__name__)
 
-LOGGED_EPOCHS = ("loss", "active", "norm", "accuracy", "score")
-"""Figures that stand in a line; the others stand in history.csv."""
+LOGGED_FIGURES = ("loss", "active", "norm", "accuracy", "open_set_score")
+"""Figures in a line of the log; all of them are in history.csv."""
 
 
 @dataclass
 class History:
-    """How far one network's training is, and what was seen on the way.
+    """How far one network's training is, and its figures so far.
 
     Attributes:
         epochs: a row per finished epoch.
-        steps: a row per step of the epoch under way.
-        photographs: learned from in it.
-        seconds: spent on it.
+        steps: a row per step of the current epoch.
+        photographs: how many were learned from in it.
+        seconds: how long it has taken.
         rate: the learning rate of its first step.
     """
 
@@ -41,15 +41,16 @@ class History:
     rate: float = 0.0
 
     @property
-    def where(self) -> str:
-        """For people."""
+    def position(self) -> str:
+        """How far the training is, in words."""
         return f"epoch {len(self.epochs)}" + (f", step {len(self.steps)} of the next" if self.steps else "")
 
     def state(self) -> dict[str, Any]:
+        """Return what `History(**state)` restores."""
         return asdict(self)
 
     def add(self, figures: dict[str, float], photographs: int, seconds: float) -> None:
-        """Return one more step."""
+        """Add a step."""
         self.steps.append(figures)
         self.photographs += photographs
         self.seconds += seconds
@@ -59,20 +60,20 @@ class History:
         means = {str(name): float(value) for name, value in pd.DataFrame(self.steps).mean().items()}
         speed = self.photographs / self.seconds if self.seconds else math.nan
         figures = {**means, "learning_rate": self.rate, "images_per_second": speed}
-        self.epochs.append({"epoch": len(self.epochs) + 1, **figures, "accuracy": math.nan, "score": math.nan})
+        self.epochs.append({"epoch": len(self.epochs) + 1, **figures, "accuracy": math.nan, "open_set_score": math.nan})
         self.steps, self.photographs, self.seconds = [], 0, 0.0
 
     def is_reached(self, accuracy: float) -> bool:
-        """Return whether the last validation was as good as that."""
+        """Return whether the last epoch's validation was as good as that."""
         return bool(self.epochs) and self.epochs[-1]["accuracy"] >= accuracy
 
     def line(self, name: str, limit: int) -> str:
-        """Return the last epoch, for people."""
+        """Return the last epoch in words."""
         row = self.epochs[-1]
         return f"  {name}: epoch {row['epoch']} of {limit}, {_figures(row)}, {row['images_per_second']:.0f} images/s"
 
     def ending(self, recipe: Recipe) -> str:
-        """Return how the training ended, for people."""
+        """Return how the training ended, in words."""
         if not self.epochs:
             return "not trained"
         reached = self.is_reached(recipe.training.stop_accuracy)
@@ -80,12 +81,12 @@ class History:
         return f"trained for {len(self.epochs)} epochs, {why}"
 
     def write(self, path: Path) -> None:
-        """Return the epochs as a CSV file."""
+        """Write the epochs into a CSV file."""
         write_table(path, pd.DataFrame(self.epochs))
 
 
 class StepTimer:
-    """How fast steps go, and a line about it now and then."""
+    """How long steps take, and a line about it now and then."""
 
     def __init__(self, name: str, limit: int, steps: int) -> None:
         """
@@ -99,20 +100,20 @@ class StepTimer:
         self.measured_from, self.steps_measured, self.is_cold = self.last_step_at, 0, True
 
     def start(self) -> None:
-        """Return the next step begins; what went before is not its time."""
+        """Begin the next step here: the time before, such as a validation's, belongs to no step."""
         self.last_step_at = time.monotonic()
 
     def tick(self) -> float:
-        """Return a step is done; gives the seconds since the one before."""
+        """End a step; return its seconds."""
         now = time.monotonic()
-        self.last_step_at, since = now, now - self.last_step_at
-        if self.steps_measured == 1 and self.is_cold:  # the first step warms a GPU up: the pace is that of the others
-            self.measured_from, self.steps_measured, self.is_cold = now - since, 0, False
+        self.last_step_at, seconds = now, now - self.last_step_at
+        if self.steps_measured == 1 and self.is_cold:  # the first step warms a GPU up: measure from the second on
+            self.measured_from, self.steps_measured, self.is_cold = now - seconds, 0, False
         self.steps_measured += 1
-        return since
+        return seconds
 
-    def say(self, history: History) -> None:
-        """Return a line, if the last one is old enough."""
+    def log_line(self, history: History) -> None:
+        """Log how far the training is, if the last line is old enough."""
         if self.last_step_at - self.last_line_at < LINE_EVERY or not history.steps:
             return
         self.last_line_at = self.last_step_at
@@ -122,18 +123,18 @@ class StepTimer:
         log.info(
             f"  {self.name}: epoch {len(history.epochs) + 1} of {self.limit}, step {done_in_epoch} of {self.steps}, "
             f"{_figures(history.steps[-1])}, {history.photographs / max(history.seconds, 1e-9):.0f} images/s, "
-            f"at most {_duration(seconds_left)} left{_validated(history)}"
+            f"at most {_duration(seconds_left)} left{_last_validation(history)}"
         )
 
 
 class TensorBoardLog:
     """A training's figures for TensorBoard, where that is installed; where it is not, nothing."""
 
-    def __init__(self, folder: Path, told: int, writes: bool = True) -> None:
+    def __init__(self, folder: Path, logged_epochs: int, writes: bool = True) -> None:
         """
         Args:
             folder: of this network's curves.
-            told: epochs that are told already; what a run that was killed told of later ones is dropped.
+            logged_epochs: epochs before this run; what a run that was killed logged of later ones is dropped.
             writes: false for a rank that leaves it to another.
         """
         self.writer: Any = None
@@ -142,10 +143,10 @@ class TensorBoardLog:
         with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder), purge_step=told + 1)
+            self.writer = SummaryWriter(str(folder), purge_step=logged_epochs + 1)
 
     def add(self, row: dict[str, float]) -> None:
-        """Return a finished epoch."""
+        """Log a finished epoch."""
         for figure, value in row.items():
             if self.writer and figure != "epoch" and not math.isnan(value):
                 self.writer.add_scalar(figure, value, int(row["epoch"]))
@@ -156,10 +157,11 @@ class TensorBoardLog:
 
 
 def _figures(row: dict[str, float]) -> str:
-    return ", ".join(f"{word} {row[word]:.3f}" for word in LOGGED_EPOCHS if not math.isnan(row.get(word, math.nan)))
+    known = [name for name in LOGGED_FIGURES if not math.isnan(row.get(name, math.nan))]
+    return ", ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in known)
 
 
-def _validated(history: History) -> str:
+def _last_validation(history: History) -> str:
     """Return what the last validation found, as the end of a line."""
     rows = [row for row in history.epochs if not math.isnan(row["accuracy"])]
     return f"; validation after epoch {rows[-1]['epoch']}: {_figures(rows[-1])}" if rows else ""

@@ -1,7 +1,7 @@
-"""What a network learns from: photographs, or a frozen backbone's features of them, which are computed once.
+"""What a network learns from: augmented photographs, or a frozen backbone's features, which are computed once.
 
-Both have the same two verbs: `draw` an epoch's batches, and give a network's `outputs` for photographs as they are
-enrolled.
+Both have the same two methods: `draw` gives an epoch's batches, `outputs` what a network says of photographs as they
+are enrolled.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,15 +20,16 @@ from reid.data.augmentation import augment
 from reid.data.loading import PhotographStore, training_batches
 from reid.data.sampling import Batch
 from reid.models.networks import Network, NetworkPlan, best_device, build_network
-from reid.retrieval.embedding import Embedder, embed
+from reid.retrieval.cache import Cache
+from reid.retrieval.embedding import Embedder, EmbeddingOutput, embed
 from reid.runtime.distributed import all_gather_object, all_reduce, rank, shard, world_size
 from reid.runtime.progress import track
 
-__all__ = ["Features", "Photographs"]
+__all__ = ["AugmentedPhotographs", "FrozenFeatures"]
 
 
 @dataclass(frozen=True)
-class Photographs:
+class AugmentedPhotographs:
     """Photographs, for networks whose backbone is trained."""
 
     store: PhotographStore
@@ -36,29 +37,29 @@ class Photographs:
     runtime: Runtime = Runtime()
 
     def draw(self, sampler: Iterable[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """This rank's share of the augmented photographs, (b, 3, S, S) uint8, and the places of all, (B,), on the
-        device."""
+        """Yield this rank's share of the augmented photographs, (b, 3, S, S) uint8, and the places of all, (B,) int64,
+        on the device."""
         return training_batches(self.store, self.recipe.augmentation, sampler, device)
 
     def outputs(self, network: Network, places: np.ndarray) -> Tensor:
-        """(n, D) float32, on the processor."""
+        """Return the network's outputs for the photographs as they are: (n, D) float32, on the processor."""
         vectors = torch.zeros(len(places), network.plan.outputs)
         own = shard(len(places))
-        vectors[own] = embed(
-            network, self.store.batches(places[own], self.runtime.batch_size), self.recipe, self.runtime
-        )
+        batches = self.store.batches(places[own], self.runtime.batch_size)
+        vectors[own] = embed(network, batches, self.recipe, self.runtime)
         return all_reduce(vectors)
 
 
 @dataclass(frozen=True)
-class Features:
+class FrozenFeatures:
     """A frozen backbone's features, for networks of which only the head is trained.
 
     Attributes:
         store: the photographs.
-        recipe: `feature_views`, augmentations, precision.
-        plan: whose backbone; what comes after it does not matter.
+        recipe: its `augmentation`, and `feature_views` in it.
+        plan: whose backbone; the layers after the backbone do not matter.
         init: the backbone's first weights, as for `build_network`.
+        runtime: precision and batch size.
     """
 
     store: PhotographStore
@@ -70,61 +71,72 @@ class Features:
     @property
     def vectors(self) -> Tensor:
         """(1 + V, N, F) float32: of the photographs as they are, and of V augmented views of each."""
-        return self.seen[0]
+        return self._computed[0]
+
+    @property
+    def saliency(self) -> Tensor:
+        """(N, h, h) float32, of the photographs as they are; see `EmbeddingOutput`."""
+        return self._computed[1]
 
     @cached_property
-    def seen(self) -> tuple[Tensor, Tensor]:
-        """See `vectors`, and the saliency of the photographs as they are, (N, h, h), see `embedding.Seen`."""
-        backbone_plan = replace(self.plan, hidden_size=0, embedding_size=0, neck=False, normalise=False, classes=())
-        backbone = build_network(backbone_plan, self.recipe.seed, self.init).to(best_device())
-        plain = with_settings(self.recipe, {"prediction.flip_average": False, "prediction.scales": (1.0,)})
-        embedder = Embedder(backbone, plain, self.runtime)
+    def _computed(self) -> tuple[Tensor, Tensor]:
+        """Compute `vectors` and `saliency`, each rank its share of the batches."""
+        embedder = self._backbone_alone()
         places = np.arange(len(self.store.problems))
-        features = torch.zeros(1 + self.recipe.augmentation.feature_views, len(places), backbone_plan.features)
-        saliency_from: dict[int, Tensor] = {}
+        vectors = torch.zeros(1 + self.recipe.augmentation.feature_views, len(places), embedder.plan.features)
+        own_saliency: dict[int, Tensor] = {}
         starts = range(0, len(places), self.runtime.batch_size)[rank() :: world_size()]
-        for view in range(len(features)):
-            for start in track(starts, f"embedding photographs, view {view + 1} of {len(features)}"):
+        for view in range(len(vectors)):
+            for start in track(starts, f"embedding photographs, view {view + 1} of {len(vectors)}"):
                 batch = places[start : start + self.runtime.batch_size]
-                (pixels,) = self.store.batches(batch, len(batch))
-                rng = np.random.default_rng([self.recipe.seed, 3, view, start])
-                shown = augment(pixels, self.recipe.augmentation, rng) if view else pixels
-                features[view, batch], saliency = embedder.embed_with_saliency(shown)
-                if not view:
-                    saliency_from[start] = saliency
-        saliency_in_order = dict(sorted(item for part in all_gather_object(saliency_from) for item in part.items()))
-        return all_reduce(features), torch.cat([torch.empty(0), *saliency_in_order.values()])
+                vectors[view, batch], saliency = embedder.embed_with_saliency(self._photographs(batch, view))
+                if view == 0:
+                    own_saliency[start] = saliency
+        by_start = dict(sorted(item for part in all_gather_object(own_saliency) for item in part.items()))
+        return all_reduce(vectors), torch.cat([torch.empty(0), *by_start.values()])
+
+    def _backbone_alone(self) -> Embedder:
+        """Return the backbone without head and neck."""
+        plan = replace(self.plan, hidden_size=0, embedding_size=0, neck=False, normalise=False, classes=())
+        network = build_network(plan, self.recipe.seed, self.init).to(best_device())
+        once = with_settings(self.recipe, {"prediction.flip_average": False, "prediction.scales": (1.0,)})
+        return Embedder(network, once, self.runtime)
+
+    def _photographs(self, batch: np.ndarray, view: int) -> Tensor:
+        """Return a view of the photographs of a batch, (b, 3, S, S) uint8; view 0 shows them as they are."""
+        (pixels,) = self.store.batches(batch, len(batch))
+        if view == 0:
+            return pixels
+        return augment(pixels, self.recipe.augmentation, np.random.default_rng([self.recipe.seed, 3, view, batch[0]]))
 
     def draw(self, sampler: Iterable[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return a view of each photograph of this rank's share, (b, F) float32, and the places of all, (B,), on the
-        device."""
+        """Yield a random view of each photograph of this rank's share, (b, F) float32, and the places of all, (B,)
+        int64, on the device."""
         views = self.vectors[1:] if len(self.vectors) > 1 else self.vectors
         for batch in sampler:
             chosen = np.random.default_rng(batch.seed).integers(len(views), size=len(batch.places))
             own = shard(len(batch.places))
             yield views[chosen[own], batch.places[own]].to(device), torch.from_numpy(batch.places).to(device)
 
-    def compute(self) -> None:
-        """Compute what is not there yet; every rank must take part, for each has its share of it."""
-        _ = self.seen
-
-    def fill_cache(self, embedder: Embedder, places: np.ndarray, digests: Sequence[str]) -> None:
-        """Let an encoder on this backbone remember photographs: enrolment would look at them once more for each fold.
-
-        Args:
-            embedder: the encoder's.
-            places: (n,) int64, the photographs.
-            digests: (N,) of all photographs, see `embedding.digests_of`.
-        """
-        vectors, saliency = embedder.embed_features(self.vectors[0, places]), self.seen[1][places]
-        for place, vector, where in zip(places, vectors, saliency, strict=True):
-            if not self.store.problems[place]:
-                embedder.store(digests[place], vector, where)
-        if embedder.cache:
-            embedder.cache.save()
-
     @torch.inference_mode()
     def outputs(self, network: Network, places: np.ndarray) -> Tensor:
-        """(n, D) float32, on the processor."""
+        """Return the network's outputs for the photographs as they are: (n, D) float32, on the processor."""
         device = next(network.parameters()).device
         return network.eval().finish(network.head(self.vectors[0, places].to(device))).cpu()
+
+    def compute(self) -> None:
+        """Compute the features now if nobody has yet; every rank must call this, for each computes its share."""
+        _ = self._computed
+
+    def fill_cache(self, cache: Cache, embedder: Embedder, places: np.ndarray, digests: Sequence[str]) -> None:
+        """Put the embeddings of an encoder on this backbone into the cache, so that enrolment need not compute them.
+
+        Args:
+            cache: the weights folder's.
+            embedder: the encoder's.
+            places: (n,) int64, the photographs.
+            digests: (N,) of all photographs, see `cache.photograph_digests`.
+        """
+        output = EmbeddingOutput(embedder.embed_features(self.vectors[0, places]), self.saliency[places])
+        readable = ["" if self.store.problems[place] else digests[place] for place in places]
+        cache.put_many(embedder.entries(readable, output))

@@ -1,4 +1,4 @@
-"""What a network is trained to do: the losses of a recipe put together, with the weights that only training needs."""
+"""What a network is trained to do: the losses of a recipe together, with the weights that only training needs."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class Labels(NamedTuple):
 
 
 def label_photographs(targets: np.ndarray, individuals: np.ndarray) -> Labels:
-    """Labels of all photographs of a catalogue.
+    """Return the labels of all photographs of a catalogue.
 
     Args:
         targets: (N,) integers.
@@ -43,7 +43,7 @@ class SpeciesObjective(nn.Module):
     """Cross-entropy of a classifier's own outputs."""
 
     def forward(self, network: Network, outputs: Tensor, labels: Labels) -> tuple[Tensor, dict[str, float]]:
-        """Return the mean loss, and nothing to log beside it.
+        """Return the mean loss, and no further figures.
 
         Args:
             network: as for `EncoderObjective`.
@@ -56,55 +56,52 @@ class SpeciesObjective(nn.Module):
 class EncoderObjective(nn.Module):
     """Triplet loss, classification loss, or both.
 
-    Both see the embedding, or, with a neck and where the recipe says so, the triplet loss sees what is before the neck:
-    Luo et al. 2019 (arXiv 1903.07071, section 3.6) found the two to want different things.
+    Both see the embedding. With a neck, `triplet_before_neck` lets the triplet loss see the vectors before it, as Luo
+    et al. 2019 (arXiv 1903.07071, section 3.6) do.
     """
 
     def __init__(self, recipe: Recipe, size: int, groups: Tensor) -> None:
         """
         Args:
-            recipe: the losses, their weights and what they mine.
-            size: D.
+            recipe: the losses and their weights.
+            size: D, of an embedding.
             groups: (C,) integers, ascending: the dataset of each class.
         """
         super().__init__()
+        kind, config = recipe.loss.classification, recipe.loss
         self.recipe = recipe
         self.classification: ClassificationLoss | None = None
-        if recipe.loss.classification != "none":
+        if kind != "none":
+            scale = None if kind == "softmax" else config.scale
+            margin = config.arcface_margin if kind == "arcface" else 0.0
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(recipe.seed)
-                self.classification = ClassificationLoss(
-                    size,
-                    groups,
-                    scale=None if recipe.loss.classification == "softmax" else recipe.loss.scale,
-                    margin=recipe.loss.arcface_margin if recipe.loss.classification == "arcface" else 0.0,
-                )
+                self.classification = ClassificationLoss(size, groups, scale, margin)
 
     def forward(self, network: Network, vectors: Tensor, labels: Labels) -> tuple[Tensor, dict[str, float]]:
         """Return the weighted sum of the losses, and figures to log.
 
         Args:
-            network: for its neck; it is trained along.
-            vectors: (B, D) float32, what its head gives.
+            network: for its neck, which is trained too.
+            vectors: (B, D) float32, the head's outputs.
             labels: of the batch.
         """
-        recipe = self.recipe
-        finished = network.finish(vectors)
+        config, embeddings = self.recipe.loss, network.finish(vectors)
         figures = {"norm": float(vectors.detach().norm(dim=1).mean())}
         loss = vectors.new_zeros(())
-        if recipe.loss.triplet_weight:
+        if config.triplet_weight:
             triplet, mined = batch_hard_triplet(
-                vectors if network.plan.neck and recipe.loss.triplet_before_neck else finished,
+                vectors if network.plan.neck and config.triplet_before_neck else embeddings,
                 labels.individual,
-                None if recipe.loss.soft_margin else recipe.loss.margin,
-                soft_scale=recipe.loss.soft_scale,
+                None if config.soft_margin else config.margin,
+                soft_scale=config.soft_scale,
             )
-            loss = loss + recipe.loss.triplet_weight * triplet
+            loss = loss + config.triplet_weight * triplet
             figures |= {"triplet": float(triplet.detach()), "active": mined.active}
             figures |= {"positive": _mean(mined.positive), "negative": _mean(mined.negative)}
         if self.classification is not None:
-            classification = self.classification(finished, labels.target)
-            loss = loss + recipe.loss.classification_weight * classification
+            classification = self.classification(embeddings, labels.target)
+            loss = loss + config.classification_weight * classification
             figures["classification"] = float(classification.detach())
         return loss, figures
 

@@ -22,13 +22,17 @@ __all__ = ["TrainState", "rate_at"]
 
 
 class LossModule(nn.Module):
-    """From a rank's share of a batch to the loss of the whole batch."""
+    """From a rank's share of a batch to the loss of the whole batch.
+
+    Backbone and head are computed in `precision`, the loss in float32.
+    """
 
     def __init__(self, network: Network, objective: nn.Module, precision: torch.dtype) -> None:
         """
         Args:
-            network: shares its weights with the one that is kept.
-            objective, precision: as for `TrainState`.
+            network: shares its weights with the one that is saved.
+            objective: as for `TrainState`.
+            precision: the number format.
         """
         super().__init__()
         self.network, self.objective, self.precision = network, objective, precision
@@ -45,22 +49,22 @@ class LossModule(nn.Module):
 
 @dataclass
 class TrainState:
-    """Network, loss, optimiser and all that changes with a step.
+    """Network, loss, optimizer and all that changes with a step.
 
     Attributes:
-        network: its weights are float32.
-        objective: (network, vectors, labels) -> the loss and figures to log; its weights are learned along.
-        whole: the `LossModule` through both; over several ranks it takes the mean of their gradients. The backbone and
-            the head are computed in the recipe's precision; the loss and the weights' steps are float32.
-        optimizer, schedule: the schedule counts steps.
+        network: its weights are float32 in any precision.
+        objective: (network, vectors, labels) -> the loss and figures to log; its weights are trained too.
+        loss_module: computes the loss through both; over several ranks it averages their gradients.
+        optimizer: of the weights that are trained.
+        schedule: counts steps.
         scaler: keeps float16's gradients from vanishing; does nothing in another precision.
         frozen: "backbone", its "norms", or "nothing": what stays in evaluation mode.
-        seed: of what a backbone drops at random.
+        seed: of dropout and other random numbers inside the network.
     """
 
     network: Network
     objective: nn.Module
-    whole: nn.Module
+    loss_module: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: LambdaLR
     scaler: torch.amp.GradScaler
@@ -77,50 +81,34 @@ class TrainState:
         seed: int = 0,
         runtime: Runtime = Runtime(),
     ) -> "TrainState":
-        """Return a learner before its first step.
+        """Return the state before the first step.
 
         Args:
-            network: on the device where it shall be trained.
+            network: on the device where it is to be trained.
             objective: as for the attribute; it is moved there.
-            recipe: optimizer, rates, schedule.
+            recipe: optimizer, rates, schedule, what is frozen.
             steps: how many there will be at most.
             seed: as for the attribute.
             runtime: the precision.
         """
         device = next(network.parameters()).device
-        objective.to(device)
-        backbone = [*network.backbone.parameters(), *network.pool.parameters()]
-        for parameter in backbone:
-            parameter.requires_grad_(recipe.training.backbone_rate > 0)
-        added = [*network.head.parameters(), *network.neck.parameters(), *objective.parameters()]
-        groups = [
-            {"params": [parameter for parameter in parameters if parameter.requires_grad], "lr": rate}
-            for parameters, rate in (
-                (backbone, recipe.training.learning_rate * recipe.training.backbone_rate),
-                (added, recipe.training.learning_rate),
-            )
-        ]
-        optimizer_class = torch.optim.AdamW if recipe.training.optimizer == "adamw" else torch.optim.Adam
-        optimizer = optimizer_class(groups, lr=recipe.training.learning_rate, weight_decay=recipe.training.weight_decay)
         precision = precision_on(device, runtime.precision)
+        optimizer = _optimizer(network, objective.to(device), recipe)
+        frozen = "norms" if recipe.backbone.freeze_norms else "nothing"
         return cls(
             network=network,
             objective=objective,
-            whole=_whole(LossModule(synchronise_batch_norms(network), objective, precision), recipe),
+            loss_module=_on_all_ranks(LossModule(synchronise_batch_norms(network), objective, precision), recipe),
             optimizer=optimizer,
             schedule=LambdaLR(optimizer, lambda step: rate_at(step, steps, recipe)),
             scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
-            frozen="backbone"
-            if not recipe.training.backbone_rate
-            else "norms"
-            if recipe.backbone.freeze_norms
-            else "nothing",
+            frozen=frozen if recipe.training.backbone_rate else "backbone",
             seed=seed,
         )
 
     def train(self) -> None:
-        """Put the network into training mode; a frozen backbone, or one with frozen norms, keeps its running means."""
-        (trained,) = (module for module in self.whole.modules() if isinstance(module, Network))
+        """Put the network into training mode; frozen norms keep their running means, like all of a frozen backbone."""
+        (trained,) = (module for module in self.loss_module.modules() if isinstance(module, Network))
         trained.train()
         if self.frozen == "backbone":
             trained.backbone.eval()
@@ -129,7 +117,7 @@ class TrainState:
                 module.eval()
 
     def learn(self, inputs: Tensor, labels: Labels) -> dict[str, float]:
-        """Return one step down the gradient of the loss.
+        """Take one step down the gradient of the loss.
 
         Args:
             inputs: this rank's share of the batch: photographs (b, 3, S, S) uint8, or a frozen backbone's features of
@@ -139,10 +127,10 @@ class TrainState:
         Returns:
             The loss of the whole batch, and what the objective logs.
         """
-        # sown anew at every step, so that a run that goes on needs no state of the generators, on whatever device
+        # a seed for every step, so that a resumed run needs no state of the generators, on whatever device
         entropy = [self.seed, self.schedule.last_epoch, rank()]
         torch.manual_seed(int(np.random.default_rng(entropy).integers(2**63)))
-        loss, figures = self.whole(inputs, labels)
+        loss, figures = self.loss_module(inputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -151,11 +139,11 @@ class TrainState:
         return {"loss": float(loss.detach()), **figures}
 
     def state(self) -> dict[str, Any]:
-        """Everything that is needed to go on."""
+        """Return everything that is needed to resume."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
+        """Return to a state."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -169,19 +157,37 @@ class TrainState:
         }
 
 
-def _whole(both: LossModule, recipe: Recipe) -> nn.Module:
-    if world_size() == 1 or not any(parameter.requires_grad for parameter in both.parameters()):
-        return both
-    # the only weights that a recipe can leave without a gradient
+def _optimizer(network: Network, objective: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the optimizer of two groups of weights, each with its rate: the backbone's, and all that is new."""
+    training = recipe.training
+    backbone = [*network.backbone.parameters(), *network.pool.parameters()]
+    for parameter in backbone:
+        parameter.requires_grad_(training.backbone_rate > 0)
+    new = [*network.head.parameters(), *network.neck.parameters(), *objective.parameters()]
+    groups = [
+        {"params": [parameter for parameter in parameters if parameter.requires_grad], "lr": rate}
+        for parameters, rate in (
+            (backbone, training.learning_rate * training.backbone_rate),
+            (new, training.learning_rate),
+        )
+    ]
+    kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+
+
+def _on_all_ranks(loss_module: LossModule, recipe: Recipe) -> nn.Module:
+    """Return the module with its gradients averaged over the ranks, where there are several."""
+    if world_size() == 1 or not any(parameter.requires_grad for parameter in loss_module.parameters()):
+        return loss_module
+    # the neck's weights are the only ones that a recipe can leave without a gradient
     may_lack_gradients = (
         recipe.head.neck != "none" and recipe.loss.triplet_before_neck and recipe.loss.classification == "none"
     )
-    return DistributedDataParallel(both, find_unused_parameters=may_lack_gradients)
+    return DistributedDataParallel(loss_module, find_unused_parameters=may_lack_gradients)
 
 
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """Return what the learning rate is multiplied with: a straight rise, then constant or half a cosine down to
-    zero."""
+    """Return the factor of the learning rate: a straight rise, then constant or half a cosine down to zero."""
     warmup_steps = round(recipe.training.warmup * steps)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)

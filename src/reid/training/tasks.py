@@ -1,8 +1,7 @@
-"""What the networks of a recipe are trained on and for: photographs, classes, losses, and how they are validated."""
+"""What each network of a recipe is trained for: its photographs, classes, loss and validation."""
 
-import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,18 +17,45 @@ from reid.data.loading import PhotographStore
 from reid.data.sampling import PKSampler, ShuffledSampler, TurnsSampler
 from reid.decision.artifact import CLASSIFIER
 from reid.decision.pseudo_queries import hold_out
-from reid.errors import InputError
 from reid.models.backbones import Backbone
 from reid.models.networks import Network, NetworkPlan, build_network, plan_network
 from reid.runtime.signals import StopRequest
 from reid.training.checkpoints import SAVE_EVERY
-from reid.training.inputs import Features, Photographs
+from reid.training.inputs import AugmentedPhotographs, FrozenFeatures
 from reid.training.objective import EncoderObjective, Labels, SpeciesObjective, label_photographs
 from reid.training.validation import open_set_score, rank1_accuracy
 
-__all__ = ["RunContext", "TrainingTask", "Validation", "check_individuals", "classifier_task", "encoder_task"]
+__all__ = [
+    "RunContext",
+    "Split",
+    "TrainingOptions",
+    "TrainingTask",
+    "Validation",
+    "classifier_task",
+    "encoder_split",
+    "encoder_task",
+]
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How one call trains; none of it belongs to the recipe.
+
+    Attributes:
+        init: a file with the backbone's first weights; None for what the recipe says.
+        fresh: delete what an earlier run left, and start over.
+        only: the networks to train, "species" or a dataset; empty for all. Other runs may train others in the folder.
+        save_every: seconds between two checkpoints.
+        stop: whether a signal asked for the end.
+        runtime: device, precision, batch size.
+    """
+
+    init: Path | None = None
+    fresh: bool = False
+    only: tuple[str, ...] = ()
+    save_every: float = SAVE_EVERY
+    stop: StopRequest = field(default_factory=StopRequest)
+    runtime: Runtime = Runtime()
 
 
 @dataclass(frozen=True)
@@ -40,57 +66,53 @@ class RunContext:
         database: the photographs to learn from.
         store: their pixels.
         readable: (N,) bool, which of them could be read.
-        recipe: with nothing left to the backbone.
-        runtime: device, precision, batch size.
+        recipe: with the image size and interpolation of its backbone filled in.
         backbone: what is known of the recipe's.
         init: the backbone's first weights, as for `build_network`.
-        folder: the weights folder.
-        record: what tells this run from others, see `checkpoints.differences`.
-        stop: whether somebody asked for the end.
-        save_every: seconds between two checkpoints.
-        fold: what is held out, see `questions.hold_out`.
-        features: of a frozen backbone, by the image size; filled when they are first asked for.
+        folder: the weights folder; of a later fold, the folder of its encoders.
+        record: identifies this run, see `run_folder.run_record`.
+        options: how this call trains.
+        fold: which individuals are held out, see `pseudo_queries.hold_out`.
+        features: of a frozen backbone, by image size; computed when a network first needs them.
     """
 
     database: Catalogue
     store: PhotographStore
     readable: np.ndarray
     recipe: Recipe
-    runtime: Runtime
     backbone: Backbone
     init: Path | str
     folder: Path
     record: dict[str, Any]
-    stop: StopRequest = field(default_factory=StopRequest)
-    save_every: float = SAVE_EVERY
+    options: TrainingOptions = field(default_factory=TrainingOptions)
     fold: int = 0
-    features: dict[int, Features] = field(default_factory=dict)
+    features: dict[int, FrozenFeatures] = field(default_factory=dict)
 
     def column(self, name: str) -> np.ndarray:
-        """(N,) str: the cells of a column of metadata.csv."""
+        """Return the cells of a column of metadata.csv, (N,) str."""
         return self.database.table[name].to_numpy(str)
 
-    def plan(self, image_size: int, **rest: Any) -> NetworkPlan:
-        """Return a plan on the recipe's backbone."""
-        stride, pooling = self.recipe.backbone.last_stride, self.recipe.backbone.pooling
-        plan = plan_network(self.backbone, image_size, last_stride=stride, pooling=pooling, **rest)
-        return replace(plan, interpolation=self.recipe.backbone.interpolation)
+    def plan(self, image_size: int) -> NetworkPlan:
+        """Return the plan of the recipe's backbone alone."""
+        config = self.recipe.backbone
+        plan = plan_network(self.backbone, image_size, last_stride=config.last_stride, pooling=config.pooling)
+        return replace(plan, interpolation=config.interpolation)
 
-    def inputs(self, plan: NetworkPlan) -> Photographs | Features:
+    def inputs(self, plan: NetworkPlan) -> AugmentedPhotographs | FrozenFeatures:
         """Return what a network learns from; networks on the same frozen backbone share its features."""
         if self.recipe.training.backbone_rate:
-            return Photographs(self.store, self.recipe, self.runtime)
-        features = Features(self.store, self.recipe, plan, self.init, self.runtime)
+            return AugmentedPhotographs(self.store, self.recipe, self.options.runtime)
+        features = FrozenFeatures(self.store, self.recipe, plan, self.init, self.options.runtime)
         return self.features.setdefault(plan.image_size, features)
 
 
 class Validation(NamedTuple):
-    """How well a network does on individuals that it does not learn from; NaN where there are none to ask for."""
+    """How well a network does on individuals that it does not learn from; NaN where it can't be measured."""
 
     accuracy: float
     """The share of right classes, or of right nearest neighbours."""
-    score: float = math.nan
-    """The competition's, with some of the individuals new."""
+    open_set_score: float = math.nan
+    """The competition's score, with some of the individuals new."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +120,13 @@ class TrainingTask:
     """One network's training.
 
     Attributes:
-        file: where it is written to, in the weights folder.
+        file: where the network is written to, in the weights folder.
         start: builds the network as it is before the first step.
-        objective: what it is trained to do.
+        objective: its loss.
         inputs: what it learns from.
         sampler: draws the batches of an epoch.
         labels: of all photographs of the database.
-        validate: how well it does.
+        validate: measures the network.
         epochs: the limit.
         validate_every: epochs between two validations.
     """
@@ -112,8 +134,8 @@ class TrainingTask:
     file: str
     start: Callable[[], Network]
     objective: nn.Module
-    inputs: Photographs | Features
-    sampler: PKSampler | ShuffledSampler | TurnsSampler
+    inputs: AugmentedPhotographs | FrozenFeatures
+    sampler: ShuffledSampler | TurnsSampler
     labels: Labels
     validate: Callable[[Network], Validation]
     epochs: int
@@ -124,34 +146,39 @@ class TrainingTask:
         return Path(self.file).name.removesuffix(".safetensors")
 
 
+class Split(NamedTuple):
+    """Photographs, by their places in the database."""
+
+    train: np.ndarray
+    """(n,) int64, to learn from."""
+    validation: np.ndarray
+    """(m,) int64, of individuals that are not learned from."""
+
+
 def classifier_task(run: RunContext) -> TrainingTask:
-    """Return which dataset does a photograph belong to? Validated on individuals that the classifier has not learned
-    from."""
-    recipe, datasets = run.recipe, run.column("dataset")
-    learn = run.readable.copy()
-    for dataset, photographs in run.database.by_dataset().items():
-        learn[datasets == dataset] &= ~hold_out(photographs, recipe).individuals
-    train_on, validate_on = np.flatnonzero(learn), np.flatnonzero(run.readable & ~learn)
-    classes, targets = np.unique(datasets, return_inverse=True)
-    plan = run.plan(
-        max(SMALLEST, recipe.backbone.image_size // recipe.classifier.shrink),
+    """Return the training of the species classifier: which dataset does a photograph belong to?"""
+    recipe = run.recipe
+    split = _classifier_split(run)
+    classes, targets = np.unique(run.column("dataset"), return_inverse=True)
+    plan = replace(
+        run.plan(max(SMALLEST, recipe.backbone.image_size // recipe.classifier.shrink)),
         classes=tuple(classes.tolist()),
-        trained_on=tuple(run.column("image_id")[train_on].tolist()),
+        trained_on=tuple(run.column("image_id")[split.train].tolist()),
     )
     inputs = run.inputs(plan)
 
     def validate(network: Network) -> Validation:
-        if not len(validate_on):
+        if not len(split.validation):
             return Validation(math.nan)
-        logits = inputs.outputs(network, validate_on)
-        return Validation(float((logits.argmax(1).numpy() == targets[validate_on]).mean()))
+        predicted = inputs.outputs(network, split.validation).argmax(1).numpy()
+        return Validation(float((predicted == targets[split.validation]).mean()))
 
     return TrainingTask(
         file=CLASSIFIER,
         start=lambda: build_network(plan, recipe.seed, run.init),
         objective=SpeciesObjective(),
         inputs=inputs,
-        sampler=ShuffledSampler(train_on, targets[train_on], recipe.classifier.batch_size, seed=recipe.seed),
+        sampler=ShuffledSampler(split.train, targets[split.train], recipe.classifier.batch_size, seed=recipe.seed),
         labels=label_photographs(targets, run.column("identity")),
         validate=validate,
         epochs=recipe.classifier.epochs,
@@ -159,63 +186,67 @@ def classifier_task(run: RunContext) -> TrainingTask:
     )
 
 
-def encoder_task(file: str, datasets: list[str], run: RunContext) -> TrainingTask:
-    """Who is it? Validated among individuals that the encoder has not learned from.
+def _classifier_split(run: RunContext) -> Split:
+    """Validate on the individuals that the first fold's encoders do not learn from either."""
+    learn = run.readable.copy()
+    for dataset, photographs in run.database.by_dataset().items():
+        learn[run.column("dataset") == dataset] &= ~hold_out(photographs, run.recipe).individuals
+    return Split(np.flatnonzero(learn), np.flatnonzero(run.readable & ~learn))
+
+
+def encoder_task(file: str, datasets: Sequence[str], run: RunContext) -> TrainingTask:
+    """Return the training of an encoder: which individual is it?
 
     Args:
         file: where the encoder is written to.
         datasets: what it learns from.
         run: the run.
     """
-    recipe, identities = run.recipe, run.column("identity")
-    splits = {dataset: _split(dataset, run) for dataset in datasets}
-    train_on = np.concatenate([places for places, _ in splits.values()])
+    recipe, splits = run.recipe, [encoder_split(dataset, run) for dataset in datasets]
+    train_on = np.concatenate([split.train for split in splits])
     targets, groups = _classes(run, train_on)
-    plan = run.plan(
-        recipe.backbone.image_size,
+    plan = _encoder_plan(run, train_on)
+    inputs = run.inputs(plan)
+    return TrainingTask(
+        file=file,
+        start=lambda: build_network(plan, recipe.seed, run.init),
+        objective=EncoderObjective(recipe, plan.outputs, groups),
+        inputs=inputs,
+        sampler=_encoder_sampler(run, splits),
+        labels=label_photographs(targets, run.column("identity")),
+        validate=lambda network: _validate_encoder(network, run, inputs, splits),
+        epochs=recipe.training.epochs if recipe.trains_encoders else 0,
+        validate_every=recipe.training.validate_every,
+    )
+
+
+def encoder_split(dataset: str, run: RunContext) -> Split:
+    """Return a dataset's photographs to learn from, and those of individuals to validate on."""
+    places = np.flatnonzero(run.column("dataset") == dataset)
+    readable = run.readable[places]
+    held_out = hold_out(run.database.of(dataset), run.recipe, run.fold)
+    return Split(places[readable & ~held_out.either], places[readable & held_out.individuals])
+
+
+def _encoder_plan(run: RunContext, train_on: np.ndarray) -> NetworkPlan:
+    recipe = run.recipe
+    return replace(
+        run.plan(recipe.backbone.image_size),
         hidden_size=recipe.head.hidden_size,
         embedding_size=recipe.head.embedding_size,
         neck=recipe.head.neck == "bnneck",
         normalise=recipe.head.normalise,
         trained_on=tuple(run.column("image_id")[train_on].tolist()) if recipe.trains_encoders else (),
     )
-    inputs = run.inputs(plan)
-    samplers = tuple(
-        PKSampler(
-            places,
-            identities[places],
-            recipe.batches.individuals,
-            recipe.batches.photographs,
-            seed=recipe.seed,
-        )
-        for places, _ in splits.values()
+
+
+def _encoder_sampler(run: RunContext, splits: Sequence[Split]) -> TurnsSampler:
+    batches, seed, identities = run.recipe.batches, run.recipe.seed, run.column("identity")
+    samplers = (
+        PKSampler(split.train, identities[split.train], batches.individuals, batches.photographs, seed)
+        for split in splits
     )
-
-    def validate(network: Network) -> Validation:
-        rows = [_validate_on(places, run, inputs, network) for _, places in splits.values() if len(places)]
-        measured = [np.array([value for value in column if value is not None]) for column in zip(*rows, strict=True)]
-        means = [float(values.mean()) if len(values) else math.nan for values in measured] or [math.nan]
-        return Validation(*means)
-
-    return TrainingTask(
-        file=file,
-        start=lambda: build_network(plan, recipe.seed, run.init),
-        objective=EncoderObjective(recipe, plan.outputs, groups),
-        inputs=inputs,
-        sampler=samplers[0] if len(samplers) == 1 else TurnsSampler(samplers, seed=recipe.seed),
-        labels=label_photographs(targets, identities),
-        validate=validate,
-        epochs=recipe.training.epochs if recipe.trains_encoders else 0,
-        validate_every=recipe.training.validate_every,
-    )
-
-
-def _split(dataset: str, run: RunContext) -> tuple[np.ndarray, np.ndarray]:
-    """Return a dataset's photographs to learn from, and those of individuals to validate on."""
-    places = np.flatnonzero(run.column("dataset") == dataset)
-    readable = run.readable[places]
-    held_out = hold_out(run.database.of(dataset), run.recipe, run.fold)
-    return places[readable & ~held_out.individuals & ~held_out.photographs], places[readable & held_out.individuals]
+    return TurnsSampler(tuple(samplers), seed)
 
 
 def _classes(run: RunContext, train_on: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
@@ -230,35 +261,20 @@ def _classes(run: RunContext, train_on: np.ndarray) -> tuple[np.ndarray, torch.T
     return targets, torch.from_numpy(datasets)
 
 
+def _validate_encoder(
+    network: Network, run: RunContext, inputs: AugmentedPhotographs | FrozenFeatures, splits: Sequence[Split]
+) -> Validation:
+    """Return the means over the datasets that have photographs to validate on."""
+    each = [_validate_on(split.validation, network, run, inputs) for split in splits if len(split.validation)]
+    measured = [[value for value in column if not math.isnan(value)] for column in zip(*each, strict=True)]
+    return Validation(*(float(np.mean(values)) if values else math.nan for values in measured or [[]]))
+
+
 def _validate_on(
-    places: np.ndarray, run: RunContext, inputs: Photographs | Features, network: Network
-) -> tuple[float | None, float | None]:
-    """Rank-1 accuracy and open-set score on photographs of one dataset."""
+    places: np.ndarray, network: Network, run: RunContext, inputs: AugmentedPhotographs | FrozenFeatures
+) -> Validation:
+    """Measure an encoder on photographs of one dataset."""
     vectors, identities = inputs.outputs(network, places), run.column("identity")[places]
-    return (
-        rank1_accuracy(vectors, np.unique(identities, return_inverse=True)[1]),
-        open_set_score(vectors, identities.tolist(), run.column("day")[places].tolist(), run.recipe),
-    )
-
-
-def check_individuals(dataset: str, run: RunContext) -> None:
-    """Refuse what nothing can be learned from, and says where little can."""
-    recipe, database = run.recipe, run.database
-    if not recipe.trains_encoders:
-        return
-    train_on, _ = _split(dataset, run)
-    individuals, counts = np.unique(run.column("identity")[train_on], return_counts=True)
-    where = f"{database.root / 'metadata.csv'}: dataset {dataset}"
-    if len(individuals) < 2:
-        raise InputError(
-            f"{where}: an encoder needs two individuals to learn from, found {len(individuals)} of "
-            f"{len(set(database.of(dataset).identities))} that can be read and are not held out. Add photographs of "
-            "others, or remove the dataset's rows"
-        )
-    if counts.max() == 1:
-        log.warning(f"{dataset}: every individual that is learned from has one photograph; only copies are compared")
-    if len(individuals) < recipe.batches.individuals:
-        log.info(
-            f"{dataset}: {len(individuals)} individuals to learn from, fewer than the P = "
-            f"{recipe.batches.individuals} of a batch: every batch holds all of them"
-        )
+    accuracy = rank1_accuracy(vectors, np.unique(identities, return_inverse=True)[1])
+    score = open_set_score(vectors, identities.tolist(), run.column("day")[places].tolist(), run.recipe)
+    return Validation(*(math.nan if value is None else value for value in (accuracy, score)))

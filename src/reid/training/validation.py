@@ -1,4 +1,4 @@
-"""How good an encoder is on individuals that it has not learned from: what decides when to stop and what to keep."""
+"""How good an encoder is on individuals that it has not learned from, which decides when to stop."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def rank1_accuracy(vectors: Tensor, labels: np.ndarray) -> float | None:
 
     Args:
         vectors: (N, D) float.
-        labels: (N,) integers; only individuals with two photographs or more are asked for.
+        labels: (N,) integers; only individuals with two photographs or more count.
 
     Returns:
         0 to 1; None when no individual has two photographs.
@@ -37,34 +37,34 @@ def rank1_accuracy(vectors: Tensor, labels: np.ndarray) -> float | None:
 def open_set_score(vectors: Tensor, labels: Sequence[str], days: Sequence[str], recipe: Recipe) -> float | None:
     """Return the competition's score among these photographs, at the threshold that is best for them.
 
-    In each of many splits some individuals leave the gallery and are asked for as new, the others as known.
+    In each of many splits some individuals leave the gallery and are queries as new ones, the others as known ones.
 
     Args:
         vectors: (N, D) float.
         labels: (N,) individuals.
         days: (N,) "" where there is none.
-        recipe: `pseudo_queries` and its kin, `calibration_splits`, `new_share`, `seed`.
+        recipe: `calibration` and `seed`.
 
     Returns:
-        0 to 1; None when there are no known or no new individuals to ask for.
+        0 to 1; None where no individual can be known, or none new.
     """
     if len(set(labels)) < 2:
         return None
     everyone = np.ones(len(labels), dtype=bool)
     held_out = HeldOut(individuals=everyone, photographs=~everyone)
-    asked = select_pseudo_queries(np.array(labels), np.array(days), np.arange(len(labels)), held_out, recipe)
+    selection = select_pseudo_queries(np.array(labels), np.array(days), np.arange(len(labels)), held_out, recipe)
     gallery = Gallery(GalleryFeatures(tuple(map(str, range(len(labels)))), vectors), tuple(labels))
-    alone = with_settings(recipe, {"matching.cues": ("encoder",), "calibration.scorers": ("distance",)})
-    questions = match_pseudo_queries(gallery, asked, "the photographs held out", alone).in_units()
-    # of so few individuals none can be kept aside to try the threshold on: the best of all counts
-    return max(fit_calibrations({"validation": questions}, alone)["validation"].curve.score, default=None)
+    by_distance = with_settings(recipe, {"matching.cues": ("encoder",), "calibration.scorers": ("distance",)})
+    pairs = match_pseudo_queries(gallery, selection, "the held-out photographs", by_distance).in_units()
+    # of so few individuals none can be kept aside to test the threshold on: the best of all counts
+    return max(fit_calibrations({"validation": pairs}, by_distance)["validation"].curve.score, default=None)
 
 
 def describe_collapse(history: Sequence[dict[str, float]], recipe: Recipe) -> str:
-    """Return what to say when a triplet loss has driven all photographs onto one point; "" when it has not.
+    """Return a warning when a triplet loss has driven all photographs onto one point; "" when it has not.
 
     There every distance is zero, so that the loss rests at log(1 + exp(0)) = ln 2, or at the margin of the hinge, and
-    hardly a gradient is left to move anything (seen by others in VisualComputingInstitute/triplet-reid#4 and #30).
+    hardly any gradient is left (reported in VisualComputingInstitute/triplet-reid#4 and #30).
 
     Args:
         history: a row per epoch, with the means of the triplet loss and of the distance to the negatives.
@@ -72,14 +72,14 @@ def describe_collapse(history: Sequence[dict[str, float]], recipe: Recipe) -> st
     """
     rows = [row for row in history if not math.isnan(row.get("negative", math.nan))]
     resting_loss = math.log(2) if recipe.loss.soft_margin else recipe.loss.margin
-    lately = rows[-3:]
-    is_stuck = len(rows) > 3 and all(abs(row["triplet"] - resting_loss) < 0.02 * resting_loss for row in lately)
-    if not is_stuck or lately[-1]["negative"] > 0.1 * rows[0]["negative"]:
+    latest = rows[-3:]
+    is_stuck = len(rows) > 3 and all(abs(row["triplet"] - resting_loss) < 0.02 * resting_loss for row in latest)
+    if not is_stuck or latest[-1]["negative"] > 0.1 * rows[0]["negative"]:
         return ""
-    first, last = rows[0]["negative"], lately[-1]["negative"]
+    first, last = rows[0]["negative"], latest[-1]["negative"]
     return (
         f"the triplets have collapsed: the loss stays at {resting_loss:.3f}, while the distance to the nearest other "
-        f"individual shrank from {first:.3g} to {last:.3g}. Nothing is learned from here on: start over with a tenth "
-        "of the learning_rate and --set warmup=0.2, with positives=easiest, or with classification=softmax beside the "
-        "triplet loss"
+        f"individual shrank from {first:.3g} to {last:.3g}. Nothing is learned from here on: start over with --fresh "
+        f"and --set training.learning_rate={recipe.training.learning_rate / 10:g} --set training.warmup=0.2, or with a "
+        "second loss: --set loss.classification=softmax"
     )

@@ -1,0 +1,74 @@
+"""What a person should know of matches: results as lines, and warnings in the log."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
+import pandas as pd
+
+from reid.data.catalogue import NEW_INDIVIDUAL
+from reid.decision.decide import has_shifted
+from reid.decision.matches import Matches
+from reid.runtime.files import ALIKE, first_of
+
+__all__ = ["describe_matches"]
+
+log = logging.getLogger(__name__)
+
+
+def describe_matches(matches: Matches) -> list[str]:
+    """Return a line for each dataset with the share called new, and one for the classifier's disagreement; warn of
+    datasets without a gallery, of shifted ones and of photographs that can't be read."""
+    _warn_of_missing_galleries(matches)
+    _warn_of_shifts(matches)
+    _warn_of_unreadable(matches.queries)
+    return [*_shares(matches), *_disagreement(matches)]
+
+
+def _shares(matches: Matches) -> Iterator[str]:
+    """Yield how many queries of each dataset were called new."""
+    for dataset, new in matches.share_new().items():
+        hint = "; if some are known, look at the expected score, and at the nearest ones in the report"
+        count = int((matches.queries["dataset"] == dataset).sum())
+        yield f"{dataset}: {count} queries, {new:.0%} called new{hint if new == 1 and count > 1 else ''}"
+
+
+def _disagreement(matches: Matches) -> Iterator[str]:
+    """Yield where the species classifier, if there is one, differs from the column dataset."""
+    searched = matches.queries[~matches.queries["flags"].str.contains("no_gallery")]
+    if not (searched["species"] != "").any():
+        return
+    differ = searched[(searched["column"] != "") & (searched["species"] != searched["column"])]
+    pairs = Counter(zip(differ["column"], differ["species"], strict=True))
+    detail = "; ".join(f"{count} of {column} taken for {species}" for (column, species), count in pairs.most_common())
+    advice = "" if matches.route == "column" else "; --route column trusts the column"
+    detail = f": {detail}{advice}" * bool(detail)
+    yield f"species classifier and dataset column differ on {len(differ)} of {len(searched)} queries{detail}"
+
+
+def _warn_of_missing_galleries(matches: Matches) -> None:
+    missing = matches.queries[matches.queries["flags"].str.contains("no_gallery")]
+    if len(missing):
+        counts = ", ".join(f"{name} ({count})" for name, count in missing["dataset"].value_counts().items())
+        log.warning(
+            f"these weights know no photograph of {counts}: nobody can be named there, so these queries are called "
+            f"{NEW_INDIVIDUAL}. Add known photographs and train again, or correct the column dataset"
+        )
+
+
+def _warn_of_shifts(matches: Matches) -> None:
+    for dataset, shift in matches.shifts.items():
+        if has_shifted(shift, int((matches.queries["dataset"] == dataset).sum())):
+            log.warning(
+                f"{dataset}: the queries match otherwise than the known photographs among themselves, on which the "
+                f"threshold was fitted (by {shift:.2f}; 0 is alike, 1 nothing in common): the expected score may not "
+                "hold. Were they taken by another camera, at another place or season, or from another side? Add some "
+                "of them whose animal you know to the database, then enroll and calibrate"
+            )
+
+
+def _warn_of_unreadable(queries: pd.DataFrame) -> None:
+    for problem, rows in queries[queries["problem"] != ""].groupby("problem", sort=False):
+        names = list(rows["image_id"])
+        for name in [first_of(names)] if len(names) > ALIKE else names:
+            log.warning(f"image_id {name} can't be read ({problem}): called {NEW_INDIVIDUAL}")

@@ -1,0 +1,121 @@
+"""What a training needs of its photographs, checked before the first step."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from reid.config.recipe import Recipe
+from reid.config.runtime import Runtime
+from reid.data.catalogue import Catalogue
+from reid.data.loading import PhotographStore, decode_photographs, temporary_folder
+from reid.data.photographs import UnreadableError, open_photograph
+from reid.errors import InputError
+from reid.runtime.distributed import all_cores, barrier, broadcast_from_local_main, world_size
+from reid.training.tasks import RunContext, encoder_split
+
+__all__ = [
+    "decoded_photographs",
+    "readable_photographs",
+    "refuse_few_individuals",
+    "refuse_missing_rows",
+    "refuse_unreadable",
+]
+
+log = logging.getLogger(__name__)
+
+
+def refuse_missing_rows(catalogue: Catalogue) -> None:
+    """Refuse a dataset that has queries and nothing to learn from."""
+    without = sorted(set(catalogue.by_dataset()) - set(catalogue.database.by_dataset()))
+    if without:
+        rows = len(catalogue.of(without[0]))
+        raise InputError(
+            f"{catalogue.root / 'metadata.csv'}: dataset {without[0]} has {rows} query rows and no database row to "
+            "learn from. Add its known photographs, or remove its rows"
+        )
+
+
+@contextmanager
+def decoded_photographs(photographs: Catalogue, recipe: Recipe, runtime: Runtime) -> Iterator[PhotographStore]:
+    """Decode the photographs once on each machine, into a folder that all its ranks read until the block ends."""
+    with temporary_folder() as scratch:
+        is_local_main = int(os.environ.get("LOCAL_RANK", 0)) == 0 or world_size() == 1
+        with all_cores():  # the other ranks wait
+            store = broadcast_from_local_main(
+                decode_photographs(photographs, recipe, Path(scratch), runtime) if is_local_main else None
+            )
+        assert store is not None
+        yield store
+        barrier()  # the folder goes when nobody reads from it any more
+
+
+def readable_photographs(database: Catalogue, store: PhotographStore, recipe: Recipe) -> np.ndarray:
+    """Return which photographs can be trained on, (N,) bool.
+
+    Raises:
+        InputError: one can't be read and the recipe does not skip such ones; or none of a dataset can be read.
+    """
+    broken = [
+        f"{database.row_name(image_id)}: {problem}"
+        for image_id, problem in zip(database.image_ids, store.problems, strict=True)
+        if problem
+    ]
+    if broken and not recipe.data.skip_unreadable:
+        raise InputError(
+            f"{database.root / 'metadata.csv'}: {len(broken)} photographs can't be read, the first is {broken[0]}. "
+            "Fix or remove the rows, or train without them: --set data.skip_unreadable=true"
+        )
+    for line in broken:
+        log.warning(f"{line}; it is left out")
+    readable = np.array([not problem for problem in store.problems])
+    for dataset in database.by_dataset():
+        if not readable[database.table["dataset"] == dataset].any():
+            raise _none_readable(database, dataset)
+    return readable
+
+
+def refuse_unreadable(database: Catalogue) -> None:
+    """Refuse a dataset without a photograph that can be read, where nothing is trained; the first one is enough."""
+    for dataset, photographs in database.by_dataset().items():
+        if not any(map(_opens, photographs.paths)):
+            raise _none_readable(database, dataset)
+
+
+def _opens(path: Path) -> bool:
+    try:
+        open_photograph(path, 16)  # as `check` does: what passes here passes everywhere
+        return True
+    except UnreadableError:
+        return False
+
+
+def _none_readable(database: Catalogue, dataset: str) -> InputError:
+    return InputError(f"{database.root / 'metadata.csv'}: dataset {dataset}: none of its photographs can be read")
+
+
+def refuse_few_individuals(dataset: str, run: RunContext) -> None:
+    """Refuse a dataset that an encoder can't learn from, and warn of one that has little to learn from."""
+    recipe, database = run.recipe, run.database
+    if not recipe.trains_encoders:
+        return
+    individuals, counts = np.unique(run.column("identity")[encoder_split(dataset, run).train], return_counts=True)
+    if len(individuals) < 2:
+        raise InputError(
+            f"{database.root / 'metadata.csv'}: dataset {dataset}: an encoder needs two individuals to learn from, "
+            f"found {len(individuals)} of {len(set(database.of(dataset).identities))} that can be read and are not "
+            "held out. Add photographs of others, or remove the dataset's rows"
+        )
+    if counts.max() == 1:
+        log.warning(
+            f"{dataset}: every individual to learn from has one photograph; only augmented copies of it can be "
+            "compared. Add photographs, or train with --set loss.classification=softmax"
+        )
+    if len(individuals) < recipe.batches.individuals:
+        log.info(
+            f"{dataset}: {len(individuals)} individuals to learn from, fewer than the P = "
+            f"{recipe.batches.individuals} of a batch: every batch holds all of them"
+        )

@@ -1,0 +1,125 @@
+"""The whole job of `reid train`: networks, galleries, scorers and thresholds, and the manifest over them."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from reid.config.presets import PRECISIONS, PRESETS
+from reid.config.recipe import Recipe
+from reid.config.runtime import Runtime
+from reid.config.settings import flat_settings, recipe_from_json
+from reid.data.catalogue import Catalogue
+from reid.decision.artifact import MANIFEST, Weights, write_manifest
+from reid.decision.calibrate import calibrate
+from reid.decision.enroll import enroll
+from reid.errors import InputError
+from reid.models.backbones import describe_backbone
+from reid.runtime.distributed import all_cores, is_main
+from reid.runtime.files import read_json
+from reid.runtime.signals import StopRequest
+from reid.training.checkpoints import SAVE_EVERY
+from reid.training.networks import resolve_defaults, train_networks
+from reid.training.run_folder import timed_stage
+from reid.training.tasks import TrainingOptions
+
+__all__ = ["train"]
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    catalogue: Catalogue,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    init: Path | None = None,
+    fresh: bool = False,
+    only: Sequence[str] = (),
+    limit: int | None = None,
+    stop: StopRequest | None = None,
+    save_every: float = SAVE_EVERY,
+    runtime: Runtime = Runtime(),
+) -> Weights | None:
+    """Make a weights folder: train the networks, embed the database into galleries, fit scorers and thresholds.
+
+    The same call again resumes what was interrupted, and keeps what is there. `load_calibrations` reads what was
+    fitted, `run_folder.read_seconds` how long it took, `run_folder.missing_networks` what `only` has left to train.
+
+    Args:
+        catalogue: the photographs; only database rows are used.
+        recipe: what to train and how.
+        folder: the weights folder; made where there is none.
+        init: a file with the backbone's first weights; None for what the recipe says.
+        fresh: delete what an earlier run left, and start over.
+        only: networks to train, "species" or a dataset, and nothing else; empty for the whole job.
+        limit: use only about so many database photographs of each dataset, for a quick try.
+        stop: whether a signal asked for the end; None where nobody can.
+        save_every: seconds between two checkpoints.
+        runtime: device, precision, batch size; precision "auto" is that of the preset, if it has one.
+
+    Returns:
+        The complete weights folder; None with `only`, and on ranks other than the first.
+
+    Raises:
+        InputError: see `train_networks`, `enroll` and `calibrate`.
+        Stopped: a signal came; the state is saved.
+    """
+    if runtime.precision == "auto":
+        runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
+    catalogue, limit = _limited(catalogue, limit)
+    if recipe.uses_encoder:
+        recipe = resolve_defaults(recipe, describe_backbone(recipe.backbone.name, init))
+        _warn_of_random_weights(recipe, init)
+    changes = "" if fresh else _changed_settings(folder, recipe)  # before the manifest goes
+    options = TrainingOptions(init, fresh, tuple(only), save_every, stop or StopRequest(), runtime)
+    with timed_stage("train", folder, fresh):
+        train_networks(catalogue, recipe, folder, options)
+    if only:
+        return None
+    if changes:
+        log.warning(f"{folder}: galleries and thresholds are made with other settings than before: {changes}")
+    datasets = list(catalogue.database.by_dataset())
+    with timed_stage("enroll", folder):
+        enroll(catalogue, folder, datasets, recipe, runtime)
+    if not is_main():  # scorers and thresholds are one process's work
+        return None
+    with timed_stage("calibrate", folder), all_cores():
+        calibrate(catalogue, folder, datasets, recipe)
+    return write_manifest(folder, recipe, datasets, catalogue.database.fingerprint, limit, runtime.precision)
+
+
+def _limited(catalogue: Catalogue, limit: int | None) -> tuple[Catalogue, int | None]:
+    """Return the photographs to use, and the limit if it leaves any out."""
+    if limit is None:
+        return catalogue, None
+    limited = catalogue.limited(limit)
+    return limited, limit if len(limited) < len(catalogue) else None
+
+
+def _warn_of_random_weights(recipe: Recipe, init: Path | None) -> None:
+    """Warn of a recipe for a trained backbone where the backbone starts from random weights."""
+    if recipe.backbone.init != "none" or init is not None:
+        return
+    rate, freeze_norms = recipe.training.backbone_rate, recipe.backbone.freeze_norms
+    if not (recipe.training.epochs and rate):
+        problem = "nothing trains the backbone"
+    elif freeze_norms or rate <= PRESETS["finetuned"].training.backbone_rate:
+        problem = f"training.backbone_rate={rate:g} and backbone.freeze_norms={freeze_norms} are for a trained backbone"
+    else:
+        return
+    log.warning(
+        f"backbone.init=none starts from random weights, and {problem}: name first weights with --init FILE, or --set "
+        "training.backbone_rate=1 and --set backbone.freeze_norms=false, or choose --recipe keypoints"
+    )
+
+
+def _changed_settings(folder: Path, recipe: Recipe) -> str:
+    """Return in which settings the recipe differs from that of a complete weights folder, as "old -> new"."""
+    before: dict[str, Any] = {}
+    with suppress(InputError, TypeError, KeyError, ValueError):  # no manifest, or a damaged one
+        before = flat_settings(asdict(recipe_from_json(read_json(folder / MANIFEST)["recipe"])))
+    now = flat_settings(asdict(recipe))
+    return ", ".join(f"{name} {before[name]} -> {now[name]}" for name in before if before[name] != now[name])

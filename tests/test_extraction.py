@@ -1,0 +1,222 @@
+"""One pass over photographs: each gets what it would get alone, nothing is computed twice, and nothing is stale."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL
+import pytest
+import torch
+from PIL import Image
+from textures import SMALL, blank, equal, texture
+
+from reid.config.presets import PRESETS
+from reid.config.recipe import KeypointConfig, Recipe
+from reid.config.runtime import Runtime
+from reid.config.settings import with_settings
+from reid.data.catalogue import Catalogue, read_catalogue
+from reid.models.networks import build_network, plan_network, save_network
+from reid.retrieval import extraction
+from reid.retrieval.cache import Cache
+from reid.retrieval.extraction import (
+    FeatureExtractors,
+    Features,
+    extract_features,
+    keypoint_config,
+    open_extractors,
+)
+from reid.retrieval.extractors import rootsift
+
+BOTH = with_settings(
+    Recipe(),
+    {
+        "backbone.image_size": 32,
+        "backbone.interpolation": "bicubic",
+        "backbone.pooling": "gem",
+        "matching.cues": ("encoder", "local"),
+        "keypoints.size": 64,
+        "keypoints.count": 20,
+        "keypoints.candidates": 40,
+    },
+)
+FLOAT32 = Runtime(precision="float32", batch_size=8)
+
+
+@pytest.fixture
+def networks(tmp_path: Path) -> Path:
+    """A folder with an encoder for each of the datasets of `patterns`, and a classifier that tells them apart."""
+    for seed, name in enumerate(("Checks", "Dots")):
+        plan = plan_network("test_resnet", 32, embedding_size=4, pooling="gem")
+        save_network(tmp_path / f"{name}.safetensors", build_network(plan, seed, "none"))
+    classifier = build_network(plan_network("test_resnet", 32, classes=("Checks", "Dots")), 2, "none")
+    save_network(tmp_path / "species.safetensors", classifier)
+    return tmp_path
+
+
+def opened(
+    folder: Path, recipe: Recipe = BOTH, runtime: Runtime = FLOAT32, cache: Cache | None = None
+) -> FeatureExtractors:
+    encoders = {name: folder / f"{name}.safetensors" for name in ("Checks", "Dots")}
+    classifier = folder / "species.safetensors" if recipe.uses_encoder else None
+    return open_extractors(encoders, classifier, recipe, runtime, cache)
+
+
+def features_of(catalogue: Catalogue, extractors: FeatureExtractors, recipe: Recipe = BOTH) -> list[Features]:
+    return extract_features(catalogue, extractors, "auto", recipe, "test")
+
+
+def alike(one: Features, other: Features) -> bool:
+    words = (one.species, one.route, one.problem) == (other.species, other.route, other.problem)
+    return words and torch.equal(one.vector, other.vector) and equal(one.keypoints, other.keypoints)
+
+
+@pytest.fixture
+def queries(patterns: Path) -> Catalogue:
+    """Photographs with keypoints, in no order; the column does not tell the dataset of every other one."""
+    catalogue = read_catalogue(patterns).query
+    for seed, path in enumerate(catalogue.paths):
+        Image.fromarray(texture(seed, 64)).save(path, quality=95)
+    shuffled = catalogue.table.iloc[np.random.default_rng(0).permutation(len(catalogue))]
+    known = np.arange(len(shuffled)) % 2 == 0
+    return replace(catalogue, table=shuffled.assign(dataset=shuffled["dataset"].where(known, "")))
+
+
+@pytest.mark.parametrize("pass_size", [3, 5, 64])
+def test_photographs_wait_until_a_pass_of_their_encoder_is_full(
+    pass_size: int, queries: Catalogue, networks: Path
+) -> None:
+    extractors = opened(networks, runtime=replace(FLOAT32, batch_size=pass_size))
+    alone = [
+        features_of(replace(queries, table=queries.table.iloc[[row]]), extractors)[0] for row in range(len(queries))
+    ]
+    passes: Counter[str] = Counter()
+    for dataset, encoder in extractors.encoders.items():
+        encoder.fast.backbone.register_forward_pre_hook(lambda *_, dataset=dataset: passes.update([dataset]))
+    together = features_of(queries, extractors)
+    assert all(map(alike, alone, together))
+    assert all(len(one.keypoints) >= 20 for one in together)
+    routes = Counter(one.route for one in together)
+    assert len(routes) == 2
+    for dataset, encoder in extractors.encoders.items():
+        assert passes[dataset] == -(-routes[dataset] // encoder.pass_size)
+
+
+@pytest.mark.parametrize("cues", [("encoder",), ("local",), ("encoder", "local")])
+def test_what_the_cache_has_is_not_computed_again(
+    cues: tuple[str, ...], queries: Catalogue, networks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = "distance" if "encoder" in cues else "local"
+    recipe = with_settings(BOTH, {"matching.cues": cues, "calibration.scorers": (scorer,)})
+    without = features_of(queries, opened(networks, recipe), recipe)
+    first = features_of(queries, opened(networks, recipe, cache=Cache(networks)), recipe)
+    monkeypatch.setattr(extraction, "photograph_batches", lambda paths, *_: iter(paths))  # fails on any path
+    again = features_of(queries, opened(networks, recipe, cache=Cache(networks)), recipe)
+    assert all(map(alike, without, first))
+    assert all(map(alike, first, again))
+
+
+def test_of_another_encoder_only_vectors_are_computed(
+    queries: Catalogue, networks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is with the encoders of the other folds."""
+    cache = Cache(networks)
+    first = features_of(queries, opened(networks, cache=cache))
+    for name in ("Checks", "Dots"):
+        plan = plan_network("test_resnet", 32, embedding_size=4, pooling="gem")
+        save_network(networks / f"{name}.safetensors", build_network(plan, 7, "none"))
+    expected = features_of(queries, opened(networks))
+    monkeypatch.setattr(rootsift, "extract", None)
+    again = features_of(queries, opened(networks, cache=cache))
+    assert all(map(alike, expected, again))
+    assert not any(torch.equal(one.vector, other.vector) for one, other in zip(first, again, strict=True))
+
+
+# keypoints
+
+
+ONE, OTHER = "00" * 32, "11" * 32
+"""Digests of two photographs."""
+
+
+def finder(folder: Path, config: KeypointConfig = SMALL) -> FeatureExtractors:
+    return FeatureExtractors((), {}, keypoints=config, cache=Cache(folder))
+
+
+def test_found_keypoints_are_kept(tmp_path: Path) -> None:
+    found = finder(tmp_path).find_keypoints(ONE, texture(1))
+    assert equal(found, rootsift.extract(texture(1), SMALL))
+    again = finder(tmp_path).cached_keypoints(ONE)
+    assert again is not None
+    assert equal(again, found)
+    assert finder(tmp_path).cached_keypoints(OTHER) is None
+    other = finder(tmp_path).find_keypoints(OTHER, texture(2))
+    assert equal(other, rootsift.extract(texture(2), SMALL))
+
+
+def test_keypoints_of_a_file_that_could_not_be_hashed_are_not_kept(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        found = finder(tmp_path).find_keypoints("", texture(seed))
+        assert equal(found, rootsift.extract(texture(seed), SMALL))
+    assert finder(tmp_path).cached_keypoints("") is None
+
+
+def test_another_setting_extractor_or_version_has_entries_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finder(tmp_path).find_keypoints(ONE, texture(1))
+    for field, value in [("size", 161), ("count", 151), ("clahe", 3.0), ("contrast", 0.02), ("upright", True)]:
+        other = finder(tmp_path, replace(SMALL, **{field: value}))  # type: ignore[arg-type]
+        assert other.cached_keypoints(ONE) is None, field
+    for module, name in [
+        (rootsift, "NAME"),
+        (rootsift, "VERSION"),
+        (extraction, "DECODER_VERSION"),
+        (cv2, "__version__"),
+        (PIL, "__version__"),
+    ]:
+        with monkeypatch.context() as changed:
+            changed.setattr(module, name, "another")
+            assert finder(tmp_path).cached_keypoints(ONE) is None, name
+    assert finder(tmp_path).cached_keypoints(ONE) is not None
+
+
+def test_a_photograph_without_any_keypoint_is_kept_too(patterns: Path, tmp_path: Path) -> None:
+    assert len(finder(tmp_path).find_keypoints(ONE, np.full((40, 60, 3), 90, np.uint8))) == 0
+    again = finder(tmp_path).cached_keypoints(ONE)
+    assert again is not None
+    assert equal(again, blank())
+    Image.new("RGB", (90, 60)).save(patterns / "flat.png")
+    table = read_catalogue(patterns).database.table.iloc[:1].assign(path="flat.png")
+    recipe = PRESETS["keypoints"]
+    (flat,) = extract_features(
+        Catalogue(patterns, table), open_extractors({"Checks": tmp_path}, None, recipe), "column", recipe, "test"
+    )
+    assert len(flat.keypoints) == 0
+    assert flat.keypoints.extent == pytest.approx((1, 2 / 3), abs=0.01)
+
+
+def test_no_fewer_candidates_are_searched_for_than_keypoints_are_kept() -> None:
+    for count, candidates, expected in [(1500, 1000, 1500), (300, 1000, 1000)]:
+        settings = {"keypoints.count": count, "keypoints.candidates": candidates}
+        config = keypoint_config(with_settings(PRESETS["frozen"], settings))
+        assert config
+        assert config.count == expected
+        alone = keypoint_config(with_settings(PRESETS["keypoints"], settings))
+        assert alone
+        assert alone.count == count
+    assert keypoint_config(PRESETS["paper"]) is None
+
+
+def test_settings_that_find_the_same_keypoints_share_their_entries(tmp_path: Path) -> None:
+    def configs() -> Iterator[KeypointConfig]:
+        for foreground in (0.3, 0.5):
+            config = keypoint_config(with_settings(BOTH, {"keypoints.foreground": foreground}))
+            assert config
+            yield config
+
+    one, other = configs()
+    finder(tmp_path, one).find_keypoints(ONE, texture(1))
+    assert finder(tmp_path, other).cached_keypoints(ONE) is not None
