@@ -48,7 +48,7 @@ def contests(options: Options) -> Iterator[Contest]:
 
 
 def predict_beside(catalogue: Catalogue, weights: Weights) -> Matches:
-    """The prediction; its answers are random."""
+    """The matches; the answers are random."""
     with gpu_that_answers_at_once():
         return predict(catalogue, weights, weights.recipe, use_cache=False)
 

@@ -218,10 +218,9 @@ def by_features(catalogue: Catalogue, recipe: Recipe, init: Path, folder: Path) 
     backbone = describe_backbone(recipe.backbone.name, init)
     readable = np.ones(len(database), dtype=bool)
     record: dict[str, Any] = {"recipe": {}, "data": "", "init": None}  # nothing here is resumed
-    features = {recipe.backbone.image_size: known}
-    trained = TrainingOptions(init=init, runtime=RUNTIME)
+    features, options = {recipe.backbone.image_size: known}, TrainingOptions(runtime=RUNTIME)
     run = RunContext(
-        database, known.store, readable, recipe, backbone, init, folder, record, trained, features=features
+        database, known.store, readable, recipe, backbone, init, folder, record, options, features=features
     )
     vectors = {}
     for name in database.by_dataset():
@@ -288,11 +287,12 @@ def answer(
 ) -> OpenSetQueries:
     """The nearest individual of each query of a dataset, and the truth."""
     features = GalleryFeatures(tuple(queries.image_ids), vectors)
-    matches = match_queries(features, gallery, calibration.threshold.dataset, calibration, recipe)
+    matches = match_queries(features, gallery, calibration.threshold.dataset, calibration, recipe, k=1)
+    nearest = matches.set_index("image_id").reindex(queries.image_ids)
     truth = solution.loc[queries.image_ids]
     return OpenSetQueries(
-        distance=matches["distance"].to_numpy(),
-        is_match=matches["identity"].to_numpy() == truth["identity"].to_numpy(),
+        distance=nearest["dissimilarity"].fillna(math.inf).to_numpy(),
+        is_match=nearest["candidate"].to_numpy() == truth["identity"].to_numpy(),
         individual=truth["identity"].to_numpy(str),
         new=truth["new_identity"].to_numpy(bool),
     )

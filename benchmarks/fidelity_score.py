@@ -24,10 +24,9 @@ from PIL import Image, ImageEnhance, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from reid.cli import main as reid
-from reid.config.runtime import Runtime
 from reid.data.catalogue import COLUMNS, read_catalogue
 from reid.decision.artifact import CALIBRATION, open_weights
-from reid.decision.metrics import read_solution, score_submission
+from reid.decision.metrics import read_solution, score_matches, score_submission
 from reid.decision.predict import predict
 from reid.retrieval.embedding import Embedder
 from reid.runtime.progress import track
@@ -64,9 +63,7 @@ def main() -> None:
         "--set",
         f"backbone.name={options.backbone}",
     ]
-    print(
-        f"| {options.recipe}, {len(solution)} queries | score | BAKS | BAUS | expected | nearest right | same answer |"
-    )
+    print(f"| {options.recipe}, {len(solution)} queries | score | BAKS | BAUS | expected | rank-1 | same answer |")
     print(f"|{'---|' * 7}", flush=True)
     exact: pd.DataFrame | None = None
     for way in (EXACTLY, *options.precisions):
@@ -76,17 +73,14 @@ def main() -> None:
             if reid(["train", str(data), "--out", str(folder), *common, "--set", setting]):
                 parser.error("training failed; its error stands above")
             weights = open_weights(folder)
-            runtime = Runtime(precision=weights.precision)
-            prediction = predict(read_catalogue(data), weights, weights.recipe, use_cache=False, runtime=runtime)
-        exact = prediction.wide if exact is None else exact
-        (score,) = score_submission(prediction.submission, solution).values()
+            matches = predict(read_catalogue(data), weights, use_cache=False)
+        exact = matches.submission if exact is None else exact
+        (score,) = score_submission(matches.submission, solution).values()
         expected = json.loads((folder / CALIBRATION).read_text())[DATASET]["threshold"]["score"]
-        truth = prediction.wide.merge(solution, on="image_id", suffixes=("", "_true"))
-        known = truth[~truth["new_identity"]]
-        right = (known["identity"] == known["identity_true"]).mean()
-        same = int((exact["answer"] == prediction.wide["answer"]).sum())
+        (retrieval,) = score_matches(matches.to_frame(), solution).values()
+        same = int((exact["identity"] == matches.submission["identity"]).sum())
         cells = [f"{part:.3f}" for part in (score.score, score.baks, score.baus, expected)]
-        print(f"| {way} | {' | '.join(cells)} | {right:.1%} | {same} |", flush=True)
+        print(f"| {way} | {' | '.join(cells)} | {retrieval.rank1:.1%} | {same} |", flush=True)
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
     """The kit, the starter, and the limits."""
     weights = open_weights(folder)
     recipe, runtime = weights.recipe, Runtime(precision=weights.precision)
-    kit_predicts = partial(predict, catalogue, weights, recipe, use_cache=False)
+    kit_predicts = partial(predict, catalogue, weights, use_cache=False)
     slower = {}
     if queries <= STARTERS_LARGEST and precision_on(best_device(), runtime.precision) != torch.float32:
         slower = {"reid, 2 networks, float32": partial(kit_predicts, runtime=Runtime(precision="float32"))}
@@ -130,7 +130,7 @@ def contest(catalogue: Catalogue, folder: Path, queries: int) -> Contest:
         label=f"{queries:,} queries of about 2,000 px, ResNet-50 at {SIZE}",
         peers={
             **starters,
-            kit: partial(kit_predicts, runtime=runtime),
+            kit: kit_predicts,
             **slower,
             "limit: decoding on all cores": partial(decode_only, paths),
             "limit: forward passes of 2 networks": partial(forward_only, embedders, resident, queries),

@@ -39,11 +39,12 @@ from reid.decision.artifact import (
     write_manifest,
 )
 from reid.decision.calibrate import load_calibrations
-from reid.decision.metrics import check_submission, read_solution, read_submission, score_submission
+from reid.decision.matches import MATCH_COLUMNS, read_matches
+from reid.decision.metrics import check_submission, read_solution, read_submission, score_matches, score_submission
 from reid.errors import InputError
 from reid.models.backbones import describe_backbone
 from reid.models.networks import build_network, load_network, plan_network, save_network
-from reid.retrieval.cache import Cache
+from reid.retrieval.cache import Cache, cache_key
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.files import sha256_of, write_json, write_table
 
@@ -125,6 +126,23 @@ def solution(folder: Path, content: bytes) -> None:
     (folder / "solution.csv").write_bytes(content)
     (folder / "s.csv").write_bytes(b"image_id,identity\n1,leo\n2,new_individual\n")
     score_submission(read_submission(folder / "s.csv"), read_solution(folder / "solution.csv"))
+
+
+MATCHES = (
+    ",".join(MATCH_COLUMNS).encode()
+    + b"""
+1,Lions,1,leo,7,0.25,0.75,0.5,leo,
+1,Lions,2,mia,8,0.75,,0.5,leo,
+2,Lions,1,,,,,,new_individual,no_candidates
+"""
+)
+
+
+def matches(folder: Path, content: bytes) -> None:
+    (folder / "s.matches.csv").write_bytes(content)
+    (folder / "solution.csv").write_bytes(SOLUTION)
+    table = read_matches(folder / "s.matches.csv")
+    score_matches(table, read_solution(folder / "solution.csv"))
 
 
 # weights
@@ -242,21 +260,25 @@ def calibration(folder: Path, content: bytes) -> None:
     load_calibrations(Weights(folder, PRESETS["toy"], ("Lions",), {}))
 
 
+CACHED = {cache_key("embedding", {}, word): {"vector": np.full(3, place)} for place, word in enumerate("ab")}
+
+
 @cache
 def cache_bytes() -> bytes:
     kept = Cache(_scratch())
-    kept.put_many({"00" * 32: {"x": np.ones(3)}, "11" * 32: {"x": np.zeros(3)}})
+    kept.put_many(CACHED)
     return kept.path.read_bytes()
 
 
-def embedding_cache(folder: Path, content: bytes) -> None:
+def feature_cache(folder: Path, content: bytes) -> None:
     """What a cache returns is right or nothing, and it never refuses."""
     kept = Cache(folder)
-    kept.path.parent.mkdir(exist_ok=True)
+    kept.path.parent.mkdir()
     kept.path.write_bytes(content)
-    for key, value in (("00", 1), ("11", 0)):
-        found = kept.get(key * 32)
-        assert found is None or (list(found) == ["x"] and found["x"].tolist() == [value] * 3)
+    for key, arrays in CACHED.items():
+        found = kept.get(key)
+        assert found is None or np.array_equal(found["vector"], arrays["vector"])
+    kept.put_many(CACHED)
 
 
 @cache
@@ -373,13 +395,14 @@ TARGETS = {
     "sample": FuzzTarget(sample, lambda: b"image_id,identity\n3,new_individual\n", ODD_CELLS),
     "submission": FuzzTarget(submission, lambda: b"image_id,identity\n1,leo\n2,new_individual\n", ODD_CELLS),
     "solution": FuzzTarget(solution, lambda: SOLUTION, ODD_CELLS),
+    "matches": FuzzTarget(matches, lambda: MATCHES, ODD_CELLS),
     "manifest": FuzzTarget(manifest, lambda: (weights_folder() / MANIFEST).read_bytes(), ODD_VALUES),
     "calibration": FuzzTarget(calibration, lambda: json.dumps(CALIBRATIONS).encode(), ODD_VALUES),
     "network": FuzzTarget(network, network_bytes, IN_SAFETENSORS),
     "plan": FuzzTarget(plan, plan_bytes, ODD_VALUES),
     "gallery": FuzzTarget(gallery, gallery_bytes, IN_SAFETENSORS),
     "rows": FuzzTarget(rows, lambda: json.dumps(GALLERY_ROWS).encode(), ODD_VALUES),
-    "cache": FuzzTarget(embedding_cache, cache_bytes, IN_SAFETENSORS),
+    "cache": FuzzTarget(feature_cache, cache_bytes, IN_SAFETENSORS),
     "recipe": FuzzTarget(recipe, lambda: RECIPE, ODD_VALUES),
     "backbone": FuzzTarget(backbone, backbone_bytes, IN_SAFETENSORS),
     "archive": FuzzTarget(archive, archive_bytes, IN_ARCHIVES),

@@ -265,7 +265,7 @@ def test_a_backbone_is_fetched_from_the_cache_with_its_preprocessing(tmp_path: P
     ran = fetch(["hf-hub:zoo/Small-160"], file, tmp_path / "cache")
     assert ran.stdout.endswith("[0]\n"), ran.stderr
     assert "test_vit" in ran.stdout
-    assert "--set backbone=hf-hub:zoo/Small-160 --init" in ran.stdout
+    assert "=hf-hub:zoo/Small-160 --init" in ran.stderr
     fetched = load_file(file)
     assert all(torch.equal(fetched[name], tensor) for name, tensor in source.items())
     backbone = describe_backbone("hf-hub:zoo/Small-160", file)  # from the file alone
