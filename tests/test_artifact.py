@@ -38,7 +38,7 @@ def test_what_training_wrote_is_complete(patterns_weights: Path) -> None:
 
 def test_no_pickle_lies_in_it(patterns_weights: Path) -> None:
     files = [path for path in patterns_weights.rglob("*") if path.is_file() and "tensorboard" not in path.parts]
-    assert {path.suffix for path in files} == {".safetensors", ".json", ".csv", ".lock"}
+    assert {path.suffix for path in files} == {".safetensors", ".json", ".csv", ".lock", ".sqlite"}
     assert not [path for path in files if path.suffix == ".lock" and b"\x80" in path.read_bytes()]  # words, no pickle
 
 
@@ -76,7 +76,7 @@ def test_galleries_that_are_about_to_be_made_again_are_not_checked(patterns_weig
         ({"files": 3}, r"it is damaged .*; copy the weights folder again, or run the training's command again"),
         (
             {"recipe": {"name": "paper", "loss": {"hinge": 1}}},
-            "found loss.hinge, which no version of this kit",
+            "found loss.hinge, which neither this version of the kit nor",
         ),
         ({"recipe": {}}, "it is damaged"),
         ({"precision": 16}, "it is damaged"),

@@ -290,16 +290,16 @@ def test_many_faults_of_a_submission_share_a_line_and_every_row_is_named() -> No
         "rows 2-21, 89: no individual of the database is called 'nobody'",
         "rows 22, 89-100: no query row has this image_id",
         "rows 90-100: the identity is empty; expected an individual or new_individual",
-        "missing: 14 image_ids have no row: 1086, 1087, 1088, 1089, 1090, 1091, 1092, 1093, 1094 and 5 more",
+        "missing: 14 image_ids have no row: 1086, 1087, 1088, 1089, 1090 and 9 more",
     ]
 
 
 def test_many_unknown_names_share_a_line() -> None:
     wanted = [str(number) for number in range(631)]
     submission = pd.DataFrame({"image_id": wanted, "identity": [f"lion {number}" for number in range(630)] + ["leo"]})
-    names = ", ".join(f"'lion {number}'" for number in range(9))
+    names = ", ".join(f"'lion {number}'" for number in range(5))
     assert check_submission(submission, wanted, {"leo"}) == [
-        f"rows 2-631: no individual of the database is called so: {names} and 621 more"
+        f"rows 2-631: no individual of the database is called so: {names} and 625 more"
     ]
 
 
