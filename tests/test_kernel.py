@@ -465,7 +465,7 @@ def test_it_leaves_what_it_promises_and_nothing_else(
     assert {"torch", "timm", "pandas", "python"} <= set(record["versions"])
     assert {"check", "predict", "report"} <= set(record["seconds"])
     printed = capsys.readouterr()
-    assert printed.out == f"wrote 28 answers to {working / 'submission.csv'}\n"
+    assert printed.out.endswith(f"\nwrote 28 answers to {working / 'submission.csv'}\n")
     warning = "\nwarning: no GPU: the networks alone need less than a minute on this processor"
     assert printed.err.count(warning) == 1
     assert f"photographs: {kernel_input}" in printed.err
