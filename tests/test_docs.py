@@ -52,12 +52,13 @@ def test_the_readmes_example_of_a_table_has_no_fault(tmp_path: Path) -> None:
 
 def test_the_readmes_way_from_a_folder_per_animal_makes_a_table_without_fault(tmp_path: Path) -> None:
     photographs = ["photos/Mira/b.jpg", "photos/Mira/c.JPG", "photos/Tarn/a b.png", "queries/d.jpeg"]
-    for path in (*photographs, "photos/Mira/notes.txt"):
+    others = ("photos/Mira/notes.txt", "photos/Mira/._b.jpg", "photos/loose.jpg", "report/sheet.jpg")
+    for path in (*photographs, *others):
         (tmp_path / "photographs" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photographs" / path).touch()
     subprocess.run([sys.executable, "-c", block_after("From a folder per animal")], cwd=tmp_path, check=True)
     catalogue = read_catalogue(tmp_path / "photographs")
-    assert list(catalogue.table["path"]) == photographs
+    assert list(catalogue.table["path"]) == photographs == catalogue.image_ids
     assert catalogue.database.identities == ["Mira", "Mira", "Tarn"]
     assert list(catalogue.table["split"]) == ["database"] * 3 + ["query"]
     assert set(catalogue.table["dataset"]) == {"Lynx"}
@@ -96,7 +97,9 @@ def recipe_page() -> str:
     lines = [
         "# Every setting",
         "`reid recipes NAME` prints the same for one preset; `--set GROUP.FIELD=VALUE` changes a setting, a `.toml`",
-        'file with `base = "frozen"` and a table for each group changes several. `tests/test_docs.py` wrote this page.',
+        'file with `base = "frozen"` and a table for each group changes several. A list is written with commas,',
+        "`--set augmentation.kinds=flip,rotation`; `--set augmentation.kinds=` empties it. `--set backbone=NAME` is short",
+        "for `backbone.name=NAME`. `tests/test_docs.py` wrote this page.",
         "",
         "| setting | default | otherwise | meaning |",
         "|---|---|---|---|",
@@ -109,7 +112,7 @@ def recipe_page() -> str:
 
 
 def as_words(value: object) -> str:
-    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) or "(empty)" if isinstance(value, tuple) else str(value)
 
 
 def test_the_page_of_settings_shows_what_the_code_says() -> None:

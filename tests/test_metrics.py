@@ -303,6 +303,13 @@ def test_many_unknown_names_share_a_line() -> None:
     ]
 
 
+def test_a_submission_in_the_place_of_the_solution_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text("image_id,identity\n1,leo\n")
+    with pytest.raises(InputError, match=r"found a submission; the order is: reid score SUBMISSION SOLUTION"):
+        read_solution(path)
+
+
 def test_other_columns_are_a_fault() -> None:
     submission = pd.DataFrame({"image_id": WANTED, "identity": "leo", "extra": ""})
     (fault,) = check_submission(submission, WANTED, {"leo"})

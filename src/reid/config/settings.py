@@ -296,7 +296,7 @@ def _parse(field: str, kind: Any, text: str) -> Any:
             return kind(text)
         except ValueError:
             raise InputError(f"--set {field}: expected {_kind_in_words(kind)}, found {text!r}") from None
-    words = [word for word in text.split(",") if word]
+    words = [word.strip() for word in text.split(",") if word.strip()]
     return tuple(_parse(field, get_args(kind)[0], word) for word in words)
 
 

@@ -274,6 +274,10 @@ def read_solution(path: Path | str, usage: Collection[str] = ()) -> pd.DataFrame
     Raises:
         InputError: no such file, a cell that can't be understood, or no row left.
     """
+    if set(read_table(Path(path), ("image_id",)).columns) == set(SUBMISSION_COLUMNS):
+        raise InputError(
+            f"{path}: expected the true answers, found a submission; the order is: reid score SUBMISSION SOLUTION"
+        )
     table = read_table(Path(path), SOLUTION_COLUMNS)
     flags = table["new_identity"].str.lower().map({"true": True, "false": False, "1": True, "0": False})
     if flags.isna().any():
