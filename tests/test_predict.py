@@ -1,6 +1,7 @@
 """Routes and decisions, row by row, against their definitions; and matches from the cache, never stale ones."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from reid.decision.predict import match_queries, matches_key, predict
 from reid.decision.scorers import Scorer
 from reid.decision.thresholds import Threshold
 from reid.errors import InputError
+from reid.retrieval.cache import CACHE_FOLDER
 from reid.retrieval.extraction import route_queries
 from reid.retrieval.gallery import Gallery, GalleryFeatures
 from reid.retrieval.keypoints import Keypoints
@@ -335,6 +337,8 @@ def predicted(
 
     original = predicting.match_queries
     monkeypatch.setattr(predicting, "match_queries", counting)
+
+    shutil.rmtree(patterns_weights / CACHE_FOLDER, ignore_errors=True)  # what other tests have predicted
 
     def count(k: int = 5) -> tuple[int, pd.DataFrame]:
         matched.clear()
