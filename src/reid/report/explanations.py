@@ -92,7 +92,7 @@ def explain_matches(
     outcomes: pd.DataFrame,
     route: str,
     use_cache: bool = True,
-    runtime: Runtime = Runtime(),
+    runtime: Runtime | None = None,
 ) -> Explanations:
     """Compute candidates, shared keypoints and maps of some queries.
 
@@ -102,14 +102,16 @@ def explain_matches(
         outcomes: rows of `outcomes.classify_outcomes`, as many as are to be shown.
         route: how their datasets were chosen.
         use_cache: see `predict.predict`; features that it cached are not computed again.
-        runtime: device, precision, batch size.
+        runtime: device, precision, batch size; None for the precision that training asked for.
     """
     recipe, calibrations = weights.recipe, load_calibrations(weights)
     readable = outcomes[(outcomes["problem"] == "") & outcomes["dataset"].isin(list(weights.datasets))]
     table = catalogue.table.set_index("image_id", drop=False).loc[list(readable["image_id"])].reset_index(drop=True)
     queries = Catalogue(catalogue.root, table)
     cache = Cache(weights.folder) if use_cache else None
-    extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache)
+    extractors = open_extractors(
+        weights.encoders, weights.classifier, recipe, runtime or Runtime(precision=weights.precision), cache
+    )
     features = extract_features(queries, extractors, route, recipe, "reading the queries to show")
     routes = np.array([feature.route for feature in features], object)
     candidates: dict[str, tuple[Candidate, ...]] = {}

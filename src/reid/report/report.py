@@ -42,7 +42,7 @@ def collect_explanations(
     matches: Matches,
     solution: pd.DataFrame | None,
     use_cache: bool = True,
-    runtime: Runtime = Runtime(),
+    runtime: Runtime | None = None,
 ) -> Explanations:
     """Return candidates and keypoints of the queries that the page may show, see `explanations.explain_matches`."""
     outcomes = classify_outcomes(matches.wide, solution)
