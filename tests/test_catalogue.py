@@ -45,7 +45,17 @@ def test_a_querys_identity_is_never_seen(tmp_path: Path) -> None:
     [
         ("1,mia,b.jpg,,,,database,Lions", "row 3, column image_id: expected every id once, it came before; found '1'"),
         (",mia,b.jpg,,,,database,Lions", "row 3, column image_id: expected an id, found an empty cell"),
-        ("2,mia,b.jpg,,,,train,Lions", "row 3, column split: expected database or query; found 'train'"),
+        (
+            "2,mia,b.jpg,,,,val,Lions",
+            "row 3, column split: expected database (or train) or query (or test); found 'val'",
+        ),
+        (
+            "2,  ,b.jpg,,,,database,Lions",
+            "column identity: expected the individual on a database row; found '  '",
+        ),
+        ("2,mia,./a.jpg,,,,database,Lions", "found that of row 2 again, './a.jpg', there as 'leo' and here as 'mia'"),
+        ("2,,a.jpg,,,,query,Lions", "found that of row 2 again, 'a.jpg', there as database and here as query"),
+        ("2,leo,a.jpg,,,,database,Lions", "found that of row 2 again, 'a.jpg'. Remove one of the rows"),
         ("2,,b.jpg,,,,database,Lions", "row 3, column identity: expected the individual on a database row; found ''"),
         ("2,new_individual,b.jpg,,,,database,Lions", "row 3, column identity: expected an individual;"),
         (
@@ -73,7 +83,7 @@ def test_a_fault_is_named_with_its_row(tmp_path: Path, row: str, words: str) -> 
 
 
 def test_all_faults_are_found_and_the_error_names_the_first_and_how_to_see_the_others(tmp_path: Path) -> None:
-    data = write(tmp_path, "1,,../a.jpg,,,,nowhere,Lions", "1,leo,a.jpg,,,,query,Lions")
+    data = write(tmp_path, "1,leo,../a.jpg,,,,nowhere,Lions", "1,leo,a.jpg,,,,query,Lions", ",,b.jpg,,,,query,Lions")
     assert len(find_faults(read_rows(data))) == 4
     with pytest.raises(InputError, match=r"\(3 more: `reid check .*` lists them\)"):
         read_catalogue(data)
@@ -101,6 +111,43 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path, content: bytes 
     with pytest.raises(InputError) as caught:
         read_catalogue(tmp_path)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("metadata.csv.csv", "found 'metadata.csv.csv'; rename it to metadata.csv"),
+        ("Metadata.CSV", "found 'Metadata.CSV'; rename it to metadata.csv"),
+        ("metadata.csv.txt", "found 'metadata.csv.txt'; rename it to metadata.csv"),
+        ("metadata.xlsx", "found 'metadata.xlsx'; save it as \"CSV UTF-8\", metadata.csv"),
+        ("below/metadata.csv", "found one in the folder 'below' below it; type "),
+        ("../metadata.csv", "found one in the folder above it; type "),
+    ],
+)
+def test_what_looks_like_the_table_is_named(tmp_path: Path, found: str, words: str) -> None:
+    folder = tmp_path / "data"
+    (folder / "below").mkdir(parents=True)
+    (folder / found).write_text(f"{HEADER}\n{GOOD}\n")
+    with pytest.raises(InputError) as caught:
+        read_catalogue(folder)
+    assert words in str(caught.value)
+
+
+def test_empty_columns_and_rows_at_the_edges_are_left_out_and_filled_ones_are_not(tmp_path: Path) -> None:
+    empty = "," * (len(COLUMNS) + 1)
+    catalogue = read_catalogue(write(tmp_path, f"{GOOD},,", empty, empty, header=f"{HEADER},,"))
+    assert catalogue.image_ids == ["1"]
+    assert "" not in catalogue.table.columns
+    with pytest.raises(InputError, match=r"row 2: expected nothing in column 10, which has no name, found 'by hand'"):
+        read_catalogue(write(tmp_path, f"{GOOD},,by hand", header=f"{HEADER},,"))
+    with pytest.raises(InputError, match=r"row 2, column image_id: expected an id, found an empty cell"):
+        read_catalogue(write(tmp_path, "," * 7, GOOD))
+
+
+@pytest.mark.parametrize("line", ["sep=,", "sep=;", "SEP=,"])
+def test_the_line_that_excel_writes_above_is_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(InputError, match=r"Excel's line sep= stands above it: delete that line"):
+        read_catalogue(write(tmp_path, HEADER, GOOD, header=line))
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -177,7 +224,7 @@ def test_an_empty_selection_is_a_catalogue_too(tmp_path: Path) -> None:
     ],
 )
 def test_a_date_gives_the_day_that_it_writes(tmp_path: Path, date: str, day: str) -> None:
-    other = GOOD.replace("1,leo", "2,mia").replace("2020-05-01", "2020-05-01T00:00:00+02:00")
+    other = GOOD.replace("1,leo,a.jpg", "2,mia,b.jpg").replace("2020-05-01", "2020-05-01T00:00:00+02:00")
     catalogue = read_catalogue(write(tmp_path, GOOD.replace("2020-05-01", date), other))
     assert list(catalogue.table["day"]) == [day, "2020-05-01"]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, features
-from scene import scene, write_metadata, write_rows
+from scene import scene, write_rows
 
-from reid.data.catalogue import read_catalogue, read_rows
-from reid.data.checks import describe, find_empty_galleries, find_unread_dates, scan_files
+from reid.data.catalogue import numbered_cells, read_rows
+from reid.data.checks import describe, find_near_copies, find_same_files, scan_files
 from reid.data.photographs import UnreadableError, open_photograph, thumbnails
 from reid.runtime.distributed import all_cores, core_count
 
@@ -85,33 +85,39 @@ def test_photographs_are_opened_on_systems_that_do_not_tell_which_cores_are_free
     assert core_count() == 2
 
 
-def test_dates_that_cannot_be_read_are_reported_once_per_dataset_and_are_no_fault(tmp_path: Path) -> None:
-    rows = ["1,leo,a.jpg,2020-05-01,,,database,Lions", "2,leo,b.jpg,03.05.2020,,,database,Lions"]
-    rows += ["3,mia,c.jpg,5/3/2020,,,database,Lions", "4,ann,d.jpg,2020,,,database,Bears"]
-    rows += ["5,bob,e.jpg,,,,database,Bears", "6,eve,f.jpg,May,,,database,Cats"]
-    rows += [f"{row},eve,{row}.jpg, ,,,database,Cats" for row in range(7, 13)]
-    cats, lions = find_unread_dates(read_catalogue(write_metadata(tmp_path, *rows)))  # which refuses faults
-    words = "expected YYYY-MM-DD, found"
-    assert cats.startswith(f"Cats: 7 of 7 dates can't be read (row 7, 8, 9, 10, 11, ...): {words} 'May'. Correct them")
-    assert lions.startswith(f"Lions: 2 of 3 dates can't be read (row 3, 4): {words} '03.05.2020'. Correct them")
+def test_a_file_under_two_identities_or_in_two_splits_is_a_fault_and_one_animal_twice_is_none(patterns: Path) -> None:
+    catalogue = read_rows(patterns)
+    database = catalogue.database.of("Dots")
+    first, same, other = (database.paths[place] for place in (0, 1, 4))
+    same.write_bytes(first.read_bytes())
+    assert find_same_files(catalogue, scan_files(catalogue)) == []
+    other.write_bytes(first.read_bytes())
+    catalogue.query.paths[-1].write_bytes(first.read_bytes())
+    named, in_query = find_same_files(catalogue, scan_files(catalogue))
+    assert named.startswith(f"row {database.table.index[4] + 2}: ")
+    assert "there as 'Dots_0' and here as 'Dots_1'. Decide who it is" in named
+    assert in_query.startswith(f"row {catalogue.query.table.index[-1] + 2}: ")
+    assert "there as database and here as query. Remove one of the rows" in in_query
 
 
-def test_the_dates_of_real_photographs_are_all_read(reid_mini: Path) -> None:
-    catalogue = read_catalogue(reid_mini)
-    assert (catalogue.table["day"] == catalogue.table["date"]).all()
-    assert find_unread_dates(catalogue) == []
+@pytest.mark.parametrize(("quality", "size"), [(20, (48, 40)), (95, (24, 20)), (95, (96, 80))])
+def test_a_copy_in_another_size_or_quality_is_told_under_two_identities_only(
+    patterns: Path, quality: int, size: tuple[int, int]
+) -> None:
+    catalogue = read_rows(patterns)
+    database = catalogue.database.of("Dots")
+    with Image.open(database.paths[0]) as opened:
+        copy = opened.resize(size)
+    copy.save(database.paths[1], quality=quality)
+    assert find_near_copies(catalogue, scan_files(catalogue)) == []
+    copy.save(database.paths[4], quality=quality)
+    (row, first), *_, (other_row, other) = numbered_cells(database.table["path"].iloc[:5])
+    told = f"row {other_row}: {other!r} looks like a copy of {first!r} (row {row})"
+    assert any(words.startswith(told) for words in find_near_copies(catalogue, scan_files(catalogue)))
 
 
-def test_a_dataset_of_queries_alone_is_reported_and_is_no_fault(tmp_path: Path) -> None:
-    rows = ["1,leo,a.jpg,,,,database,Lions", "2,,b.jpg,,,,query,Lions", "3,,c.jpg,,,,query,Lynxes"]
-    rows += ["4,,d.jpg,,,,query,Bears", "5,,e.jpg,,,,query,Bears", "6,,f.jpg,,,,query,"]
-    catalogue = read_catalogue(write_metadata(tmp_path, *rows))
-    why = "no row has split 'database', so nobody can be named there; its"
-    assert find_empty_galleries(catalogue) == [
-        f"Bears: {why} 2 queries can only be called new. Add photographs of known individuals",
-        f"Lynxes: {why} 1 query can only be called new. Add photographs of known individuals",
-    ]
-
-
-def test_nothing_is_reported_where_every_dataset_has_known_photographs(patterns: Path) -> None:
-    assert find_empty_galleries(read_catalogue(patterns)) == []
+def test_real_photographs_hold_no_copies(reid_mini: Path) -> None:
+    catalogue = read_rows(reid_mini).of("LionData")
+    files = scan_files(catalogue)
+    assert find_same_files(catalogue, files) == []
+    assert find_near_copies(catalogue, files) == []

@@ -26,7 +26,8 @@ from reid import __version__, cli, commands
 from reid.config.presets import PRESETS
 from reid.config.settings import override, with_settings
 from reid.data.catalogue import read_rows
-from reid.data.checks import find_blanks, scan_files
+from reid.data.checks import scan_files
+from reid.data.table_warnings import find_table_warnings
 from reid.errors import InputError, MachineError, Stopped
 from reid.runtime.progress import messages_on_stderr, track
 
@@ -131,7 +132,7 @@ def test_nothing_is_printed_where_nobody_asks(
 ) -> None:
     catalogue = read_rows(patterns)
     scan_files(catalogue)
-    find_blanks(catalogue)
+    find_table_warnings(catalogue)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert list(track(range(3), "counting")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
@@ -324,7 +325,7 @@ def test_check_prints_json(
     edit_rows(lambda table: table.assign(split="gallery"))
     content = json_of(capsys, "check", patterns, status=2)
     assert (content["datasets"], content["submission"]) == ({}, None)
-    assert "column split: expected database or query; found 'gallery'" in content["faults"][0]
+    assert "column split: expected database (or train) or query (or test); found 'gallery'" in content["faults"][0]
 
 
 def test_calibrate_and_predict_print_json(
@@ -429,31 +430,33 @@ def printed_by_check(data: Path, capsys: pytest.CaptureFixture[str], *options: s
     return printed.out + printed.err
 
 
+def write_many(folder: Path, split: list[str]) -> None:
+    """A metadata.csv of `MANY` rows that differ in their split."""
+    paths = [f"{place}.jpg" for place in range(MANY)]
+    table = pd.DataFrame({"image_id": range(MANY), "identity": "leo", "path": paths, "date": "", "orientation": ""})
+    table.assign(species="", split=split, dataset="Lions").to_csv(folder / "metadata.csv", index=False)
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_a_wrong_word_in_a_long_table_is_told_in_a_few_lines(
     every: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    places = range(MANY)
-    table = pd.DataFrame({"image_id": places, "identity": "leo", "path": "a.jpg", "date": "", "orientation": ""})
-    table = table.assign(species="", split=["gallery" if place % every == 0 else "database" for place in places])
-    table.assign(dataset="Lions").to_csv(tmp_path / "metadata.csv", index=False)
+    write_many(tmp_path, ["gallery" if place % every == 0 else "database" for place in range(MANY)])
     told = printed_by_check(tmp_path, capsys)
-    assert len(told) < 1000
+    assert len(told) < 1100
     rows = "rows 2-15484" if every == 1 else "rows 2, 4, 6, 8, 10 and 7,737 more"
-    assert f"{rows}, column split: expected database or query; found 'gallery'" in told
+    assert f"{rows}, column split: expected database (or train) or query (or test); found 'gallery'" in told
     whole = printed_by_check(tmp_path, capsys, "-v")
     assert "2-15484" in whole if every == 1 else ", ".join(map(str, range(2, MANY + 2, 2))) in whole
 
 
 def test_many_different_wrong_words_are_told_in_a_few_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = pd.DataFrame({"image_id": range(MANY), "identity": "leo", "path": "a.jpg", "date": "", "orientation": ""})
-    table = table.assign(species="", split=[f"part {place}" for place in range(MANY)], dataset="Lions")
-    table.to_csv(tmp_path / "metadata.csv", index=False)
+    write_many(tmp_path, [f"part {place}" for place in range(MANY)])
     told = printed_by_check(tmp_path, capsys)
     assert len(told) < 2000
-    assert "row 6, column split: expected database or query; found 'part 4'" in told
-    assert "rows 7-15484, column split: expected database or query; found ..." in told
-    assert "row 15484: split: expected database or query; found 'part 15482'" in printed_by_check(
+    assert "row 6, column split: expected database (or train) or query (or test); found 'part 4'" in told
+    assert "rows 7-15484, column split: expected database (or train) or query (or test); found ..." in told
+    assert "row 15484: split: expected database (or train) or query (or test); found 'part 15482'" in printed_by_check(
         tmp_path, capsys, "-v"
     )
 

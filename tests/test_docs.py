@@ -14,7 +14,7 @@ from reid import cli
 from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe, settings_of
 from reid.data.catalogue import read_catalogue
-from reid.data.checks import find_unread_dates
+from reid.data.table_warnings import find_table_warnings
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,13 +47,14 @@ def test_the_readmes_example_of_a_table_has_no_fault(tmp_path: Path) -> None:
     catalogue = read_catalogue(tmp_path)
     assert catalogue.database.identities == ["Mira", "Mira", "Tarn"]
     assert catalogue.query.image_ids == ["4"]
-    assert find_unread_dates(catalogue) == []
+    assert find_table_warnings(catalogue) == []
 
 
 def test_the_readmes_way_from_a_folder_per_animal_makes_a_table_without_fault(tmp_path: Path) -> None:
     photographs = ["photos/Mira/b.jpg", "photos/Mira/c.JPG", "photos/Tarn/a b.png", "queries/d.jpeg"]
     others = ("photos/Mira/notes.txt", "photos/Mira/._b.jpg", "photos/loose.jpg", "report/sheet.jpg")
-    for path in (*photographs, *others):
+    hidden = ("photos/@eaDir/b.jpg", "photos/.Trashes/b.jpg", "photos/Mira/.thumbnails/b.jpg", "queries/._d.jpeg")
+    for path in (*photographs, *others, *hidden):
         (tmp_path / "photographs" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photographs" / path).touch()
     subprocess.run([sys.executable, "-c", block_after("From a folder per animal")], cwd=tmp_path, check=True)

@@ -16,7 +16,6 @@ from PIL import Image
 
 from reid import cli
 from reid.data.catalogue import read_catalogue
-from reid.data.checks import find_formulas
 from reid.data.loading import temporary_folder
 from reid.data.photographs import UnreadableError, View, open_photograph
 from reid.decision import predict
@@ -127,8 +126,7 @@ def test_names_like_formulas_stay_as_they_are_and_are_told(
     formula = "=cmd|' /C calc'!A1"
     edit_rows(lambda table: table.assign(identity=table["identity"].replace({"Dots_1": formula, "Dots_2": "-12.5"})))
     assert cli.main(["check", str(patterns)]) == 0
-    assert "a spreadsheet runs names such as \"=cmd|' /C calc'!A1\" (1 name) as formulas" in capsys.readouterr().err
-    assert find_formulas(read_catalogue(patterns)) == [formula]
+    assert "a spreadsheet runs names such as \"=cmd|' /C calc'!A1\" (1) as formulas" in capsys.readouterr().err
 
 
 def test_dates_that_cannot_be_read_are_told_where_they_would_have_protected(
@@ -142,7 +140,7 @@ def test_dates_that_cannot_be_read_are_told_where_they_would_have_protected(
         ["predict", *words, "--out", str(tmp_path / "s.csv")],
     ):
         assert cli.main(call) == 0
-        assert ("dates can't be read" in capsys.readouterr().err) == (call[0] != "predict")
+        assert ("can't be read: expected YYYY-MM-DD" in capsys.readouterr().err) == (call[0] != "predict")
 
 
 def test_a_formula_is_written_as_it_is(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reid.config.runtime import Runtime
     from reid.config.settings import with_settings
     from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_catalogue
+    from reid.data.folders import find_photographs
     from reid.decision.artifact import Weights, open_weights
     from reid.decision.calibrate import calibrate_again as calibrate
     from reid.decision.enroll import enroll_again as enroll
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "enroll",
+    "find_photographs",
     "open_weights",
     "overall",
     "predict",
@@ -58,6 +60,7 @@ SOURCES = {
     "Weights": "reid.decision.artifact.Weights",
     "calibrate": "reid.decision.calibrate.calibrate_again",
     "enroll": "reid.decision.enroll.enroll_again",
+    "find_photographs": "reid.data.folders.find_photographs",
     "open_weights": "reid.decision.artifact.open_weights",
     "overall": "reid.decision.metrics.overall",
     "predict": "reid.decision.predict.predict",

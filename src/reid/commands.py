@@ -22,16 +22,25 @@ from reid.config.presets import SUMMARIES, read_recipe
 from reid.config.recipe import Recipe, settings_of
 from reid.config.runtime import Runtime
 from reid.config.settings import override, override_runtime, unused_settings, with_settings
-from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, find_faults, read_catalogue, read_rows, rows_to_predict
+from reid.data.catalogue import (
+    NEW_INDIVIDUAL,
+    Catalogue,
+    find_faults,
+    find_shared_photographs,
+    read_catalogue,
+    read_rows,
+    rows_to_predict,
+)
 from reid.data.checks import (
     describe,
+    describe_notes,
     describe_unreadable,
-    find_blanks,
-    find_empty_galleries,
-    find_formulas,
-    find_unread_dates,
+    find_near_copies,
+    find_same_files,
     scan_files,
 )
+from reid.data.names import resolve_names
+from reid.data.table_warnings import find_date_warnings, find_table_warnings
 from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights
 from reid.decision.matches import matches_path, read_matches_next_to
 from reid.decision.metrics import (
@@ -39,6 +48,7 @@ from reid.decision.metrics import (
     RetrievalScore,
     Score,
     check_submission,
+    find_strange_names,
     mean_retrieval,
     overall,
     read_solution,
@@ -95,16 +105,22 @@ def check(options: argparse.Namespace) -> None:
 
 
 def _findings(catalogue: Catalogue, submission: Path | None) -> dict[str, Any]:
-    """Return what `check --json` prints; photographs are opened only where the table has no fault."""
+    """Return what `check --json` prints; photographs are opened only where the table has no fault but shared ones."""
+    shared = find_shared_photographs(catalogue)
     faults = [f"{catalogue.root / 'metadata.csv'}: {fault}" for fault in find_faults(catalogue)]
     found: dict[str, Any] = {"data": str(catalogue.root), "rows": len(catalogue), "faults": faults, "warnings": []}
     found |= {"datasets": {}, "submission": None}
-    if not faults:
+    if len(faults) == len(shared):
         files = scan_files(catalogue)
         broken = files[files["problem"] != ""]
         problems = dict(zip(broken["image_id"], broken["problem"], strict=True))
-        found["faults"] = describe_unreadable(catalogue, problems)
-        found["warnings"] = _warnings_of(catalogue)
+        found["faults"] += [*describe_unreadable(catalogue, problems), *find_same_files(catalogue, files)]
+        warnings = [
+            *find_table_warnings(catalogue),
+            *find_near_copies(catalogue, files),
+            *describe_notes(catalogue, files),
+        ]
+        found["warnings"] = [f"{catalogue.root / 'metadata.csv'}: {words}" for words in warnings]
         found["datasets"] = describe(catalogue, files).set_index("dataset").to_dict("index")
         found["submission"] = _check_submission(submission, catalogue) if submission else None
     return found
@@ -114,7 +130,8 @@ def _raise_for_faults(found: dict[str, Any]) -> None:
     """Raise InputError where `check` found a fault."""
     data, unreadable = found["data"], sum(counts["unreadable"] for counts in found["datasets"].values())
     if found["faults"] and not unreadable:
-        raise InputError(f"{Path(data) / 'metadata.csv'}: {_count(len(found['faults']), 'fault')}, listed above")
+        counted = ", ".join(_count(len(found[kind]), kind[:-1]) for kind in ("faults", "warnings") if found[kind])
+        raise InputError(f"{Path(data) / 'metadata.csv'}: {counted}, listed above")
     if found["submission"] and found["submission"]["faults"]:
         file, number = found["submission"]["file"], _count(len(found["submission"]["faults"]), "fault")
         raise InputError(f"{file}: {number}, listed above; Kaggle would refuse or misread it")
@@ -147,28 +164,9 @@ def _print_check(found: dict[str, Any], as_json: bool) -> None:
         print_result(f"{found['data']}: no fault in {_count(found['rows'], 'row')}{warnings}")
 
 
-def _warnings_of(catalogue: Catalogue) -> list[str]:
-    """Return what is no fault of a table, but may not be as it was meant."""
-    metadata = catalogue.root / "metadata.csv"
-    warnings = [f"{metadata}: {words}" for words in find_empty_galleries(catalogue)]
-    warnings += [f"{metadata}: {words}" for words in find_unread_dates(catalogue.database)]
-    if answered := int(catalogue.table["answered"].sum()):
-        warnings.append(
-            f"{_count(answered, 'query row')} of metadata.csv with an identity, which is not used; answers belong in "
-            "solution.csv, which `reid score` reads"
-        )
-    warnings += [f"{metadata}: {words}" for words in find_blanks(catalogue)]
-    if formulas := find_formulas(catalogue):
-        warnings.append(
-            f"a spreadsheet runs names such as {formulas[0][:99]!r} ({_count(len(formulas), 'name')}) as formulas: "
-            "open submissions with these columns as text"
-        )
-    return warnings
-
-
 def _warn_of_dates(catalogue: Catalogue) -> None:
-    """Warn of dates that can't be read: they protect no pseudo-query."""
-    for words in find_unread_dates(catalogue.database):
+    """Warn of dates that can't be read or believed: they protect no pseudo-query."""
+    for words in find_date_warnings(catalogue):
         log.warning("%s: %s", catalogue.root / "metadata.csv", words)
 
 
@@ -441,6 +439,8 @@ def score(options: argparse.Namespace) -> None:
         print_result(f"overall {overall(scores):.4f}")
         if means:
             print_result(", ".join(f"{name} {value:.4f}" for name, value in means.items()))
+    for words in find_strange_names(submission, solution):
+        log.warning("%s: %s", options.solution, words)
     for name, score in scores.items():
         for share, kind in ((score.baks, "known"), (score.baus, "new")):
             if share != share:  # NaN
@@ -481,6 +481,7 @@ def report(options: argparse.Namespace) -> None:
     others = [read_other_result(name, path, solution) for name, path in named]
     weights = open_weights(options.weights)
     recipe, runtime = _recipe_of_answers(options, weights)
+    catalogue = resolve_names(catalogue, recipe, weights.datasets)
     seconds = read_seconds(options.weights)
     with stage("predict (without what was cached)", seconds):  # predict itself may have taken minutes
         prediction = predict(catalogue, weights, recipe, runtime=runtime)

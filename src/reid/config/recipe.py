@@ -37,6 +37,10 @@ CUES = ("encoder", "local")
 SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "mean", "logistic", "boosted")
 """From the simplest to the most flexible, see `decision.scorers`."""
 
+UNKNOWN_WORDS = ("unknown", "unidentified", "new_individual", "na", "n/a", "nan", "none", "null", "?", "??", "____")
+"""What tables have in place of a name: `unknown` in wildlife-datasets, `____` in Wild Me's COCO files, NA in Wildbook's
+exports."""
+
 SMALLEST = 16
 """Pixels on a side; with fewer, no backbone has anything left to pool."""
 
@@ -66,6 +70,15 @@ class DataConfig:
     )
     skip_unreadable: bool = setting(
         False, "train without the photographs that can't be read, instead of stopping with an error"
+    )
+    unknown_words: tuple[str, ...] = setting(
+        UNKNOWN_WORDS,
+        "identities that name nobody, in small or capital letters: database photographs called so are left out",
+    )
+    join_names: bool = setting(
+        False,
+        "identities of a dataset, and datasets, that differ only in capital letters, blanks, invisible characters, "
+        "composed accents, zeros before a number or .0 behind it, are one",
     )
 
     def __post_init__(self) -> None:

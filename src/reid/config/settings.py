@@ -45,6 +45,7 @@ PREDICTION = ("prediction.route",)
 """What may be changed for a complete weights folder."""
 
 ENROLMENT = (
+    *("data.unknown_words", "data.join_names"),
     *("prediction.flip_average", "prediction.scales", "prediction.mirrored"),
     *(name for name in KINDS if name.startswith("keypoints.")),
 )

@@ -10,11 +10,15 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from reid.data.dates import find_date_problems, read_days
+from reid.data.sides import read_side
 from reid.errors import InputError
 from reid.runtime.files import group_rows, read_table
 
@@ -23,6 +27,7 @@ __all__ = [
     "NEW_INDIVIDUAL",
     "Catalogue",
     "find_faults",
+    "find_shared_photographs",
     "numbered_cells",
     "read_catalogue",
     "read_rows",
@@ -34,7 +39,8 @@ NEW_INDIVIDUAL = "new_individual"
 
 COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
 
-SPLITS = ("database", "query")
+SPLITS = {"database": "database", "train": "database", "query": "query", "test": "query"}
+"""What the words of a table's column split mean here; AnimalCLEF26 and WildlifeReID-10k say train and test."""
 
 DATASET_NAME = re.compile(r"(?!species$|.*\.gallery$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE)
 """A dataset's name becomes a file's name in the weights folder, next to `species.safetensors` and other datasets'
@@ -45,9 +51,6 @@ NAME = re.compile(r"(?:[^\x00-\x1f\x7f]|\t|\r?\n){0,200}")
 would be lost in an array of strings, a lone carriage return would break a row, and one cell of a megabyte would take a
 gigabyte in an array of a thousand."""
 
-DATE = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
-"""Year, month and day with hyphens or with the colons of EXIF 2.32, whose month and day may have one digit."""
-
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -55,9 +58,11 @@ class Catalogue:
 
     Attributes:
         root: the data folder; `path` cells are relative to it.
-        table: one row per photograph, every cell of the file a `str`. The columns `COLUMNS`, `day` (the date as
-            YYYY-MM-DD, empty where none can be read), `answered` (whether a query's identity was taken out) and
-            whatever else the file has. The index is the row's place in `metadata.csv`.
+        table: one row per photograph, every cell of the file a `str`. The columns `COLUMNS`, with `split` and
+            `orientation` in the words of this kit, where they were understood; `day` (the date as YYYY-MM-DD, empty
+            where none can be read or believed), `date_problem` (a word of `dates.PROBLEMS`, or empty), `answered`
+            (whether a query's identity was taken out) and whatever else the file has. The index is the row's place in
+            `metadata.csv`.
     """
 
     root: Path
@@ -131,13 +136,17 @@ class Catalogue:
         return replace(self, table=self.table[mask])
 
 
-def read_catalogue(folder: Path | str) -> Catalogue:
+def read_catalogue(folder: Path | str, today: date | None = None) -> Catalogue:
     """Read and validate `folder/metadata.csv`.
+
+    Args:
+        folder: the data folder.
+        today: photographs of a later day count as undated; None for the day on which this runs.
 
     Raises:
         InputError: the file is missing or has a fault; the message names the first one, `reid check` lists all.
     """
-    catalogue = read_rows(Path(folder))
+    catalogue = read_rows(Path(folder), today)
     faults = find_faults(catalogue)
     if faults:
         others = f" ({len(faults) - 1} more: `reid check {folder}` lists them)" if len(faults) > 1 else ""
@@ -145,44 +154,73 @@ def read_catalogue(folder: Path | str) -> Catalogue:
     return catalogue
 
 
-def read_rows(folder: Path) -> Catalogue:
+def read_rows(folder: Path, today: date | None = None) -> Catalogue:
     """Read `folder/metadata.csv` without checking its rows.
+
+    Args:
+        folder: the data folder.
+        today: as for `read_catalogue`.
 
     Raises:
         InputError: the file is missing, empty or no CSV with the columns.
     """
+    _refuse_folder(folder)
+    table = _without_empty_edges(folder / "metadata.csv", read_table(folder / "metadata.csv", COLUMNS))
+    if table.empty:
+        raise InputError(f"{folder / 'metadata.csv'}: expected one row per photograph, found none below the header")
+    table["split"] = table["split"].map(lambda word: SPLITS.get(word.strip().casefold(), word))
+    table["orientation"] = table["orientation"].map(lambda word: read_side(word)[0])
+    # a query's identity is what is to be predicted: where a file gives it away, nothing downstream may see it
+    table["answered"] = (table["split"] == "query") & (table["identity"] != "")
+    table.loc[table["answered"], "identity"] = ""
+    days = read_days(table["date"])
+    table["date_problem"] = find_date_problems(table, days, today or date.today())
+    table["day"] = days.where(table["date_problem"] == "", "")
+    return Catalogue(root=folder, table=table)
+
+
+def _without_empty_edges(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table without the empty columns and, at its end, empty rows that a spreadsheet adds."""
+    unnamed = [place for place, column in enumerate(table.columns) if not column.strip()]
+    for place in unnamed:
+        filled = table.index[table.iloc[:, place].str.strip() != ""]
+        if len(filled):
+            raise InputError(
+                f"{path}: row {filled[0] + 2}: expected nothing in column {place + 1}, which has no name, found "
+                f"{str(table.iat[filled[0], place])[:99]!r}; name the column in the first line, or empty its cells"
+            )
+    named = table.iloc[:, [place for place in range(table.shape[1]) if place not in unnamed]]
+    filled_rows = np.flatnonzero((named != "").any(axis=1))
+    return named.iloc[: filled_rows[-1] + 1 if len(filled_rows) else 0]
+
+
+def _refuse_folder(folder: Path) -> None:
+    """Refuse a folder without metadata.csv; name what looks like it, where something does."""
     if not folder.is_dir():
         raise InputError(
             f"{folder}: expected a folder with metadata.csv, found "
             + ("a file; name the folder that it lies in" if folder.exists() else "no such folder; check the name")
         )
-    if not os.path.exists(folder / "metadata.csv"):
-        raise InputError(f"{folder}: expected a folder with metadata.csv, found none in it; name the one that holds it")
-    table = read_table(folder / "metadata.csv", COLUMNS)
-    if table.empty:
-        raise InputError(f"{folder / 'metadata.csv'}: expected one row per photograph, found none below the header")
-    table["day"] = _days(table["date"])
-    # a query's identity is what is to be predicted: where a file gives it away, nothing downstream may see it
-    table["answered"] = (table["split"] == "query") & (table["identity"] != "")
-    table.loc[table["answered"], "identity"] = ""
-    return Catalogue(root=folder, table=table)
+    if os.path.exists(folder / "metadata.csv"):
+        return
+    raise InputError(f"{folder}: expected a folder with metadata.csv, found {_found_instead(folder)}")
 
 
-def _days(dates: pd.Series) -> pd.Series:
-    """Return the days as they are written, whatever the clock and the time zone: YYYY-MM-DD, or YYYY-MM or YYYY where
-    the cell says no more; "" where none can be read."""
-    padded = dates.str.replace(DATE, _padded, regex=True)
-    # without this pandas takes "now" for a date
-    written = padded.str.extract(r"^(\d{4}(?:-?\d\d){0,2})(?:[T ].*)?$", expand=False)
-    days = pd.to_datetime(written, errors="coerce", format="ISO8601")
-    digits, whole = written.str.replace("-", "").str.len(), days.dt.strftime("%Y-%m-%d")
-    as_written = whole.where(digits == 8, whole.str[:7].where(digits == 6, whole.str[:4]))
-    return as_written.fillna("").astype(object)
-
-
-def _padded(date: re.Match[str]) -> str:
-    """2020:5:3 -> 2020-05-03"""
-    return "-".join(number.zfill(2) for number in date.group(1, 3, 4) if number)
+def _found_instead(folder: Path) -> str:
+    """Return what there is in place of metadata.csv, and what to do."""
+    try:
+        alike = sorted(path.name for path in folder.iterdir() if path.name.casefold().startswith("metadata."))
+        below = sorted(path.parent.name for path in folder.glob("*/metadata.csv"))
+    except OSError:  # a folder that may not be entered
+        alike, below = [], []
+    if alike:
+        as_csv = alike[0].casefold().endswith((".csv", ".txt"))
+        return f"{alike[0]!r}; " + ("rename it to metadata.csv" if as_csv else 'save it as "CSV UTF-8", metadata.csv')
+    if below:
+        return f"one in the folder {below[0]!r} below it; type {folder / below[0]}"
+    if (folder.parent / "metadata.csv").is_file():
+        return f"one in the folder above it; type {folder.parent}"
+    return "none in it; name the one that holds it"
 
 
 def _size(path: Path) -> str:
@@ -214,12 +252,32 @@ def find_faults(catalogue: Catalogue) -> list[str]:
         }
     )
     faults = [f"{rows}, column {words}" for kind in by_kind for rows, words in group_rows(kind.items())]
-    if not (table["split"] == "database").any():
-        faults.append(
-            "expected rows with split 'database' to learn from, found none; add the photographs whose individual is "
-            "known"
-        )
-    return faults
+    return [*faults, *find_shared_photographs(catalogue)]
+
+
+def find_shared_photographs(catalogue: Catalogue) -> list[str]:
+    """Return the rows whose photograph an earlier row has too, those of `find_faults` that leave all photographs to be
+    opened."""
+    table = catalogue.table
+    first = table.index.to_series().groupby(table["path"].map(os.path.normpath)).transform("first")
+    again = table[(first != table.index) & (table["path"] != "")]
+    crop = ". Boxes are not used yet: crop the animals into files of their own." * _has_boxes(table)
+    faults = {}
+    for (row, path), place in zip(numbered_cells(again["path"]), first[again.index], strict=True):
+        own, other = table.loc[row - 2], table.loc[place]
+        where = f"path: expected every photograph once, found that of row {place + 2} again, {path[:99]!r}"
+        if own["split"] != other["split"]:
+            faults[row] = f"{where}, there as {other['split']} and here as {own['split']}. Remove one of the rows{crop}"
+        elif own["identity"] != other["identity"]:
+            names = f"there as {other['identity'][:99]!r} and here as {own['identity'][:99]!r}"
+            faults[row] = f"{where}, {names}. Decide who it is, and remove the other row{crop}"
+        else:
+            faults[row] = f"{where}. Remove one of the rows{crop}"
+    return [f"{rows}, column {words}" for rows, words in group_rows(faults.items())]
+
+
+def _has_boxes(table: pd.DataFrame) -> bool:
+    return any(str(column).startswith("bbox") for column in table.columns)
 
 
 class _Check(NamedTuple):
@@ -241,8 +299,8 @@ def _checks(table: pd.DataFrame) -> list[_Check]:
         _Check("identity", characters, ~_matches(identity, NAME)),
         _Check("image_id", "expected an id, found an empty cell", image_id == ""),
         _Check("image_id", "expected every id once, it came before", image_id.duplicated() & (image_id != "")),
-        _Check("split", "expected database or query", ~table["split"].isin(SPLITS)),
-        _Check("identity", "expected the individual on a database row", database & (identity == "")),
+        _Check("split", "expected database (or train) or query (or test)", ~table["split"].isin(SPLITS)),
+        _Check("identity", "expected the individual on a database row", database & (identity.str.strip() == "")),
         _Check("identity", "expected an individual; that word is the submission's", identity == NEW_INDIVIDUAL),
         _Check(
             "dataset",

@@ -1,73 +1,24 @@
-"""What `check` reports of a data folder apart from faults: warnings, counts and photographs that can't be opened."""
+"""What `check` finds when it opens the photographs: counts, files that can't be read, and files that occur twice."""
 
-import re
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from reid.data.catalogue import Catalogue, numbered_cells
-from reid.data.photographs import BROKEN, UnreadableError, open_image, open_photograph, undecodable
+from reid.data.missing_files import with_causes
+from reid.data.photographs import inspect_photograph
 from reid.runtime.distributed import core_count
-from reid.runtime.files import group_rows, sha256_of
+from reid.runtime.files import group_rows
 from reid.runtime.progress import track
 
-__all__ = [
-    "describe",
-    "describe_unreadable",
-    "find_blanks",
-    "find_empty_galleries",
-    "find_formulas",
-    "find_unread_dates",
-    "scan_files",
-]
+__all__ = ["describe", "describe_notes", "describe_unreadable", "find_near_copies", "find_same_files", "scan_files"]
 
-
-def find_formulas(catalogue: Catalogue) -> list[str]:
-    """Return image_ids and identities that a spreadsheet would run as formulas when somebody opens a submission.
-
-    They are names like others here, and must be written as they are: Kaggle compares them letter by letter.
-    """
-    cells = pd.unique(pd.concat([catalogue.table["image_id"], catalogue.table["identity"]]))
-    return [cell for cell in cells if re.match(r"[=@\t]|[+-](?![\d.]+$)", cell)]
-
-
-def find_blanks(catalogue: Catalogue) -> list[str]:
-    """Return identities that begin or end with blanks, as spreadsheets leave them, in a sentence with their rows."""
-    identities = catalogue.table["identity"]
-    cells = numbered_cells(identities[identities != identities.str.strip()])
-    sentences = group_rows((row, f"{cell[:99]!r} begins or ends with a blank") for row, cell in cells)
-    return [f"{rows}, column identity: {words}; it is another individual than without" for rows, words in sentences]
-
-
-def find_unread_dates(catalogue: Catalogue) -> list[str]:
-    """Return the dates that can't be read, in a sentence per dataset; no faults, for such photographs count as
-    undated."""
-    sentences = []
-    for dataset, photographs in catalogue.by_dataset().items():
-        dates = photographs.table["date"][photographs.table["date"] != ""]
-        unread = dates[photographs.table["day"][dates.index] == ""]
-        if len(unread):
-            rows = ", ".join(str(place + 2) for place in unread.index[:5]) + ", ..." * (len(unread) > 5)
-            sentences.append(
-                f"{dataset}: {len(unread)} of {len(dates)} dates can't be read (row {rows}): expected YYYY-MM-DD, "
-                f"found {str(unread.iloc[0])[:99]!r}. Correct them: without its day, a photograph can't be kept apart "
-                "from others of the same day, and the expected scores come out too high"
-            )
-    return sentences
-
-
-def find_empty_galleries(catalogue: Catalogue) -> list[str]:
-    """Return the datasets that have queries and no known photograph, in a sentence each; no faults, for a new species
-    may begin like that."""
-    known = set(catalogue.database.table["dataset"])
-    return [
-        f"{dataset}: no row has split 'database', so nobody can be named there; its {len(queries)} "
-        f"{'query' if len(queries) == 1 else 'queries'} can only be called new. Add photographs of known individuals"
-        for dataset, queries in catalogue.query.by_dataset().items()
-        if dataset not in known
-    ]
+ALIKE_SMALL, ALIKE_LARGE = 0.95, 0.98
+"""From which correlation of their grey values, of 16 x 16 and of 64 x 64, two photographs are taken for copies of one.
+The largest of two photographs of ../shared/reid-mini are 0.89 and 0.80."""
 
 
 def describe(catalogue: Catalogue, files: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +26,7 @@ def describe(catalogue: Catalogue, files: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         catalogue: the photographs.
-        files: columns image_id, sha256, problem of their files in any order, see `scan_files`.
+        files: of them, in any order, see `scan_files`.
 
     Returns:
         Columns dataset, images, individuals, singletons, largest, query, unreadable (files missing or broken) and
@@ -107,25 +58,15 @@ def scan_files(catalogue: Catalogue) -> pd.DataFrame:
     """Open every photograph of a catalogue in full.
 
     Returns:
-        One row per photograph, in order: image_id, sha256 of the file ("" when it can't be read), width and height in
-        pixels (0 when unknown), and problem ("" when it can be opened).
+        One row per photograph, in order: image_id and the fields of `photographs.Inspection`.
     """
     with ThreadPoolExecutor(max_workers=core_count()) as pool:  # decoding releases Python's lock
-        files = track(pool.map(_scan_file, catalogue.paths), "opening photographs", total=len(catalogue))
-        rows = [(image_id, *file) for image_id, file in zip(catalogue.image_ids, files, strict=True)]
-    return pd.DataFrame(rows, columns=["image_id", "sha256", "width", "height", "problem"])
-
-
-def _scan_file(path: Path) -> tuple[str, int, int, str]:
-    try:
-        with open_image(path) as image:
-            width, height = image.size
-        open_photograph(path, 16)  # as every other part of the kit opens it: what passes here passes everywhere
-        return sha256_of(path), width, height, ""
-    except UnreadableError as unreadable:
-        return "", 0, 0, str(unreadable)
-    except BROKEN as problem:
-        return "", 0, 0, undecodable(problem)
+        inspected = pool.map(inspect_photograph, catalogue.paths)
+        files = pd.DataFrame(list(track(inspected, "opening photographs", total=len(catalogue))))
+    broken = files["problem"] != ""
+    ids = np.array(catalogue.image_ids)
+    causes = with_causes(catalogue, dict(zip(ids[broken], files["problem"][broken], strict=True)))
+    return files.assign(image_id=ids, problem=[causes.get(name, "") for name in ids])
 
 
 def describe_unreadable(catalogue: Catalogue, problems: Mapping[str, str]) -> list[str]:
@@ -139,3 +80,88 @@ def describe_unreadable(catalogue: Catalogue, problems: Mapping[str, str]) -> li
     sentences = group_rows((row, problems[image_id]) for row, image_id in ids.items())
     names = {f"row {row}": catalogue.row_name(image_id) for row, image_id in ids.items()}
     return [f"{names.get(rows, rows)}: {problem}" for rows, problem in sentences]
+
+
+def describe_notes(catalogue: Catalogue, files: pd.DataFrame) -> list[str]:
+    """Return what is worth knowing of photographs that can be read, in sentences that name their rows.
+
+    Args:
+        catalogue: the photographs.
+        files: of them, in order, see `scan_files`.
+    """
+    rows = numbered_cells(catalogue.table["path"])
+    noted = [(row, note) for (row, _), notes in zip(rows, files["notes"], strict=True) for note in notes]
+    return [f"{rows}: {note}" for rows, note in group_rows(noted)]
+
+
+def find_same_files(catalogue: Catalogue, files: pd.DataFrame) -> list[str]:
+    """Return which files of the same bytes have two identities, or are both in the database and a query; rows that
+    share a path are left to `catalogue.find_shared_photographs`.
+
+    Args:
+        catalogue: the photographs.
+        files: of them, in order, see `scan_files`.
+    """
+    table = catalogue.table.assign(sha256=files["sha256"].to_numpy())
+    first = table.index.to_series().groupby(table["sha256"]).transform("first")
+    again = table[(first != table.index) & (table["sha256"] != "")]
+    faults = []
+    for (row, path), place in zip(numbered_cells(again["path"]), first[again.index], strict=True):
+        own, other = table.loc[row - 2], table.loc[place]
+        same = f"{path[:99]!r} is the same file as {other['path'][:99]!r} of row {place + 2}"
+        if os.path.normpath(own["path"]) == os.path.normpath(other["path"]):
+            continue
+        if own["split"] != other["split"]:
+            faults.append(
+                (row, f"{same}, there as {other['split']} and here as {own['split']}. Remove one of the rows")
+            )
+        elif own["identity"] != other["identity"]:
+            names = f"there as {other['identity'][:99]!r} and here as {own['identity'][:99]!r}"
+            faults.append((row, f"{same}, {names}. Decide who it is, and remove the other row"))
+    return [f"{rows}: {words}" for rows, words in group_rows(faults)]
+
+
+def find_near_copies(catalogue: Catalogue, files: pd.DataFrame) -> list[str]:
+    """Return which database photographs of two identities of a dataset are copies of one but for size or compression.
+
+    Args:
+        catalogue: the photographs.
+        files: of them, in order, see `scan_files`.
+    """
+    table = catalogue.table.assign(place=np.arange(len(files)), sha256=files["sha256"].to_numpy())
+    known = table[(table["split"] == "database") & (table["sha256"] != "")]
+    found = []
+    for _, rows in known.groupby("dataset"):
+        thumbnails = np.stack(files["thumbnail"].iloc[rows["place"]].tolist())
+        for one, other in _copies(thumbnails, rows["identity"].to_numpy(str)):
+            if rows["sha256"].iloc[one] != rows["sha256"].iloc[other]:
+                first, own = (numbered_cells(rows["path"].iloc[[place]])[0] for place in (one, other))
+                words = f"{own[1][:99]!r} looks like a copy of {first[1][:99]!r} (row {first[0]})"
+                found.append((own[0], f"{words}, under another identity; decide who it is"))
+    return [f"{rows}: {words}" for rows, words in group_rows(sorted(found))]
+
+
+def _copies(thumbnails: np.ndarray, identity: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield pairs of places, the later second, of photographs that are copies under two identities.
+
+    Args:
+        thumbnails: (N, 64, 64) uint8.
+        identity: (N,) str.
+    """
+    large = thumbnails.reshape(len(thumbnails), 16, 4, 16, 4)
+    small = _standardised(large.mean((2, 4), dtype=np.float32))
+    for start in range(0, len(small), 1000):
+        alike = small[start : start + 1000] @ small.T > ALIKE_SMALL
+        for one, other in np.argwhere(alike & (identity[start : start + 1000, None] != identity)):
+            if start + one < other:
+                pair = _standardised(large[[start + one, other]].astype(np.float32))
+                if pair[0] @ pair[1] > ALIKE_LARGE:
+                    yield int(start + one), int(other)
+
+
+def _standardised(pixels: np.ndarray) -> np.ndarray:
+    """Return images (N, ...) as rows of mean 0 and length 1; zeros where there is one colour."""
+    rows = pixels.reshape(len(pixels), -1)
+    rows = rows - rows.mean(1, keepdims=True)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1))

@@ -9,7 +9,7 @@ import pandas as pd
 from reid.data.catalogue import NEW_INDIVIDUAL
 from reid.decision.decide import has_shifted
 from reid.decision.matches import Matches
-from reid.runtime.files import ALIKE, first_of
+from reid.runtime.files import ALIKE, first_of, unquoted
 
 __all__ = ["describe_matches"]
 
@@ -68,7 +68,10 @@ def _warn_of_shifts(matches: Matches) -> None:
 
 
 def _warn_of_unreadable(queries: pd.DataFrame) -> None:
-    for problem, rows in queries[queries["problem"] != ""].groupby("problem", sort=False):
-        names = list(rows["image_id"])
-        for name in [first_of(names)] if len(names) > ALIKE else names:
+    unreadable = queries[queries["problem"] != ""]
+    for _, rows in unreadable.groupby(unreadable["problem"].map(unquoted), sort=False):
+        told = list(zip(rows["image_id"], rows["problem"], strict=True))
+        if len(told) > ALIKE:
+            told = [(first_of(list(rows["image_id"])), f"the first: {told[0][1]}")]
+        for name, problem in told:
             log.warning(f"image_id {name} can't be read ({problem}): called {NEW_INDIVIDUAL}")

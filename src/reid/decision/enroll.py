@@ -9,6 +9,7 @@ import pandas as pd
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
+from reid.data.names import resolve_names
 from reid.decision.artifact import Weights, encoder_file, fold_folder, gallery_file, write_manifest
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
@@ -66,6 +67,7 @@ def enroll_again(
         InputError: as `enroll`.
     """
     recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
+    catalogue = resolve_names(catalogue, recipe, weights.datasets)
     enroll(catalogue, weights.folder, weights.datasets, recipe, runtime)
     # the galleries hold all photographs now, but the networks, where there are any, have learned from few
     limit = weights.limit if recipe.uses_encoder else None

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reid.data.catalogue import NEW_INDIVIDUAL
+from reid.data.names import name_key, spelled
 from reid.errors import InputError
 from reid.runtime.files import ALIKE, first_of, group_rows, read_json, read_table
 
@@ -21,6 +22,7 @@ __all__ = [
     "RetrievalScore",
     "Score",
     "check_submission",
+    "find_strange_names",
     "mean_retrieval",
     "overall",
     "read_scores",
@@ -151,6 +153,36 @@ def _answered(submission: pd.DataFrame, solution: pd.DataFrame, names: tuple[str
         shares = per_individual.to_numpy(float)
         by_dataset[str(dataset)] = _Answered(shares[~is_new], shares[is_new], len(queries))
     return by_dataset
+
+
+def find_strange_names(submission: pd.DataFrame, solution: pd.DataFrame) -> list[str]:
+    """Return what speaks for names that were changed, by a spreadsheet for example, between the database and the
+    solution: a score counts letter by letter.
+
+    Args:
+        submission: columns image_id, identity.
+        solution: columns image_id, identity, new_identity (bool).
+    """
+    answered = set(submission["identity"]) - {NEW_INDIVIDUAL}
+    by_key = {name_key(name): name for name in sorted(set(solution["identity"]))}
+    alike = {
+        name: by_key[name_key(name)] for name in sorted(answered - set(by_key.values())) if name_key(name) in by_key
+    }
+    if alike:
+        pairs = first_of(
+            [f"{spelled(name)} in the answers, {spelled(other)} in the solution" for name, other in alike.items()], "; "
+        )
+        return [
+            f"{len(alike)} of {len(answered)} answered names are written in another way there: {pairs}. They "
+            "count as wrong"
+        ]
+    known = set(solution["identity"][~_is_new(solution)])
+    if answered and known and not answered & set(solution["identity"]):
+        return [
+            f"no answered name occurs in the solution, such as {spelled(min(answered))}; the known individuals there "
+            f"are called {spelled(min(known))} and so on. Is it the solution of these photographs?"
+        ]
+    return []
 
 
 def _is_new(solution: pd.DataFrame) -> pd.Series:

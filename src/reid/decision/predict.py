@@ -18,6 +18,8 @@ import torch
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, rows_to_predict
+from reid.data.missing_files import with_causes
+from reid.data.names import resolve_names
 from reid.decision.artifact import CALIBRATION, Weights, gallery_file
 from reid.decision.calibrate import Calibration, load_calibrations
 from reid.decision.decide import decide
@@ -64,12 +66,12 @@ def predict(
         k: how many candidates of each query are kept.
 
     Raises:
-        InputError: no query rows, or a row that the route can't send anywhere.
+        InputError: no query rows, none whose photograph can be read, or a row that the route can't send anywhere.
     """
     recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
     if weights.caution:
         log.warning(weights.caution)
-    queries = rows_to_predict(catalogue)
+    queries = rows_to_predict(resolve_names(catalogue.query, recipe, weights.datasets))
     _check_route(queries, weights, recipe.prediction.route)
     calibrations = load_calibrations(weights)
     searched = replace(queries, table=queries.table[queries.table["dataset"].isin(["", *weights.datasets])])
@@ -78,10 +80,26 @@ def predict(
     if len(searched):
         extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache)
         features = extract_features(searched, extractors, recipe.prediction.route, recipe, "opening queries")
+        features = _with_causes(searched, features)
         _warn_of_precision(weights, features, extractors)
     candidates = _match(searched, features, weights, calibrations, recipe, cache, k)
     table = _routed(queries, dict(zip(searched.image_ids, features, strict=True)), weights)
     return decide(table, candidates, calibrations, recipe.prediction.route)
+
+
+def _with_causes(queries: Catalogue, features: list[Features]) -> list[Features]:
+    """Return the features with the causes of problems; refuse queries of which none can be read."""
+    problems = {name: one.problem for name, one in zip(queries.image_ids, features, strict=True) if one.problem}
+    if not problems:
+        return features
+    causes = with_causes(queries, problems)
+    if len(problems) == len(features):
+        first = queries.image_ids[0]
+        raise InputError(
+            f"{queries.root / 'metadata.csv'}: expected photographs to name, but none of {len(features)} can be read; "
+            f"{queries.row_name(first)}: {causes[first]}"
+        )
+    return [one._replace(problem=causes.get(name, "")) for name, one in zip(queries.image_ids, features, strict=True)]
 
 
 def _routed(queries: Catalogue, features: Mapping[str, Features], weights: Weights) -> pd.DataFrame:

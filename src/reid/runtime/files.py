@@ -30,6 +30,7 @@ __all__ = [
     "read_table",
     "refuse_unwritable",
     "sha256_of",
+    "unquoted",
     "write_bytes",
     "write_json",
     "write_table",
@@ -184,13 +185,12 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise InputError(f"{path}: expected a CSV file in UTF-8, but it can't be read ({problem}){advice}") from None
     missing = [column for column in columns if column not in header]
     if missing:
-        separated = len(header) == 1 and any(separator in header[0] for separator in ";\t")
-        advice = "Separate the columns with commas" if separated else "Rename or add them"
+        advice = _cause_of(header)
         raise InputError(
             f"{path}: expected the columns {', '.join(columns)} in the first line, "
             f"found {', '.join(header) or 'none'}; missing: {', '.join(missing)}. {advice}"
         )
-    doubled = sorted({column for column in header if header.count(column) > 1})
+    doubled = sorted({column for column in header if column and header.count(column) > 1})
     if doubled:
         raise InputError(
             f"{path}: the first line names {', '.join(doubled)} more than once; keep one column of each name"
@@ -202,6 +202,15 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
                 "put a cell that holds a comma between double quotes"
             )
     return pd.DataFrame(records, columns=header, dtype=str)
+
+
+def _cause_of(header: list[str]) -> str:
+    """Return what to do about a first line without the columns."""
+    if header and header[0].casefold().startswith("sep="):
+        return "Excel's line sep= stands above it: delete that line"
+    if len(header) == 1 and any(separator in header[0] for separator in ";\t"):
+        return "Separate the columns with commas"
+    return "Rename or add them"
 
 
 def _records(path: Path) -> list[list[str]]:
@@ -237,7 +246,7 @@ def group_rows(faults: Iterable[tuple[int, str]]) -> list[tuple[str, str]]:
         rows_by_words.setdefault(words, []).append(row)
     words_by_kind: dict[str, list[str]] = {}
     for words in rows_by_words:
-        words_by_kind.setdefault(QUOTED.sub("...", words), []).append(words)
+        words_by_kind.setdefault(unquoted(words), []).append(words)
     sentences: list[tuple[str, str]] = []
     for alike in words_by_kind.values():
         for words in alike[:ALIKE]:
@@ -250,6 +259,11 @@ def group_rows(faults: Iterable[tuple[int, str]]) -> list[tuple[str, str]]:
 
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+""")
 """What differs between two faults of one kind: texts as `repr` quotes them, and numbers."""
+
+
+def unquoted(words: str) -> str:
+    """Return what messages of one kind have in common: the words without what they quote, and without numbers."""
+    return QUOTED.sub("...", words)
 
 
 def _sentences(rows: list[int], words: str) -> list[tuple[str, str]]:
@@ -275,9 +289,9 @@ def _rows_in_words(rows: list[int]) -> str:
     return f"rows {', '.join(spans[:ALIKE])} and {sum(map(len, runs[ALIKE:])):,} more"
 
 
-def first_of(names: Sequence[str]) -> str:
+def first_of(names: Sequence[str], separator: str = ", ") -> str:
     """a, b, c, d, e and 3 more"""
     if len(names) <= ALIKE:
-        return ", ".join(names)
-    log.debug("%s", ", ".join(names))
-    return f"{', '.join(names[:ALIKE])} and {len(names) - ALIKE:,} more"
+        return separator.join(names)
+    log.debug("%s", separator.join(names))
+    return f"{separator.join(names[:ALIKE])} and {len(names) - ALIKE:,} more"

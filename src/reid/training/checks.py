@@ -12,6 +12,7 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
 from reid.data.loading import PhotographStore, decode_photographs, temporary_folder
+from reid.data.missing_files import with_causes
 from reid.data.photographs import UnreadableError, open_photograph
 from reid.errors import InputError
 from reid.runtime.distributed import all_cores, barrier, broadcast_from_local_main, world_size
@@ -57,11 +58,8 @@ def readable_photographs(database: Catalogue, store: PhotographStore, recipe: Re
     Raises:
         InputError: one can't be read and the recipe does not skip such ones; or none of a dataset can be read.
     """
-    broken = [
-        f"{database.row_name(image_id)}: {problem}"
-        for image_id, problem in zip(database.image_ids, store.problems, strict=True)
-        if problem
-    ]
+    problems = {name: problem for name, problem in zip(database.image_ids, store.problems, strict=True) if problem}
+    broken = [f"{database.row_name(name)}: {problem}" for name, problem in with_causes(database, problems).items()]
     if broken and not recipe.data.skip_unreadable:
         raise InputError(
             f"{database.root / 'metadata.csv'}: {len(broken)} photographs can't be read, the first is {broken[0]}. "
@@ -72,27 +70,33 @@ def readable_photographs(database: Catalogue, store: PhotographStore, recipe: Re
     readable = np.array([not problem for problem in store.problems])
     for dataset in database.by_dataset():
         if not readable[database.table["dataset"] == dataset].any():
-            raise _none_readable(database, dataset)
+            raise _none_readable(database.of(dataset), dataset)
     return readable
 
 
 def refuse_unreadable(database: Catalogue) -> None:
     """Refuse a dataset without a photograph that can be read, where nothing is trained; the first one is enough."""
     for dataset, photographs in database.by_dataset().items():
-        if not any(map(_opens, photographs.paths)):
-            raise _none_readable(database, dataset)
+        if all(map(_problem, photographs.paths)):
+            raise _none_readable(photographs, dataset)
 
 
-def _opens(path: Path) -> bool:
+def _problem(path: Path) -> str:
+    """Return why a photograph can't be read, "" where it can."""
     try:
         open_photograph(path, 16)  # as `check` does: what passes here passes everywhere
-        return True
-    except UnreadableError:
-        return False
+        return ""
+    except UnreadableError as unreadable:
+        return str(unreadable)
 
 
-def _none_readable(database: Catalogue, dataset: str) -> InputError:
-    return InputError(f"{database.root / 'metadata.csv'}: dataset {dataset}: none of its photographs can be read")
+def _none_readable(photographs: Catalogue, dataset: str) -> InputError:
+    first = photographs.image_ids[0]
+    cause = with_causes(photographs, {first: _problem(photographs.paths[0])})[first]
+    return InputError(
+        f"{photographs.root / 'metadata.csv'}: dataset {dataset}: none of its photographs can be read; "
+        f"{photographs.row_name(first)}: {cause}"
+    )
 
 
 def refuse_few_individuals(dataset: str, run: RunContext) -> None:

@@ -12,6 +12,7 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import flat_settings, recipe_from_json
 from reid.data.catalogue import Catalogue
+from reid.data.names import resolve_names
 from reid.decision.artifact import MANIFEST, Weights, write_manifest
 from reid.decision.calibrate import calibrate
 from reid.decision.enroll import enroll
@@ -70,7 +71,7 @@ def train(
     folder = Path(folder)
     if runtime.precision == "auto":
         runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
-    catalogue, limit = _limited(catalogue, limit)
+    catalogue, limit = _limited(_database_to_learn_from(catalogue, recipe), limit)
     if recipe.uses_encoder:
         recipe = resolve_defaults(recipe, describe_backbone(recipe.backbone.name, init))
         _warn_of_random_weights(recipe, init)
@@ -90,6 +91,18 @@ def train(
     with timed_stage("calibrate", folder), all_cores():
         calibrate(catalogue, folder, datasets, recipe)
     return write_manifest(folder, recipe, datasets, catalogue.database.fingerprint, limit, runtime.precision)
+
+
+def _database_to_learn_from(catalogue: Catalogue, recipe: Recipe) -> Catalogue:
+    """Return the catalogue as the recipe reads names; refuse one in which nobody is known."""
+    resolved = resolve_names(catalogue, recipe)
+    if len(resolved.database):
+        return resolved
+    unnamed = f", beside {len(catalogue.database)} whose identity is a word for nobody" * (len(catalogue.database) > 0)
+    raise InputError(
+        f"{catalogue.root / 'metadata.csv'}: expected rows with split 'database' to learn from, found none{unnamed}; "
+        "add the photographs whose individual is known"
+    )
 
 
 def _limited(catalogue: Catalogue, limit: int | None) -> tuple[Catalogue, int | None]:

@@ -1,0 +1,144 @@
+"""Names that mean one thing and are written in several ways, and words that name nobody.
+
+What is joined and what is left out are settings of the recipe (`data.join_names`, `data.unknown_words`), so that
+training, enrolment and prediction do the same.
+"""
+
+import logging
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import pandas as pd
+
+from reid.config.recipe import DataConfig, Recipe
+from reid.data.catalogue import Catalogue
+from reid.runtime.files import first_of
+
+__all__ = ["describe_names", "find_near_misses", "is_unknown", "name_key", "resolve_names", "spelled"]
+
+log = logging.getLogger(__name__)
+
+
+def name_key(name: str) -> str:
+    """Return what is left of a name without what people do not see or do not mean: capital letters, blanks around and
+    between its words, invisible characters, how accented letters are composed, zeros before a number, and the `.0` that
+    a spreadsheet puts behind one.
+
+    >>> name_key(" Old  TOM "), name_key("007"), name_key("7.0"), name_key("spot_03")
+    ('old tom', '7', '7', 'spot_3')
+    """
+    composed = unicodedata.normalize("NFKC", name)
+    visible = "".join(" " if letter.isspace() else letter for letter in composed if _is_visible(letter))
+    words = " ".join(visible.casefold().split())
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"^(\d+)\.0+$", r"\1", words))
+
+
+def _is_visible(letter: str) -> bool:
+    return unicodedata.category(letter) not in ("Cf", "Cc") or letter.isspace()
+
+
+def is_unknown(name: str, words: Iterable[str]) -> bool:
+    """Return whether a name is one of the words for nobody, whatever its capital letters and blanks."""
+    return name_key(name) in {name_key(word) for word in words}
+
+
+def find_near_misses(names: pd.Series) -> list[dict[str, int]]:
+    """Return the names that differ only in what `name_key` leaves out: by spelling, how often it occurs, the commonest
+    first and of equals the one that comes first."""
+    counts = names[names != ""].value_counts(sort=False)
+    by_key: dict[str, dict[str, int]] = {}
+    for name, count in counts.items():
+        by_key.setdefault(name_key(str(name)), {})[str(name)] = int(count)
+    alike = [spellings for spellings in by_key.values() if len(spellings) > 1]
+    return [dict(sorted(spellings.items(), key=lambda pair: -pair[1])) for spellings in alike]
+
+
+def spelled(name: str) -> str:
+    """Return a name between quotes, with codes in place of the characters that can't be seen or told apart."""
+    odd = any(unicodedata.category(letter) in ("Mn", "Cf", "Cc", "Zs") and letter != " " for letter in name)
+    return ascii(name[:99]) if odd else repr(name[:99])
+
+
+def resolve_names(catalogue: Catalogue, recipe: Recipe, datasets: Iterable[str] = ()) -> Catalogue:
+    """Return the catalogue as its recipe reads names; what that does, and what it leaves as it is, is logged.
+
+    Database rows of an identity in `data.unknown_words` are left out. With `data.join_names`, names that differ only in
+    what `name_key` leaves out get the commonest spelling: datasets over the whole table, identities within their
+    dataset.
+
+    Args:
+        catalogue: as it was read.
+        recipe: `data`; also `prediction.mirrored`, because it names datasets.
+        datasets: those of a weights folder, whose spelling counts more than the table's.
+    """
+    config, datasets = recipe.data, list(datasets)
+    for sentence in [*describe_names(catalogue, config), *_absent_datasets(catalogue, recipe, datasets)]:
+        log.warning("%s: %s", catalogue.root / "metadata.csv", sentence)
+    table = catalogue.table[~_unknown_rows(catalogue, config)]
+    if config.join_names:
+        known = {name_key(dataset): dataset for dataset in datasets}
+        joined = table["dataset"].replace(_commonest(table["dataset"]))
+        table = table.assign(dataset=joined.map(lambda name: known.get(name_key(name), name)))
+        identities = [rows["identity"].replace(_commonest(rows["identity"])) for _, rows in table.groupby("dataset")]
+        table = table.assign(identity=pd.concat(identities)) if identities else table
+    return replace(catalogue, table=table)
+
+
+def _absent_datasets(catalogue: Catalogue, recipe: Recipe, datasets: Iterable[str]) -> Iterator[str]:
+    """Yield the datasets that a setting names and that are neither in the table nor in the weights."""
+    there = {*catalogue.by_dataset(), *datasets}
+    for setting, named in (("data.upright", recipe.data.upright), ("prediction.mirrored", recipe.prediction.mirrored)):
+        if absent := [name for name in named if name not in there]:
+            yield (
+                f"--set {setting}={','.join(named)}: there is no dataset {', '.join(map(spelled, absent))} here, only "
+                f"{first_of(sorted(there))}; for the others it holds"
+            )
+
+
+def _unknown_rows(catalogue: Catalogue, config: DataConfig) -> pd.Series:
+    """Return whether each row's identity is a word for nobody, (N,) bool."""
+    identities = catalogue.table["identity"]
+    unknown = [name for name in set(identities) - {""} if is_unknown(name, config.unknown_words)]
+    return identities.isin(unknown)
+
+
+def _commonest(names: pd.Series) -> dict[str, str]:
+    """{"MIRA": "Mira"} for a name that is written in two ways"""
+    groups = [list(spellings) for spellings in find_near_misses(names)]
+    return {other: spellings[0] for spellings in groups for other in spellings[1:]}
+
+
+def describe_names(catalogue: Catalogue, config: DataConfig) -> list[str]:
+    """Return what `resolve_names` does with a table's names, and what it leaves as it is, in a sentence for each kind;
+    none where there is nothing to tell."""
+    rows = _unknown_rows(catalogue, config)
+    identities = catalogue.table["identity"][rows]
+    sentences = []
+    if len(identities):
+        counts = {word: int((identities == word).sum()) for word in identities.unique()}
+        sentences.append(
+            f"column identity: {_counted(counts)} are words for nobody: these {len(identities)} rows are left "
+            "out, and nobody is named so; --set data.unknown_words= takes them for names of animals"
+        )
+    return [*sentences, *_describe_near_misses(replace(catalogue, table=catalogue.table[~rows]), config)]
+
+
+def _describe_near_misses(catalogue: Catalogue, config: DataConfig) -> Iterator[str]:
+    does = (
+        "are joined as the first of them"
+        if config.join_names
+        else "stay different; --set data.join_names=true joins them"
+    )
+    columns = [("column dataset", catalogue.table["dataset"])]
+    columns += [(f"{name}, column identity", rows.table["identity"]) for name, rows in catalogue.by_dataset().items()]
+    for place, names in columns:
+        if groups := find_near_misses(names):
+            alike = first_of([_counted(spellings) for spellings in groups], "; ")
+            yield f"{place}: names that differ only in how they are written {does}: {alike}"
+
+
+def _counted(spellings: dict[str, int]) -> str:
+    """'Mira' (12 rows), 'MIRA' (1 row)"""
+    return ", ".join(f"{spelled(name)} ({count} row{'' if count == 1 else 's'})" for name, count in spellings.items())

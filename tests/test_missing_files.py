@@ -1,0 +1,62 @@
+"""Paths that were right where they were written: the likely cause, and what to write."""
+
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scene import scene, write_metadata
+
+from reid.data.catalogue import read_catalogue
+from reid.data.missing_files import with_causes
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: path.replace("/", "\\"), "; it has backslashes, as Windows writes paths: write 'photos/Mira/"),
+        (
+            lambda path: "D:\\survey\\" + path.replace("/", "\\"),
+            "; it has backslashes, as Windows writes paths and it begins with 'D:/survey', which is not in",
+        ),
+        (lambda path: path.replace(".jpg", ".JPG"), "; it has other capital letters: write 'photos/Mira/"),
+        (lambda path: path.replace("Mira", "mira"), "; it has other capital letters: write"),
+        (lambda path: "survey/2024/" + path, "; it begins with 'survey/2024', which is not in this folder: write"),
+        (lambda path: path.removeprefix("photos/"), "; the file lies below 'photos': write"),
+        (lambda path: path + " ", "; it begins or ends with a blank: write"),
+        (
+            lambda path: unicodedata.normalize("NFD", path),
+            "; its accented letters are composed in another way: write",
+        ),
+        (lambda _: "photos/Mira/other.jpg", "; no file of that name is below the folder: copy it there"),
+        (lambda _: "https://example.org/a.jpg", "; it is an address on the web: download the photograph"),
+    ],
+)
+def test_the_cause_of_a_missing_file_is_named(tmp_path: Path, write: Callable[[str], str], words: str) -> None:
+    path = "photos/Mira/Zo\u00eb 1.jpg"
+    (tmp_path / path).parent.mkdir(parents=True)
+    scene().save(tmp_path / path)
+    (tmp_path / "photos/.thumbnails").mkdir()
+    scene(9, 9).save(tmp_path / "photos/.thumbnails/other.jpg")
+    catalogue = read_catalogue(write_metadata(tmp_path, f'1,Mira,"{write(path)}",,,,database,Cats'))
+    assert with_causes(catalogue, {"1": "no such file"})["1"].startswith(f"no such file{words}")
+
+
+def test_a_table_one_folder_too_low_is_told(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    scene().save(tmp_path / "photos/a.jpg")
+    catalogue = read_catalogue(write_metadata(tmp_path / "photos", "1,Mira,photos/a.jpg,,,,database,Cats"))
+    (told,) = with_causes(catalogue, {"1": "no such file"}).values()
+    assert told == "no such file; it begins with 'photos', which is not in this folder: write 'a.jpg'"
+    write_metadata(tmp_path / "photos", "1,Mira,other/b.jpg,,,,database,Cats")
+    (tmp_path / "other").mkdir()
+    scene().save(tmp_path / "other/b.jpg")
+    (told,) = with_causes(read_catalogue(tmp_path / "photos"), {"1": "no such file"}).values()
+    assert told.startswith("no such file; it lies beside this folder: move metadata.csv one folder up, and type ")
+
+
+def test_other_problems_are_left_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    catalogue = read_catalogue(write_metadata(tmp_path, "1,Mira,a.jpg,,,,database,Cats"))
+    assert with_causes(catalogue, {"1": "it is no image"}) == {"1": "it is no image"}
+    assert with_causes(catalogue, {}) == {}
