@@ -1,6 +1,7 @@
 """Queries and a gallery: the pairs against slow twins, the same alone and with others, and nothing hidden is met."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from textures import texture, warped
 
 from reid.config.recipe import KeypointConfig, Recipe
 from reid.config.settings import with_settings
+from reid.errors import InputError
 from reid.retrieval import candidates
-from reid.retrieval.candidates import CandidatePairs, candidate_pairs
+from reid.retrieval.candidates import CandidatePairs, are_comparable, candidate_pairs
 from reid.retrieval.extractors.rootsift import extract
-from reid.retrieval.gallery import Gallery, GalleryFeatures
+from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
 from reid.retrieval.local_matching import lnbnn, stack_descriptors, verify
 
@@ -227,3 +229,30 @@ def test_datasets_without_a_keypoint_have_the_same_features_as_others(gallery: G
     assert list(features[0]) == list(features[1])
     assert not features[1]["foreground"].any()
     assert not features[1]["foreground_inliers"].any()
+
+
+def test_a_gallery_without_a_keypoint_is_compared_though_it_comes_from_a_file(tmp_path: Path, gallery: Gallery) -> None:
+    """Read from a file it had no keypoints at all, which was no cue at all."""
+    flat = Gallery(replace(gallery.embeddings, keypoints=(NO_KEYPOINTS,) * 5), gallery.identity, cues=("local",))
+    save_gallery(tmp_path / "x", flat)
+    recipe = with_settings(LOCAL, {"matching.verified": 1})
+    stored, kept = (candidate_pairs(gallery.embeddings, one, recipe) for one in (load_gallery(tmp_path / "x"), flat))
+    assert as_rows(stored) == as_rows(kept)
+    assert not stored.features["local"].any()
+
+
+def test_a_cue_that_the_gallery_was_made_without_is_refused(queries: GalleryFeatures, gallery: Gallery) -> None:
+    encoded = replace(gallery, cues=("encoder",))
+    assert len(candidate_pairs(queries, encoded, ENCODER)) > 0
+    words = "matching.cues: expected encoder, with which the gallery was made, found encoder,local; keep the weights'"
+    with pytest.raises(InputError, match=words):
+        candidate_pairs(queries, encoded, BOTH)
+
+
+def test_a_query_is_comparable_where_it_has_a_cue_in_common_with_some_photograph(gallery: Gallery) -> None:
+    known = gallery.embeddings
+    queries = replace(known.of(np.arange(2)), keypoints=(NO_KEYPOINTS, known.keypoints[1]))
+    flat = replace(gallery, embeddings=replace(known, keypoints=(NO_KEYPOINTS,) * 5))
+    assert are_comparable(queries, gallery, LOCAL).tolist() == [False, True]
+    for recipe, some, expected in ((LOCAL, flat, False), (BOTH, flat, True), (ENCODER, gallery, True)):
+        assert are_comparable(queries, some, recipe).tolist() == [expected] * 2

@@ -12,7 +12,7 @@ from textures import equal
 from reid.config.recipe import KeypointConfig
 from reid.errors import InputError
 from reid.retrieval.extractors.rootsift import extract
-from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
+from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_precision, load_gallery, save_gallery
 from reid.retrieval.keypoints import NO_KEYPOINTS
 
 
@@ -33,14 +33,16 @@ def some_gallery(seed: int, photographs: int, individuals: int, with_keypoints: 
 @pytest.mark.parametrize("with_keypoints", [False, True])
 def test_a_gallery_comes_back_from_its_file_as_it_was(tmp_path: Path, with_keypoints: bool) -> None:
     known = some_gallery(1, 12, 4, with_keypoints)
-    known = Gallery(known.embeddings, ('\u00fcmlaut, "quoted"\n', *known.identity[1:]), "bfloat16")
+    known = Gallery(
+        known.embeddings, ('\u00fcmlaut, "quoted"\n', *known.identity[1:]), "bfloat16", ("encoder", "local")
+    )
     save_gallery(tmp_path / "x.gallery.safetensors", known)
     back = load_gallery(tmp_path / "x.gallery.safetensors")
     assert torch.equal(back.embeddings.vectors, known.embeddings.vectors)
     assert (back.embeddings.image_id, back.identity) == (known.embeddings.image_id, known.identity)
     assert back.embeddings.orientation == known.embeddings.orientation
-    assert back.precision == "bfloat16"
-    assert len(back.embeddings.keypoints) == (12 if with_keypoints else 0)
+    assert (back.precision, back.cues) == ("bfloat16", ("encoder", "local"))
+    assert len(back.embeddings.keypoints) == 12
     assert all(map(equal, back.embeddings.keypoints, known.embeddings.keypoints))
 
 
@@ -85,7 +87,30 @@ def test_the_precision_of_a_gallery_is_one_that_there_is_or_unknown(tmp_path: Pa
     save_gallery(path, some_gallery(1, 3, 2))
     tensors = load_file(path)
     save_file(tensors, path)  # as 0.1.0 wrote it
-    assert load_gallery(path).precision == ""
+    assert (load_gallery(path).precision, load_gallery(path).cues) == ("", ())
+    save_file(tensors, path, {"precision": "bfloat16"})  # as it was written before galleries remembered their cues
+    assert (load_gallery(path).precision, load_gallery(path).cues) == ("bfloat16", ())
+    assert gallery_precision(path) == "bfloat16"
     save_file(tensors, path, {"precision": "float8"})
     with pytest.raises(InputError, match="its precision is 'float8'"):
         load_gallery(path)
+
+
+def test_a_gallery_is_written_to_the_same_bytes_with_the_cues_that_there_are(tmp_path: Path) -> None:
+    path, known = tmp_path / "x", replace(some_gallery(1, 3, 2), precision="float32", cues=("local",))
+    contents = set()
+    for _ in range(20):  # an order of its own for every writing
+        save_gallery(path, known)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    assert gallery_precision(path) == "float32"
+    save_gallery(path, replace(known, cues=("smell",)))
+    with pytest.raises(InputError, match=r"its cues are \('smell',\)"):
+        load_gallery(path)
+
+
+def test_a_gallery_of_nobody_comes_back_from_its_file(tmp_path: Path) -> None:
+    nobody = Gallery(GalleryFeatures((), torch.zeros(0, 6)), (), "float32", ("encoder", "local"))
+    save_gallery(tmp_path / "x", nobody)
+    back = load_gallery(tmp_path / "x")
+    assert (back.identity, back.embeddings.keypoints, tuple(back.embeddings.vectors.shape)) == ((), (), (0, 6))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from reid.config.recipe import KeypointConfig, MatchingConfig, Recipe
+from reid.errors import InputError
 from reid.models.losses import pairwise_distances
 from reid.models.networks import best_device
 from reid.retrieval.gallery import Gallery, GalleryFeatures
@@ -22,7 +23,7 @@ from reid.retrieval.local_matching import Descriptors, lnbnn, stack_descriptors,
 from reid.retrieval.search import nearest
 from reid.runtime.progress import track
 
-__all__ = ["CandidatePairs", "GalleryIndex", "best_and_runner_up", "candidate_pairs"]
+__all__ = ["CandidatePairs", "GalleryIndex", "are_comparable", "best_and_runner_up", "candidate_pairs"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class CandidatePairs:
         if "distance" not in self.features:
             return self
         return replace(self, features={**self.features, "distance": self.features["distance"] / unit})
+
+    @staticmethod
+    def none() -> "CandidatePairs":
+        """Return no pair at all, without any feature."""
+        rows = np.zeros(0, np.int64)
+        return CandidatePairs(rows, rows, rows, {})
 
     @staticmethod
     def joined(parts: Sequence["CandidatePairs"]) -> "CandidatePairs":
@@ -122,6 +129,9 @@ def candidate_pairs(
 
     Returns:
         The pairs; a query from which everything is hidden has none.
+
+    Raises:
+        InputError: the recipe has a cue that the gallery was made without.
     """
     index = GalleryIndex.of(gallery, recipe)
     pairs = []
@@ -131,6 +141,14 @@ def candidate_pairs(
         shortlist = _shortlist(block, index, None if hidden is None else hidden[rows])
         pairs.append(_pairs(shortlist, block, index).numbered_from(start))
     return CandidatePairs.joined(pairs)
+
+
+def are_comparable(queries: GalleryFeatures, gallery: Gallery, recipe: Recipe) -> np.ndarray:
+    """Return whether each query has a cue in common with any photograph of the gallery, (Q,) bool."""
+    if recipe.uses_encoder:
+        return np.ones(len(queries), bool)
+    has_keypoints = any(map(len, gallery.embeddings.keypoints))
+    return np.array([has_keypoints and len(keypoints) > 0 for keypoints in queries.keypoints], bool)
 
 
 @dataclass(frozen=True)
@@ -163,6 +181,12 @@ class GalleryIndex:
 
     @classmethod
     def of(cls, gallery: Gallery, recipe: Recipe) -> "GalleryIndex":
+        if gallery.cues and not set(recipe.matching.cues) <= set(gallery.cues):
+            made_with, found = ",".join(gallery.cues), ",".join(recipe.matching.cues)
+            raise InputError(
+                f"recipe field matching.cues: expected {made_with}, with which the gallery was made, found {found}; "
+                "keep the weights' own cues, or train with the others"
+            )
         labels, photographs = gallery.labels, gallery.embeddings
         order = np.argsort(labels, kind="stable")
         starts = np.searchsorted(labels[order], np.arange(len(gallery.individuals)))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from reid.config.recipe import CUES
 from reid.errors import InputError
 from reid.retrieval.embedding import PRECISIONS
 from reid.retrieval.extraction import Features
-from reid.retrieval.keypoints import Keypoints, keypoints_from, tensors_of
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, keypoints_from, tensors_of
 from reid.runtime.files import write_bytes
 
 __all__ = ["Gallery", "GalleryFeatures", "gallery_features", "gallery_precision", "load_gallery", "save_gallery"]
@@ -59,11 +61,13 @@ class Gallery:
         identity: (N,) the individual on each.
         precision: the number format in which the vectors were computed, such as "float32"; "" where there is no
             encoder, or where 0.1.0 wrote the file.
+        cues: those of `matching.cues` that it was made for; () where an earlier version wrote the file.
     """
 
     embeddings: GalleryFeatures
     identity: tuple[str, ...]
     precision: str = ""
+    cues: tuple[str, ...] = ()
 
     @property
     def individuals(self) -> np.ndarray:
@@ -85,7 +89,7 @@ def gallery_features(features: Sequence[Features], rows: pd.DataFrame) -> Galler
     """
     return GalleryFeatures(
         tuple(rows["image_id"]),
-        torch.stack([one.vector for one in features]),
+        torch.stack([one.vector for one in features]) if features else torch.zeros(0, 0),
         tuple(rows["orientation"]),
         tuple(one.keypoints for one in features),
     )
@@ -102,7 +106,9 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
     }
     if any(map(len, photographs.keypoints)):
         tensors |= {name: torch.from_numpy(tensor) for name, tensor in tensors_of(photographs.keypoints).items()}
-    write_bytes(path, save(tensors, metadata={"precision": gallery.precision}))
+    # in one entry, because safetensors writes several in any order
+    made_with = json.dumps({"precision": gallery.precision, "cues": gallery.cues})
+    write_bytes(path, save(tensors, metadata={"made_with": made_with}))
 
 
 def _check_gallery(gallery: Gallery) -> None:
@@ -113,12 +119,20 @@ def _check_gallery(gallery: Gallery) -> None:
         raise ValueError(f"its vectors are {tuple(vectors.shape)} {vectors.dtype}, or not all of them are numbers")
     if gallery.precision not in ("", *PRECISIONS):
         raise ValueError(f"its precision is {gallery.precision!r}")
+    if not set(gallery.cues) <= set(CUES):
+        raise ValueError(f"its cues are {gallery.cues!r}")
 
 
 def gallery_precision(path: Path) -> str:
     """Return `Gallery.precision` of a file, without its vectors."""
     with safe_open(path, framework="np") as opened:
-        return str((opened.metadata() or {}).get("precision", ""))
+        return str(_made_with(opened).get("precision", ""))
+
+
+def _made_with(opened: Any) -> dict[str, Any]:
+    """Return precision and cues as the metadata of an opened file has them, the former alone in earlier versions'."""
+    metadata = opened.metadata() or {}
+    return dict(json.loads(metadata["made_with"])) if "made_with" in metadata else metadata
 
 
 def load_gallery(path: Path) -> Gallery:
@@ -131,11 +145,12 @@ def load_gallery(path: Path) -> Gallery:
         with safe_open(path, framework="pt") as opened:
             rows = json.loads(opened.get_tensor("rows").numpy().tobytes())
             vectors = opened.get_tensor("vectors")
-            precision = (opened.metadata() or {}).get("precision", "")
+            made_with = _made_with(opened)
             tensors = {name: opened.get_tensor(name).numpy() for name in set(opened.keys()) - {"rows", "vectors"}}
-        keypoints = keypoints_from(tensors) if tensors else ()
+        keypoints = keypoints_from(tensors) if tensors else (NO_KEYPOINTS,) * len(rows["image_id"])
         embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, tuple(rows["orientation"]), keypoints)
-        gallery = Gallery(embeddings, tuple(rows["identity"]), precision)
+        precision, cues = made_with.get("precision", ""), tuple(made_with.get("cues", ()))
+        gallery = Gallery(embeddings, tuple(rows["identity"]), precision, cues)
         _check_gallery(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `reid enroll` makes it") from None
