@@ -31,7 +31,7 @@ from reid.errors import InputError
 from reid.retrieval.cache import CACHE_FOLDER
 from reid.retrieval.extraction import route_queries
 from reid.retrieval.gallery import Gallery, GalleryFeatures
-from reid.retrieval.keypoints import Keypoints
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
 
 DATASETS = ("lynx", "turtle")
 
@@ -90,6 +90,27 @@ def test_a_query_that_cannot_be_compared_has_no_candidates() -> None:
     assert found[["image_id", "candidate"]].to_numpy().tolist() == [["q", "mia"], ["q", "leo"]]
     nobody = match_queries(queries.of(np.zeros(0, int)), gallery, "x", calibrated("x", 1), PRESETS["toy"])
     assert (len(nobody), list(nobody.columns)) == (0, list(found.columns))
+
+
+@pytest.mark.parametrize("name", ["toy", "keypoints", "frozen"])
+def test_in_a_gallery_of_nobody_there_are_no_candidates(name: str) -> None:
+    """One whose only photograph could not be read; whatever the scorer needs of a pair."""
+    nobody = Gallery(GalleryFeatures((), torch.zeros(0, 0)), ())
+    for kind in ("distance", "local", "foreground"):
+        found = match_queries(
+            GalleryFeatures(("q",), torch.ones(1, 2)), nobody, "x", calibrated("x", 1, kind), PRESETS[name]
+        )
+        assert list(found.columns) == ["image_id", "rank", "candidate", "candidate_image_id", "dissimilarity"]
+        assert len(found) == 0
+
+
+def test_a_recipe_with_a_cue_that_the_gallery_lacks_does_not_call_everybody_new() -> None:
+    gallery = Gallery(GalleryFeatures(tuple("12"), torch.eye(2)), ("leo", "mia"), "float32", ("encoder",))
+    queries = GalleryFeatures(("q",), torch.ones(1, 2), ("",), (NO_KEYPOINTS,))
+    with pytest.raises(
+        InputError, match=r"matching\.cues: expected encoder, with which the gallery was made, found loc"
+    ):
+        match_queries(queries, gallery, "x", calibrated("x", 1, "local"), PRESETS["keypoints"])
 
 
 def test_the_scorer_of_the_calibration_decides_who_comes_first() -> None:

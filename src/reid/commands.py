@@ -229,6 +229,7 @@ def train(options: argparse.Namespace) -> None:
     _warn_of_dates(catalogue)
 
     from reid.decision.calibrate import load_calibrations
+    from reid.decision.unmatchable import leave_out_unmatchable
     from reid.training.checkpoints import SAVE_EVERY
     from reid.training.run_folder import missing_networks, network_files, read_seconds
     from reid.training.train import train as train_weights
@@ -248,7 +249,8 @@ def train(options: argparse.Namespace) -> None:
             runtime=runtime,
         )
     if only:
-        missing = missing_networks(options.out, network_files(catalogue.database), recipe)
+        files = network_files(leave_out_unmatchable(catalogue)[0].database)
+        missing = missing_networks(options.out, files, recipe)
         _report_part(options, only, missing)
     elif weights:  # only the first rank has them
         _print_calibrations(load_calibrations(weights))

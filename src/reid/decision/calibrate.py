@@ -14,7 +14,7 @@ import pandas as pd
 
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
-from reid.data.catalogue import Catalogue
+from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.data.photographs import thumbnails
 from reid.decision.artifact import (
     CALIBRATION,
@@ -37,6 +37,7 @@ from reid.decision.pseudo_queries import (
 )
 from reid.decision.scorers import SINGLE_CUES, Scorer, cross_fitted, fit_scorer, scorers_for
 from reid.decision.thresholds import PLATEAU, MeanCurves, Threshold, mean_curves, mean_of_splits, plateau_of, sweep
+from reid.decision.unmatchable import why_gallery_unmatchable, why_unmatchable
 from reid.errors import InputError
 from reid.models.networks import read_plan
 from reid.retrieval.gallery import load_gallery
@@ -89,6 +90,7 @@ class Calibration:
         curve: over the threshold.
         known, new: dissimilarity of the known and of the new pseudo-queries, ascending, by scorers that were fitted on
             other individuals, as the threshold's are.
+        unmatchable: why the known photographs tell nobody apart, see `unmatchable`; then every query is called new.
     """
 
     threshold: Threshold
@@ -98,6 +100,7 @@ class Calibration:
     curve: Curve
     known: list[float]
     new: list[float]
+    unmatchable: str = ""
 
 
 def fit_calibrations(
@@ -420,11 +423,36 @@ def distribution_shift(live: np.ndarray, calibration: Calibration) -> float:
 
 
 def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe: Recipe) -> dict[str, Calibration]:
-    """Fit every dataset's scorer and threshold on its gallery and write `calibration.json`."""
-    pseudo_queries = {dataset: pseudo_query_pairs(catalogue, folder, dataset, recipe) for dataset in datasets}
-    calibrations = fit_calibrations(pseudo_queries, recipe)
+    """Fit every dataset's scorer and threshold on its gallery and write `calibration.json`. A dataset whose photographs
+    tell nobody apart gets a threshold below which there is nothing, and the others theirs as if it were not there."""
+    causes = {dataset: _why_unmatchable(catalogue, folder / gallery_file(dataset)) for dataset in datasets}
+    pseudo_queries = {
+        dataset: pseudo_query_pairs(catalogue, folder, dataset, recipe) for dataset in datasets if not causes[dataset]
+    }
+    fitted = fit_calibrations(pseudo_queries, recipe)
+    calibrations = {
+        dataset: _name_nobody(dataset, cause, recipe) if cause else fitted[dataset] for dataset, cause in causes.items()
+    }
     write_json(folder / CALIBRATION, {dataset: asdict(calibration) for dataset, calibration in calibrations.items()})
     return calibrations
+
+
+def _why_unmatchable(catalogue: Catalogue, path: Path) -> str:
+    """See `Calibration.unmatchable`, for the gallery in a file."""
+    gallery = load_gallery(path)
+    image_ids = set(gallery.embeddings.image_id)
+    table = catalogue.database.table
+    known = Catalogue(catalogue.root, table[table["image_id"].isin(image_ids)])
+    cause = why_gallery_unmatchable(gallery)
+    return cause or (why_unmatchable(known) if len(known) == len(image_ids) else "")
+
+
+def _name_nobody(dataset: str, cause: str, recipe: Recipe) -> Calibration:
+    """Return the calibration that calls every query new."""
+    note = f"nobody can be named, every query is called {NEW_INDIVIDUAL}: {cause}, then enroll and calibrate"
+    threshold = Threshold(dataset, 0.0, None, None, None, None, None, (0.0, 0.0), 0, 0, note)
+    scorer = Scorer("distance" if recipe.uses_encoder else "local", {})
+    return Calibration(threshold, scorer, 1.0, {}, Curve([], [], [], [], []), [], [], cause)
 
 
 def calibrate_again(catalogue: Catalogue, weights: Weights, recipe: Recipe | None = None) -> Weights:

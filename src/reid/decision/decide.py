@@ -35,9 +35,9 @@ def decide(
     shifts = _shifts(queries, nearest, calibrations)
     flags = _flags(queries, nearest, calibrations, shifts)
     decided = queries.assign(threshold=limits, answer=answers, flags=flags)
-    return Matches(
-        decided, candidates.assign(probability=_probabilities(decided, candidates, calibrations)), route, shifts
-    )
+    probabilities = _probabilities(decided, candidates, calibrations)
+    unmatchable = {name: one.unmatchable for name, one in calibrations.items() if one.unmatchable}
+    return Matches(decided, candidates.assign(probability=probabilities), route, shifts, unmatchable)
 
 
 def _shifts(queries: pd.DataFrame, nearest: pd.Series, calibrations: Mapping[str, Calibration]) -> dict[str, float]:

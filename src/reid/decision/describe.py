@@ -18,8 +18,10 @@ log = logging.getLogger(__name__)
 
 def describe_matches(matches: Matches) -> list[str]:
     """Return a line for each dataset with the share called new, and one for the classifier's disagreement; warn of
-    datasets without a gallery, of shifted ones and of photographs that can't be read."""
+    datasets without a gallery or in which nobody can be told apart, of shifted ones and of photographs that can't be
+    read."""
     _warn_of_missing_galleries(matches)
+    _warn_of_unmatchable(matches)
     _warn_of_shifts(matches)
     _warn_of_unreadable(matches.queries)
     return [*_shares(matches), *_disagreement(matches)]
@@ -29,8 +31,10 @@ def _shares(matches: Matches) -> Iterator[str]:
     """Yield how many queries of each dataset were called new."""
     for dataset, new in matches.share_new().items():
         hint = "; if some are known, look at the expected score, and at the nearest ones in the report"
-        count = int((matches.queries["dataset"] == dataset).sum())
-        yield f"{dataset}: {count} queries, {new:.0%} called new{hint if new == 1 and count > 1 else ''}"
+        flags = matches.queries["flags"][matches.queries["dataset"] == dataset]
+        count, alone = len(flags), int(flags.str.contains("no_candidates").sum())
+        words = f", {alone} with nothing to compare (no_candidates)" if alone else ""
+        yield f"{dataset}: {count} queries, {new:.0%} called new{words}{hint if new == 1 and count > 1 else ''}"
 
 
 def _disagreement(matches: Matches) -> Iterator[str]:
@@ -54,6 +58,15 @@ def _warn_of_missing_galleries(matches: Matches) -> None:
             f"these weights know no photograph of {counts}: nobody can be named there, so these queries are called "
             f"{NEW_INDIVIDUAL}. Add known photographs and train again, or correct the column dataset"
         )
+
+
+def _warn_of_unmatchable(matches: Matches) -> None:
+    for dataset, cause in matches.unmatchable.items():
+        if count := int((matches.queries["dataset"] == dataset).sum()):
+            log.warning(
+                f"{dataset}: nobody can be named there, so these queries ({count}) are called {NEW_INDIVIDUAL}: "
+                f"{cause}, then enroll and calibrate"
+            )
 
 
 def _warn_of_shifts(matches: Matches) -> None:

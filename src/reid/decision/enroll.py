@@ -32,7 +32,7 @@ def enroll(
     stand in its gallery as further photographs of the same image_id, behind the others.
 
     Raises:
-        InputError: a dataset has no photograph that can be read.
+        InputError: a dataset has no row, or several photographs of which none can be read.
     """
     for dataset in datasets:
         photographs = catalogue.database.of(dataset)
@@ -93,7 +93,7 @@ def _gallery(
         log.warning(f"{photographs.row_name(image_id)}: {problem}; it is not in the gallery")
     readable = photographs.without(list(broken))
     features: list[Features] = [one for one in every if not one.problem]
-    if not features:
+    if not features and len(photographs) > 1:  # so many more likely lie elsewhere; the old gallery stays
         raise InputError(
             f"{photographs.root}: dataset {dataset}: expected photographs for its gallery, none can be read"
         )
@@ -102,4 +102,5 @@ def _gallery(
         what = f"enrolling the mirror images of {dataset}"
         features += extract_features(readable, extractors, "column", recipe, what, mirror=True)
         table = pd.concat([table, table])
-    return Gallery(gallery_features(features, table), tuple(table["identity"]), extractors.precision)
+    cues = recipe.matching.cues
+    return Gallery(gallery_features(features, table), tuple(table["identity"]), extractors.precision, cues)

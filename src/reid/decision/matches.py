@@ -5,7 +5,7 @@ the columns `MATCH_COLUMNS`, one row per candidate.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -57,12 +57,14 @@ class Matches:
         route: how the encoder was chosen.
         shifts: by dataset, how far its queries' dissimilarities are from those that the threshold was fitted on, see
             `calibrate.distribution_shift`.
+        unmatchable: by dataset, why its known photographs tell nobody apart, see `Calibration.unmatchable`.
     """
 
     queries: pd.DataFrame
     candidates: pd.DataFrame
     route: str
     shifts: dict[str, float]
+    unmatchable: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of queries."""

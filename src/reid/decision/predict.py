@@ -27,18 +27,18 @@ from reid.decision.matches import TOP_K, Matches
 from reid.errors import InputError
 from reid.models.networks import best_device
 from reid.retrieval.cache import Arrays, Cache, array_digest, cache_key
-from reid.retrieval.candidates import candidate_pairs
+from reid.retrieval.candidates import CandidatePairs, are_comparable, candidate_pairs
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, gallery_precision, load_gallery
 from reid.retrieval.keypoints import tensors_of
 from reid.runtime.distributed import all_gather_object, shard
 from reid.runtime.files import write_table
 
-__all__ = ["match_queries", "matches_key", "predict", "write_submission"]
+__all__ = ["match_queries", "matches_key", "predict", "score_pairs", "write_submission"]
 
 log = logging.getLogger(__name__)
 
-MATCHER_VERSION = 2
+MATCHER_VERSION = 3
 """Raise it whenever the same photographs, gallery and calibration give other matches than before: those in caches are
 stale then."""
 
@@ -232,8 +232,7 @@ def match_queries(
         One row per query and candidate: image_id, rank, candidate, candidate_image_id and dissimilarity, see
         `Matches.candidates`; the queries in order, the candidates by rank.
     """
-    pairs = candidate_pairs(queries, gallery, recipe, what=f"matching {dataset}").scaled(calibration.unit)
-    dissimilarity = calibration.scorer.dissimilarity(pairs)
+    pairs, dissimilarity = score_pairs(queries, gallery, calibration, recipe, f"matching {dataset}")
     order = np.lexsort((dissimilarity, pairs.query))
     rank = np.arange(len(order)) - np.searchsorted(pairs.query[order], pairs.query[order]) + 1
     order, rank = order[rank <= k], rank[rank <= k]
@@ -246,6 +245,18 @@ def match_queries(
             "dissimilarity": dissimilarity[order].tolist(),
         }
     )
+
+
+def score_pairs(
+    queries: GalleryFeatures, gallery: Gallery, calibration: Calibration, recipe: Recipe, what: str
+) -> tuple[CandidatePairs, np.ndarray]:
+    """Return the pairs of queries and individuals, and the dissimilarity of each, (P,) float64; a query that can't be
+    compared with any photograph has none. `what` is the work in a few words, for the progress."""
+    if not gallery.identity:
+        return CandidatePairs.none(), np.zeros(0)
+    pairs = candidate_pairs(queries, gallery, recipe, what=what)
+    pairs = pairs.of(are_comparable(queries, gallery, recipe)[pairs.query]).scaled(calibration.unit)
+    return pairs, calibration.scorer.dissimilarity(pairs)
 
 
 def write_submission(matches: Matches, path: Path) -> None:

@@ -22,8 +22,8 @@ from reid.data.loading import photograph_batches
 from reid.data.photographs import views_of
 from reid.decision.artifact import Weights, gallery_file
 from reid.decision.calibrate import Calibration, load_calibrations
+from reid.decision.predict import score_pairs
 from reid.retrieval.cache import Cache
-from reid.retrieval.candidates import candidate_pairs
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.extractors.rootsift import extract
 from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, load_gallery
@@ -120,7 +120,7 @@ def explain_matches(
         places = np.flatnonzero(routes == dataset)
         gallery = load_gallery(weights.folder / gallery_file(dataset))
         shown = gallery_features([features[place] for place in places], table.iloc[places]) if len(places) else None
-        if recipe.uses_encoder:
+        if recipe.uses_encoder and gallery.identity:
             maps[dataset] = embedding_map(gallery, shown, recipe.seed)
         if shown is not None:
             comparison = _Comparison(catalogue, recipe, gallery, calibrations[dataset])
@@ -177,9 +177,8 @@ class _Comparison:
 
     def _choose(self, queries: GalleryFeatures, truth: np.ndarray) -> list[list[_Chosen]]:
         """Return the best candidates of each query, and the right individual among or behind them."""
-        pairs = candidate_pairs(queries, self.gallery, self.recipe, what="matching the queries to show")
-        pairs = pairs.scaled(self.calibration.unit)
-        dissimilarity = self.calibration.scorer.dissimilarity(pairs)
+        what = "matching the queries to show"
+        pairs, dissimilarity = score_pairs(queries, self.gallery, self.calibration, self.recipe, what)
         individuals = self.gallery.individuals
         rows = []
         for number, right in enumerate(truth):

@@ -11,11 +11,12 @@ from reid.config.presets import PRECISIONS, PRESETS
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import flat_settings, recipe_from_json
-from reid.data.catalogue import Catalogue
+from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.data.names import resolve_names
 from reid.decision.artifact import MANIFEST, Weights, write_manifest
 from reid.decision.calibrate import calibrate
 from reid.decision.enroll import enroll
+from reid.decision.unmatchable import leave_out_unmatchable
 from reid.errors import InputError
 from reid.models.backbones import describe_backbone
 from reid.runtime.distributed import all_cores, is_main
@@ -47,7 +48,8 @@ def train(
     """Make a weights folder: train the networks, embed the database into galleries, fit scorers and thresholds.
 
     The same call again resumes what was interrupted, and keeps what is there. `load_calibrations` reads what was
-    fitted, `run_folder.read_seconds` how long it took, `run_folder.missing_networks` what `only` has left to train.
+    fitted, `run_folder.read_seconds` how long it took, `run_folder.missing_networks` what `only` has left to train. A
+    dataset with one known photograph, or with nothing but copies of one, is left out and reported.
 
     Args:
         catalogue: the photographs; only database rows are used.
@@ -72,6 +74,11 @@ def train(
     if runtime.precision == "auto":
         runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
     catalogue, limit = _limited(_database_to_learn_from(catalogue, recipe), limit)
+    fingerprint = catalogue.database.fingerprint
+    catalogue, causes = leave_out_unmatchable(catalogue)
+    for dataset, cause in causes.items():
+        place = f"{catalogue.root / 'metadata.csv'}: dataset {dataset}"
+        log.warning(f"{place} is left out, and predict calls its queries {NEW_INDIVIDUAL}: {cause}, then train again")
     if recipe.uses_encoder:
         recipe = resolve_defaults(recipe, describe_backbone(recipe.backbone.name, init))
         _warn_of_random_weights(recipe, init)
@@ -90,7 +97,7 @@ def train(
         return None
     with timed_stage("calibrate", folder), all_cores():
         calibrate(catalogue, folder, datasets, recipe)
-    return write_manifest(folder, recipe, datasets, catalogue.database.fingerprint, limit, runtime.precision)
+    return write_manifest(folder, recipe, datasets, fingerprint, limit, runtime.precision)
 
 
 def _database_to_learn_from(catalogue: Catalogue, recipe: Recipe) -> Catalogue:

@@ -1,0 +1,61 @@
+"""Datasets whose known photographs tell nobody apart: all their queries are called new.
+
+Each function returns the cause and what helps, as a sentence goes on; "" where somebody may be told apart.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reid.data.catalogue import Catalogue
+from reid.data.photographs import thumbnails
+from reid.decision.pseudo_queries import near_duplicates
+from reid.retrieval.gallery import Gallery
+
+__all__ = ["leave_out_unmatchable", "why_gallery_unmatchable", "why_unmatchable"]
+
+FEW = 64
+"""Photographs that are compared first: where some of these differ, the others need not be opened."""
+
+SINGLE = "there is only one known photograph; add others"
+
+
+def leave_out_unmatchable(catalogue: Catalogue) -> tuple[Catalogue, dict[str, str]]:
+    """Return the photographs without the datasets that `why_unmatchable` has a cause for, and their causes by dataset;
+    everything where nothing would be left."""
+    datasets = catalogue.database.by_dataset()
+    causes = {dataset: cause for dataset, known in datasets.items() if (cause := why_unmatchable(known))}
+    if len(causes) == len(datasets):
+        return catalogue, {}
+    return catalogue.without([image_id for dataset in causes for image_id in catalogue.of(dataset).image_ids]), causes
+
+
+def why_unmatchable(photographs: Catalogue) -> str:
+    """Return why one dataset's known photographs tell nobody apart, before any feature of them is computed."""
+    if len(photographs) == 1:
+        return SINGLE
+    return _alike(len(photographs)) if _are_near_duplicates(photographs.paths) else ""
+
+
+def why_gallery_unmatchable(gallery: Gallery) -> str:
+    """Return why a gallery tells nobody apart; mirror images do not count."""
+    image_ids = np.array(gallery.embeddings.image_id, str)
+    known = gallery.embeddings.of(np.unique(image_ids, return_index=True)[1])
+    if len(known) < 2:
+        return SINGLE if len(known) else "no known photograph can be read; replace the files"
+    if not known.vectors.shape[1] and not any(map(len, known.keypoints)):
+        return f"no keypoint was found on any of the {len(known)} known photographs; add sharper or larger ones"
+    descriptors = [keypoints.descriptors for keypoints in known.keypoints]
+    same_vectors = torch.equal(known.vectors, known.vectors[:1].expand_as(known.vectors))
+    same_keypoints = all(np.array_equal(one, descriptors[0]) for one in descriptors)
+    return _alike(len(known)) if same_vectors and same_keypoints else ""
+
+
+def _alike(count: int) -> str:
+    return f"all {count} known photographs are alike; add others"
+
+
+def _are_near_duplicates(paths: Sequence[Path]) -> bool:
+    return all(len(np.unique(near_duplicates(thumbnails(some)))) == 1 for some in (paths[:FEW], paths))
