@@ -133,13 +133,13 @@ def enrol(data: Path, folder: Path, recipe: Recipe, out: Path) -> None:
     from reid.data.catalogue import read_catalogue
     from reid.decision.artifact import open_weights
     from reid.decision.enroll import enroll
-    from reid.decision.predict import predict, write_submission
+    from reid.decision.predict import predict
 
     catalogue, runtime = read_catalogue(data), Runtime(precision="float32")  # as the folder was made
     enroll(catalogue, folder, ["Checks", "Dots"], recipe, runtime)
     prediction = predict(catalogue, open_weights(folder), recipe, runtime=runtime)
     if distributed.is_main():
-        write_submission(prediction, out)
+        prediction.save(out)
 
 
 def test_ranks_enrol_and_predict_what_one_process_does(

@@ -59,8 +59,20 @@ KEYPOINTS_ONLY = (
 """Groups and settings that a recipe without keypoints does not use."""
 
 
+class Group:
+    """Settings that belong together, whose values are checked when they are made."""
+
+    _place = ""  # without an annotation, for it is no setting
+
+    def __init_subclass__(cls, name: str) -> None:
+        cls._place = f"recipe field {name}"
+
+    def __post_init__(self) -> None:
+        check_values(self._place, self)
+
+
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Group, name="data"):
     """Which photographs are used, and which are turned."""
 
     upright: tuple[str, ...] = setting(
@@ -81,12 +93,9 @@ class DataConfig:
         "composed accents, zeros before a number or .0 behind it, are one",
     )
 
-    def __post_init__(self) -> None:
-        check_values("recipe field data", self)
-
 
 @dataclass(frozen=True)
-class BackboneConfig:
+class BackboneConfig(Group, name="backbone"):
     """The network below the head, and the photographs that it takes."""
 
     name: str = setting("resnet50", "a name that timm knows, or hf-hub:OWNER/NAME for a repository on its hub")
@@ -121,7 +130,7 @@ class BackboneConfig:
     freeze_norms: bool = setting(False, "batch norms keep the means and variances of the first weights")
 
     def __post_init__(self) -> None:
-        check_values("recipe field backbone", self)
+        super().__post_init__()
         if 0 < self.image_size < SMALLEST:
             raise InputError(
                 f"recipe field backbone.image_size: expected {SMALLEST} or more, or 0 for the backbone's own size, "
@@ -130,7 +139,7 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class HeadConfig(Group, name="head"):
     """From the backbone's features to an embedding."""
 
     hidden_size: int = setting(1024, "units of the hidden layer; 0 for a single linear layer", limits=(0, 65536))
@@ -144,23 +153,17 @@ class HeadConfig:
         False, "embeddings have length 1, so that Euclidean distances rank as cosines do: d^2 = 2 - 2 cos"
     )
 
-    def __post_init__(self) -> None:
-        check_values("recipe field head", self)
-
 
 @dataclass(frozen=True)
-class BatchConfig:
+class BatchConfig(Group, name="batches"):
     """P x K batches of the encoders."""
 
     individuals: int = setting(16, "P: individuals in a batch", limits=(2, 4096))
     photographs: int = setting(4, "K: photographs of each individual in a batch", limits=(2, 256))
 
-    def __post_init__(self) -> None:
-        check_values("recipe field batches", self)
-
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Group, name="loss"):
     """What an encoder minimises."""
 
     triplet_weight: float = setting(1.0, "weight of the triplet loss; 0 for none", limits=(0, 1000))
@@ -189,7 +192,7 @@ class LossConfig:
     )
 
     def __post_init__(self) -> None:
-        check_values("recipe field loss", self)
+        super().__post_init__()
         if not self.triplet_weight and (self.classification == "none" or not self.classification_weight):
             raise InputError(
                 "recipe fields loss.triplet_weight, loss.classification: with neither loss there is nothing to learn; "
@@ -198,7 +201,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class AugmentationConfig:
+class AugmentationConfig(Group, name="augmentation"):
     """What happens to a training photograph."""
 
     kinds: tuple[str, ...] = setting(
@@ -217,12 +220,9 @@ class AugmentationConfig:
         limits=(0, 1000),
     )
 
-    def __post_init__(self) -> None:
-        check_values("recipe field augmentation", self)
-
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Group, name="training"):
     """How the encoders learn, and what is held out from them."""
 
     optimizer: str = setting("adam", "adam or adamw", choices=("adam", "adamw"))
@@ -271,12 +271,9 @@ class TrainingConfig:
         limits=(0, 1),
     )
 
-    def __post_init__(self) -> None:
-        check_values("recipe field training", self)
-
 
 @dataclass(frozen=True)
-class ClassifierConfig:
+class ClassifierConfig(Group, name="classifier"):
     """The species classifier."""
 
     epochs: int = setting(10, "its limit; in an epoch every photograph is drawn once or more", limits=(0, 100_000))
@@ -287,12 +284,9 @@ class ClassifierConfig:
         limits=(1, 16),
     )
 
-    def __post_init__(self) -> None:
-        check_values("recipe field classifier", self)
-
 
 @dataclass(frozen=True)
-class KeypointConfig:
+class KeypointConfig(Group, name="keypoints"):
     """How local features are found."""
 
     size: int = setting(400, "pixels of a photograph's longer side when keypoints are detected", limits=(16, 4096))
@@ -316,12 +310,9 @@ class KeypointConfig:
     )
     upright: bool = setting(True, "descriptors are not turned to the keypoint's own gradient")
 
-    def __post_init__(self) -> None:
-        check_values("recipe field keypoints", self)
-
 
 @dataclass(frozen=True)
-class MatchingConfig:
+class MatchingConfig(Group, name="matching"):
     """Which cues speak for an individual, and how they are computed."""
 
     cues: tuple[str, ...] = setting(
@@ -360,13 +351,13 @@ class MatchingConfig:
     )
 
     def __post_init__(self) -> None:
-        check_values("recipe field matching", self)
+        super().__post_init__()
         if not self.cues:
             raise InputError("recipe field matching.cues: expected encoder, local or both, found none")
 
 
 @dataclass(frozen=True)
-class CalibrationConfig:
+class CalibrationConfig(Group, name="calibration"):
     """How scorers and thresholds are fitted on the database."""
 
     scorers: tuple[str, ...] = setting(
@@ -392,12 +383,9 @@ class CalibrationConfig:
     )
     splits: int = setting(50, "over how many random splits the threshold is averaged", limits=(1, 10_000))
 
-    def __post_init__(self) -> None:
-        check_values("recipe field calibration", self)
-
 
 @dataclass(frozen=True)
-class PredictionConfig:
+class PredictionConfig(Group, name="prediction"):
     """How galleries and queries are embedded, and which encoder a query gets."""
 
     route: str = setting(
@@ -415,7 +403,7 @@ class PredictionConfig:
     )
 
     def __post_init__(self) -> None:
-        check_values("recipe field prediction", self)
+        super().__post_init__()
         if not self.scales or not all(0.25 <= scale <= 4 for scale in self.scales):
             raise InputError(f"recipe field prediction.scales: expected sizes from 0.25 to 4, found {self.scales}")
 

@@ -51,14 +51,9 @@ class PKSampler:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self._photographs_of))
         for batch in range(len(self)):
-            chosen = [self._photographs(individual, rng) for individual in order[batch :: len(self)]]
+            individuals = order[batch :: len(self)]
+            chosen = [_draw(self._photographs_of[one], self.photographs, rng) for one in individuals]
             yield Batch(np.concatenate(chosen), int(rng.integers(2**63)))
-
-    def _photographs(self, individual: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw (K,) photographs of an individual; all of them come before any comes again."""
-        photographs = self._photographs_of[individual]
-        rounds = [rng.permutation(photographs) for _ in range(-(-self.photographs // len(photographs)))]
-        return np.concatenate(rounds)[: self.photographs]
 
 
 @dataclass
@@ -118,10 +113,8 @@ class ShuffledSampler:
 
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        drawn = [
-            np.concatenate([rng.permutation(photographs) for _ in range(-(-count // len(photographs)))])[:count]
-            for photographs, count in zip(self._photographs_of, self._counts, strict=True)
-        ]
+        pairs = zip(self._photographs_of, self._counts, strict=True)
+        drawn = [_draw(photographs, count, rng) for photographs, count in pairs]
         for batch in np.array_split(rng.permutation(np.concatenate(drawn)), len(self)):
             yield Batch(batch, int(rng.integers(2**63)))
 
@@ -129,3 +122,9 @@ class ShuffledSampler:
 def _grouped(places: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     """Return the places of each label, labels in ascending order."""
     return [places[labels == label] for label in np.unique(labels)]
+
+
+def _draw(photographs: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw (count,) photographs; all of them come before any comes again."""
+    rounds = [rng.permutation(photographs) for _ in range(-(-count // len(photographs)))]
+    return np.concatenate(rounds)[:count]

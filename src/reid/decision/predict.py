@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -32,9 +31,8 @@ from reid.retrieval.extraction import FeatureExtractors, Features, extract_featu
 from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, gallery_precision, load_gallery
 from reid.retrieval.keypoints import tensors_of
 from reid.runtime.distributed import all_gather_object, shard
-from reid.runtime.files import write_table
 
-__all__ = ["match_queries", "matches_key", "predict", "score_pairs", "write_submission"]
+__all__ = ["match_queries", "matches_key", "predict", "score_pairs"]
 
 log = logging.getLogger(__name__)
 
@@ -257,8 +255,3 @@ def score_pairs(
     pairs = candidate_pairs(queries, gallery, recipe, what=what)
     pairs = pairs.of(are_comparable(queries, gallery, recipe)[pairs.query]).scaled(calibration.unit)
     return pairs, calibration.scorer.dissimilarity(pairs)
-
-
-def write_submission(matches: Matches, path: Path) -> None:
-    """Write the file to hand in alone: `image_id,identity`."""
-    write_table(path, matches.submission)
