@@ -112,7 +112,7 @@ def settings_of(recipe: str, tiny_settings: list[str]) -> tuple[str, ...]:
         ("keypoints", "unreadable", "there is only one known photograph; add others"),
         ("keypoints", "copies", "all 6 known photographs are alike; add others"),
         ("keypoints", "near-copies", "all 3 known photographs are alike; add others"),
-        ("keypoints", "blanks", "no keypoint was found on any of the 6 known photographs; add sharper or larger ones"),
+        ("keypoints", "blanks", "all 6 known photographs are alike; add others"),
         ("beside", "blanks", "all 6 known photographs are alike; add others"),
         ("beside", "unreadable", "there is only one known photograph; add others"),
         ("encoder", "blanks", "all 6 known photographs are alike; add others"),
@@ -228,6 +228,11 @@ def test_photographs_are_alike_where_none_differs_be_there_ever_so_many(tmp_path
     catalogue = read_catalogue(draw(tmp_path / "alike", copies, []))
     assert why_unmatchable(catalogue.database.of("Island")) == "all 66 known photographs are alike; add others"
     assert why_unmatchable(catalogue.database.of("Cats")) == ""
+    blanks: Photographs = [("leo", blank()), ("mia", blank())]
+    colours = read_catalogue(draw(tmp_path / "colours", blanks, [])).database.of("Island")
+    assert why_unmatchable(colours) == "all 2 known photographs are alike; add others"
+    colours.paths[1].write_bytes(b"no photograph")
+    assert why_unmatchable(colours) == ""  # training says what can't be read
     kept, causes = leave_out_unmatchable(catalogue)
     assert list(causes) == ["Island"]
     assert set(kept.table["dataset"]) == {"Cats"}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from reid.data.catalogue import Catalogue
-from reid.data.photographs import thumbnails
+from reid.data.photographs import UnreadableError, open_photograph, thumbnails
 from reid.decision.pseudo_queries import near_duplicates
 from reid.retrieval.gallery import Gallery
 
@@ -36,7 +36,8 @@ def why_unmatchable(photographs: Catalogue) -> str:
     """Return why one dataset's known photographs tell nobody apart, before any feature of them is computed."""
     if len(photographs) == 1:
         return SINGLE
-    return _alike(len(photographs)) if _are_near_duplicates(photographs.paths) else ""
+    paths = photographs.paths
+    return _alike(len(paths)) if _have_one_colour(paths) or _are_near_duplicates(paths) else ""
 
 
 def why_gallery_unmatchable(gallery: Gallery) -> str:
@@ -55,6 +56,13 @@ def why_gallery_unmatchable(gallery: Gallery) -> str:
 
 def _alike(count: int) -> str:
     return f"all {count} known photographs are alike; add others"
+
+
+def _have_one_colour(paths: Sequence[Path]) -> bool:
+    try:
+        return not any(np.ptp(open_photograph(path, 16), axis=(0, 1)).any() for path in paths)
+    except UnreadableError:
+        return False
 
 
 def _are_near_duplicates(paths: Sequence[Path]) -> bool:
