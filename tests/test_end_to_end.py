@@ -239,7 +239,7 @@ def test_every_command_says_what_it_made_and_what_is_next(
 ) -> None:
     for words, made in [
         (["check", patterns], "no fault in"),
-        (["enroll", patterns, "--weights", patterns_weights], "enrolled 48 photographs"),
+        (["enroll", patterns, "--weights", patterns_weights], "enrolled the known photographs"),
         (["calibrate", patterns, "--weights", patterns_weights], "wrote the thresholds"),
         (["predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv"], "wrote 28 answers"),
     ]:

@@ -46,6 +46,12 @@ def test_a_gallery_comes_back_from_its_file_as_it_was(tmp_path: Path, with_keypo
     assert all(map(equal, back.embeddings.keypoints, known.embeddings.keypoints))
 
 
+def test_sides_are_read_in_the_words_of_0_1_0(tmp_path: Path) -> None:
+    features = replace(some_gallery(1, 4, 2).embeddings, orientation=("Left", "R", "unknown", "left"))
+    save_gallery(tmp_path / "x.gallery.safetensors", Gallery(features, ("a", "b", "a", "b")))
+    assert load_gallery(tmp_path / "x.gallery.safetensors").embeddings.orientation == ("left", "right", "", "left")
+
+
 def test_labels_count_the_individuals_in_alphabetical_order() -> None:
     known = Gallery(GalleryFeatures(("0", "1", "2"), torch.zeros(3, 2)), ("b", "a", "b"))
     assert known.individuals.tolist() == ["a", "b"]

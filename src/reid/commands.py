@@ -318,8 +318,7 @@ def enroll_again(options: argparse.Namespace) -> None:
     recipe, runtime = _recipe_of(weights, options, settings.ENROLMENT)
     with process_group():
         enroll.enroll_again(catalogue, weights, recipe, runtime)
-    number = len(catalogue.database)
-    print_result(f"enrolled {number} photographs of {options.data} into the galleries of {options.weights}")
+    print_result(f"enrolled the known photographs of {options.data} into the galleries of {options.weights}")
     if is_main():
         _log_next("calibrate", options.data, "--weights", options.weights)
 

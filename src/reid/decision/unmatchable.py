@@ -11,13 +11,16 @@ import torch
 
 from reid.data.catalogue import Catalogue
 from reid.data.photographs import UnreadableError, open_photograph, thumbnails
-from reid.decision.pseudo_queries import near_duplicates
 from reid.retrieval.gallery import Gallery
 
 __all__ = ["leave_out_unmatchable", "why_gallery_unmatchable", "why_unmatchable"]
 
 FEW = 64
 """Photographs that are compared first: where some of these differ, the others need not be opened."""
+
+COPY = 0.995
+"""From which correlation of 16 x 16 grey values two photographs are one picture. A fixed camera's pictures of two
+animals may reach 0.95, which makes them too alike to test each other (`pseudo_queries.DUPLICATE`), but not the same."""
 
 SINGLE = "there is only one known photograph; add others"
 
@@ -37,7 +40,7 @@ def why_unmatchable(photographs: Catalogue) -> str:
     if len(photographs) == 1:
         return SINGLE
     paths = photographs.paths
-    return _alike(len(paths)) if _have_one_colour(paths) or _are_near_duplicates(paths) else ""
+    return _alike(len(paths)) if _have_one_colour(paths) or _are_copies(paths) else ""
 
 
 def why_gallery_unmatchable(gallery: Gallery) -> str:
@@ -65,5 +68,10 @@ def _have_one_colour(paths: Sequence[Path]) -> bool:
         return False
 
 
-def _are_near_duplicates(paths: Sequence[Path]) -> bool:
-    return all(len(np.unique(near_duplicates(thumbnails(some)))) == 1 for some in (paths[:FEW], paths))
+def _are_copies(paths: Sequence[Path]) -> bool:
+    """Return whether all photographs are the first one, but for size and compression."""
+    for some in (paths[:FEW], paths):
+        grey = thumbnails(some)
+        if (grey @ grey[0] < COPY).any():
+            return False
+    return True

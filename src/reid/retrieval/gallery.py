@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from reid.config.recipe import CUES
+from reid.data.sides import read_side
 from reid.errors import InputError
 from reid.retrieval.embedding import PRECISIONS
 from reid.retrieval.extraction import Features
@@ -148,13 +149,14 @@ def load_gallery(path: Path) -> Gallery:
             made_with = _made_with(opened)
             tensors = {name: opened.get_tensor(name).numpy() for name in set(opened.keys()) - {"rows", "vectors"}}
         keypoints = keypoints_from(tensors) if tensors else (NO_KEYPOINTS,) * len(rows["image_id"])
-        embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, tuple(rows["orientation"]), keypoints)
+        sides = tuple(read_side(cell)[0] for cell in rows["orientation"])  # 0.1.0 kept the table's words
+        embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, sides, keypoints)
         precision, cues = made_with.get("precision", ""), tuple(made_with.get("cues", ()))
         gallery = Gallery(embeddings, tuple(rows["identity"]), precision, cues)
         _check_gallery(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `reid enroll` makes it") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, IndexError, RuntimeError, OSError) as problem:
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as problem:
         raise InputError(f"{path}: expected a gallery, but it can't be read ({problem}); run `reid enroll`") from None
     optional = [len(column) for column in (embeddings.orientation, keypoints) if column]
     if len({len(gallery.identity), len(embeddings.image_id), len(vectors), *optional}) > 1:
