@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,15 @@ from safetensors.torch import load_file, save_file
 from reid.config.presets import PRESETS
 from reid.config.settings import override
 from reid.errors import InputError
-from reid.models.backbones import build_backbone, count_features, describe_backbone, fetch_backbone, load_pretrained
+from reid.models.backbones import (
+    build_backbone,
+    check_scales,
+    count_features,
+    describe_backbone,
+    fetch_backbone,
+    load_pretrained,
+    save_backbone,
+)
 from reid.models.networks import build_network, plan_network
 from reid.training.networks import resolve_defaults
 
@@ -84,6 +93,25 @@ def test_an_unknown_backbone_gets_the_nearest_names(name: str, words: str) -> No
             {"last_stride": 1},
             r"last_stride: the last halving of the backbone test_convnext can't",
         ),
+        (
+            "dla46x_c",
+            64,
+            {"last_stride": 1},
+            r"last_stride: the last halving of the backbone dla46x_c can't.*set it to 2",
+        ),
+        (
+            "hrnet_w18_small",
+            64,
+            {"last_stride": 1},
+            r"last_stride: the last halving of the backbone hrnet_w18_small can't",
+        ),
+        ("efficientvim_m1", 64, {"pooling": "gem"}, r"efficientvim_m1 gives none \(its output is a list\); set it to"),
+        (
+            "twins_svt_small",
+            64,
+            {"pooling": "gem"},
+            r"twins_svt_small gives none \(its output has the shape .*; set it",
+        ),
     ],
 )
 def test_what_a_backbone_cannot_do_is_refused_before_it_is_trained(
@@ -93,10 +121,62 @@ def test_what_a_backbone_cannot_do_is_refused_before_it_is_trained(
         plan_network(name, size, **settings)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "scales", "words"),
+    [
+        (
+            "dla46x_c",
+            224,
+            (1.0, 0.5),
+            r"dla46x_c can't take photographs of 112 pixels, 0.5 of 224; set it to 0.4286 \(96",
+        ),
+        (
+            "hrnet_w18_small",
+            64,
+            (0.75,),
+            r"hrnet_w18_small can't take photographs of 48 pixels, 0.75 of 64; set it to 0.5",
+        ),
+        ("halonet_h1", 256, (1.0, 1.5), r"halonet_h1 can't take photographs of 384 pixels, 1.5 of 256; set it to 1$"),
+        (
+            "deepseek_vit_412m",
+            280,
+            (1.0, 0.52),
+            r"of 146 pixels, 0.52 of 280; set it to 0.5 \(140 .* or 0.55 \(154 pixels",
+        ),
+        ("test_vit", 160, (0.5,), r"the backbone test_vit takes photographs of one size only; set it to 1"),
+    ],
+)
+def test_scales_that_a_backbone_cannot_take_are_refused_with_the_nearest(
+    name: str, size: int, scales: tuple[float, ...], words: str
+) -> None:
+    with pytest.raises(InputError, match=rf"recipe field prediction\.scales: .*{words}"):
+        check_scales(name, size, "backbone", 2, scales)
+
+
+def test_the_scales_that_are_offered_are_taken() -> None:
+    with pytest.raises(InputError) as caught:
+        check_scales("dla46x_c", 224, "gem", 2, (0.5,))
+    offered = tuple(float(scale) for scale in re.findall(r"([0-9.]+) \([0-9]+ pixels\)", str(caught.value)))
+    assert len(offered) == 2
+    network = build_network(plan_network("dla46x_c", 224, pooling="gem"), seed=0, init="none").eval()
+    for scale in offered:
+        check_scales("dla46x_c", 224, "gem", 2, (1.0, scale))
+        assert network(torch.zeros(1, 3, 224, 224, dtype=torch.uint8), scale).shape == (1, network.plan.features)
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_mambaout"])
 def test_the_features_are_counted_without_computing_them(name: str) -> None:
     plan = plan_network(name, 96)
     assert build_backbone(name, 96, "backbone", 2).eval()(torch.zeros(1, 3, 96, 96)).shape == (1, plan.features)
+
+
+def test_tensors_that_share_memory_can_be_saved(tmp_path: Path) -> None:
+    table = torch.arange(12.0).view(3, 4)
+    tensors = {"whole": table, "again": table, "row": table[1], "turned": table.T, "one": torch.ones(1).expand(5)}
+    save_backbone(tmp_path / "x.safetensors", describe_backbone(BACKBONE), tensors, BACKBONE)
+    saved = load_file(tmp_path / "x.safetensors")
+    assert saved.keys() == tensors.keys()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in tensors.items())
 
 
 # first weights

@@ -446,6 +446,16 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_refused(
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.parametrize(("backbone", "size", "scales"), [("dla46x_c", 64, "0.75"), ("test_vit", 64, "1,0.5")])
+def test_scales_that_the_backbone_cannot_take_are_refused_before_anything_is_trained(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, backbone: str, size: int, scales: str
+) -> None:
+    settings = [f"backbone.name={backbone}", f"backbone.image_size={size}", f"prediction.scales={scales}"]
+    with pytest.raises(InputError, match=rf"recipe field prediction\.scales: the backbone {backbone} .*; set it to"):
+        train_networks(read_catalogue(patterns), override(tiny_recipe, settings), tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
 # a recipe that trains no network
 
 

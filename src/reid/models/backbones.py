@@ -29,13 +29,14 @@ from reid.runtime.files import as_fields, write_bytes
 __all__ = [
     "Backbone",
     "build_backbone",
+    "check_scales",
+    "contiguous",
     "count_features",
     "describe_backbone",
     "fetch_backbone",
     "first_line",
     "load_pretrained",
     "state_dict_from_hub",
-    "takes_any_size",
 ]
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def _metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def takes_any_size(name: str) -> bool:
+def _takes_any_size(name: str) -> bool:
     """Return whether a backbone takes photographs of any size once it is built, as convolutions do."""
     settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
     return not (settings and settings.fixed_input_size)
@@ -142,7 +143,7 @@ def build_backbone(name: str, image_size: int, pooling: str, last_stride: int) -
     """
     if not timm.is_model(name):
         raise InputError(f"backbone: expected a name that timm {timm.__version__} knows, found {name!r}")
-    settings: dict[str, Any] = {} if takes_any_size(name) else {"img_size": image_size}
+    settings: dict[str, Any] = {} if _takes_any_size(name) else {"img_size": image_size}
     if pooling == "gem":
         settings["global_pool"] = ""  # gives the feature map itself
     backbone = timm.create_model(name, pretrained=False, num_classes=0, **settings)
@@ -185,30 +186,87 @@ def count_features(backbone: Backbone, image_size: int, pooling: str, last_strid
     Raises:
         InputError: the backbone can't take photographs of this size, or be pooled or strided like this.
     """
-    photograph = torch.zeros(1, 3, image_size, image_size, device="meta")
+    name = backbone.name
+    cannot = f"image_size: the backbone {name} can't take photographs of {image_size} pixels"
+    with _refused(cannot, f"its own size is {backbone.image_size}"):
+        features = _output_shape(name, image_size, "backbone", 2)
+    if last_stride == 1:
+        with _refused(f"last_stride: the last halving of the backbone {name} can't be left out", "set it to 2"):
+            features = _output_shape(name, image_size, "backbone", 1)
+    if pooling == "gem":
+        cannot = f"pooling: gem pools the feature map of a convolutional backbone, and {name} gives none"
+        with _refused(cannot, "set it to backbone"):
+            found = _output_shape(name, image_size, "gem", last_stride)
+            if len(found) != 4 or found[:2] != features:
+                raise ValueError(f"its output has the shape {found}")
+    return features[1]
+
+
+def _output_shape(name: str, image_size: int, pooling: str, last_stride: int) -> tuple[int, ...]:
+    with torch.device("meta"), torch.no_grad():
+        backbone = build_backbone(name, image_size, pooling, last_stride).eval()
+        output = backbone(torch.zeros(1, 3, image_size, image_size))
+    if not isinstance(output, Tensor):
+        raise ValueError(f"its output is a {type(output).__name__}")
+    return tuple(output.shape)
+
+
+@contextmanager
+def _refused(cannot: str, choose: str) -> Iterator[None]:
+    """Inside, a backbone is tried: each raises its own kind of error for what it can't do.
+
+    Raises:
+        InputError: it raised one; the message begins with the setting, and ends with what to choose.
+    """
     try:
-        with torch.device("meta"), torch.no_grad():
-            features = build_backbone(backbone.name, image_size, "backbone", last_stride).eval()(photograph)
+        yield
     except InputError:
         raise
-    except Exception as problem:  # each backbone raises its own
+    except Exception as problem:
+        raise InputError(f"recipe field backbone.{cannot} ({first_line(problem)}); {choose}") from None
+
+
+def check_scales(name: str, image_size: int, pooling: str, last_stride: int, scales: tuple[float, ...]) -> None:
+    """Check that a backbone, built for one size of photographs, takes them at these scales too.
+
+    Raises:
+        InputError: it does not; the message names the nearest scales that it takes.
+    """
+    if scales == (1.0,):
+        return
+    if not _takes_any_size(name):
         raise InputError(
-            f"recipe field backbone.image_size: the backbone {backbone.name} can't take photographs of {image_size} "
-            f"pixels ({first_line(problem)}); its own size is {backbone.image_size}"
-        ) from None
-    if pooling == "gem":
-        try:
-            with torch.device("meta"), torch.no_grad():
-                feature_map = build_backbone(backbone.name, image_size, "gem", last_stride).eval()(photograph)
-            if feature_map.ndim == 4 and feature_map.shape[1] == features.shape[1]:
-                return int(features.shape[1])
-        except (TypeError, ValueError, RuntimeError, AssertionError):  # a backbone whose pooling can't be removed
-            pass
-        raise InputError(
-            f"recipe field backbone.pooling: gem pools the feature map of a convolutional backbone, and "
-            f"{backbone.name} gives none; set it to backbone"
+            f"recipe field prediction.scales: the backbone {name} takes photographs of one size only; set it to 1"
         )
-    return int(features.shape[1])
+    with torch.device("meta"):
+        backbone = build_backbone(name, image_size, pooling, last_stride).eval()
+    for scale in scales:
+        side = round(image_size * scale)
+        if not _takes(backbone, side):
+            choose = " or ".join(f"{size / image_size:.4g} ({size} pixels)" for size in _nearest_sizes(backbone, side))
+            raise InputError(
+                f"recipe field prediction.scales: the backbone {name} can't take photographs of {side} pixels, "
+                f"{scale:g} of {image_size}; set it to {choose or '1'}"
+            )
+
+
+@torch.no_grad()
+def _takes(backbone: nn.Module, size: int) -> bool:
+    """Return whether a backbone on the meta device takes photographs of a size."""
+    try:
+        backbone(torch.zeros(1, 3, size, size, device="meta"))
+        return True
+    except Exception:  # each backbone raises its own
+        return False
+
+
+def _nearest_sizes(backbone: nn.Module, side: int) -> list[int]:
+    """Return the sizes next to one that a backbone takes."""
+    for unit in (32, 14):  # five halvings of a convolutional backbone, the patches of DINOv2
+        below = side // unit * unit
+        if found := [size for size in (below, below + unit) if size and _takes(backbone, size)]:
+            return found
+    return []
 
 
 def first_line(problem: Exception) -> str:
@@ -236,7 +294,14 @@ def fetch_backbone(name: str, path: Path) -> Backbone:
 def save_backbone(path: Path, backbone: Backbone, tensors: dict[str, Tensor], name: str) -> None:
     """Write a state dict and what is known of its backbone, fetched under that name, into a safetensors file."""
     metadata = {"backbone": json.dumps(asdict(backbone)), "fetched": name}
-    write_bytes(path, save({key: tensor.contiguous() for key, tensor in tensors.items()}, metadata=metadata))
+    write_bytes(path, save(contiguous(tensors), metadata=metadata))
+
+
+def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies on the processor that a safetensors file can hold: it takes no two that share memory."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
 
 
 def state_dict_from_hub(name: str) -> dict[str, Tensor]:

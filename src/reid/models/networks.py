@@ -25,6 +25,7 @@ from reid.errors import InputError
 from reid.models.backbones import (
     Backbone,
     build_backbone,
+    contiguous,
     count_features,
     describe_backbone,
     first_line,
@@ -249,8 +250,7 @@ def build_network(plan: NetworkPlan, seed: int, init: Path | str) -> Network:
 
 def save_network(path: Path, network: Network) -> None:
     """Write the weights and the plan into one safetensors file."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_bytes(path, save(tensors, metadata={"plan": json.dumps(asdict(network.plan))}))
+    write_bytes(path, save(contiguous(network.state_dict()), metadata={"plan": json.dumps(asdict(network.plan))}))
 
 
 def read_plan(path: Path) -> NetworkPlan:

@@ -22,8 +22,7 @@ from torch.nn import functional
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.photographs import DECODER_VERSION
-from reid.errors import InputError
-from reid.models.backbones import takes_any_size
+from reid.models.backbones import check_scales
 from reid.models.batch_norm import fold_batch_norms
 from reid.models.networks import Network, best_device, channels_last, load_network, read_plan
 from reid.retrieval.cache import Arrays, Cache, cache_key
@@ -92,16 +91,13 @@ class Embedder:
             runtime: precision and batch size.
 
         Raises:
-            InputError: no network's file; other scales for a backbone that takes one size only.
+            InputError: no network's file; scales that its backbone can't take.
         """
         self.given = network
         self.plan = read_plan(network) if isinstance(network, Path) else network.plan
-        if recipe.prediction.scales != (1.0,) and not takes_any_size(self.plan.backbone):
-            raise InputError(
-                f"recipe field prediction.scales: the backbone {self.plan.backbone} takes photographs of one size "
-                "only; set it to 1"
-            )
-        self.flip_average, self.scales = recipe.prediction.flip_average, recipe.prediction.scales
+        plan, scales = self.plan, recipe.prediction.scales
+        check_scales(plan.backbone, plan.image_size, plan.pooling, plan.last_stride, scales)
+        self.flip_average, self.scales = recipe.prediction.flip_average, scales
         self.has_saliency = self.plan.has_saliency and recipe.uses_keypoints
         self.device = best_device() if isinstance(network, Path) else next(network.parameters()).device
         self.dtype = precision_on(self.device, runtime.precision)
@@ -138,7 +134,7 @@ class Embedder:
     def fast(self) -> Network:
         """The same network, faster: in the precision of the device, its batch norms folded."""
         fast = copy.deepcopy(self.network)
-        fast.backbone = fold_batch_norms(fast.backbone).to(self.dtype)
+        fast.backbone = fold_batch_norms(fast.backbone, self.plan.image_size).to(self.dtype)
         channels_last(fast.backbone)
         return fast
 

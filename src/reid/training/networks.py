@@ -19,7 +19,7 @@ from reid.data.catalogue import Catalogue
 from reid.data.photographs import views_of
 from reid.decision.artifact import CLASSIFIER, MANIFEST, RUN_FOLDER, fold_folder
 from reid.errors import InputError
-from reid.models.backbones import Backbone, describe_backbone
+from reid.models.backbones import Backbone, check_scales, describe_backbone
 from reid.models.networks import check_device, load_network, plan_network, save_network
 from reid.retrieval.cache import Cache, photograph_digests
 from reid.retrieval.embedding import Embedder
@@ -169,6 +169,7 @@ def _train_missing(database: Catalogue, recipe: Recipe, folder: Path, options: T
     config = recipe.backbone
     record = run_record(database, recipe, options.init)
     plan_network(backbone, config.image_size, last_stride=config.last_stride, pooling=config.pooling)  # refuses early
+    check_scales(backbone.name, config.image_size, config.pooling, config.last_stride, recipe.prediction.scales)
     files = chosen_files(network_files(database), options.only)
     others = [file for file in network_files(database) if file not in files]
     if options.fresh and recipe.training.shared and others and files != [CLASSIFIER]:
