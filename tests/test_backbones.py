@@ -1,15 +1,18 @@
 """Backbones by name, first weights from files and from the hub's cache, and what is said when something doesn't fit."""
 
+import argparse
 import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -242,14 +245,120 @@ def test_first_weights_that_are_no_weights_are_refused_without_running_their_cod
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("prefix", ["backbone.", "module.model."])
-@pytest.mark.parametrize("nested", ["state_dict", "model"])
-def test_first_weights_are_found_inside_a_larger_model(tmp_path: Path, prefix: str, nested: str) -> None:
+def nested(keys: str, content: dict) -> dict:
+    """The content under keys: "a.b" gives {"a": {"b": content}}."""
+    for key in reversed(keys.split(".")):
+        content = {key: content, "epoch": 3} if key else content
+    return content
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "encoder.", "model.", "_orig_mod.", "module.model."])
+@pytest.mark.parametrize(
+    "keys",
+    ["", "state_dict", "model_state_dict", "model", "net", "network", "teacher", "student", "ema.state_dict", "a.b.c"],
+)
+def test_first_weights_are_found_inside_a_larger_model(tmp_path: Path, prefix: str, keys: str) -> None:
     source = backbone_tensors(seed=5)
     larger = {**{prefix + name: tensor for name, tensor in source.items()}, "pooling.p": torch.tensor(3.0)}
-    torch.save({nested: larger, "epoch": 3}, tmp_path / "init.pth")
-    backbone = build_network(PLAN, seed=0, init=tmp_path / "init.pth").backbone
+    momenta = {number: {"exp_avg": tensor} for number, tensor in enumerate(source.values())}
+    torch.save(nested(keys, larger) | {"optimizer": {"state": momenta}}, tmp_path / "init.pth")
+    backbone = build_backbone(BACKBONE, 64, "backbone", 2)
+    load_pretrained(backbone, BACKBONE, tmp_path / "init.pth")
     assert all(torch.equal(tensor, source[name]) for name, tensor in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("plain", "averaged"),
+    [("model", "model_ema"), ("state_dict", "state_dict_ema"), ("student", "teacher"), ("a", "ema"), ("z", "EMA")],
+)
+@pytest.mark.parametrize("flat", [False, True])
+def test_of_two_weights_the_averaged_are_taken_which_is_logged(
+    tmp_path: Path, plain: str, averaged: str, flat: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "reid")
+    parts = {plain: backbone_tensors(seed=1), averaged: backbone_tensors(seed=2)}
+    joined = {f"{key}.{name}": tensor for key, part in parts.items() for name, tensor in part.items()}
+    torch.save(joined if flat else parts, tmp_path / "init.pth")
+    backbone = build_backbone(BACKBONE, 64, "backbone", 2)
+    load_pretrained(backbone, BACKBONE, tmp_path / "init.pth")
+    assert all(torch.equal(tensor, parts[averaged][name]) for name, tensor in backbone.state_dict().items())
+    assert f"those of {averaged}. are taken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("beside", "found"),
+    [
+        ({"random": np.random.RandomState(0).get_state()}, r"found numpy\S+_reconstruct beside the tensors"),
+        ({"best": np.float64(0.5)}, r"found numpy\S+scalar beside the tensors"),
+        ({"options": argparse.Namespace(lr=0.1)}, r"found argparse.Namespace beside the tensors"),
+    ],
+)
+@pytest.mark.parametrize("key", ["", "model", "model_state_dict"])
+def test_the_line_that_extracts_weights_from_among_other_things_works(
+    tmp_path: Path, beside: dict, found: str, key: str
+) -> None:
+    source = backbone_tensors(seed=5)
+    file = tmp_path / "it's a checkpoint.pth"
+    torch.save(({key: source} if key else source) | beside, file)
+    with pytest.raises(InputError, match=rf"expected a state dict.*{found}.*If you trust") as caught:
+        load_pretrained(build_backbone(BACKBONE, 64, "backbone", 2), BACKBONE, file)
+    python, option, code = shlex.split(str(caught.value).partition("which this line writes: ")[2])
+    assert (python, option) == ("python", "-c")
+    exec(code, {})  # what the user types
+    backbone = build_backbone(BACKBONE, 64, "backbone", 2)
+    load_pretrained(backbone, BACKBONE, file.with_suffix(".safetensors"))
+    assert all(torch.equal(tensor, source[name]) for name, tensor in backbone.state_dict().items())
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"model": backbone_tensors(seed=0), "extra": Harmful()}, tmp_path / "init.pth")
+    with pytest.raises(InputError, match=r"expected a state dict.*it is none, or holds more than tensors"):
+        build_network(PLAN, seed=0, init=tmp_path / "init.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_that_holds_itself_is_read(tmp_path: Path) -> None:
+    source = backbone_tensors(seed=5)
+    content: dict[str, Any] = {"model": source}
+    content["again"] = content
+    torch.save(content, tmp_path / "init.pth")
+    backbone = build_backbone(BACKBONE, 64, "backbone", 2)
+    load_pretrained(backbone, BACKBONE, tmp_path / "init.pth")
+    assert all(torch.equal(tensor, source[name]) for name, tensor in backbone.state_dict().items())
+
+
+def half(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return dict(list(tensors.items())[: len(tensors) // 2])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda own: {}, r"such as bn1\.bias, found no tensors\. Name the file"),
+        (lambda own: {"epoch": 3, "optimizer": {"lr": 0.1}}, r"found no tensors\. Name the file"),
+        (lambda own: list(own.values()), r"found no tensors\. Name the file"),
+        (
+            lambda own: {"model": {f"x_{name}": tensor for name, tensor in own.items()}},
+            r"found none of them, but such as x_bn1.bias.*--set backbone=NAME",
+        ),
+        (half, r"\(missing\) and \d+ more\. All that it holds fits, .*save the whole state dict"),
+        (lambda own: {"net": half(own)}, r"\(missing\) and \d+ more\. All that it holds fits, .*save the whole"),
+        (
+            lambda own: {name: tensor[:1] for name, tensor in own.items() if tensor.ndim},
+            r"expected \(\d+, .*, found \(1, .*more\. Name the backbone that the file belongs to",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_is_told_what_differs_and_what_to_do(
+    tmp_path: Path, change: Callable[[dict], Any], words: str
+) -> None:
+    torch.save(change(backbone_tensors(seed=0)), tmp_path / "init.pth")
+    with pytest.raises(InputError, match=words):
+        load_pretrained(build_backbone(BACKBONE, 64, "backbone", 2), BACKBONE, tmp_path / "init.pth")
 
 
 def test_positions_are_resized_to_the_image_size(tmp_path: Path) -> None:

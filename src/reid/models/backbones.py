@@ -9,7 +9,11 @@ import functools
 import json
 import logging
 import pickle
+import re
+import shlex
 import sys
+import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -343,30 +347,43 @@ def _announce(name: str) -> None:
     log.info("asking timm's hub for %s (without internet, this may take a minute to fail)", name)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a state dict, also where it lies in a checkpoint among other things."""
+def _read_init(path: Path) -> Any:
+    """Return what a file with weights holds: a state dict, or a checkpoint with one somewhere in it."""
+    expected = f"--init {path}: expected a state dict of the backbone (.safetensors or .pth)"
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
-        for word in ("state_dict", "model"):  # where training scripts put it
-            loaded = loaded[word] if isinstance(loaded.get(word), dict) else loaded
-        return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
+        return torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
     except (FileNotFoundError, IsADirectoryError):
         found_there = "a folder" if path.is_dir() else "no file"
-        raise InputError(
-            f"--init {path}: expected a state dict of the backbone (.safetensors or .pth), found {found_there}; name "
-            "the file with the weights"
-        ) from None
-    except pickle.UnpicklingError:  # torch's message advises to run the code in it
-        raise InputError(
-            f"--init {path}: expected a state dict (.safetensors or .pth), but it can't be read: it is none, or holds "
-            "more than tensors; name the file with the weights"
-        ) from None
+        raise InputError(f"{expected}, found {found_there}; name the file with the weights") from None
+    except pickle.UnpicklingError as problem:  # torch's message advises to run the code in it
+        raise InputError(f"{expected}, {_how_to_extract(path, str(problem))}") from None
     except Exception as problem:  # safetensors and zip files raise their own
-        raise InputError(
-            f"--init {path}: expected a state dict (.safetensors or .pth), but it can't be read ({first_line(problem)})"
-        ) from None
+        raise InputError(f"{expected}, but it can't be read ({first_line(problem)})") from None
+
+
+EXTRACT = (
+    "import torch; from safetensors.torch import save_file; "
+    "c = torch.load({old}, 'cpu', weights_only=False); c = c if isinstance(c, dict) else {{'model': c.state_dict()}}; "
+    "save_file({{f'{{k}}.{{n}}': t.contiguous().clone() for k, d in {{'': c, **c}}.items() if isinstance(d, dict) "
+    "for n, t in d.items() if isinstance(t, torch.Tensor)}}, {new})"
+).replace("'", '"')  # a shell's single quotes go around it
+"""What somebody who trusts a checkpoint types to get the tensors out of it."""
+
+
+def _how_to_extract(path: Path, problem: str) -> str:
+    """Return what torch found beside tensors and refused to load, and what to do."""
+    # a name without a module, such as getattr, is no value that a training script keeps
+    refused = re.search(r"GLOBAL (\S+\.\S+) was not an allowed", problem)
+    if not refused or not zipfile.is_zipfile(path):
+        return "but it can't be read: it is none, or holds more than tensors; name the file with the weights"
+    extracted = path.with_suffix(".safetensors")
+    code = EXTRACT.format(old=json.dumps(str(path)), new=json.dumps(str(extracted)))
+    return (
+        f"found {refused[1]} beside the tensors, which is not loaded, because loading it can run code. If you trust "
+        f"those who made the file, name {extracted} instead, which this line writes: python -c {shlex.quote(code)}"
+    )
 
 
 def load_pretrained(backbone: nn.Module, name: str, init: Path | str) -> None:
@@ -375,15 +392,31 @@ def load_pretrained(backbone: nn.Module, name: str, init: Path | str) -> None:
     Args:
         backbone: from `build_backbone`.
         name: the architecture.
-        init: a file with its state dict, alone or as a part of a larger model; or a name on timm's hub.
+        init: a file with its state dict, alone, as a part of a larger model or in a checkpoint; or a name on timm's
+            hub.
 
     Raises:
         InputError: the file or the hub gives no weights, or they don't fit; the message names tensors and shapes.
     """
-    from_file = isinstance(init, Path)
-    tensors = _read_tensors(init) if isinstance(init, Path) else state_dict_from_hub(init)
+    where, content = (
+        (f"--init {init}", _read_init(init)) if isinstance(init, Path) else (init, state_dict_from_hub(init))
+    )
     expected: dict[str, Tensor] = backbone.state_dict()
-    tensors = _with_timm_names(_without_prefix(tensors, set(expected)), backbone, name)
+    found = _find_state_dict(content, set(expected), where)
+    tensors = _with_timm_names(found, backbone, name)
+    if not expected.keys() & tensors:
+        raise InputError(
+            f"{where}: expected the tensors of the backbone {name}, such as {min(expected)}, found "
+            f"{f'none of them, but such as {min(found)}' if found else 'no tensors'}. Name the file with its weights; "
+            "or, with --set backbone=NAME, the backbone whose weights these are, as timm calls it"
+        )
+    if problem := _misfits(expected, tensors):
+        raise InputError(f"{where}: its tensors don't fit the backbone {name}: {problem}")
+    backbone.load_state_dict({key: tensors[key] for key in expected if key in tensors}, strict=False)
+
+
+def _misfits(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> str:
+    """Return which tensors are missing or have other shapes, and what to do; nothing where all fit."""
     missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
     misfits = [
         f"{key} (expected {tuple(expected[key].shape)}, found {tuple(tensors[key].shape)})"
@@ -391,21 +424,51 @@ def load_pretrained(backbone: nn.Module, name: str, init: Path | str) -> None:
         if key in tensors and tensors[key].shape != expected[key].shape
     ]
     faults = [f"{key} (missing)" for key in missing] + misfits
-    if faults:
-        others = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise InputError(
-            f"{'--init ' * from_file}{init}: its tensors don't fit the backbone {name}: {', '.join(faults[:3])}"
-            f"{others}. Name the backbone that the file belongs to with --set backbone=NAME"
+    if not faults:
+        return ""
+    choose = "Name the backbone that the file belongs to with --set backbone=NAME"
+    if not misfits:
+        choose = (
+            "All that it holds fits, so it is a part of this backbone, or a smaller one: save the whole state dict, or "
+            "name the smaller one with --set backbone=NAME"
         )
-    backbone.load_state_dict({key: tensors[key] for key in expected if key in tensors}, strict=False)
+    return f"{', '.join(faults[:3])}{f' and {len(faults) - 3} more' if len(faults) > 3 else ''}. {choose}"
 
 
-def _without_prefix(tensors: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
-    """Remove what a larger model puts before its backbone's names, such as "backbone."."""
-    probe = min(expected)
-    prefixes = {""} | {name.removesuffix(probe) for name in tensors if name.endswith(probe)}
-    best = max(sorted(prefixes), key=lambda prefix: sum(prefix + name in tensors for name in expected))
-    return {name.removeprefix(best): tensor for name, tensor in tensors.items() if name.startswith(best)}
+AVERAGED = ("ema", "teacher")
+"""Where two state dicts fit alike, the one under such a key is taken, as timm does: it is the mean over many steps."""
+
+
+def _find_state_dict(content: Any, expected: set[str], where: str) -> dict[str, Tensor]:
+    """Return the state dict in a checkpoint that holds most of the backbone's names, without what stands before them:
+    the keys of nested dicts, and what a larger model puts there, such as "module.backbone."."""
+    candidates: dict[str, dict[str, Tensor]] = {}
+    for place, tensors in _state_dicts(content):
+        prefixes = Counter(name.removesuffix(end) for name in tensors for end in _ends(name) if end in expected)
+        for prefix in {""} | {prefix for prefix, count in prefixes.items() if count > len(expected) / 2}:
+            own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            candidates[place + prefix] = own
+    fitting = {place: len(expected & candidates[place].keys()) for place in sorted(candidates)}
+    averaged = {place: any(word in place.lower() for word in AVERAGED) for place in fitting}
+    best = max(fitting, key=lambda place: (fitting[place], averaged[place], len(candidates[place])), default="")
+    alike = [place for place in fitting if fitting[place] == fitting[best]] if fitting.get(best) else []
+    if len(alike) > 1:
+        log.info(f"{where}: it holds such weights {len(alike)} times ({', '.join(alike)}); those of {best} are taken")
+    return candidates.get(best, {})
+
+
+def _state_dicts(content: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield the tensors of each of nested dicts, with the keys that lead there."""
+    if isinstance(content, dict) and depth < 8:  # a dict may hold itself; training scripts nest two or three
+        yield place, {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        for name, value in content.items():
+            yield from _state_dicts(value, f"{place}{name}.", depth + 1)
+
+
+def _ends(name: str) -> list[str]:
+    """Return what a name ends in: a.b.c, b.c, c."""
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts))]
 
 
 def _with_timm_names(tensors: dict[str, Tensor], backbone: nn.Module, name: str) -> dict[str, Tensor]:
