@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import bundle
+import dry_run
 import pandas as pd
 import pytest
 from PIL import Image
@@ -172,3 +174,44 @@ def test_queries_alone_are_answered_by_weights_and_refused_by_training(
     edit_rows(lambda table: table.assign(split="database", identity="unknown"))
     told = run(capsys, "train", patterns, "--out", patterns / "w", *LOCAL, status=2)
     assert "found none, beside 28 whose identity is a word for nobody" in told
+
+
+def test_the_bundle_answers_a_folder_of_all_kinds_as_the_package_does(
+    patterns: Path, edit_rows: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    known, asked = (table.index[table["split"] == split] for split in ("database", "query"))
+    table.loc[known[:4], "identity"] = ["unknown", "NA", "?", "New_Individual"]
+    table.loc[known[4:8], "identity"] = table.loc[known[4:8], "identity"].str.upper()
+    table.loc[known[8:12], "date"] = ["2999-01-01", "1970-01-01", "1970-01-01", "1988-05-05"]
+    table.loc[known[12:16], "orientation"] = ["Left", "L", "lateral left", "Lft"]
+    table["split"] = table["split"].map({"database": "train", "query": "test"})
+    turned, cut, pointer, phone, gone, lone, other = asked[:7]
+    exif = Image.Exif()
+    exif[274] = 6
+    with Image.open(patterns / table["path"][turned]) as opened:
+        opened.transpose(Image.Transpose.ROTATE_90).save(patterns / "turned.tif", exif=exif)
+    content = (patterns / table["path"][cut]).read_bytes()
+    (patterns / "cut.jpg").write_bytes(content[: len(content) // 2] + bytes(len(content) // 2))
+    (patterns / "pointer.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234\n")
+    (patterns / "phone.jpg").write_bytes(b"\0\0\0\x18ftypmif1" + bytes(4) + b"mif1heic" + bytes(100))
+    Image.new("RGB", (48, 40), (90, 90, 90)).save(patterns / "fog.jpg")
+    files = {turned: "turned.tif", cut: "cut.jpg", pointer: "pointer.jpg", phone: "phone.jpg", gone: "images\\gone.jpg"}
+    for row, path in files.items():
+        table.loc[row, "path"] = path
+    table.loc[[lone, other], "dataset"] = ["Fog", "Newts"]
+    fog = dict(zip(table.columns, ["fog", "grey", "fog.jpg", "", "", "", "train", "Fog"], strict=True))
+    edit_rows(lambda _: pd.concat([table, pd.DataFrame([fog])]))
+    told = run(capsys, "check", patterns, status=2)
+    for words in ("words for nobody", "no side that is known", "in the future", "nobody can be named there", "Git LFS"):
+        assert words in told
+    weights, submission = tmp_path / "weights", tmp_path / "s.csv"
+    run(capsys, "train", patterns, "--out", weights, *LOCAL, "--set", "data.join_names=true")
+    run(capsys, "predict", patterns, "--weights", weights, "--out", submission)
+    flags = (
+        pd.read_csv(tmp_path / "s.matches.csv", dtype=str, keep_default_na=False).groupby("image_id")["flags"].first()
+    )
+    unreadable = table["image_id"][[cut, pointer, phone, gone]]
+    assert set(flags.index[flags.str.contains("unreadable")]) == set(unreadable)
+    assert set(flags.index[flags.str.contains("no_gallery")]) == set(table["image_id"][[lone, other]])
+    dry_run.dry_run(bundle.write_bundle(tmp_path / "kernel"), patterns, weights, submission)
