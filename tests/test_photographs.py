@@ -1,5 +1,8 @@
 """Every kind of file gives the same upright RGB pixels everywhere, or a reason why not."""
 
+import builtins
+import hashlib
+import io
 import os
 import struct
 from pathlib import Path
@@ -8,17 +11,43 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, features
 from scene import scene
 
 from reid.config.presets import PRESETS
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue
-from reid.data.photographs import UnreadableError, View, open_photograph, thumbnails, views_of
+from reid.data.library_warnings import library_warnings_logged
+from reid.data.photographs import (
+    UnreadableError,
+    View,
+    inspect_photograph,
+    open_photograph,
+    thumbnails,
+    upright_size,
+    views_of,
+)
 
 
 @pytest.mark.parametrize("turned", [None, *Image.Transpose])
-def test_a_photograph_is_upright_however_the_camera_was_held(tmp_path: Path, turned: Image.Transpose | None) -> None:
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("JPEG", {"quality": 100, "subsampling": 0}),
+        ("MPO", {"quality": 100, "subsampling": 0, "save_all": True, "append_images": [Image.new("RGB", (9, 9))]}),
+        ("WEBP", {"lossless": True}),
+        ("AVIF", {"quality": 100, "subsampling": "4:4:4"}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "jpeg", "quality": 100}),
+    ],
+)
+def test_a_photograph_is_upright_however_the_camera_was_held(
+    tmp_path: Path, turned: Image.Transpose | None, kind: str, options: dict[str, Any]
+) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
     exif_of = {
         None: 1, Image.Transpose.FLIP_LEFT_RIGHT: 2, Image.Transpose.ROTATE_180: 3, Image.Transpose.FLIP_TOP_BOTTOM: 4,
         Image.Transpose.TRANSPOSE: 5, Image.Transpose.ROTATE_90: 6, Image.Transpose.TRANSVERSE: 7,
@@ -27,10 +56,79 @@ def test_a_photograph_is_upright_however_the_camera_was_held(tmp_path: Path, tur
     exif = Image.Exif()
     exif[274] = exif_of[turned]
     stored = scene() if turned is None else scene().transpose(turned)
-    stored.save(tmp_path / "x.png", exif=exif)
+    stored.save(tmp_path / "x", kind, exif=exif, **options)
     scene().save(tmp_path / "upright.png")
-    found = open_photograph(tmp_path / "x.png", 32).astype(int)
-    assert np.abs(found - open_photograph(tmp_path / "upright.png", 32)).max() <= 1
+    found = open_photograph(tmp_path / "x", 32).astype(int)
+    upright = open_photograph(tmp_path / "upright.png", 32)
+    assert np.abs(found - upright).max() <= (1 if kind in ("PNG", "WEBP") or not options else 8)
+    assert upright_size(tmp_path / "x") == (90, 60)
+    shown = inspect_photograph(tmp_path / "x").thumbnail.astype(int)
+    assert np.abs(shown - inspect_photograph(tmp_path / "upright.png").thumbnail).max() <= 8
+
+
+def tiff_of(*pages: tuple[Image.Image, dict[int, int]]) -> bytes:
+    """A TIFF of several pages with these tags."""
+    written = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(written, new=True) as writer:
+        for image, tags in pages:
+            image.save(writer, "TIFF", tiffinfo=dict(tags))
+            writer.newFrame()
+    return written.getvalue()
+
+
+def test_a_smaller_copy_in_a_tiff_is_no_photograph(tmp_path: Path) -> None:
+    scene(120, 80).save(tmp_path / "plain.png")
+    small, mask = scene(30, 20).rotate(180), Image.new("1", (120, 80))
+    for pages in (
+        [(small, {254: 1}), (scene(120, 80), {254: 0})],
+        [(small, {255: 2}), (mask, {254: 4}), (scene(120, 80), {})],
+        [(scene(120, 80), {}), (small, {254: 1})],
+    ):
+        (tmp_path / "x.tif").write_bytes(tiff_of(*pages))
+        assert (open_photograph(tmp_path / "x.tif", 32) == open_photograph(tmp_path / "plain.png", 32)).all()
+        assert upright_size(tmp_path / "x.tif") == (120, 80)
+        assert inspect_photograph(tmp_path / "x.tif")[1:3] == (120, 80)
+        assert inspect_photograph(tmp_path / "x.tif").notes == ()
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "PNG", "WEBP", "AVIF"])
+def test_of_several_pictures_the_first_is_opened_and_they_are_told(tmp_path: Path, kind: str) -> None:
+    if not features.check("avif") and kind == "AVIF":
+        pytest.skip("this Pillow was built without AVIF")
+    others = [scene().rotate(180), scene().rotate(90)]
+    scene().save(tmp_path / "x", kind, save_all=True, append_images=others)
+    scene().save(tmp_path / "one.png")
+    apart = open_photograph(tmp_path / "x", 16).astype(int) - open_photograph(tmp_path / "one.png", 16)
+    assert np.abs(apart).mean() < 10
+    assert inspect_photograph(tmp_path / "x").notes == ("it holds 3 pictures; the first one is used",)
+
+
+def test_what_is_inspected_is_what_is_opened(tmp_path: Path) -> None:
+    scene(300, 200).save(tmp_path / "x.jpg", quality=95)
+    found = inspect_photograph(tmp_path / "x.jpg")
+    grey = np.asarray(Image.fromarray(open_photograph(tmp_path / "x.jpg", 64)).convert("L"))
+    assert found[:3] == (hashlib.sha256((tmp_path / "x.jpg").read_bytes()).hexdigest(), 300, 200)
+    assert (found.thumbnail == grey).all()
+    assert found.thumbnail.dtype == np.uint8
+    assert found[4:] == ("", ())
+    (tmp_path / "x.jpg").write_bytes(b"no photograph")
+    broken = inspect_photograph(tmp_path / "x.jpg")
+    assert broken[:3] == ("", 0, 0)
+    assert not broken.thumbnail.any()
+    assert "it is no image" in broken.problem
+
+
+def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene().save(tmp_path / "x.jpg")
+    opened, real = [], builtins.open
+
+    def watched(*some: Any, **named: Any) -> Any:
+        opened.append(some[0])
+        return real(*some, **named)
+
+    monkeypatch.setattr(builtins, "open", watched)
+    inspect_photograph(tmp_path / "x.jpg")
+    assert opened.count(tmp_path / "x.jpg") == 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "RGBA", "LA", "1", "YCbCr"])
@@ -116,7 +214,7 @@ def broken_file(folder: Path, kind: str) -> Path:
         ("fifo", "not a file"),  # opening it would wait for ever
         ("empty", "the file is empty"),
         ("text", "it is no image"),
-        ("cut", "it can't be decoded"),
+        ("cut", "about the lower 55 % of the picture are missing; copy the file again"),
     ],
 )
 def test_a_broken_file_is_unreadable_with_its_reason(tmp_path: Path, kind: str, words: str) -> None:
@@ -132,8 +230,19 @@ def test_a_name_that_is_too_long_is_unreadable(tmp_path: Path) -> None:
 def test_a_decompression_bomb_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     scene(90, 60).save(tmp_path / "x.png")
-    with pytest.raises(UnreadableError, match="5400 pixels"):
+    with pytest.raises(UnreadableError, match=r"it has 0\.0054 megapixels, of which at most 0\.002 are opened"):
         open_photograph(tmp_path / "x.png", 32)
+
+
+def test_a_photograph_that_takes_much_memory_is_noted_in_no_words_of_pillow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+    scene(90, 60).save(tmp_path / "x.png")
+    with library_warnings_logged():
+        notes = inspect_photograph(tmp_path / "x.png").notes
+    assert notes == ("it has 0.0054 megapixels; a smaller copy takes less memory",)
+    assert not caplog.records
 
 
 def test_a_decompression_bomb_that_hides_its_size_is_unreadable(

@@ -3,19 +3,29 @@
 Training, enrolment and prediction all open photographs through `decode`, so that they get the same pixels.
 """
 
+import contextlib
 import functools
+import hashlib
+import io
+import os
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from reid.config.recipe import Recipe
+from reid.data.bit_depth import eight_bits
 from reid.data.catalogue import Catalogue
+from reid.data.damage import damage, source_of
+from reid.data.file_kinds import HEAD, other_kind, raw_kind, read_tiff_pages
+from reid.data.jpeg import JpegSource, jpeg_damage
+from reid.data.library_warnings import opening
 from reid.runtime.distributed import core_count
 from reid.runtime.progress import track
 
@@ -77,6 +87,12 @@ BROKEN = (
 )
 """What Pillow's decoders raise on broken files, found by changing random bytes. RuntimeError is AVIF's; MemoryError is
 that of a strip 100,000,000 pixels long."""
+
+LARGEST_FILE = 2**31
+"""Bytes; the most pixels that Pillow opens, of eight bytes each, are 1.4 GB."""
+
+THUMBNAIL = 64
+"""Pixels on a side of what `inspect_photograph` shows."""
 
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
 """What cameras and scanners write. Pillow knows others; one of them, EPS, is refused above all: Pillow would let
@@ -157,12 +173,40 @@ def upright_size(path: Path) -> tuple[int, int]:
     Raises:
         UnreadableError: as `open_photograph`.
     """
-    with open_image(path) as image:
-        try:
-            width, height = image.size
-            return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
-        except BROKEN as problem:
-            raise UnreadableError(undecodable(problem)) from None
+    with _reasons(path), open_image(path) as image:
+        tags = getattr(image, "tag_v2", {})  # of a TIFF, whose size Pillow has turned already
+        width, height = (tags[256], tags[257]) if tags else image.size
+        return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
+
+
+class Inspection(NamedTuple):
+    """What a photograph's file holds."""
+
+    sha256: str
+    """Of its bytes; "" for a photograph that can't be opened."""
+    width: int
+    """Pixels as they are stored; 0 where they are unknown."""
+    height: int
+    thumbnail: np.ndarray
+    """(64, 64) uint8, grey, upright; zeros for a photograph that can't be opened."""
+    problem: str
+    """Why it can't be opened; "" where it can."""
+    notes: tuple[str, ...]
+    """What a person should know of it although it can be opened."""
+
+
+def inspect_photograph(path: Path) -> Inspection:
+    """Open a photograph as every other part of the kit does, from a single reading of its file; raise nothing."""
+    view = View(THUMBNAIL)
+    try:
+        with _reasons(path):
+            content = _read(path)
+            picture = _decode(content, view.min_side)
+            pixels = fit_square(_turned(picture, view), view)
+    except UnreadableError as unreadable:
+        return Inspection("", 0, 0, np.zeros((THUMBNAIL, THUMBNAIL), np.uint8), str(unreadable), ())
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    return Inspection(hashlib.sha256(content).hexdigest(), *picture.stored_size, grey, "", picture.notes)
 
 
 class Decoded(NamedTuple):
@@ -181,25 +225,65 @@ class Decoded(NamedTuple):
         return functools.reduce(Image.Image.transpose, self.turns, image)
 
 
+class _Picture(NamedTuple):
+    """A photograph as it is stored: its pixels, their extent as in `Decoded`, what turns it upright, its size in the
+    file, and what is worth a note."""
+
+    rgb: Image.Image
+    extent: tuple[float, float]
+    orientation: Any
+    stored_size: tuple[int, int]
+    notes: tuple[str, ...]
+
+
 def decode(path: Path, view: View) -> Decoded:
     """Decode a photograph's file.
 
     Raises:
         UnreadableError: as `open_photograph`.
     """
-    with open_image(path) as image:
-        try:
-            drafted = image.draft("RGB", (view.min_side, view.min_side))
-            orientation = _orientation(image)
-            rgb = _as_rgb(image)
-        except BROKEN as problem:
-            raise UnreadableError(undecodable(problem)) from None
+    with _reasons(path):
+        return _turned(_decode(_read(path), view.min_side), view)
+
+
+def _turned(picture: _Picture, view: View) -> Decoded:
     turns = [
-        *([UPRIGHT[orientation]] if orientation in UPRIGHT else []),
+        *([UPRIGHT[picture.orientation]] if picture.orientation in UPRIGHT else []),
         *([QUARTERS[view.turn]] if view.turn else []),
         *([Image.Transpose.FLIP_LEFT_RIGHT] if view.mirror else []),
     ]
-    return Decoded(rgb, drafted[1][2:] if drafted else rgb.size, turns)
+    return Decoded(picture.rgb, picture.extent, turns)
+
+
+def _decode(content: bytes, min_side: int) -> _Picture:
+    """Decode a photograph's bytes, as long as that leaves `min_side` pixels on each side at a smaller scale."""
+    source = source_of(content)
+    with _open(content, source) as image:
+        stored_size, notes = image.size, _notes(image, content)
+        drafted = image.draft("RGB", (min_side, min_side))
+        try:
+            eight, depth = eight_bits(image, lambda: _open(content, io.BytesIO(content)))
+            rgb = _as_rgb(eight)
+        except OSError:
+            if isinstance(source, JpegSource) and (reason := jpeg_damage(source)):
+                raise UnreadableError(reason) from None
+            raise
+        orientation = _orientation(image)  # after loading: Pillow turns a TIFF meanwhile and takes the tag away
+    if reason := damage(source, rgb):
+        raise UnreadableError(reason)
+    extent = drafted[1][2:] if drafted else rgb.size
+    return _Picture(rgb, extent, orientation, stored_size, (*notes, *filter(None, [depth])))
+
+
+def _notes(image: ImageFile.ImageFile, content: bytes) -> tuple[str, ...]:
+    """Return what a person should know of a photograph before it is decoded."""
+    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    pages = [page for page in read_tiff_pages(content)[0] if not page.is_extra]
+    count = len(pages) if image.format == "TIFF" else getattr(image, "n_frames", 1) * (image.format != "MPO")
+    return (
+        *([f"it has {pixels / 1e6:.3g} megapixels; a smaller copy takes less memory"] * bool(limit and pixels > limit)),
+        *([f"it holds {count} pictures; the first one is used"] * (count > 1)),
+    )
 
 
 def _orientation(image: Image.Image) -> Any:
@@ -207,9 +291,29 @@ def _orientation(image: Image.Image) -> Any:
     return image.getexif().get(ExifTags.Base.Orientation)
 
 
+@contextlib.contextmanager
+def _reasons(path: Path) -> Iterator[None]:
+    """Inside, whatever a broken photograph raises is an UnreadableError, and what Pillow warns of is about it."""
+    try:
+        with opening(path):
+            yield
+    except BROKEN as problem:
+        raise UnreadableError(undecodable(problem)) from None
+
+
 def undecodable(problem: BaseException) -> str:
     """Return the reason of an `UnreadableError` in words."""
-    return f"it can't be decoded ({str(problem) or type(problem).__name__})"
+    words = str(problem) or type(problem).__name__
+    if isinstance(problem, Image.DecompressionBombError):
+        pixels, limit = (int(number) / 1e6 for number in re.findall(r"\d+", words)[:2])
+        return f"it has {pixels:.4g} megapixels, of which at most {limit:.4g} are opened: save a smaller copy"
+    if "MAX_TEXT" in words:
+        return "it holds more text than is read, such as a program's history: save it again without metadata"
+    if "truncated" in words:
+        return f"it can't be decoded: the file ends before its picture does ({words}); copy the file again"
+    if "broken data stream" in words or "decoder error" in words:
+        return f"it can't be decoded: its data are damaged ({words}); copy the file again"
+    return f"it can't be decoded ({words})"
 
 
 def fit_square(decoded: Decoded, view: View) -> np.ndarray:
@@ -232,30 +336,57 @@ def fit_square(decoded: Decoded, view: View) -> np.ndarray:
     return square
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path) -> ImageFile.ImageFile:
     """Open a photograph's file without decoding its pixels.
 
     Raises:
         UnreadableError: as `open_photograph`.
     """
+    with _reasons(path):
+        content = _read(path)
+        return _open(content, source_of(content))
+
+
+def _read(path: Path) -> bytes:
+    """Return a file's bytes, unless it is none, or one of another kind, such as a video of any length."""
     try:
         if not path.is_file():  # opening a pipe would wait forever
             raise UnreadableError("not a file" if path.exists() else "no such file")
-        if not path.stat().st_size:
-            raise UnreadableError("the file is empty; copy it again")
-        return Image.open(path, formats=_kinds())
-    except UnidentifiedImageError:
-        advice = "; it is a HEIC, as phones make them: export it as JPEG" if _is_heic(path) else ""
-        raise UnreadableError(f"it is no image of a kind that is read here ({', '.join(_kinds())}){advice}") from None
-    except Image.DecompressionBombError as problem:
-        raise UnreadableError(str(problem)) from None
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(HEAD)
+            if not head:
+                raise UnreadableError("the file is empty; copy it again")
+            if kind := other_kind(head):
+                raise UnreadableError(kind)
+            if os.fstat(file.fileno()).st_size > LARGEST_FILE:
+                raise UnreadableError(f"the file has more than {LARGEST_FILE / 1e9:.1f} GB, which no photograph needs")
+            file.seek(0)
+            return file.read()
     except BROKEN as problem:
         raise UnreadableError(f"it can't be opened ({getattr(problem, 'strerror', None) or problem})") from None
 
 
-def _is_heic(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(12)[4:] in (b"ftypheic", b"ftypheix", b"ftyphevc")
+def _open(content: bytes, source: io.BytesIO) -> ImageFile.ImageFile:
+    """Open a photograph at its first picture of full size.
+
+    Args:
+        content: the file.
+        source: the same, as the decoder shall read it.
+    """
+    pages, below = read_tiff_pages(content)
+    if raw := raw_kind(pages, below):
+        raise UnreadableError(raw)
+    try:
+        image = Image.open(source, formats=_kinds())
+    except UnidentifiedImageError:
+        bits = source.jpeg.precision if isinstance(source, JpegSource) else 8
+        if bits != 8:
+            raise UnreadableError(f"it is a JPEG of {bits} bits a colour: save it as a JPEG of 8 bits") from None
+        raise UnreadableError(f"it is no image of a kind that is read here ({', '.join(_kinds())})") from None
+    first = next((number for number, page in enumerate(pages) if not page.is_extra), 0)
+    if first:
+        image.seek(first)
+    return image
 
 
 @functools.cache
@@ -267,8 +398,6 @@ def _kinds() -> tuple[str, ...]:
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     """Return eight bits of red, green and blue each; transparency is dropped."""
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     if image.mode == "F":  # nothing says which number is white; Pillow would make most of it black
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if image.mode == "P":  # through RGBA, or Pillow warns of palettes with transparency
