@@ -40,6 +40,7 @@ import torch
 from reid import __version__
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
+from reid.data.library_warnings import library_warnings_logged
 from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
 from reid.decision.calibrate import load_calibrations
 from reid.decision.decide import join_matches
@@ -91,7 +92,7 @@ def main(arguments: list[str], script: str, name: str, bundle: str, weights: str
     options = _options(arguments, name)
     running = Script(Path(script), name, bundle, "" if options.any_weights else weights)
     try:
-        with messages_on_stderr():
+        with messages_on_stderr(), library_warnings_logged():
             _run(options.input, options.output, options.shards, running)
     except InputError as problem:
         print("error:", " ".join(str(problem).split()), file=sys.stderr)  # one line, whatever a cell held
@@ -369,7 +370,7 @@ def _processes(count: int) -> ProcessPoolExecutor:
 def _predict_part(device: str, part: Catalogue, weights: Weights, runtime: Runtime) -> Matches:
     if device != "cpu":
         torch.cuda.set_device(device)
-    with messages_on_stderr():
+    with messages_on_stderr(), library_warnings_logged():
         return predict(part, weights, weights.recipe, use_cache=False, runtime=runtime)
 
 

@@ -27,6 +27,7 @@ from reid.commands import (
 )
 from reid.config.presets import DEFAULT, PRESETS
 from reid.config.runtime import Runtime
+from reid.data.library_warnings import library_warnings_logged
 from reid.errors import InputError, MachineError, Stopped
 from reid.runtime.distributed import rank, world_size
 from reid.runtime.progress import messages_on_stderr, printable
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal without letters such as ü must not end a run
             stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
-    with messages_on_stderr(options.level):
+    with messages_on_stderr(options.level), library_warnings_logged():
         return _run(options)
 
 
