@@ -161,6 +161,13 @@ def test_zeros_that_an_optimised_table_reads_as_black_are_sound_and_others_are_n
     assert problem(tmp_path, plain[:middle] + bytes(400) + plain[middle + 400 :]).startswith("it is damaged: ")
 
 
+def test_a_progressive_jpeg_with_zeros_before_its_end_is_told(tmp_path: Path) -> None:
+    whole = saved(TEXTURE, quality=90, progressive=True)
+    for kept in (len(whole) // 4, len(whole) // 2, len(whole) * 3 // 4, len(whole) * 9 // 10):
+        content = whole[:kept] + bytes(len(whole) - kept - 2) + END
+        assert problem(tmp_path, content).startswith("it is damaged: ")
+
+
 def test_a_progressive_jpeg_of_nothing_but_the_grey_of_missing_data_is_sound(tmp_path: Path) -> None:
     whole = saved(np.full((150, 200, 3), 128, np.uint8), quality=30, progressive=True)
     assert find_run(whole, 0, len(whole))

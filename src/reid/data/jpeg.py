@@ -311,7 +311,8 @@ def _layered_damage(jpeg: CodedJpeg) -> str:
         end = _end_without_filling(jpeg) if is_last else scan.end
         if run and run.value == 0 and scan.bits[0] == 0 and not scan.zeros_are_flat:
             return _lost(jpeg, run.start)
-        if (run or is_last) and not _scan_fits(jpeg, scan, end):
+        is_visible = scan.bits[0] == 0 or (run is not None and scan.coefficients[0] > 0)
+        if (run or is_last) and not _scan_fits(jpeg, scan, end, is_visible):
             return _lost(jpeg, run.start if run else end)
     return "" if jpeg.has_end or _is_covered(jpeg) else _lost(jpeg, len(jpeg.content))
 
@@ -349,17 +350,22 @@ def _interval_fits(jpeg: CodedJpeg, scan: Scan, run: Run) -> bool:
     return part is not None and _fits(part, part.scans[0].end, 2)
 
 
-def _scan_fits(jpeg: CodedJpeg, scan: Scan, end: int) -> bool:
+def _scan_fits(jpeg: CodedJpeg, scan: Scan, end: int, is_visible: bool) -> bool:
     """Return whether a scan of several ends where its coded data do.
 
-    The picture up to this scan is the same whatever bits follow the scan, and another one without its last bytes. Those
-    of a scan that refines earlier ones may change nothing, nor do those of a grey end, which libjpeg puts there anyway.
+    The picture up to this scan is the same whatever bits follow the scan, and another one without its last bytes,
+    unless they are those of a grey end, which libjpeg puts there anyway.
+
+    Args:
+        jpeg, scan: the scan.
+        end: of its coded data.
+        is_visible: whether its last bytes change the picture; those that refine earlier scans may not.
     """
     head = jpeg.content[:end]
     ones, zeros, less = (
         _small(io.BytesIO(part + END)) for part in (head + BEYOND, head + bytes(16), head[: max(scan.start, end - 16)])
     )
-    is_told_apart = scan.bits[0] == 0 and ones is not None and ones[-1] != 128
+    is_told_apart = is_visible and ones is not None and ones[-1] != 128
     return ones is not None and ones == zeros and not (is_told_apart and ones == less)
 
 
