@@ -422,26 +422,3 @@ def _thumbnail(path: Path) -> np.ndarray:
         return np.zeros(256, np.float32)
     grey -= grey.mean()
     return np.asarray(grey / max(1.0, np.linalg.norm(grey)))
-
-
-class Inspection(NamedTuple):
-    sha256: str
-    width: int
-    height: int
-    thumbnail: np.ndarray
-    problem: str
-    notes: tuple[str, ...]
-
-
-def inspect_photograph(path: Path) -> Inspection:
-    from reid.runtime.files import sha256_of
-
-    try:
-        with open_image(path) as image:
-            width, height = image.size
-        pixels = open_photograph(path, 64).mean(2).astype(np.uint8)
-        return Inspection(sha256_of(path), width, height, pixels, "", ())
-    except UnreadableError as unreadable:
-        return Inspection("", 0, 0, np.zeros((64, 64), np.uint8), str(unreadable), ())
-    except BROKEN as problem:
-        return Inspection("", 0, 0, np.zeros((64, 64), np.uint8), undecodable(problem), ())
