@@ -247,9 +247,14 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_score(commands: Any) -> None:
-    does = "score a submission as the organisers do"
+    does = "score a submission as the organisers do; its columns say of which year"
     command = _add_command(commands, "score", score, does, "score submission.csv photographs/solution.csv")
-    command.add_argument("submission", metavar="CSV", type=Path, help="the submission, columns image_id and identity")
+    command.add_argument(
+        "submission",
+        metavar="CSV",
+        type=Path,
+        help="the submission, columns image_id and identity, or image_id and cluster",
+    )
     command.add_argument(
         "solution", metavar="SOLUTION", type=Path, help="the true answers, the organisers' solution.csv"
     )
@@ -257,7 +262,8 @@ def _add_score(commands: Any) -> None:
     _add_json(
         command,
         "overall; datasets, of each the baks, baus (null where nobody is to be found) and score; where the matches are "
-        "there, also rank1, recall5, mrr and auroc, of all and of each",
+        "there, also rank1, recall5, mrr and auroc, of all and of each. Of clusters: overall; datasets, of each the "
+        "ari, images, individuals and clusters",
     )
 
 

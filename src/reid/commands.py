@@ -42,6 +42,13 @@ from reid.data.checks import (
 from reid.data.names import resolve_names
 from reid.data.table_warnings import find_date_warnings, find_table_warnings
 from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights
+from reid.decision.clusters import (
+    check_clusters,
+    mean_rand_index,
+    read_cluster_solution,
+    read_clusters,
+    score_clusters,
+)
 from reid.decision.matches import matches_path, read_matches_next_to
 from reid.decision.metrics import (
     SUBMISSION_COLUMNS,
@@ -58,7 +65,7 @@ from reid.decision.metrics import (
 )
 from reid.errors import InputError
 from reid.runtime.distributed import is_main, process_group
-from reid.runtime.files import is_file, refuse_unwritable
+from reid.runtime.files import is_file, read_table, refuse_unwritable
 from reid.runtime.progress import print_result, stage
 from reid.runtime.signals import stop_on_signals
 
@@ -171,9 +178,19 @@ def _warn_of_dates(catalogue: Catalogue) -> None:
 
 
 def _check_submission(path: Path, catalogue: Catalogue) -> dict[str, Any]:
-    wanted = rows_to_predict(catalogue).image_ids
-    faults = check_submission(read_submission(path), wanted, set(catalogue.database.identities))
+    wanted = rows_to_predict(catalogue)
+    if _asks_for_clusters(catalogue.root / "sample_submission.csv", path):
+        datasets = dict(zip(wanted.image_ids, wanted.table["dataset"], strict=True))
+        faults = check_clusters(read_clusters(path), wanted.image_ids, datasets)
+    else:
+        faults = check_submission(read_submission(path), wanted.image_ids, set(catalogue.database.identities))
     return {"file": str(path), "faults": faults}
+
+
+def _asks_for_clusters(*files: Path) -> bool:
+    """Return whether the first of these submissions that is there has AnimalCLEF26's columns, not AnimalCLEF25's."""
+    there = next((file for file in files if is_file(file)), files[-1])
+    return "cluster" in read_table(there, ("image_id",)).columns
 
 
 def _log_next(*words: object) -> None:
@@ -422,6 +439,9 @@ def _refuse_input(out: Path, data: Path) -> None:
 
 def score(options: argparse.Namespace) -> None:
     usage = [word for word in (options.usage or "").split(",") if word]
+    if _asks_for_clusters(options.submission):
+        _score_clusters(options, usage)
+        return
     names = (str(options.submission), str(options.solution))
     submission, solution = read_submission(options.submission), read_solution(options.solution, usage)
     scores = score_submission(submission, solution, names)
@@ -446,6 +466,26 @@ def score(options: argparse.Namespace) -> None:
         for share, kind in ((score.baks, "known"), (score.baus, "new")):
             if share != share:  # NaN
                 log.warning("%s: the solution has no %s individuals to find, for which the score counts 0", name, kind)
+
+
+def _score_clusters(options: argparse.Namespace, usage: list[str]) -> None:
+    scores = score_clusters(read_clusters(options.submission), read_cluster_solution(options.solution, usage))
+    if options.json:
+        datasets = {dataset: asdict(score) for dataset, score in scores.items()}
+        _print_json({"overall": mean_rand_index(scores), "datasets": datasets})
+        return
+    rows = [
+        {
+            "dataset": name,
+            "images": score.images,
+            "individuals": score.individuals,
+            "clusters": score.clusters,
+            "ARI": score.ari,
+        }
+        for name, score in scores.items()
+    ]
+    print_result(pd.DataFrame(rows).to_string(index=False, float_format="%.4f"))
+    print_result(f"overall {mean_rand_index(scores):.4f}")
 
 
 def _score_table(scores: dict[str, Score], retrieval: dict[str, RetrievalScore]) -> pd.DataFrame:

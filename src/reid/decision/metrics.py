@@ -4,7 +4,7 @@ Competition score: per dataset the geometric mean of BAKS and BAUS, and the mean
 organisers' notebook (WildlifeDatasets/wildlife-datasets, baselines/AnimalCLEF2025).
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +21,12 @@ __all__ = [
     "SUBMISSION_COLUMNS",
     "RetrievalScore",
     "Score",
+    "check_rows",
     "check_submission",
     "find_strange_names",
     "mean_retrieval",
     "overall",
+    "read_answers",
     "read_scores",
     "read_solution",
     "read_submission",
@@ -306,20 +308,34 @@ def read_solution(path: Path | str, usage: Collection[str] = ()) -> pd.DataFrame
     Raises:
         InputError: no such file, a cell that can't be understood, or no row left.
     """
-    if set(read_table(Path(path), ("image_id",)).columns) == set(SUBMISSION_COLUMNS):
+    table = read_answers(path, SOLUTION_COLUMNS, usage)
+    flags = table["new_identity"].str.lower().map({"true": True, "false": False, "1": True, "0": False})
+    if flags.isna().any():
+        row = flags.index[flags.isna()][0]
+        found = table.at[row, "new_identity"]
+        raise InputError(f"{path}: row {row + 2}, column new_identity: expected True or False, found {found!r}")
+    return table.assign(new_identity=flags.astype(bool)).reset_index(drop=True)
+
+
+def read_answers(path: Path | str, columns: tuple[str, ...], usage: Collection[str] = ()) -> pd.DataFrame:
+    """Return the rows of a solution as text cells; the index is the row's place in the file.
+
+    Args:
+        path: the file.
+        columns: those that it must have, image_id and Usage among them.
+        usage: keep only the rows of these parts; empty for all.
+
+    Raises:
+        InputError: no such file, a submission in its place, an image_id twice, or no row left.
+    """
+    if set(read_table(Path(path), ("image_id",)).columns) in ({"image_id", "identity"}, {"image_id", "cluster"}):
         raise InputError(
             f"{path}: expected the true answers, found a submission; the order is: reid score SUBMISSION SOLUTION"
         )
-    table = read_table(Path(path), SOLUTION_COLUMNS)
-    flags = table["new_identity"].str.lower().map({"true": True, "false": False, "1": True, "0": False})
-    if flags.isna().any():
-        row = int(flags.isna().to_numpy().argmax())
-        found = table.at[row, "new_identity"]
-        raise InputError(f"{path}: row {row + 2}, column new_identity: expected True or False, found {found!r}")
+    table = read_table(Path(path), columns)
     doubled = table["image_id"].duplicated()
     if doubled.any():
         raise InputError(f"{path}: row {int(doubled.to_numpy().argmax()) + 2}: image_id stands there a second time")
-    table["new_identity"] = flags.astype(bool)
     unknown = sorted(set(usage) - set(table["Usage"]))
     if unknown:
         found = ", ".join(sorted(set(table["Usage"])))
@@ -328,7 +344,7 @@ def read_solution(path: Path | str, usage: Collection[str] = ()) -> pd.DataFrame
         table = table[table["Usage"].isin(list(usage))]
     if table.empty:
         raise InputError(f"{path}: expected rows to score, found none")
-    return table.reset_index(drop=True)
+    return table
 
 
 def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identities: Collection[str]) -> list[str]:
@@ -342,43 +358,66 @@ def check_submission(submission: pd.DataFrame, image_ids: Sequence[str], identit
         image_ids: the rows that are wanted, in the order of `sample_submission.csv`.
         identities: the individuals that an answer may name, besides `new_individual`.
     """
-    faults = []
-    if list(submission.columns) != list(SUBMISSION_COLUMNS):
-        faults.append(f"row 1: expected the columns image_id,identity, found {','.join(map(str, submission.columns))}")
-    row_faults = _faults_of_rows(submission, set(image_ids), {*identities, NEW_INDIVIDUAL})
-    names = {f"row {place + 2}": f" (image_id {name or 'empty'})" for place, name in enumerate(submission["image_id"])}
-    faults += [f"{rows}{names.get(rows, '')}: {words}" for rows, words in group_rows(row_faults)]
-    answered = set(submission["image_id"])
+    allowed = {*identities, NEW_INDIVIDUAL}
+    strangers = [name for name in dict.fromkeys(submission.get("identity", ())) if name not in {*allowed, ""}]
+    many = f"no individual of the database is called so: {first_of([repr(name[:99]) for name in strangers])}"
+
+    def fault_of(_: str, identity: str) -> str:
+        if identity == "":
+            return f"the identity is empty; expected an individual or {NEW_INDIVIDUAL}"
+        words = f"no individual of the database is called {identity[:99]!r}"
+        return "" if identity in allowed else many if len(strangers) > ALIKE else words
+
+    return check_rows(submission, SUBMISSION_COLUMNS, image_ids, fault_of)
+
+
+def check_rows(
+    submission: pd.DataFrame, columns: tuple[str, str], image_ids: Sequence[str], fault_of: Callable[[str, str], str]
+) -> list[str]:
+    """Return every fault of a submission's columns, rows and answers, as `check_submission` does.
+
+    Args:
+        submission: text cells.
+        columns: image_id and that of the answers.
+        image_ids: the rows that are wanted, in order.
+        fault_of: what is wrong with an answer, by image_id and answer; "" for nothing.
+    """
+    if list(submission.columns) != list(columns):
+        found = ",".join(map(str, submission.columns))
+        faults = [f"row 1: expected the columns {','.join(columns)}, found {found}"]
+        if not set(columns) <= set(submission.columns):
+            return faults
+    else:
+        faults = []
+    answers = list(zip(submission["image_id"], submission[columns[1]], strict=True))
+    wanted, answered = set(image_ids), set(submission["image_id"])
+    names = {f"row {place + 2}": f" (image_id {name or 'empty'})" for place, (name, _) in enumerate(answers)}
+    for rows, words in group_rows(_faults_of_rows(answers, wanted, fault_of)):
+        faults.append(f"{rows}{names.get(rows, '')}: {words}")
     missing = [image_id for image_id in image_ids if image_id not in answered]
     if len(missing) > ALIKE:
         faults.append(f"missing: {len(missing)} image_ids have no row: {first_of(missing)}")
     else:
         faults += [f"missing: image_id {image_id} has no row" for image_id in missing]
     if not faults and list(submission["image_id"]) != list(image_ids):
-        place = next(
-            i for i, pair in enumerate(zip(submission["image_id"], image_ids, strict=True)) if pair[0] != pair[1]
-        )
+        pairs = enumerate(zip(submission["image_id"], image_ids, strict=True))
+        place, (found, expected) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
         faults.append(
-            f"row {place + 2}: expected image_id {image_ids[place]}, found {submission['image_id'].iloc[place]}; "
-            "the order is that of sample_submission.csv"
+            f"row {place + 2}: expected image_id {expected}, found {found}; the order is that of sample_submission.csv"
         )
     return faults
 
 
-def _faults_of_rows(submission: pd.DataFrame, wanted: set[str], allowed: set[str]) -> Iterator[tuple[int, str]]:
-    """Yield rows, as a spreadsheet counts them, and what is wrong with them; see `check_submission`."""
-    strangers = [name for name in dict.fromkeys(submission["identity"]) if name not in {*allowed, ""}]
-    many = f"no individual of the database is called so: {first_of([repr(name[:99]) for name in strangers])}"
+def _faults_of_rows(
+    answers: Sequence[tuple[str, str]], wanted: set[str], fault_of: Callable[[str, str], str]
+) -> Iterator[tuple[int, str]]:
+    """Yield rows, as a spreadsheet counts them, and what is wrong with them; see `check_rows`."""
     answered = set()
-    for place, (image_id, identity) in enumerate(zip(submission["image_id"], submission["identity"], strict=True)):
-        row = place + 2
+    for row, (image_id, answer) in enumerate(answers, 2):
         if image_id not in wanted:
             yield row, "no query row has this image_id"
         elif image_id in answered:
             yield row, "this image_id was answered before"
         answered.add(image_id)
-        if identity == "":
-            yield row, f"the identity is empty; expected an individual or {NEW_INDIVIDUAL}"
-        elif identity not in allowed:
-            words = f"no individual of the database is called {identity[:99]!r}"
-            yield row, many if len(strangers) > ALIKE else words
+        if words := fault_of(image_id, answer):
+            yield row, words
