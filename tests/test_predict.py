@@ -231,7 +231,8 @@ def test_unreadable_photographs_are_named_and_many_with_one_problem_share_a_line
     assert lines[1:] == [
         "warning: image_id q0 can't be read (cut short): called new_individual",
         "warning: image_id q1 can't be read (cut short): called new_individual",
-        "warning: image_id q2, q3, q4, q5, q6 and 7 more can't be read (no such file): called new_individual",
+        "warning: image_id q2, q3, q4, q5, q6 and 7 more can't be read (the first: no such file): called "
+        "new_individual",
     ]
 
 

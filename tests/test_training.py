@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from processes import end, start
 from safetensors.torch import load_file
 
@@ -278,13 +277,12 @@ def test_photographs_that_a_frozen_backbone_has_embedded_are_not_opened_again_to
     folder = tmp_path / "w"
     train_networks(catalogue, recipe, folder, TrainingOptions(runtime=runtime))
     opened: list[Path] = []
-    open_any = Image.open
 
-    def watched(path: Path, **named: Any) -> Image.Image:
+    def watched(path: Path, *words: Any, **named: Any) -> Any:
         opened.append(path)
-        return open_any(path, **named)
+        return open(path, *words, **named)
 
-    monkeypatch.setattr(Image, "open", watched)
+    monkeypatch.setattr("reid.data.photographs.open", watched, raising=False)
     enroll(catalogue, folder, ["Checks", "Dots"], recipe, runtime)
     assert set(opened) == {cut}  # a photograph that can't be read is in no cache
     galleries = {path: path.read_bytes() for path in folder.rglob("*.gallery.safetensors")}
