@@ -36,10 +36,10 @@ from reid.models.batch_norm import NORMS, fold_batch_norms
 from reid.models.networks import build_network, load_network, plan_network, save_network
 from reid.retrieval.embedding import Embedder
 
-LARGEST = 200e6
+LARGEST = 100e6
 """Parameters; a larger backbone is only planned, on shapes without values."""
 
-MEMORY, SECONDS = 12_000_000_000, 900
+MEMORY, SECONDS = 12_000_000_000, 300
 """Bytes and time that a module gets; nasnet needs most."""
 
 SCALES = (1.0, 0.5, 1.5)
