@@ -1,6 +1,6 @@
 """Every module of timm's, by its smallest backbone with random weights: what can the kit do with it?
 
-    OMP_NUM_THREADS=1 python benchmarks/timm_modules.py                # all of them, half an hour on one core
+    OMP_NUM_THREADS=1 python benchmarks/timm_modules.py                # all of them, 50 minutes on one core with other work
     OMP_NUM_THREADS=1 python benchmarks/timm_modules.py resnet coat    # some
 
 Each is planned at its own size, built, asked for embeddings, saved and loaded; its batch norms are folded in float64;
@@ -40,7 +40,7 @@ LARGEST = 100e6
 """Parameters; a larger backbone is only planned, on shapes without values."""
 
 MEMORY, SECONDS = 12_000_000_000, 300
-"""Bytes and time that a module gets; nasnet needs most."""
+"""Bytes and time that a module gets."""
 
 SCALES = (1.0, 0.5, 1.5)
 
