@@ -1,6 +1,6 @@
 """Every module of timm's, by its smallest backbone with random weights: what can the kit do with it?
 
-    OMP_NUM_THREADS=1 python benchmarks/timm_modules.py                # all of them, 50 minutes on one core with other work
+    OMP_NUM_THREADS=1 python benchmarks/timm_modules.py                # all of them, an hour on one core
     OMP_NUM_THREADS=1 python benchmarks/timm_modules.py resnet coat    # some
 
 Each is planned at its own size, built, asked for embeddings, saved and loaded; its batch norms are folded in float64;
