@@ -161,7 +161,7 @@ def test_what_check_says_of_unreadable_photographs_is_what_the_commands_do(
     answers = pd.read_csv(tmp_path / "s.csv", dtype=str).set_index("image_id")["identity"]
     assert answers[asked["image_id"]] == "new_individual"
     assert (
-        f"{asked['image_id']} can't be read (no such file; no file of that name is below the folder: "
+        f"{asked['image_id']} can't be read (no such file; no other file of that name is below the folder: "
         in capsys.readouterr().err
     )
 
@@ -199,7 +199,9 @@ def test_every_row_of_many_alike_is_named(
     (patterns / table["path"][30]).write_bytes(b"")
     assert cli.main(["check", str(patterns)]) == 2
     told = capsys.readouterr()
-    assert "rows 5-16, 22, 24-25: no such file; no file of that name is below the folder: copy it there" in told.out
+    assert (
+        "rows 5-16, 22, 24-25: no such file; no other file of that name is below the folder: copy it there" in told.out
+    )
     assert f"row 32 (image_id {table['image_id'][30]}, {table['path'][30]}): " in told.out
     assert "unreadable, listed above: 16 photographs" in told.err
     kinds = [
@@ -416,7 +418,7 @@ def test_many_photographs_that_predict_cannot_read_share_a_line(
     words = ["predict", str(patterns), "--weights", str(patterns_weights), "--out", str(tmp_path / "s.csv")]
     assert cli.main([*words, "--route", "column"]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "can't be read" in line]
-    assert f" and {len(missing) - 5} more can't be read (the first: no such file; no file of that name" in line
+    assert f" and {len(missing) - 5} more can't be read (the first: no such file; no other file of that name" in line
     (patterns / queries["path"].iloc[0]).unlink()
     told = fails(capsys, *words, "--route", "column")
     assert f"expected photographs to name, but none of {len(queries)} can be read; row " in told

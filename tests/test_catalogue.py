@@ -53,6 +53,7 @@ def test_a_querys_identity_is_never_seen(tmp_path: Path) -> None:
             "2,  ,b.jpg,,,,database,Lions",
             "column identity: expected the individual on a database row; found '  '",
         ),
+        ("2,\u200b\u3164,b.jpg,,,,database,Lions", "column identity: expected the individual on a database row"),
         ("2,mia,./a.jpg,,,,database,Lions", "found that of row 2 again, './a.jpg', there as 'leo' and here as 'mia'"),
         ("2,,a.jpg,,,,query,Lions", "found that of row 2 again, 'a.jpg', there as database and here as query"),
         ("2,leo,a.jpg,,,,database,Lions", "found that of row 2 again, 'a.jpg'. Remove one of the rows"),

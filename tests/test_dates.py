@@ -20,7 +20,8 @@ def rows(*days: str, individuals: int = 99) -> list[str]:
     ("day", "kept"),
     [
         ("2025-06-15", "2025-06-15"),
-        ("2025-06-16", ""),
+        ("2025-06-16", "2025-06-16"),  # it has begun, east of here
+        ("2025-06-17", ""),
         ("2025-06", "2025-06"),
         ("2025-07", ""),
         ("2026", ""),
@@ -34,7 +35,9 @@ def test_a_day_after_today_counts_as_undated(tmp_path: Path, day: str, kept: str
     assert len(find_date_warnings(catalogue)) == (kept in ("", "1987-05-05"))
 
 
-@pytest.mark.parametrize("day", ["1970-01-01", "1980-01-01", "2000-01-01", "2012-01-01 00:03:07", "1899-12-30"])
+@pytest.mark.parametrize(
+    "day", ["1970-01-01", "1980-01-01 14:00", "2000-01-01", "2012-01-01 00:03:07", "2013-01-01", "1899-12-30"]
+)
 def test_the_first_day_of_a_clock_is_believed_of_two_individuals_and_not_of_three(tmp_path: Path, day: str) -> None:
     for individuals, believed in ((2, True), (3, False)):
         table = [*rows(*[day] * 6, individuals=individuals), "9,,9.jpg,,,,query,Cats"]
@@ -45,7 +48,7 @@ def test_the_first_day_of_a_clock_is_believed_of_two_individuals_and_not_of_thre
 
 
 def test_other_species_and_ordinary_days_do_not_count(tmp_path: Path) -> None:
-    table = rows(*["2014-07-09"] * 50)
+    table = rows(*["2014-07-09"] * 50, *[f"2024-01-01 {hour:02d}:10:00" for hour in range(9, 15)])
     table += [f"d{n},dog_{n},d{n}.jpg,2000-01-01,,,database,Dogs{n}" for n in range(5)]
     catalogue = read_catalogue(write_metadata(tmp_path, *table), TODAY)
     assert find_date_warnings(catalogue) == []

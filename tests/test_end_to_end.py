@@ -118,7 +118,7 @@ def test_a_query_that_cannot_be_read_is_called_new_and_named(
     assert run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv") == 0
     answers = pd.read_csv(tmp_path / "s.csv", dtype=str).set_index("image_id")["identity"]
     assert answers[broken["image_id"]] == NEW_INDIVIDUAL
-    words = f"warning: image_id {broken['image_id']} can't be read (no such file; no file of that name is below"
+    words = f"warning: image_id {broken['image_id']} can't be read (no such file; no other file of that name is below"
     assert words in capsys.readouterr().err
 
 

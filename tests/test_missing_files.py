@@ -28,7 +28,7 @@ from reid.data.missing_files import with_causes
             lambda path: unicodedata.normalize("NFD", path),
             "; its accented letters are composed in another way: write",
         ),
-        (lambda _: "photos/Mira/other.jpg", "; no file of that name is below the folder: copy it there"),
+        (lambda _: "photos/Mira/other.jpg", "; no other file of that name is below the folder: copy it there"),
         (lambda _: "https://example.org/a.jpg", "; it is an address on the web: download the photograph"),
     ],
 )
@@ -40,6 +40,28 @@ def test_the_cause_of_a_missing_file_is_named(tmp_path: Path, write: Callable[[s
     scene(9, 9).save(tmp_path / "photos/.thumbnails/other.jpg")
     catalogue = read_catalogue(write_metadata(tmp_path, f'1,Mira,"{write(path)}",,,,database,Cats'))
     assert with_causes(catalogue, {"1": "no such file"})["1"].startswith(f"no such file{words}")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("a%20b/c.jpg", "it is written as an address is, with % and numbers: write 'a b/c.jpg'"),
+        ("a b/c.jpeg", "its ending is '.jpeg', that of the file '.jpg': write 'a b/c.jpg'"),
+        ("a b/c", "its ending is '', that of the file '.jpg': write 'a b/c.jpg'"),
+        ("a b /c.jpg", "it is spelt in another way: write 'a b/c.jpg'"),
+        (unicodedata.normalize("NFD", "a b/\u00c9.jpg"), "write '#07/\u00e9.jpg'"),
+        ("tom/IMG_1.jpg", "2 files are called so, such as"),
+        ("ann/IMG_1.jpg", "2 files are called so, such as"),
+        ("tom/known.jpg", "no other file of that name is below the folder"),
+    ],
+)
+def test_no_other_animals_photograph_is_proposed(tmp_path: Path, path: str, words: str) -> None:
+    for file in ("a b/c.jpg", "#07/\u00e9.jpg", "mira/IMG_1.jpg", "zoe/IMG_1.jpg", "mira/known.jpg"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        scene(9, 9).save(tmp_path / file)
+    rows = [f'1,Tom,"{path}",,,,database,Cats', "2,Mira,mira/known.jpg,,,,database,Cats"]
+    catalogue = read_catalogue(write_metadata(tmp_path, *rows))
+    assert words in with_causes(catalogue, {"1": "no such file"})["1"]
 
 
 def test_a_table_one_folder_too_low_is_told(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from scene import write_metadata
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue, read_catalogue
-from reid.data.names import describe_names, find_near_misses, name_key, resolve_names, spelled
+from reid.data.names import describe_names, resolve_names
+from reid.data.spelling import find_near_misses, is_unknown, name_key, spelled
 
 JOIN = with_settings(Recipe(), {"data.join_names": True})
 
@@ -36,7 +37,6 @@ def catalogue_of(folder: Path, names: list[str], dataset: str = "Cats") -> Catal
         ("Old Tom", "Old\u00a0Tom"),
         ("Old Tom", " old  tom "),
         ("spot_3", "Spot_03"),
-        ("A12", "\uff2112"),  # a full-width letter
         ("STRASSE", "stra\u00dfe"),
     ],
 )
@@ -45,7 +45,8 @@ def test_what_people_do_not_see_or_mean_makes_no_other_name(one: str, other: str
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("7", "70"), ("1.5", "1.05"), ("12.1", "12"), ("Mira", "Mira 2"), ("a0", "a"), ("10", "1")]
+    ("one", "other"),
+    [("7", "70"), ("1.5", "1.05"), ("12.1", "12"), ("Mira", "Mira 2"), ("a0", "a"), ("10", "1"), ("M2", "M\u00b2")],
 )
 def test_other_names_stay_other_names(one: str, other: str) -> None:
     assert name_key(one) != name_key(other)
@@ -88,7 +89,9 @@ def test_names_are_joined_within_a_dataset_and_datasets_by_the_weights_spelling(
     assert set(resolve_names(catalogue.query, JOIN, ["Cats", "Dogs"]).table["dataset"]) == {"Cats"}
 
 
-@pytest.mark.parametrize("word", ["unknown", "Unknown", "NA", "n/a", "?", " None ", "New_Individual", "____", "NaN"])
+@pytest.mark.parametrize(
+    "word", ["unknown", "Unknown?", "NA", "n/a", "#N/A", "?", "-", " None ", "New_Individual", "____", "NaN"]
+)
 def test_words_for_nobody_are_left_out_and_told_unless_a_setting_keeps_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, word: str
 ) -> None:
@@ -101,6 +104,11 @@ def test_words_for_nobody_are_left_out_and_told_unless_a_setting_keeps_them(
     assert caplog.records == []
     own = with_settings(Recipe(), {"data.unknown_words": ("Tarn",)})
     assert resolve_names(catalogue, own).identities == ["Mira", word, word]
+
+
+@pytest.mark.parametrize("name", ["Nala", "Nan2", "Unknown 7", "-1", "Unky", "007", "Nonette"])
+def test_names_that_look_like_such_a_word_are_names(name: str) -> None:
+    assert not is_unknown(name, Recipe().data.unknown_words)
 
 
 def test_a_setting_that_names_a_dataset_which_is_not_there_is_told(

@@ -5,7 +5,19 @@ import pytest
 from reid.data.sides import read_side
 
 UNDERSTOOD = {
-    "left": ["left", "Left", "LEFT ", "L", "l.", "lhs", "left side", "Left lateral", "lateral left", "Left-hand side"],
+    "left": [
+        "left",
+        "Left",
+        "LEFT ",
+        "L",
+        "l.",
+        "lhs",
+        "left side",
+        "Left lateral",
+        "lateral left",
+        "Left-hand side",
+        "leftside",
+    ],
     "right": ["right", "Right", "R", "right_side", "Right Flank", "facing right", "rt"],
     "front": ["front", "Front view"],
     "back": ["back", "rear"],

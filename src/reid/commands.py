@@ -19,7 +19,7 @@ import pandas as pd
 
 from reid.config import settings
 from reid.config.presets import SUMMARIES, read_recipe
-from reid.config.recipe import Recipe, settings_of
+from reid.config.recipe import DataConfig, Recipe, settings_of
 from reid.config.runtime import Runtime
 from reid.config.settings import override, override_runtime, unused_settings, with_settings
 from reid.data.catalogue import (
@@ -39,7 +39,7 @@ from reid.data.checks import (
     find_same_files,
     scan_files,
 )
-from reid.data.names import resolve_names
+from reid.data.names import resolve_names, without_unknown
 from reid.data.table_warnings import find_date_warnings, find_table_warnings
 from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights
 from reid.decision.clusters import (
@@ -121,14 +121,16 @@ def _findings(catalogue: Catalogue, submission: Path | None) -> dict[str, Any]:
         files = scan_files(catalogue)
         broken = files[files["problem"] != ""]
         problems = dict(zip(broken["image_id"], broken["problem"], strict=True))
-        found["faults"] += [*describe_unreadable(catalogue, problems), *find_same_files(catalogue, files)]
+        used = without_unknown(catalogue, DataConfig())
+        of_used = files[files["image_id"].isin(used.image_ids)]
+        found["faults"] += [*describe_unreadable(catalogue, problems), *find_same_files(used, of_used)]
         warnings = [
             *find_table_warnings(catalogue),
-            *find_near_copies(catalogue, files),
+            *find_near_copies(used, of_used),
             *describe_notes(catalogue, files),
         ]
         found["warnings"] = [f"{catalogue.root / 'metadata.csv'}: {words}" for words in warnings]
-        found["datasets"] = describe(catalogue, files).set_index("dataset").to_dict("index")
+        found["datasets"] = describe(used, of_used).set_index("dataset").to_dict("index")
         found["submission"] = _check_submission(submission, catalogue) if submission else None
     return found
 
@@ -183,7 +185,8 @@ def _check_submission(path: Path, catalogue: Catalogue) -> dict[str, Any]:
         datasets = dict(zip(wanted.image_ids, wanted.table["dataset"], strict=True))
         faults = check_clusters(read_clusters(path), wanted.image_ids, datasets)
     else:
-        faults = check_submission(read_submission(path), wanted.image_ids, set(catalogue.database.identities))
+        known = without_unknown(catalogue, DataConfig()).database.identities
+        faults = check_submission(read_submission(path), wanted.image_ids, set(known))
     return {"file": str(path), "faults": faults}
 
 

@@ -37,7 +37,19 @@ CUES = ("encoder", "local")
 SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "mean", "logistic", "boosted")
 """From the simplest to the most flexible, see `decision.scorers`."""
 
-UNKNOWN_WORDS = ("unknown", "unidentified", "new_individual", "na", "n/a", "nan", "none", "null", "?", "??", "____")
+UNKNOWN_WORDS = (
+    "unknown",
+    "unk",
+    "unidentified",
+    "unassigned",
+    "new_individual",
+    "na",
+    "nan",
+    "none",
+    "null",
+    "tbd",
+    "?",
+)
 """What tables have in place of a name: `unknown` in wildlife-datasets, `____` in Wild Me's COCO files, NA in Wildbook's
 exports."""
 
@@ -85,7 +97,8 @@ class DataConfig(Group, name="data"):
     )
     unknown_words: tuple[str, ...] = setting(
         UNKNOWN_WORDS,
-        "identities that name nobody, in small or capital letters: database photographs called so are left out",
+        "identities that name nobody, whatever their capital letters and punctuation: database photographs called so "
+        "are left out",
     )
     join_names: bool = setting(
         False,

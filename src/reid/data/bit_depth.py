@@ -61,7 +61,7 @@ def _integers(image: ImageFile.ImageFile) -> np.ndarray:
 def _bits_of(numbers: np.ndarray) -> int:
     """Return how many bits of their numbers photographs use."""
     largest = int(numbers.max(initial=0))
-    is_scaled = largest < 2**16 and not ((numbers & 3).any() and (numbers % 257).any())
+    is_scaled = largest < 2**16 and not ((numbers & 255).any() and (numbers % 257).any())
     return 16 if is_scaled else min(bits for bits in DEPTHS if largest < 2**bits)
 
 

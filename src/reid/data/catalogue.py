@@ -19,6 +19,7 @@ import pandas as pd
 
 from reid.data.dates import find_date_problems, read_days
 from reid.data.sides import read_side
+from reid.data.spelling import name_key
 from reid.errors import InputError
 from reid.runtime.files import group_rows, read_table
 
@@ -300,7 +301,7 @@ def _checks(table: pd.DataFrame) -> list[_Check]:
         _Check("image_id", "expected an id, found an empty cell", image_id == ""),
         _Check("image_id", "expected every id once, it came before", image_id.duplicated() & (image_id != "")),
         _Check("split", "expected database (or train) or query (or test)", ~table["split"].isin(SPLITS)),
-        _Check("identity", "expected the individual on a database row", database & (identity.str.strip() == "")),
+        _Check("identity", "expected the individual on a database row", database & (identity.map(name_key) == "")),
         _Check("identity", "expected an individual; that word is the submission's", identity == NEW_INDIVIDUAL),
         _Check(
             "dataset",

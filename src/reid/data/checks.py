@@ -78,8 +78,8 @@ def describe_unreadable(catalogue: Catalogue, problems: Mapping[str, str]) -> li
     """
     ids = dict(numbered_cells(catalogue.table["image_id"][catalogue.table["image_id"].isin(list(problems))]))
     sentences = group_rows((row, problems[image_id]) for row, image_id in ids.items())
-    names = {f"row {row}": catalogue.row_name(image_id) for row, image_id in ids.items()}
-    return [f"{names.get(rows, rows)}: {problem}" for rows, problem in sentences]
+    names = {f"row {row}": image_id for row, image_id in ids.items()}
+    return [f"{catalogue.row_name(names[rows]) if rows in names else rows}: {problem}" for rows, problem in sentences]
 
 
 def describe_notes(catalogue: Catalogue, files: pd.DataFrame) -> list[str]:
@@ -142,7 +142,8 @@ def find_near_copies(catalogue: Catalogue, files: pd.DataFrame) -> list[str]:
 
 
 def _copies(thumbnails: np.ndarray, identity: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield pairs of places, the later second, of photographs that are copies under two identities.
+    """Yield pairs of places of photographs that are copies under two identities: for each photograph the earlier one of
+    another identity that is most like it, if it is like enough.
 
     Args:
         thumbnails: (N, 64, 64) uint8.
@@ -151,12 +152,16 @@ def _copies(thumbnails: np.ndarray, identity: np.ndarray) -> Iterator[tuple[int,
     large = thumbnails.reshape(len(thumbnails), 16, 4, 16, 4)
     small = _standardised(large.mean((2, 4), dtype=np.float32))
     for start in range(0, len(small), 1000):
-        alike = small[start : start + 1000] @ small.T > ALIKE_SMALL
-        for one, other in np.argwhere(alike & (identity[start : start + 1000, None] != identity)):
-            if start + one < other:
-                pair = _standardised(large[[start + one, other]].astype(np.float32))
+        places = np.arange(start, min(start + 1000, len(small)))
+        alike = small[places] @ small[: places[-1] + 1].T  # (1000, places before)
+        alike[
+            (identity[places, None] == identity[: places[-1] + 1]) | (np.arange(places[-1] + 1) >= places[:, None])
+        ] = -1
+        for place, nearest in zip(places, alike.argmax(1), strict=True):
+            if alike[place - start, nearest] > ALIKE_SMALL:
+                pair = _standardised(large[[nearest, place]].astype(np.float32))
                 if pair[0] @ pair[1] > ALIKE_LARGE:
-                    yield int(start + one), int(other)
+                    yield int(nearest), int(place)
 
 
 def _standardised(pixels: np.ndarray) -> np.ndarray:

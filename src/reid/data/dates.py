@@ -1,7 +1,7 @@
 """The days of photographs: read from the cells of a table, and doubted where no photograph can be of that day."""
 
 import re
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,12 @@ DATE = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
 SHARED_BY = 3
 """So many individuals of a dataset on the first day of a clock: their camera had lost its time. One may be right."""
 
+RESET = ("1970", "1980", "2000")
+"""Years in which cameras' clocks start; whatever the hour, nobody believes their first day."""
+
+HOURS = 6
+"""Photographs of later hours are a day's work, not the first ones after a battery was changed."""
+
 FIRST_DAYS = re.compile(r"\d{4}-01-01|1899-12-3[01]")
 """Where the clocks of cameras start after their battery was empty, 1 January of a year that differs from maker to maker
 (1970, 1980 and 2000 above all); and what spreadsheets make of the number 0."""
@@ -21,7 +27,7 @@ FIRST_DAYS = re.compile(r"\d{4}-01-01|1899-12-3[01]")
 PROBLEMS = {
     "unread": "can't be read: expected YYYY-MM-DD",
     "future": "are in the future",
-    "clock": f"are the first day of a camera's clock, shared by {SHARED_BY} individuals or more",
+    "clock": f"are the first day of a camera's clock, or a year alone, shared by {SHARED_BY} individuals or more",
 }
 """Why a photograph counts as undated although its cell is not empty."""
 
@@ -49,15 +55,18 @@ def find_date_problems(table: pd.DataFrame, days: pd.Series, today: date) -> pd.
     Args:
         table: columns date, dataset, identity and split.
         days: of the rows, see `read_days`.
-        today: a later day is in the future.
+        today: days after the next one are in the future; the next one has begun somewhere.
     """
     problems = pd.Series("", index=table.index, dtype=object)
     problems[(table["date"].str.strip() != "") & (days == "")] = "unread"
-    problems[[day > today.isoformat()[: len(day)] for day in days]] = "future"
-    first_day = days.map(lambda day: bool(FIRST_DAYS.fullmatch(day)))
+    tomorrow = (today + timedelta(days=1)).isoformat()
+    problems[[day > tomorrow[: len(day)] for day in days]] = "future"
+    hours = pd.to_numeric(table["date"].str.extract(r"[T ](\d\d?):", expand=False)).fillna(0)
+    first_day = days.map(lambda day: bool(FIRST_DAYS.fullmatch(day))) & ((hours < HOURS) | days.str[:4].isin(RESET))
     named = table[first_day & (table["identity"] != "")].assign(day=days)
     individuals = named.groupby(["dataset", "day"])["identity"].nunique()
     shared = set(individuals.index[individuals >= SHARED_BY])
     keys = zip(table["dataset"], days, strict=True)
-    problems[np.array([key in shared for key in keys]) & (problems == "").to_numpy()] = "clock"
+    doubted = np.array([key in shared for key in keys]) & first_day.to_numpy() & (problems == "").to_numpy()
+    problems[doubted] = "clock"
     return problems

@@ -314,7 +314,7 @@ def _layered_damage(jpeg: CodedJpeg) -> str:
         is_visible = scan.bits[0] == 0 or (run is not None and scan.coefficients[0] > 0)
         if (run or is_last) and not _scan_fits(jpeg, scan, end, is_visible):
             return _lost(jpeg, run.start if run else end)
-    return "" if jpeg.has_end or _is_covered(jpeg) else _lost(jpeg, len(jpeg.content))
+    return "" if _is_covered(jpeg) else _lost(jpeg, len(jpeg.content))
 
 
 def _end_without_filling(jpeg: CodedJpeg) -> int:
@@ -370,12 +370,14 @@ def _scan_fits(jpeg: CodedJpeg, scan: Scan, end: int, is_visible: bool) -> bool:
 
 
 def _is_covered(jpeg: CodedJpeg) -> bool:
-    """Return whether the scans hold every coefficient of every component, down to the last bit."""
+    """Return whether the scans hold every coefficient of every component, down to the last bit where there is no marker
+    of the end; with it, a program may have left out the last bits.
+    """
     missing = {component: np.full(64, 16) for component in jpeg.sampling}
     for scan in jpeg.scans:
         for component in scan.components:
             missing[component][scan.coefficients[0] : scan.coefficients[1] + 1] = scan.bits[1]
-    return not any(bits.any() for bits in missing.values())
+    return not any((bits > 15 * jpeg.has_end).any() for bits in missing.values())
 
 
 def _small(source: io.BytesIO) -> bytes | None:

@@ -5,8 +5,6 @@ training, enrolment and prediction do the same.
 """
 
 import logging
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -14,51 +12,12 @@ import pandas as pd
 
 from reid.config.recipe import DataConfig, Recipe
 from reid.data.catalogue import Catalogue
+from reid.data.spelling import find_near_misses, is_unknown, name_key, spelled
 from reid.runtime.files import first_of
 
-__all__ = ["describe_names", "find_near_misses", "is_unknown", "name_key", "resolve_names", "spelled"]
+__all__ = ["describe_names", "resolve_names", "without_unknown"]
 
 log = logging.getLogger(__name__)
-
-
-def name_key(name: str) -> str:
-    """Return what is left of a name without what people do not see or do not mean: capital letters, blanks around and
-    between its words, invisible characters, how accented letters are composed, zeros before a number, and the `.0` that
-    a spreadsheet puts behind one.
-
-    >>> name_key(" Old  TOM "), name_key("007"), name_key("7.0"), name_key("spot_03")
-    ('old tom', '7', '7', 'spot_3')
-    """
-    composed = unicodedata.normalize("NFKC", name)
-    visible = "".join(" " if letter.isspace() else letter for letter in composed if _is_visible(letter))
-    words = " ".join(visible.casefold().split())
-    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"^(\d+)\.0+$", r"\1", words))
-
-
-def _is_visible(letter: str) -> bool:
-    return unicodedata.category(letter) not in ("Cf", "Cc") or letter.isspace()
-
-
-def is_unknown(name: str, words: Iterable[str]) -> bool:
-    """Return whether a name is one of the words for nobody, whatever its capital letters and blanks."""
-    return name_key(name) in {name_key(word) for word in words}
-
-
-def find_near_misses(names: pd.Series) -> list[dict[str, int]]:
-    """Return the names that differ only in what `name_key` leaves out: by spelling, how often it occurs, the commonest
-    first and of equals the one that comes first."""
-    counts = names[names != ""].value_counts(sort=False)
-    by_key: dict[str, dict[str, int]] = {}
-    for name, count in counts.items():
-        by_key.setdefault(name_key(str(name)), {})[str(name)] = int(count)
-    alike = [spellings for spellings in by_key.values() if len(spellings) > 1]
-    return [dict(sorted(spellings.items(), key=lambda pair: -pair[1])) for spellings in alike]
-
-
-def spelled(name: str) -> str:
-    """Return a name between quotes, with codes in place of the characters that can't be seen or told apart."""
-    odd = any(unicodedata.category(letter) in ("Mn", "Cf", "Cc", "Zs") and letter != " " for letter in name)
-    return ascii(name[:99]) if odd else repr(name[:99])
 
 
 def resolve_names(catalogue: Catalogue, recipe: Recipe, datasets: Iterable[str] = ()) -> Catalogue:
@@ -76,7 +35,7 @@ def resolve_names(catalogue: Catalogue, recipe: Recipe, datasets: Iterable[str] 
     config, datasets = recipe.data, list(datasets)
     for sentence in [*describe_names(catalogue, config), *_absent_datasets(catalogue, recipe, datasets)]:
         log.warning("%s: %s", catalogue.root / "metadata.csv", sentence)
-    table = catalogue.table[~_unknown_rows(catalogue, config)]
+    table = without_unknown(catalogue, config).table
     if config.join_names:
         known = {name_key(dataset): dataset for dataset in datasets}
         joined = table["dataset"].replace(_commonest(table["dataset"]))
@@ -95,6 +54,11 @@ def _absent_datasets(catalogue: Catalogue, recipe: Recipe, datasets: Iterable[st
                 f"--set {setting}={','.join(named)}: there is no dataset {', '.join(map(spelled, absent))} here, only "
                 f"{first_of(sorted(there))}; for the others it holds"
             )
+
+
+def without_unknown(catalogue: Catalogue, config: DataConfig) -> Catalogue:
+    """Return the photographs without those whose identity is a word for nobody."""
+    return replace(catalogue, table=catalogue.table[~_unknown_rows(catalogue, config)])
 
 
 def _unknown_rows(catalogue: Catalogue, config: DataConfig) -> pd.Series:
@@ -122,7 +86,7 @@ def describe_names(catalogue: Catalogue, config: DataConfig) -> list[str]:
             f"column identity: {_counted(counts)} are words for nobody: these {len(identities)} rows are left "
             "out, and nobody is named so; --set data.unknown_words= takes them for names of animals"
         )
-    return [*sentences, *_describe_near_misses(replace(catalogue, table=catalogue.table[~rows]), config)]
+    return [*sentences, *_describe_near_misses(without_unknown(catalogue, config), config)]
 
 
 def _describe_near_misses(catalogue: Catalogue, config: DataConfig) -> Iterator[str]:

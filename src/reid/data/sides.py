@@ -33,7 +33,7 @@ def read_side(cell: str) -> tuple[str, bool]:
     for token in re.split(r"[\s_./,-]+", plain):
         word = SHORT.get(token, token)
         if word not in ("", *FILLERS):
-            parts += [part for part in WORD.split(word) if part]
+            parts += [part for part in WORD.split(word) if part not in ("", *FILLERS)]
     ends, flanks = [part for part in parts if part in ENDS], [part for part in parts if part in FLANKS]
     if not parts or len(ends) > 1 or len(flanks) > 1 or len(ends) + len(flanks) < len(parts):
         return cell, False

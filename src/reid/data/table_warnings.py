@@ -8,8 +8,9 @@ import pandas as pd
 from reid.config.recipe import UNKNOWN_WORDS, DataConfig
 from reid.data.catalogue import Catalogue, numbered_cells
 from reid.data.dates import PROBLEMS
-from reid.data.names import describe_names, is_unknown
+from reid.data.names import describe_names, without_unknown
 from reid.data.sides import read_side
+from reid.data.spelling import is_unknown
 from reid.runtime.files import first_of, group_rows
 
 __all__ = ["find_date_warnings", "find_table_warnings"]
@@ -17,14 +18,14 @@ __all__ = ["find_date_warnings", "find_table_warnings"]
 OLD = "1995"
 """Before it hardly anybody had a digital camera; scanned slides are real."""
 
-UNUSED = ("bbox", "bbox_x", "bbox_y", "segmentation", "mask", "encounter", "encounter_id", "cluster_id", "place")
-"""Columns that mean something in other tools, and that this version does not use."""
+UNUSED = ("bbox", "xmin", "ymin", "segmentation", "mask", "encounter", "occurrence", "sequence", "cluster_id", "place")
+"""How columns begin that mean something in other tools, and that this version does not use."""
 
 
 def find_table_warnings(catalogue: Catalogue) -> list[str]:
     """Return every warning of a table as it was read, in a sentence each; of names, what the default settings do."""
     return [
-        *_empty_galleries(catalogue),
+        *_empty_galleries(without_unknown(catalogue, DataConfig())),
         *find_date_warnings(catalogue),
         *_answered(catalogue),
         *describe_names(catalogue, DataConfig()),
@@ -118,7 +119,9 @@ def _unread_sides(catalogue: Catalogue) -> Iterator[str]:
 
 
 def _unused_columns(catalogue: Catalogue) -> Iterator[str]:
-    filled = [column for column in UNUSED if column in catalogue.table and (catalogue.table[column] != "").any()]
+    table = catalogue.table
+    meant = [column for column in map(str, table.columns) if column.casefold().startswith(UNUSED)]
+    filled = [column for column in meant if (table[column] != "").any()]
     if filled:
         yield f"columns {', '.join(filled)}: not used by this version, which looks at whole photographs, each by itself"
 

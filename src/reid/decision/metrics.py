@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reid.data.catalogue import NEW_INDIVIDUAL
-from reid.data.names import name_key, spelled
+from reid.data.spelling import name_key, spelled
 from reid.errors import InputError
 from reid.runtime.files import ALIKE, first_of, group_rows, read_json, read_table
 
