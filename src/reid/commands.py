@@ -192,8 +192,8 @@ def _check_submission(path: Path, catalogue: Catalogue) -> dict[str, Any]:
 
 def _asks_for_clusters(*files: Path) -> bool:
     """Return whether the first of these submissions that is there has AnimalCLEF26's columns, not AnimalCLEF25's."""
-    there = next((file for file in files if is_file(file)), files[-1])
-    return "cluster" in read_table(there, ("image_id",)).columns
+    there = next(filter(is_file, files), None)
+    return there is not None and "cluster" in read_table(there, ("image_id",)).columns
 
 
 def _log_next(*words: object) -> None:

@@ -31,8 +31,8 @@ def source_of(content: bytes) -> io.BytesIO:
 def damage(source: io.BytesIO, picture: Image.Image) -> str:
     """Return what is lost of a photograph and what to do; "" for nothing that can be told.
 
-    A PNG, a GIF, a compressed TIFF with lost data doesn't decode; nor does a JPEG 2000 that lacks its end. Zeros in a BMP
-    or an uncompressed TIFF are black pixels like others, and zeros in the middle of a WebP or an AVIF are not looked for.
+    A PNG, a GIF or a compressed TIFF with lost data doesn't decode; nor does a JPEG 2000 that lacks its end. Zeros in a
+    BMP or an uncompressed TIFF are black pixels like others; zeros in the middle of a WebP or AVIF are not looked for.
 
     Args:
         source: of `source_of`, from which the photograph was decoded.
