@@ -200,7 +200,8 @@ def test_every_row_of_many_alike_is_named(
     assert cli.main(["check", str(patterns)]) == 2
     told = capsys.readouterr()
     assert (
-        "rows 5-16, 22, 24-25: no such file; no other file of that name is below the folder: copy it there" in told.out
+        "rows 5-16, 22, 24-25: no such file; no other file of that name is below the folder: correct the path"
+        in told.out
     )
     assert f"row 32 (image_id {table['image_id'][30]}, {table['path'][30]}): " in told.out
     assert "unreadable, listed above: 16 photographs" in told.err

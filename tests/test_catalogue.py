@@ -121,7 +121,7 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path, content: bytes 
         ("Metadata.CSV", "found 'Metadata.CSV'; rename it to metadata.csv"),
         ("metadata.csv.txt", "found 'metadata.csv.txt'; rename it to metadata.csv"),
         ("metadata.xlsx", "found 'metadata.xlsx'; save it as \"CSV UTF-8\", metadata.csv"),
-        ("below/metadata.csv", "found one in the folder 'below' below it; type "),
+        ("below/metadata.csv", "found one in each of these folders below it: below; type for example "),
         ("../metadata.csv", "found one in the folder above it; type "),
     ],
 )

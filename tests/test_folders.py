@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from reid.data.folders import find_photographs, is_hidden
+from reid.errors import InputError
 
 SYSTEMS = [
     "photos/.Trashes/IMG_1.JPG",
@@ -19,7 +20,7 @@ SYSTEMS = [
 
 
 def test_photographs_are_found_and_the_rest_is_counted(tmp_path: Path) -> None:
-    photographs = ["photos/Mira/a.jpg", "photos/Mira/b.JPEG", "photos/loose.png", "queries/c.tif"]
+    photographs = ["photos/Mira/a.jpg", "photos/Mira/b.JPEG", "photos/loose.png", "queries/c.tif", "queries/d.HEIC"]
     apple = ["photos/Mira/._a.jpg", "queries/._c.tif"]
     for path in [*photographs, *apple, *SYSTEMS, "photos/Mira/notes.txt", "metadata.csv"]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -31,6 +32,11 @@ def test_photographs_are_found_and_the_rest_is_counted(tmp_path: Path) -> None:
         "hidden, or a system's own": len(SYSTEMS),
         "no photograph by its ending": 2,
     }
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a folder with photographs, found none; check the name"):
+        find_photographs(tmp_path / "photographs")
 
 
 @pytest.mark.parametrize("name", ["Mira", "a.jpg", "thumbs", "007", "Ärmel", "macosx"])

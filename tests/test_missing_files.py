@@ -28,7 +28,7 @@ from reid.data.missing_files import with_causes
             lambda path: unicodedata.normalize("NFD", path),
             "; its accented letters are composed in another way: write",
         ),
-        (lambda _: "photos/Mira/other.jpg", "; no other file of that name is below the folder: copy it there"),
+        (lambda _: "photos/Mira/other.jpg", "; no other file of that name is below the folder: correct the path"),
         (lambda _: "https://example.org/a.jpg", "; it is an address on the web: download the photograph"),
     ],
 )

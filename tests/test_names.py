@@ -69,7 +69,10 @@ def test_what_cannot_be_seen_is_written_as_a_code(name: str, words: str) -> None
 def test_near_misses_stay_apart_until_a_setting_joins_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     catalogue = catalogue_of(tmp_path, ["Mira", "MIRA", "MIRA", "12.0", "12", "Tarn"])
     assert resolve_names(catalogue, Recipe()).identities == catalogue.identities
-    assert "different; --set data.join_names=true joins them: 'MIRA' (2 rows), 'Mira' (1 row); '12.0'" in caplog.text
+    assert (
+        "different (train with --set data.join_names=true to join them): 'MIRA' (2 rows), 'Mira' (1 row); '12.0'"
+        in caplog.text
+    )
     caplog.clear()
     joined = resolve_names(catalogue, JOIN)
     assert joined.identities == ["MIRA", "MIRA", "MIRA", "12.0", "12.0", "Tarn"]
@@ -97,7 +100,7 @@ def test_words_for_nobody_are_left_out_and_told_unless_a_setting_keeps_them(
 ) -> None:
     catalogue = catalogue_of(tmp_path, ["Mira", word, "Tarn", word])
     assert resolve_names(catalogue, Recipe()).image_ids == ["0", "2"]
-    assert f"{spelled(word)} (2 rows) are words for nobody: these 2 rows are left out" in caplog.text
+    assert f"words for nobody, whose rows are left out: {spelled(word)} (2 rows)" in caplog.text
     caplog.clear()
     kept = with_settings(Recipe(), {"data.unknown_words": ()})
     assert resolve_names(catalogue, kept).identities == catalogue.identities

@@ -38,7 +38,7 @@ def test_words_for_nobody_are_told_and_never_answered(
 ) -> None:
     nobody = {"Dots_1": "unknown", "Dots_2": "NA", "Checks_0": "New_Individual"}
     edit_rows(lambda table: table.assign(identity=table["identity"].replace(nobody)))
-    told = "words for nobody: these 12 rows are left out"
+    told = "words for nobody, whose rows are left out: 'New_Individual' (4 rows), 'unknown' (4 rows), 'NA' (4 rows). "
     assert told in run(capsys, "check", patterns)
     for setting, is_kept in (("data.join_names=false", False), ("data.unknown_words=", True)):
         weights = tmp_path / str(is_kept)

@@ -39,7 +39,7 @@ def test_a_table_in_which_nobody_is_known_is_told_and_is_no_fault(tmp_path: Path
         ("2,=mia,b.jpg,,,,database,Lions", "a spreadsheet runs names such as '=mia' (1) as formulas"),
         ("2,,b.jpg,,,,query,nan", "column dataset: 'nan' (1 rows) is taken for a dataset's name"),
         ("2,leo,b.jpg,,,,query,Lions", "1 query row with an identity, which is not used"),
-        ("2,unknown,b.jpg,,,,database,Lions", "'unknown' (1 row) are words for nobody"),
+        ("2,unknown,b.jpg,,,,database,Lions", "words for nobody, whose rows are left out: 'unknown' (1 row)"),
         ("2,Leo,b.jpg,,,,database,Lions", "names that differ only in how they are written stay different"),
         ("2,mia,b.jpg,,,,database,lions", "column dataset: names that differ only in how they are written"),
         ("2,mia,b.jpg,2031-01-01,,,database,Lions", "Lions: 1 of 1 dates ('2031-01-01'; row 3) are in the future"),

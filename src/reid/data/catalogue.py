@@ -21,7 +21,7 @@ from reid.data.dates import find_date_problems, read_days
 from reid.data.sides import read_side
 from reid.data.spelling import name_key
 from reid.errors import InputError
-from reid.runtime.files import group_rows, read_table
+from reid.runtime.files import first_of, group_rows, read_table
 
 __all__ = [
     "COLUMNS",
@@ -218,7 +218,7 @@ def _found_instead(folder: Path) -> str:
         as_csv = alike[0].casefold().endswith((".csv", ".txt"))
         return f"{alike[0]!r}; " + ("rename it to metadata.csv" if as_csv else 'save it as "CSV UTF-8", metadata.csv')
     if below:
-        return f"one in the folder {below[0]!r} below it; type {folder / below[0]}"
+        return f"one in each of these folders below it: {first_of(below)}; type for example {folder / below[0]}"
     if (folder.parent / "metadata.csv").is_file():
         return f"one in the folder above it; type {folder.parent}"
     return "none in it; name the one that holds it"

@@ -5,9 +5,15 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from reid.errors import InputError
+
 __all__ = ["PHOTOGRAPH_ENDINGS", "Listing", "find_photographs", "is_hidden"]
 
-PHOTOGRAPH_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".avif")
+PHOTOGRAPH_ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".avif"),
+    *(".heic", ".heif", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef"),
+)
+"""The second row can't be opened here; `check` says so of each, and what to do."""
 
 HIDDEN_FOLDERS = ("__macosx", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini")
 """Folders and files of macOS, Windows and Linux; further ones begin with a dot, or, on network drives, with @ or #."""
@@ -31,7 +37,12 @@ def find_photographs(folder: Path | str) -> Listing:
     """Return the photographs below a folder; what people do not see, and thumbnails, is skipped and counted.
 
     Links to folders are not followed.
+
+    Raises:
+        InputError: there is no such folder.
     """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: expected a folder with photographs, found none; check the name, and where you are")
     root, listing = Path(folder), Listing([], Counter())
     for place, _, files in os.walk(root):
         for name in files:

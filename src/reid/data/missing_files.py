@@ -73,7 +73,7 @@ def _cause(root: Path, path: str, there: Mapping[str, list[_File]]) -> str:
         return f"; {several}: write the path of the one that shows this animal"
     if (root.parent / path).exists():
         return f"; it lies beside this folder: move metadata.csv one folder up, and type {str(root.parent)!r}"
-    return "; no other file of that name is below the folder: copy it there, or remove the row"
+    return "; no other file of that name is below the folder: correct the path, copy the file there, or remove the row"
 
 
 def _shared(one: list[str], other: list[str]) -> int:

@@ -83,8 +83,8 @@ def describe_names(catalogue: Catalogue, config: DataConfig) -> list[str]:
     if len(identities):
         counts = {word: int((identities == word).sum()) for word in identities.unique()}
         sentences.append(
-            f"column identity: {_counted(counts)} are words for nobody: these {len(identities)} rows are left "
-            "out, and nobody is named so; --set data.unknown_words= takes them for names of animals"
+            f"column identity: words for nobody, whose rows are left out: {_counted(counts)}. Nobody is named so; "
+            "train with --set data.unknown_words= to take them for names of animals"
         )
     return [*sentences, *_describe_near_misses(without_unknown(catalogue, config), config)]
 
@@ -93,7 +93,7 @@ def _describe_near_misses(catalogue: Catalogue, config: DataConfig) -> Iterator[
     does = (
         "are joined as the first of them"
         if config.join_names
-        else "stay different; --set data.join_names=true joins them"
+        else "stay different (train with --set data.join_names=true to join them)"
     )
     columns = [("column dataset", catalogue.table["dataset"])]
     columns += [(f"{name}, column identity", rows.table["identity"]) for name, rows in catalogue.by_dataset().items()]
