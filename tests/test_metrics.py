@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from reid.data.catalogue import NEW_INDIVIDUAL
 from reid.decision.metrics import (
     check_submission,
+    find_strange_names,
     mean_retrieval,
     overall,
     read_solution,
@@ -373,3 +374,17 @@ def test_two_answers_for_one_photograph_are_refused() -> None:
     told = pd.DataFrame({"image_id": ["7", "7"], "identity": ["zoe", NEW_INDIVIDUAL]})
     with pytest.raises(InputError, match=r"row 3: expected one answer for every image_id, found another one for 7"):
         score_submission(told, solution)
+
+
+def test_names_that_were_changed_on_the_way_to_the_solution_are_told_and_no_others() -> None:
+    solution = pd.DataFrame({"image_id": ["1", "2", "3"], "identity": ["Mira", "mira", "new"]})
+    solution = solution.assign(new_identity=[False, False, True], dataset="Cats")
+
+    def told(*names: str) -> list[str]:
+        return find_strange_names(pd.DataFrame({"image_id": ["1", "2", "3"], "identity": names}), solution)
+
+    assert told("Mira", "mira", NEW_INDIVIDUAL) == []  # two animals, whatever their names look like
+    assert told(NEW_INDIVIDUAL, NEW_INDIVIDUAL, NEW_INDIVIDUAL) == []
+    assert told("Mira", "Tarn", "Tarn") == []  # wrong, and no sign of other names
+    assert "'MIRA' in the answers, " in told("MIRA", "Mira", "Tarn")[0]
+    assert "no answered name occurs in the solution, such as 'Tarn'" in told("Tarn", "Tarn", NEW_INDIVIDUAL)[0]

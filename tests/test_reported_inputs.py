@@ -176,6 +176,20 @@ def test_queries_alone_are_answered_by_weights_and_refused_by_training(
     assert "found none, beside 28 whose identity is a word for nobody" in told
 
 
+def test_a_part_of_a_training_names_only_networks_that_will_be_trained(
+    patterns: Path, tiny_settings: list[str], edit_rows: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = dict.fromkeys(("Dots_0", "Dots_1", "Dots_2", "Dots_3", "Dots_4", "Dots_5"), "unknown")
+    edit_rows(
+        lambda table: pd.concat([table, table[:4].assign(image_id=list("abcd"), dataset="New", path=list("abcd"))])
+    )
+    for name, path in zip("abcd", read_catalogue(patterns).paths, strict=False):
+        shutil.copy(path, patterns / name)
+    edit_rows(lambda table: table.assign(identity=table["identity"].replace(nobody)))
+    told = run(capsys, "train", patterns, "--out", tmp_path / "w", *tiny_settings, "--only", "Checks")
+    assert "trained: Checks; still to train: species, New" in told
+
+
 def test_the_bundle_answers_a_folder_of_all_kinds_as_the_package_does(
     patterns: Path, edit_rows: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

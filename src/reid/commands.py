@@ -25,7 +25,7 @@ from reid.config.settings import override, override_runtime, unused_settings, wi
 from reid.data.catalogue import (
     NEW_INDIVIDUAL,
     Catalogue,
-    find_faults,
+    find_cell_faults,
     find_shared_photographs,
     read_catalogue,
     read_rows,
@@ -39,7 +39,7 @@ from reid.data.checks import (
     find_same_files,
     scan_files,
 )
-from reid.data.names import resolve_names, without_unknown
+from reid.data.names import resolve_names, with_names, without_unknown
 from reid.data.table_warnings import find_date_warnings, find_table_warnings
 from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights
 from reid.decision.clusters import (
@@ -113,11 +113,11 @@ def check(options: argparse.Namespace) -> None:
 
 def _findings(catalogue: Catalogue, submission: Path | None) -> dict[str, Any]:
     """Return what `check --json` prints; photographs are opened only where the table has no fault but shared ones."""
-    shared = find_shared_photographs(catalogue)
-    faults = [f"{catalogue.root / 'metadata.csv'}: {fault}" for fault in find_faults(catalogue)]
+    cells = find_cell_faults(catalogue)
+    faults = [f"{catalogue.root / 'metadata.csv'}: {fault}" for fault in [*cells, *find_shared_photographs(catalogue)]]
     found: dict[str, Any] = {"data": str(catalogue.root), "rows": len(catalogue), "faults": faults, "warnings": []}
     found |= {"datasets": {}, "submission": None}
-    if len(faults) == len(shared):
+    if not cells:
         files = scan_files(catalogue)
         broken = files[files["problem"] != ""]
         problems = dict(zip(broken["image_id"], broken["problem"], strict=True))
@@ -269,7 +269,8 @@ def train(options: argparse.Namespace) -> None:
             runtime=runtime,
         )
     if only:
-        files = network_files(leave_out_unmatchable(catalogue)[0].database)
+        learned, _ = leave_out_unmatchable(with_names(catalogue, recipe.data))  # as the training did
+        files = network_files(learned.database)
         missing = missing_networks(options.out, files, recipe)
         _report_part(options, only, missing)
     elif weights:  # only the first rank has them

@@ -27,6 +27,7 @@ __all__ = [
     "COLUMNS",
     "NEW_INDIVIDUAL",
     "Catalogue",
+    "find_cell_faults",
     "find_faults",
     "find_shared_photographs",
     "numbered_cells",
@@ -236,6 +237,11 @@ def find_faults(catalogue: Catalogue) -> list[str]:
 
     Many rows with the very same fault share a sentence.
     """
+    return [*find_cell_faults(catalogue), *find_shared_photographs(catalogue)]
+
+
+def find_cell_faults(catalogue: Catalogue) -> list[str]:
+    """Return the faults of single cells; with one of them a path may lead anywhere, and nothing should be opened."""
     table, root = catalogue.table, os.path.realpath(catalogue.root)
     by_kind = [
         {
@@ -252,13 +258,11 @@ def find_faults(catalogue: Catalogue) -> list[str]:
             for row, cell in numbered_cells(table.loc[outside, "path"])
         }
     )
-    faults = [f"{rows}, column {words}" for kind in by_kind for rows, words in group_rows(kind.items())]
-    return [*faults, *find_shared_photographs(catalogue)]
+    return [f"{rows}, column {words}" for kind in by_kind for rows, words in group_rows(kind.items())]
 
 
 def find_shared_photographs(catalogue: Catalogue) -> list[str]:
-    """Return the rows whose photograph an earlier row has too, those of `find_faults` that leave all photographs to be
-    opened."""
+    """Return the rows whose photograph an earlier row has too."""
     table = catalogue.table
     first = table.index.to_series().groupby(table["path"].map(os.path.normpath)).transform("first")
     again = table[(first != table.index) & (table["path"] != "")]

@@ -5,7 +5,7 @@ training, enrolment and prediction do the same.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -15,26 +15,31 @@ from reid.data.catalogue import Catalogue
 from reid.data.spelling import find_near_misses, is_unknown, name_key, spelled
 from reid.runtime.files import first_of
 
-__all__ = ["describe_names", "resolve_names", "without_unknown"]
+__all__ = ["describe_names", "resolve_names", "with_names", "without_unknown"]
 
 log = logging.getLogger(__name__)
 
 
-def resolve_names(catalogue: Catalogue, recipe: Recipe, datasets: Iterable[str] = ()) -> Catalogue:
-    """Return the catalogue as its recipe reads names; what that does, and what it leaves as it is, is logged.
+def resolve_names(catalogue: Catalogue, recipe: Recipe, datasets: Sequence[str] = ()) -> Catalogue:
+    """Return the catalogue as its recipe reads names, see `with_names`; what that does, and what it leaves as it is, is
+    logged."""
+    for sentence in [*describe_names(catalogue, recipe.data), *_absent_datasets(catalogue, recipe, datasets)]:
+        log.warning("%s: %s", catalogue.root / "metadata.csv", sentence)
+    return with_names(catalogue, recipe.data, datasets)
 
-    Database rows of an identity in `data.unknown_words` are left out. With `data.join_names`, names that differ only in
+
+def with_names(catalogue: Catalogue, config: DataConfig, datasets: Iterable[str] = ()) -> Catalogue:
+    """Return the catalogue with the names that a recipe makes of a table's.
+
+    Database rows of an identity in `unknown_words` are left out. With `join_names`, names that differ only in
     what `name_key` leaves out get the commonest spelling: datasets over the whole table, identities within their
     dataset.
 
     Args:
         catalogue: as it was read.
-        recipe: `data`; also `prediction.mirrored`, because it names datasets.
+        config: `join_names` and `unknown_words`.
         datasets: those of a weights folder, whose spelling counts more than the table's.
     """
-    config, datasets = recipe.data, list(datasets)
-    for sentence in [*describe_names(catalogue, config), *_absent_datasets(catalogue, recipe, datasets)]:
-        log.warning("%s: %s", catalogue.root / "metadata.csv", sentence)
     table = without_unknown(catalogue, config).table
     if config.join_names:
         known = {name_key(dataset): dataset for dataset in datasets}

@@ -45,7 +45,7 @@ __all__ = [
     "views_of",
 ]
 
-DECODER_VERSION = "draft 2, resized from edge to edge, turned, padded with 128"
+DECODER_VERSION = "draft 2, resized from edge to edge, turned once, bits in use, padded with 128"
 """What `open_photograph` does, in words that change when its pixels do: embeddings of other pixels are stale then. What
 varies from call to call stands in a `View`."""
 

@@ -165,11 +165,9 @@ def find_strange_names(submission: pd.DataFrame, solution: pd.DataFrame) -> list
         submission: columns image_id, identity.
         solution: columns image_id, identity, new_identity (bool).
     """
-    answered = set(submission["identity"]) - {NEW_INDIVIDUAL}
-    by_key = {name_key(name): name for name in sorted(set(solution["identity"]))}
-    alike = {
-        name: by_key[name_key(name)] for name in sorted(answered - set(by_key.values())) if name_key(name) in by_key
-    }
+    answered, true = set(submission["identity"]) - {NEW_INDIVIDUAL}, set(solution["identity"])
+    by_key = {name_key(name): name for name in sorted(true)}
+    alike = {name: by_key[name_key(name)] for name in sorted(answered - true) if name_key(name) in by_key}
     if alike:
         pairs = first_of(
             [f"{spelled(name)} in the answers, {spelled(other)} in the solution" for name, other in alike.items()], "; "
@@ -179,7 +177,7 @@ def find_strange_names(submission: pd.DataFrame, solution: pd.DataFrame) -> list
             "count as wrong"
         ]
     known = set(solution["identity"][~_is_new(solution)])
-    if answered and known and not answered & set(solution["identity"]):
+    if answered and known and not answered & true:
         return [
             f"no answered name occurs in the solution, such as {spelled(min(answered))}; the known individuals there "
             f"are called {spelled(min(known))} and so on. Is it the solution of these photographs?"
