@@ -231,10 +231,10 @@ def _with_links(
     joined = _keys(members @ members.T)
     apart = _keys(members @ (between + between.T) @ members.T)
     listed = pairs[:, 0].astype(np.int64) * n + pairs[:, 1]
-    if len(np.unique(listed)) < len(listed):
+    if not np.diff(np.sort(listed)).all():
         raise ValueError("pairs: expected each pair once")
     linked = np.concatenate([joined, apart])
-    free = ~np.isin(listed, linked)
+    free = ~np.isin(listed, linked, assume_unique=True)
     keys = np.concatenate([listed[free], linked])
     values = np.concatenate([dissimilarity[free], np.full(len(joined), JOINED), np.full(len(apart), APART)])
     return keys, values
