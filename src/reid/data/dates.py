@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 
-__all__ = ["PROBLEMS", "find_date_problems", "read_days"]
+__all__ = ["PROBLEMS", "find_date_problems", "read_days", "read_moments"]
 
 DATE = re.compile(r"^(\d{4})([-:])(\d\d?)(?:\2(\d\d?))?(?!\d)")
 """Year, month and day with hyphens or with the colons of EXIF 2.32, whose month and day may have one digit."""
@@ -23,6 +23,11 @@ HOURS = 6
 FIRST_DAYS = re.compile(r"\d{4}-01-01|1899-12-3[01]")
 """Where the clocks of cameras start after their battery was empty, 1 January of a year that differs from maker to maker
 (1970, 1980 and 2000 above all); and what spreadsheets make of the number 0."""
+
+MOMENT = re.compile(
+    r"\S+?[T ](?P<hour>[01]?\d|2[0-3]):(?P<rest>[0-5]\d(?::[0-5]\d)?)(?:[.,]\d+)?\s*(?P<zone>Z|[+-]\d\d:?\d\d)?"
+)
+"""A day and a time of day; parts of a second are left out."""
 
 PROBLEMS = {
     "unread": "can't be read: expected YYYY-MM-DD",
@@ -70,3 +75,26 @@ def find_date_problems(table: pd.DataFrame, days: pd.Series, today: date) -> pd.
     doubted = np.array([key in shared for key in keys]) & first_day.to_numpy() & (problems == "").to_numpy()
     problems[doubted] = "clock"
     return problems
+
+
+def read_moments(dates: pd.Series, days: pd.Series) -> pd.Series:
+    """Return the moments, as exactly as they are written: "2024-05-05 07:03:09", or "2024-05-05 07:03" where the cell
+    has no seconds, with the time zone where the cell has one; "" where there is no time of day, or none to believe.
+
+    Midnight sharp is what programs write where they know the day only. On the first of January a clock that has lost
+    its time starts, see `FIRST_DAYS`; there every camera has the same moments.
+
+    Args:
+        dates: cells of the column date.
+        days: what `read_days` read of them, "" where they are doubted (a catalogue's column day).
+    """
+    cells = zip(dates, days, strict=True)
+    return pd.Series([_moment(cell.strip(), day) for cell, day in cells], index=dates.index, dtype=object)
+
+
+def _moment(cell: str, day: str) -> str:
+    found = MOMENT.fullmatch(cell)
+    if not found or len(day) < len("2024-05-05") or FIRST_DAYS.fullmatch(day):
+        return ""
+    time = f"{found['hour'].zfill(2)}:{found['rest']}"
+    return "" if time in ("00:00", "00:00:00") else f"{day} {time}{found['zone'] or ''}"
