@@ -212,6 +212,16 @@ def _add_enroll(commands: Any) -> None:
     command = _add_command(commands, "enroll", enroll_again, does, "enroll photographs --weights weights")
     _add_data(command)
     _add_weights(command)
+    command.add_argument(
+        "--clusters",
+        metavar="CSV",
+        type=Path,
+        help="also enrol these clusters of DATA's queries as individuals, NAME.clusters.csv of discover: those with "
+        "two or more photographs, each called as its cluster, or as its cells in the column identity say",
+    )
+    command.add_argument(
+        "--only", metavar="CLUSTER,...", help="with --clusters: only these, such as cluster_Lynx_3,cluster_Lynx_9"
+    )
     _add_settings(command)
     _add_runtime(command)
 

@@ -331,6 +331,9 @@ def fetch(options: argparse.Namespace) -> None:
 
 
 def enroll_again(options: argparse.Namespace) -> None:
+    only = [label for label in (options.only or "").split(",") if label]
+    if only and not options.clusters:
+        raise InputError("--only: expected --clusters CSV with it, which has the clusters; add it")
     catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
 
@@ -338,9 +341,14 @@ def enroll_again(options: argparse.Namespace) -> None:
 
     recipe, runtime = _recipe_of(weights, options, settings.ENROLMENT)
     with process_group():
-        enroll.enroll_again(catalogue, weights, recipe, runtime)
-    print_result(f"enrolled the known photographs of {options.data} into the galleries of {options.weights}")
+        enroll.enroll_again(catalogue, weights, recipe, runtime, options.clusters, only)
+    more = f" and the clusters of {options.clusters}" if options.clusters else ""
+    print_result(f"enrolled the known photographs of {options.data}{more} into the galleries of {options.weights}")
     if is_main():
+        if options.clusters:
+            log.info(
+                "they stay queries in %s; enrolled again without --clusters, the galleries lose them", options.data
+            )
         _log_next("calibrate", options.data, "--weights", options.weights)
 
 

@@ -40,7 +40,7 @@ from reid.decision.thresholds import PLATEAU, MeanCurves, Threshold, mean_curves
 from reid.decision.unmatchable import why_gallery_unmatchable, why_unmatchable
 from reid.errors import InputError
 from reid.models.networks import read_plan
-from reid.retrieval.gallery import load_gallery
+from reid.retrieval.gallery import Gallery, load_gallery
 from reid.runtime.files import read_json, write_json
 from reid.runtime.progress import track
 
@@ -441,7 +441,7 @@ def _why_unmatchable(catalogue: Catalogue, path: Path) -> str:
     """See `Calibration.unmatchable`, for the gallery in a file."""
     gallery = load_gallery(path)
     image_ids = set(gallery.embeddings.image_id)
-    table = catalogue.database.table
+    table = _known(catalogue, gallery).table
     known = Catalogue(catalogue.root, table[table["image_id"].isin(image_ids)])
     cause = why_gallery_unmatchable(gallery)
     return cause or (why_unmatchable(known) if len(known) == len(image_ids) else "")
@@ -481,10 +481,11 @@ def pseudo_query_pairs(catalogue: Catalogue, folder: Path, dataset: str, recipe:
     folders = [path for path in folders if (path / gallery_file(dataset)).exists()]
     gallery = load_gallery(folders[0] / gallery_file(dataset))
     labels, image_ids = np.array(gallery.identity), np.array(gallery.embeddings.image_id)
+    known = _known(catalogue, gallery)
     del gallery  # a gallery with keypoints may take a gigabyte: one at a time
-    _check_enrolled(catalogue, image_ids, dataset)
+    _check_enrolled(known, image_ids, dataset)
     held_out = _held_out([path / encoder_file(dataset) for path in folders], labels, image_ids, recipe)
-    rows = catalogue.database.table.set_index("image_id").reindex(image_ids).fillna("")
+    rows = known.table.set_index("image_id").reindex(image_ids).fillna("")
     photographs = Catalogue(catalogue.root, rows.reset_index(names="image_id"))
     days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
     sides = rows["orientation"].to_numpy(str)
@@ -499,13 +500,21 @@ def pseudo_query_pairs(catalogue: Catalogue, folder: Path, dataset: str, recipe:
     return join_pseudo_query_pairs(parts)
 
 
-def _check_enrolled(catalogue: Catalogue, image_ids: np.ndarray, dataset: str) -> None:
+def _known(catalogue: Catalogue, gallery: Gallery) -> Catalogue:
+    """Return the photographs whose individual is known: those of the database, and those queries that were enrolled by
+    their clusters, about which the gallery says who is on them."""
+    table = catalogue.table
+    known = (table["split"] == "database") | table["image_id"].isin(list(gallery.clustered))
+    return replace(catalogue, table=table[known])
+
+
+def _check_enrolled(known: Catalogue, image_ids: np.ndarray, dataset: str) -> None:
     """Refuse a folder that does not know the gallery's photographs: without their dates and sides, and without the
     photographs themselves, nothing would keep pseudo-queries from what gives the answer away."""
-    strange = image_ids[~np.isin(image_ids, catalogue.database.image_ids)]
+    strange = image_ids[~np.isin(image_ids, known.image_ids)]
     if len(strange):
         raise InputError(
-            f"{catalogue.root / 'metadata.csv'}: expected database rows for the {len(image_ids)} photographs of the "
+            f"{known.root / 'metadata.csv'}: expected database rows for the {len(image_ids)} photographs of the "
             f"gallery of {dataset}, found none for {len(strange)} of them, such as {strange[0]}; name the folder that "
             "was enrolled, or run `reid enroll` on this one first"
         )
@@ -559,11 +568,14 @@ def load_calibrations(weights: Weights) -> dict[str, Calibration]:
     """Return scorers and thresholds by dataset.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged, or lacks a dataset that was enrolled after it was written.
     """
     path = weights.folder / CALIBRATION
     try:
         stored = upgrade_calibration(read_json(path))
-        return {dataset: calibration_from(one) for dataset, one in stored.items()}
+        calibrations = {dataset: calibration_from(one) for dataset, one in stored.items()}
     except (TypeError, KeyError, AttributeError, ValueError) as problem:
         raise InputError(f"{path}: it is damaged ({problem}); run `reid calibrate`") from None
+    if missing := [dataset for dataset in weights.datasets if dataset not in calibrations]:
+        raise InputError(f"{path}: expected thresholds for {', '.join(missing)}, found none; run `reid calibrate`")
+    return calibrations

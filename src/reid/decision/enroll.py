@@ -11,6 +11,7 @@ from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
 from reid.data.names import resolve_names
 from reid.decision.artifact import Weights, encoder_file, fold_folder, gallery_file, write_manifest
+from reid.decision.labels import with_clusters
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
@@ -52,27 +53,55 @@ def enroll(
 
 
 def enroll_again(
-    catalogue: Catalogue, weights: Weights, recipe: Recipe | None = None, runtime: Runtime | None = None
+    catalogue: Catalogue,
+    weights: Weights,
+    recipe: Recipe | None = None,
+    runtime: Runtime | None = None,
+    clusters: Path | None = None,
+    only: Sequence[str] = (),
 ) -> Weights:
     """Make the galleries of a weights folder again, e.g. with new individuals, without training. Its thresholds stay as
     they are until it is calibrated.
+
+    Photographs of clusters stay queries in the data folder. The galleries say who is on them, and that clusters said
+    it; calibration believes them. A call without `clusters` leaves them out again.
 
     Args:
         catalogue: database photographs of all the datasets of the weights.
         weights: the folder.
         recipe: with other settings of `keypoints` and `prediction` than the folder's; None for its own.
         runtime: device, precision, batch size; None for the precision that training asked for.
+        clusters: a result of discover for this data folder, whose clusters are enrolled as individuals too, see
+            `labels.with_clusters`; None for none.
+        only: the labels of the clusters to take; empty for all with two or more photographs.
 
     Raises:
-        InputError: as `enroll`.
+        InputError: as `enroll` and `with_clusters`; clusters of a dataset that has no encoder in the weights.
     """
     recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
     catalogue = resolve_names(catalogue, recipe, weights.datasets)
-    enroll(catalogue, weights.folder, weights.datasets, recipe, runtime)
+    fingerprint, datasets = catalogue.database.fingerprint, list(weights.datasets)
+    if clusters:
+        catalogue = with_clusters(catalogue, clusters, only)
+        datasets = _with_new(datasets, catalogue, weights, recipe)
+    enroll(catalogue, weights.folder, datasets, recipe, runtime)
     # the galleries hold all photographs now, but the networks, where there are any, have learned from few
     limit = weights.limit if recipe.uses_encoder else None
-    fingerprint, datasets = catalogue.database.fingerprint, list(weights.datasets)
     return write_manifest(weights.folder, recipe, datasets, fingerprint, limit, weights.precision)
+
+
+def _with_new(datasets: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> list[str]:
+    """Return the weights' datasets and those of clusters that have no gallery yet; without networks they need nothing
+    else."""
+    clustered = catalogue.table[catalogue.table["clustered"]]
+    new = sorted(set(clustered["dataset"]) - set(datasets))
+    if new and recipe.uses_encoder:
+        raise InputError(
+            f"{weights.folder}: expected an encoder for {', '.join(new)}, of which clusters are to be enrolled, found "
+            f"those of {', '.join(datasets)}. Enrol clusters of these with --only; or name the individuals in "
+            "metadata.csv (split database) and train"
+        )
+    return sorted([*datasets, *new])
 
 
 def _gallery(
@@ -102,5 +131,6 @@ def _gallery(
         what = f"enrolling the mirror images of {dataset}"
         features += extract_features(readable, extractors, "column", recipe, what, mirror=True)
         table = pd.concat([table, table])
-    cues = recipe.matching.cues
-    return Gallery(gallery_features(features, table), tuple(table["identity"]), extractors.precision, cues)
+    clustered = tuple(readable.table["image_id"][readable.table["clustered"]]) if "clustered" in table else ()
+    names, cues = tuple(table["identity"]), recipe.matching.cues
+    return Gallery(gallery_features(features, table), names, extractors.precision, cues, clustered)

@@ -63,12 +63,14 @@ class Gallery:
         precision: the number format in which the vectors were computed, such as "float32"; "" where there is no
             encoder, or where 0.1.0 wrote the file.
         cues: those of `matching.cues` that it was made for; () where an earlier version wrote the file.
+        clustered: the image_ids of photographs that are queries in the data folder and were enrolled by their clusters.
     """
 
     embeddings: GalleryFeatures
     identity: tuple[str, ...]
     precision: str = ""
     cues: tuple[str, ...] = ()
+    clustered: tuple[str, ...] = ()
 
     @property
     def individuals(self) -> np.ndarray:
@@ -101,6 +103,8 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
     header is for small things."""
     photographs = gallery.embeddings
     rows = {"image_id": photographs.image_id, "identity": gallery.identity, "orientation": photographs.orientation}
+    if gallery.clustered:
+        rows["clustered"] = gallery.clustered
     tensors = {
         "vectors": photographs.vectors.contiguous(),
         "rows": torch.from_numpy(np.frombuffer(json.dumps(rows).encode(), dtype=np.uint8).copy()),
@@ -114,7 +118,8 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
 
 def _check_gallery(gallery: Gallery) -> None:
     photographs, vectors = gallery.embeddings, gallery.embeddings.vectors
-    if not all(isinstance(word, str) for word in (*photographs.image_id, *photographs.orientation, *gallery.identity)):
+    words = (*photographs.image_id, *photographs.orientation, *gallery.identity, *gallery.clustered)
+    if not all(isinstance(word, str) for word in words):
         raise ValueError("a cell of its rows is no text")
     if vectors.dtype != torch.float32 or vectors.ndim != 2 or not torch.isfinite(vectors).all():
         raise ValueError(f"its vectors are {tuple(vectors.shape)} {vectors.dtype}, or not all of them are numbers")
@@ -152,7 +157,7 @@ def load_gallery(path: Path) -> Gallery:
         sides = tuple(read_side(cell)[0] for cell in rows["orientation"])  # 0.1.0 kept the table's words
         embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, sides, keypoints)
         precision, cues = made_with.get("precision", ""), tuple(made_with.get("cues", ()))
-        gallery = Gallery(embeddings, tuple(rows["identity"]), precision, cues)
+        gallery = Gallery(embeddings, tuple(rows["identity"]), precision, cues, tuple(rows.get("clustered", ())))
         _check_gallery(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `reid enroll` makes it") from None
