@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -291,7 +291,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10, help="per command (default 10)")
     parser.add_argument("--command", choices=[command.name for command in COMMANDS], action="append", help="only these")
     options = parser.parse_args()
-    synthetic.PHOTOGRAPHS, synthetic.NEW_INDIVIDUALS = (3, 2, 1), 1  # a small toy world is drawn as a large one is
+    # a small toy world is drawn as a large one is
+    synthetic.PLAIN = replace(synthetic.PLAIN, photographs=(3, 2, 1), new_individuals=1, first_new=3)
     torch.set_num_threads(1)  # a process that had threads can't be forked
     commands = [command for command in COMMANDS if not options.command or command.name in options.command]
     rows = []

@@ -91,9 +91,9 @@ log = logging.getLogger(__name__)
 
 
 def toy(options: argparse.Namespace) -> None:
-    from reid.data.synthetic import draw_world
+    from reid.data.synthetic import PLAIN, SMALL, draw_world
 
-    draw_world(options.folder, options.seed)
+    draw_world(options.folder, options.seed, SMALL if options.unlabelled else PLAIN)
     print_result(f"drew a toy world into {options.folder} (solution.csv holds the answers)")
     _log_next("check", options.folder)
 

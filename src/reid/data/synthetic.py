@@ -5,6 +5,9 @@ posed, lit and partly hidden, in front of a background that has nothing to do wi
 have two flanks with different markings, some salamanders are photographed lying on their side, and turtles have dates,
 their queries later than the database. It serves to try the whole kit without a download, and tests that need to know
 the truth.
+
+The world `SMALL` is for discovering individuals, as AnimalCLEF26 asks for it: most of its queries show new individuals,
+several photographs of each, and horned lizards have no known individuals at all.
 """
 
 import hashlib
@@ -21,15 +24,10 @@ from reid.errors import InputError
 from reid.runtime.files import atomic_path, refuse_unwritable, write_table
 from reid.runtime.progress import track
 
-__all__ = ["SPECIES", "Species", "draw_photograph", "draw_world"]
+__all__ = ["PLAIN", "SMALL", "Design", "Species", "draw_photograph", "draw_world"]
 
 SIZE = 180
 """Pixels on a photograph's side, about: small files, yet larger than what a toy network sees."""
-
-PHOTOGRAPHS = (16, 12, 10, 9, 8, 8, *[7] * 3, *[6] * 5, *[5] * 8, *[4] * 8, *[3] * 4, *[2] * 3, *[1] * 3)
-"""Database photographs per individual: an imbalanced tail with singletons, as in the competition."""
-
-NEW_INDIVIDUALS = 10
 
 EXIF_ORIENTATION = 274
 
@@ -49,6 +47,7 @@ class Species:
         flanks: orientations that show different markings.
         lies_down: photographed from above, now and then on its side; its known ones have no cell `species`.
         is_dated: photographs have a date; queries have no orientation.
+        is_known: some of its individuals are in the database.
     """
 
     dataset: str
@@ -58,6 +57,7 @@ class Species:
     flanks: tuple[str, ...]
     lies_down: bool = False
     is_dated: bool = False
+    is_known: bool = True
 
 
 BODY = (480, 320)
@@ -158,11 +158,65 @@ def draw_turtle(rng: np.random.Generator) -> Image.Image:
     return head
 
 
-SPECIES = (
-    Species("LynxID2025", "lynx", "lynx", draw_lynx, ("left", "right")),
-    Species("SalamanderID2025", "salamander", "salamander", draw_salamander, ("top",), lies_down=True),
-    Species("SeaTurtleID2022", "turtle", "loggerhead turtle", draw_turtle, ("left",), is_dated=True),
+def draw_lizard(rng: np.random.Generator) -> Image.Image:
+    """Return a flat sandy back seen from above, spines around it, with dark blotches."""
+    body = Image.new("RGBA", BODY)
+    pen = ImageDraw.Draw(body)
+    skin = (206, 182, 142, 255)
+    for angle in np.linspace(0, 2 * np.pi, 36, endpoint=False):  # the spines
+        x, y = 215 + 180 * np.cos(angle), 160 + 128 * np.sin(angle)
+        across = np.array([-np.sin(angle), np.cos(angle)]) * 9
+        base = np.array([215 + 158 * np.cos(angle), 160 + 108 * np.sin(angle)])
+        pen.polygon([tuple(base + across), tuple(base - across), (x, y)], fill=(164, 136, 98, 255))
+    pen.polygon([(0, 160), (90, 122), (90, 198)], fill=skin)
+    pen.ellipse((50, 45, 380, 275), fill=skin)
+    pen.ellipse((345, 105, 445, 215), fill=(182, 152, 110, 255))
+    for y in (112, 150, 188):  # the horns point backwards
+        pen.polygon([(410, y), (410, y + 20), (362, y + 10)], fill=(104, 78, 52, 255))
+    markings = Image.new("RGBA", BODY)
+    pen = ImageDraw.Draw(markings)
+    for point in _scattered(rng, int(rng.integers(5, 10)), 64, (85, 70, 350, 250)):
+        pen.polygon(_blob(rng, point, rng.uniform(18, 36), 0.4), fill=(112, 58, 36, 255))
+    pen.line((70, 160, 345, 160), fill=(238, 226, 198, 255), width=10)
+    return _masked(body, markings)
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a world holds, of every species alike.
+
+    Attributes:
+        species: its datasets.
+        photographs: database photographs per known individual.
+        new_individuals: how many there are.
+        photographs_of_new: the fewest of a new individual, and one more than the most.
+        first_new: the number of the first new individual.
+        first_query: the number of an individual's first query photograph; None: the one after its last in the database.
+    """
+
+    species: tuple[Species, ...]
+    photographs: tuple[int, ...]
+    new_individuals: int
+    photographs_of_new: tuple[int, int]
+    first_new: int
+    first_query: int | None = None
+
+
+LYNX = Species("LynxID2025", "lynx", "lynx", draw_lynx, ("left", "right"))
+SALAMANDER = Species("SalamanderID2025", "salamander", "salamander", draw_salamander, ("top",), lies_down=True)
+TURTLE = Species("SeaTurtleID2022", "turtle", "loggerhead turtle", draw_turtle, ("left",), is_dated=True)
+LIZARD = Species("HornedLizardID2026", "lizard", "horned lizard", draw_lizard, ("top",), is_known=False)
+
+PHOTOGRAPHS = (16, 12, 10, 9, 8, 8, *[7] * 3, *[6] * 5, *[5] * 8, *[4] * 8, *[3] * 4, *[2] * 3, *[1] * 3)
+"""An imbalanced tail with singletons, as in the competition."""
+
+PLAIN = Design((LYNX, SALAMANDER, TURTLE), PHOTOGRAPHS, 10, (1, 5), first_new=len(PHOTOGRAPHS))
+
+SMALL = Design(
+    (*PLAIN.species, LIZARD), (6, 5, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1), 10, (1, 6), first_new=100, first_query=100
 )
+"""The known individuals are some of the plain world's, so that weights trained on it know them. Its new individuals and
+its query photographs are not in the plain world, whose numbers are below 100."""
 
 GROUNDS = (
     ((88, 116, 52), (52, 74, 34)),
@@ -240,26 +294,58 @@ class _Shot:
         return f"{self.species.dataset}_{self.species.word}_{self.number:02d}"
 
 
-def _shots(species: Species, rng: np.random.Generator) -> list[_Shot]:
+def _shots(species: Species, design: Design, rng: np.random.Generator) -> list[_Shot]:
     """Return the photographs to draw: of known individuals, queries of most of them, queries of new ones."""
     shots = []
-    for number, count in enumerate(rng.permutation(PHOTOGRAPHS)):
+    for number, count in enumerate(rng.permutation(design.photographs) if species.is_known else ()):
         queries = int(rng.integers(1, 3)) if rng.random() < 0.85 else 0
+        first_query = int(count) if design.first_query is None else design.first_query
         shots += [_Shot(species, number, photograph, "database", False) for photograph in range(int(count))]
-        shots += [_Shot(species, number, int(count) + photograph, "query", False) for photograph in range(queries)]
-    for number in range(len(PHOTOGRAPHS), len(PHOTOGRAPHS) + NEW_INDIVIDUALS):
-        shots += [_Shot(species, number, photograph, "query", True) for photograph in range(int(rng.integers(1, 5)))]
+        shots += [_Shot(species, number, first_query + photograph, "query", False) for photograph in range(queries)]
+    for number in range(design.first_new, design.first_new + design.new_individuals):
+        photographs = range(int(rng.integers(*design.photographs_of_new)))
+        shots += [_Shot(species, number, photograph, "query", True) for photograph in photographs]
     return shots
 
 
-def draw_world(folder: Path, seed: int = 0) -> None:
+def draw_world(folder: Path, seed: int = 0, design: Design = PLAIN) -> None:
     """Draw the world into a folder: photographs, sample_submission.csv, solution.csv and, last, metadata.csv.
 
-    The same seed gives the same bytes.
+    The same seed gives the same bytes. `solution.csv` has AnimalCLEF25's columns, which hold those of AnimalCLEF26, so
+    that names and clusters can be scored; `sample_submission.csv` asks for clusters where a species has no known
+    individuals, else for names.
+
+    Args:
+        folder: where; it is made if it is not there.
+        seed: 0 or more.
+        design: `PLAIN` or `SMALL`, or another.
 
     Raises:
         InputError: the folder holds something that is not a toy world; the seed is negative.
     """
+    _refuse(folder, seed)
+    (folder / "metadata.csv").unlink(missing_ok=True)  # which stands for a complete world
+    rng = np.random.default_rng(seed)
+    shots = [shot for species in design.species for shot in _shots(species, design, rng)]
+    bodies = _Bodies(design, seed, {})
+    rows, answers = [], []
+    for image_id, place in enumerate(track(rng.permutation(len(shots)).tolist(), "drawing photographs")):
+        shot = shots[place]
+        photograph_rng = np.random.default_rng([seed, design.species.index(shot.species), shot.number, shot.photograph])
+        row, picture = _take(shot, photograph_rng, bodies)
+        _save(folder / row["path"], picture, photograph_rng)
+        rows.append({"image_id": image_id, **row})
+        if shot.split == "query":
+            usage = "Public" if photograph_rng.random() < 0.3 else "Private"
+            answers.append((image_id, shot.identity, shot.new, shot.species.dataset, usage))
+    solution = pd.DataFrame(answers, columns=["image_id", "identity", "new_identity", "dataset", "Usage"])
+    write_table(folder / "solution.csv", solution)
+    write_table(folder / "sample_submission.csv", _sample(solution, design))
+    write_table(folder / "metadata.csv", pd.DataFrame(rows)[list(COLUMNS)])
+
+
+def _refuse(folder: Path, seed: int) -> None:
+    """Raise InputError where the folder is not for a toy world, or the seed is none."""
     others = [path.name for path in folder.iterdir() if path.name not in FILES] if folder.is_dir() else []
     if others or (folder.exists() and not folder.is_dir()):
         found = f"{others[0]!r} in it" if others else "a file"
@@ -269,43 +355,46 @@ def draw_world(folder: Path, seed: int = 0) -> None:
     if seed < 0:
         raise InputError(f"--seed: expected 0 or more, found {seed}")
     refuse_unwritable(folder / "metadata.csv")
-    (folder / "metadata.csv").unlink(missing_ok=True)  # which stands for a complete world
-    rng = np.random.default_rng(seed)
-    shots = [shot for species in SPECIES for shot in _shots(species, rng)]
-    order = rng.permutation(len(shots))
-    bodies: dict[tuple[str, str], Image.Image] = {}
-    rows, answers = [], []
-    for image_id, place in enumerate(track(order.tolist(), "drawing photographs")):
-        shot = shots[place]
-        photograph_rng = np.random.default_rng([seed, SPECIES.index(shot.species), shot.number, shot.photograph])
-        row, picture = _take(shot, photograph_rng, bodies, seed)
-        _save(folder / row["path"], picture, photograph_rng)
-        rows.append({"image_id": image_id, **row})
-        if shot.split == "query":
-            usage = "Public" if photograph_rng.random() < 0.3 else "Private"
-            answers.append((image_id, shot.identity, shot.new, shot.species.dataset, usage))
-    solution = pd.DataFrame(answers, columns=["image_id", "identity", "new_identity", "dataset", "Usage"])
-    write_table(folder / "solution.csv", solution)
-    write_table(folder / "sample_submission.csv", solution[["image_id"]].assign(identity=NEW_INDIVIDUAL))
-    write_table(folder / "metadata.csv", pd.DataFrame(rows)[list(COLUMNS)])
+
+
+def _sample(solution: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """Return a submission with the same answer everywhere."""
+    if all(species.is_known for species in design.species):
+        return solution[["image_id"]].assign(identity=NEW_INDIVIDUAL)
+    return solution[["image_id"]].assign(cluster="cluster_" + solution["dataset"] + "_0")
 
 
 FILES = ("metadata.csv", "sample_submission.csv", "solution.csv", "images")
 
 
-def _take(
-    shot: _Shot, rng: np.random.Generator, bodies: dict[tuple[str, str], Image.Image], seed: int
-) -> tuple[dict[str, str], Image.Image]:
+@dataclass(frozen=True)
+class _Bodies:
+    """The bodies of a world's individuals, each drawn once; the other flank has other markings."""
+
+    design: Design
+    seed: int
+    drawn: dict[tuple[str, str], Image.Image]
+
+    def of(self, shot: _Shot, flank: str) -> Image.Image:
+        key = (shot.identity, flank)
+        if key not in self.drawn:
+            species, side = self.design.species.index(shot.species), shot.species.flanks.index(flank)
+            rng = np.random.default_rng([self.seed, species, shot.number, side, 99])
+            self.drawn[key] = shot.species.draw_body(rng)
+        return self.drawn[key]
+
+
+def _take(shot: _Shot, rng: np.random.Generator, bodies: _Bodies) -> tuple[dict[str, str], Image.Image]:
     """Return one photograph and its row of metadata.csv, without the image_id."""
     species, database = shot.species, shot.split == "database"
     met_from_both_sides = shot.number % 10 == 0  # the others showed one flank only
     flank = species.flanks[(shot.photograph if met_from_both_sides else shot.number) % len(species.flanks)]
-    body = _body(shot, flank, seed, bodies)
+    body = bodies.of(shot, flank)
     picture = draw_photograph(rng, body.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flank == "left" else body)
     orientation = flank
     if species.lies_down:
         orientation, picture = _lying(rng, picture)
-    digest = hashlib.sha256(f"{seed} {shot.identity} {shot.photograph}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{bodies.seed} {shot.identity} {shot.photograph}".encode()).hexdigest()[:16]
     row = {
         "identity": shot.identity if database else "",
         "path": f"images/{species.dataset}/{shot.split}/{digest}.{'JPG' if rng.random() < 0.05 else 'jpg'}",
@@ -323,16 +412,6 @@ def _day(shot: _Shot) -> str:
     if shot.split == "database":
         return f"{2012 + shot.photograph // 2}-07-{1 + shot.number % 31:02d}"
     return f"2023-08-{1 + shot.number % 28:02d}"
-
-
-def _body(shot: _Shot, flank: str, seed: int, bodies: dict[tuple[str, str], Image.Image]) -> Image.Image:
-    """Return an individual's body, drawn once; the other flank has other markings."""
-    key = (shot.identity, flank)
-    if key not in bodies:
-        side = shot.species.flanks.index(flank)
-        rng = np.random.default_rng([seed, SPECIES.index(shot.species), shot.number, side, 99])
-        bodies[key] = shot.species.draw_body(rng)
-    return bodies[key]
 
 
 def _lying(rng: np.random.Generator, picture: Image.Image) -> tuple[str, Image.Image]:
