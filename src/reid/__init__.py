@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from reid.data.folders import find_photographs
     from reid.decision.artifact import Weights, open_weights
     from reid.decision.calibrate import calibrate_again as calibrate
+    from reid.decision.discover import discover
+    from reid.decision.discovered import Clusters
     from reid.decision.enroll import enroll_again as enroll
     from reid.decision.matches import Matches
     from reid.decision.metrics import overall, read_solution, score_matches, score_submission
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NEW_INDIVIDUAL",
     "Catalogue",
+    "Clusters",
     "InputError",
     "Matches",
     "Recipe",
@@ -35,6 +38,7 @@ __all__ = [
     "Weights",
     "__version__",
     "calibrate",
+    "discover",
     "enroll",
     "find_photographs",
     "open_weights",
@@ -54,11 +58,13 @@ __version__ = "0.2.0.dev0"
 SOURCES = {
     "NEW_INDIVIDUAL": "reid.data.catalogue.NEW_INDIVIDUAL",
     "Catalogue": "reid.data.catalogue.Catalogue",
+    "Clusters": "reid.decision.discovered.Clusters",
     "Matches": "reid.decision.matches.Matches",
     "Recipe": "reid.config.recipe.Recipe",
     "Runtime": "reid.config.runtime.Runtime",
     "Weights": "reid.decision.artifact.Weights",
     "calibrate": "reid.decision.calibrate.calibrate_again",
+    "discover": "reid.decision.discover.discover",
     "enroll": "reid.decision.enroll.enroll_again",
     "find_photographs": "reid.data.folders.find_photographs",
     "open_weights": "reid.decision.artifact.open_weights",

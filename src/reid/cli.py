@@ -16,6 +16,7 @@ from reid import __version__
 from reid.commands import (
     calibrate_again,
     check,
+    discover,
     enroll_again,
     fetch,
     predict_queries,
@@ -125,7 +126,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="reid",
         description="Tell individual wild animals apart in photographs.",
-        epilog="In this order: check, train, predict, check --submission, score where the answers are known, report. "
+        epilog="In this order: check, train, predict or discover, check --submission, score where the answers are "
+        "known, report. "
         "`reid COMMAND --help` explains a command. Results go to stdout, progress and warnings to stderr. Exit status: "
         "0 done; 2 the input or the call is wrong; 1 the machine failed (disk, memory, device), or there is a bug; 75 "
         "a training was stopped by a signal, 130 by Ctrl-C: typed again, it resumes.",
@@ -141,6 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_enroll(commands)
     _add_calibrate(commands)
     _add_predict(commands)
+    _add_discover(commands)
     _add_score(commands)
     _add_report(commands)
     _add_recipes(commands)
@@ -259,6 +262,42 @@ def _add_predict(commands: Any) -> None:
         command,
         "submission and matches, the files; route; queries; datasets, of each the queries, called_new and shift; "
         "flags, how many queries have each; seconds",
+    )
+
+
+def _add_discover(commands: Any) -> None:
+    does = "put the query photographs together by individual, where nobody has named them yet"
+    example = "discover photographs --weights weights --out clusters.csv --report clusters"
+    command = _add_command(commands, "discover", discover, does, example)
+    _add_data(command)
+    _add_weights(command)
+    command.add_argument(
+        "--out",
+        metavar="CSV",
+        type=Path,
+        required=True,
+        help="the submission to write, NAME.csv; NAME.clusters.csv next to it says who each cluster may be",
+    )
+    command.add_argument(
+        "--pairs",
+        metavar="CSV",
+        type=Path,
+        help="what people said of pairs (default: pairs.csv in DATA, if it is there)",
+    )
+    command.add_argument(
+        "--previous", metavar="CSV", type=Path, help="keep the labels of these clusters where photographs were added"
+    )
+    command.add_argument("--report", metavar="DIR", type=Path, help="make a page of the clusters for a person, too")
+    command.add_argument(
+        "--solution", metavar="CSV", type=Path, help="with --report: the true answers, where they are known"
+    )
+    _add_settings(command, FOR_THIS_CALL)
+    _add_runtime(command)
+    _add_json(
+        command,
+        "submission and clusters, the files; photographs; datasets, of each the photographs, clusters, known "
+        "(photographs of clusters with a name), value (the cut), plateau, score (expected ARI), interval, companions, "
+        "fitted_companions, share_known, individuals, scorer, borrowed and notes; seconds",
     )
 
 

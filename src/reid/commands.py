@@ -41,14 +41,16 @@ from reid.data.checks import (
 )
 from reid.data.names import resolve_names, with_names, without_unknown
 from reid.data.table_warnings import find_date_warnings, find_table_warnings
-from reid.decision.artifact import CALIBRATION, GALLERY, Weights, open_weights
+from reid.decision.artifact import CALIBRATION, GALLERY, REFERENCE, Weights, open_weights
 from reid.decision.clusters import (
+    CLUSTER_COLUMNS,
     check_clusters,
     mean_rand_index,
     read_cluster_solution,
     read_clusters,
     score_clusters,
 )
+from reid.decision.discovered import Clusters, clusters_path
 from reid.decision.matches import matches_path, read_matches_next_to
 from reid.decision.metrics import (
     SUBMISSION_COLUMNS,
@@ -77,6 +79,7 @@ if TYPE_CHECKING:  # they need torch
 __all__ = [
     "calibrate_again",
     "check",
+    "discover",
     "enroll_again",
     "fetch",
     "predict_queries",
@@ -335,7 +338,7 @@ def enroll_again(options: argparse.Namespace) -> None:
     if only and not options.clusters:
         raise InputError("--only: expected --clusters CSV with it, which has the clusters; add it")
     catalogue = read_catalogue(options.data)
-    weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION))
+    weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION, REFERENCE))
 
     from reid.decision import enroll
 
@@ -365,7 +368,7 @@ def _recipe_of(weights: Weights, options: argparse.Namespace, only: tuple[str, .
 
 def calibrate_again(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
-    weights = open_weights(options.weights, remade=(CALIBRATION,))
+    weights = open_weights(options.weights, remade=(CALIBRATION, REFERENCE))
 
     from reid.decision import calibrate
 
@@ -429,13 +432,65 @@ def _json_of_matches(matches: "Matches", out: Path, seconds: dict[str, float]) -
     }
 
 
+def discover(options: argparse.Namespace) -> None:
+    catalogue = read_catalogue(options.data)
+    _refuse_input(options.out, options.data, CLUSTER_COLUMNS)
+    refuse_unwritable(options.out)
+    solution = read_cluster_solution(options.solution) if options.solution else None
+    weights = open_weights(options.weights)
+
+    from reid.decision.describe import describe_clusters
+    from reid.decision.discover import discover as discover_individuals
+
+    recipe, runtime = _recipe_of(weights, options, settings.PREDICTION)
+    seconds: dict[str, float] = {}
+    with stage("discover", seconds):
+        clusters = discover_individuals(
+            catalogue, weights, recipe, runtime=runtime, links_file=options.pairs, previous=options.previous
+        )
+    clusters.save(options.out)
+    if options.report:
+        from reid.report.clusters_page import write_cluster_report
+
+        write_cluster_report(catalogue, clusters, options.report, solution)
+    if options.json:
+        _print_json(_json_of_clusters(clusters, options.out, seconds))
+    else:
+        done = (
+            f"wrote {len(clusters)} photographs to {options.out}, and who they may be to {clusters_path(options.out)}"
+        )
+        for line in [*describe_clusters(clusters), done]:
+            print_result(line)
+    _log_times(seconds)
+    _log_next("check", options.data, "--submission", options.out)
+
+
+def _json_of_clusters(clusters: Clusters, out: Path, seconds: dict[str, float]) -> dict[str, Any]:
+    datasets = {
+        str(dataset): {
+            "photographs": len(rows),
+            "clusters": rows["cluster"].nunique(),
+            "known": int((rows["identity"] != "").sum()),
+            **{name: value for name, value in asdict(clusters.cuts[str(dataset)]).items() if name != "dataset"},
+        }
+        for dataset, rows in clusters.photographs.groupby("dataset")
+    }
+    return {
+        "submission": str(out),
+        "clusters": str(clusters_path(out)),
+        "photographs": len(clusters),
+        "datasets": datasets,
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+    }
+
+
 def _recipe_of_answers(options: argparse.Namespace, weights: Weights) -> tuple[Recipe, Runtime]:
     """Return the weights' recipe with what `predict` and `report` may change in it, and how this machine is to work."""
     recipe, runtime = _recipe_of(weights, options, settings.PREDICTION)
     return with_settings(recipe, {"prediction.route": options.route or recipe.prediction.route}), runtime
 
 
-def _refuse_input(out: Path, data: Path) -> None:
+def _refuse_input(out: Path, data: Path, columns: tuple[str, ...] = SUBMISSION_COLUMNS) -> None:
     """Refuse to write a submission over anything but an older submission, such as the data that it is made from."""
     if out.resolve() == (data / "sample_submission.csv").resolve():
         raise InputError(f"--out {out}: expected the name of a submission, found the data's own; choose another")
@@ -443,7 +498,7 @@ def _refuse_input(out: Path, data: Path) -> None:
         return
     with out.open("rb") as file:
         head = file.readline(99).decode("utf-8-sig", "replace").strip()
-    if head.replace('"', "") not in ("", ",".join(SUBMISSION_COLUMNS)):
+    if head.replace('"', "") not in ("", ",".join(columns)):
         raise InputError(
             f"--out {out}: expected the name of a submission, found another file there; choose another name"
         )

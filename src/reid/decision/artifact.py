@@ -23,12 +23,14 @@ __all__ = [
     "CLASSIFIER",
     "GALLERY",
     "MANIFEST",
+    "REFERENCE",
     "RUN_FOLDER",
     "Weights",
     "encoder_file",
     "fold_folder",
     "gallery_file",
     "open_weights",
+    "reference_file",
     "upgrade_calibration",
     "write_manifest",
 ]
@@ -45,6 +47,9 @@ CALIBRATION = "calibration.json"
 GALLERY = ".gallery.safetensors"
 """How the names of galleries end."""
 
+REFERENCE = ".reference.safetensors"
+"""How the names of the files of reference photographs end; folders of earlier versions have none."""
+
 COPY_OR_RETRAIN = (
     "copy the weights folder again, or run the training's command again, which keeps the networks that are there and "
     "writes a new manifest"
@@ -60,6 +65,11 @@ def encoder_file(dataset: str) -> str:
 def gallery_file(dataset: str) -> str:
     """Return the name of a dataset's gallery."""
     return f"{dataset}{GALLERY}"
+
+
+def reference_file(dataset: str) -> str:
+    """Return the name of the file of a dataset's reference photographs, out of which pseudo-collections are drawn."""
+    return f"{dataset}{REFERENCE}"
 
 
 RUN_FOLDER = "training"
@@ -151,7 +161,8 @@ def write_manifest(
         names.remove(CALIBRATION)
     if recipe.uses_encoder and (folder / CLASSIFIER).exists():
         names.append(CLASSIFIER)
-    networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY))]
+    names += [reference_file(dataset) for dataset in datasets if (folder / reference_file(dataset)).exists()]
+    networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY, REFERENCE))]
     plans = {name: asdict(read_plan(folder / name)) for name in networks}
     manifest = {
         "format": FORMAT,
@@ -178,9 +189,9 @@ def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
 
 def _or_remake(folder: Path, name: str) -> str:
     """Return how the file can be made again where the photographs are: galleries and thresholds need no training."""
-    if not name.endswith((CALIBRATION, GALLERY)):
+    if not name.endswith((CALIBRATION, GALLERY, REFERENCE)):
         return ""
-    commands = ["calibrate"] if name == CALIBRATION else ["enroll", "calibrate"]
+    commands = ["calibrate"] if name.endswith((CALIBRATION, REFERENCE)) else ["enroll", "calibrate"]
     calls = " and then ".join(f"`reid {command} DATA --weights {quote(str(folder))}`" for command in commands)
     return f", or make the file again: {calls}"
 

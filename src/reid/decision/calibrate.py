@@ -35,6 +35,7 @@ from reid.decision.pseudo_queries import (
     near_duplicates,
     select_pseudo_queries,
 )
+from reid.decision.reference import find_reference, save_reference
 from reid.decision.scorers import SINGLE_CUES, Scorer, cross_fitted, fit_scorer, scorers_for
 from reid.decision.thresholds import PLATEAU, MeanCurves, Threshold, mean_curves, mean_of_splits, plateau_of, sweep
 from reid.decision.unmatchable import why_gallery_unmatchable, why_unmatchable
@@ -53,6 +54,7 @@ __all__ = [
     "choose_scorer",
     "distribution_shift",
     "fit_calibrations",
+    "fit_mixture",
     "load_calibrations",
     "pseudo_query_pairs",
 ]
@@ -395,7 +397,14 @@ def _in_lengths(calibration: Calibration) -> Calibration:
 
 
 def distribution_shift(live: np.ndarray, calibration: Calibration) -> float:
-    """Return how far the queries' dissimilarities are from any mixture of the known and the new pseudo-queries'.
+    """Return how far the queries' dissimilarities are from any mixture of the known and the new pseudo-queries', 0 (the
+    same) to 1, see `fit_mixture`; 0 where there is nothing to compare."""
+    return fit_mixture(live, calibration)[0]
+
+
+def fit_mixture(live: np.ndarray, calibration: Calibration) -> tuple[float, float | None]:
+    """Return how far the queries' dissimilarities are from a mixture of the known and the new pseudo-queries', and the
+    share of new ones in it.
 
     How many queries are new is not known, so the mixture that fits best is taken: the smallest Kolmogorov-Smirnov
     distance over the share of new ones.
@@ -405,11 +414,12 @@ def distribution_shift(live: np.ndarray, calibration: Calibration) -> float:
         calibration: the dataset's.
 
     Returns:
-        0 (the same) to 1; 0 where there is nothing to compare.
+        0 (the same) to 1, 0 where there is nothing to compare; and 0 to 1, None where there are no known or no new
+        pseudo-queries.
     """
     live = np.sort(live[np.isfinite(live)])
     if not len(live) or not (calibration.known or calibration.new):
-        return 0.0
+        return 0.0, None
     known, new = (
         np.array(dissimilarity or other)
         for dissimilarity, other in ((calibration.known, calibration.new), (calibration.new, calibration.known))
@@ -418,8 +428,12 @@ def distribution_shift(live: np.ndarray, calibration: Calibration) -> float:
     reached, by_known, by_new = (
         np.searchsorted(dissimilarity, grid, side="right") / len(dissimilarity) for dissimilarity in (live, known, new)
     )
-    shares = np.linspace(0, 1, 51)
-    return float(min(np.abs(reached - (share * by_new + (1 - share) * by_known)).max() for share in shares))
+    distances = {
+        float(share): float(np.abs(reached - (share * by_new + (1 - share) * by_known)).max())
+        for share in np.linspace(0, 1, 51)
+    }
+    share = min(distances, key=distances.__getitem__)
+    return distances[share], share if calibration.known and calibration.new else None
 
 
 def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe: Recipe) -> dict[str, Calibration]:
@@ -433,8 +447,20 @@ def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recip
     calibrations = {
         dataset: _name_nobody(dataset, cause, recipe) if cause else fitted[dataset] for dataset, cause in causes.items()
     }
+    for dataset in pseudo_queries:
+        _find_reference(catalogue, folder, dataset, recipe)
     write_json(folder / CALIBRATION, {dataset: asdict(calibration) for dataset, calibration in calibrations.items()})
     return calibrations
+
+
+def _find_reference(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recipe) -> None:
+    """Write the photographs out of which `discover` draws pseudo-collections."""
+    gallery = load_gallery(folder / gallery_file(dataset))
+    rows = catalogue.database.table.set_index("image_id").reindex(gallery.embeddings.image_id).fillna("")
+    photographs = Catalogue(catalogue.root, rows.reset_index(names="image_id"))
+    days = rows["day"].to_numpy(str)
+    reference = find_reference(folder, dataset, recipe, days, thumbnails(photographs.paths), gallery)
+    save_reference(folder, dataset, reference)
 
 
 def _why_unmatchable(catalogue: Catalogue, path: Path) -> str:

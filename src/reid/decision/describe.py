@@ -1,4 +1,4 @@
-"""What a person should know of matches: results as lines, and warnings in the log."""
+"""What a person should know of matches and clusters: results as lines, and warnings in the log."""
 
 import logging
 from collections import Counter
@@ -8,10 +8,11 @@ import pandas as pd
 
 from reid.data.catalogue import NEW_INDIVIDUAL
 from reid.decision.decide import has_shifted
+from reid.decision.discovered import Clusters, Cut
 from reid.decision.matches import Matches
 from reid.runtime.files import ALIKE, first_of, unquoted
 
-__all__ = ["describe_matches"]
+__all__ = ["describe_clusters", "describe_matches"]
 
 log = logging.getLogger(__name__)
 
@@ -88,3 +89,49 @@ def _warn_of_unreadable(queries: pd.DataFrame) -> None:
             told = [(first_of(list(rows["image_id"])), f"the first: {told[0][1]}")]
         for name, problem in told:
             log.warning(f"image_id {name} can't be read ({problem}): called {NEW_INDIVIDUAL}")
+
+
+def describe_clusters(clusters: Clusters) -> list[str]:
+    """Return lines for each dataset: how many clusters, what is expected of the cut, and who is known; warn of what the
+    cut could not be fitted on, and of photographs that can't be read."""
+    lines = []
+    for dataset, rows in clusters.photographs.groupby("dataset"):
+        cut = clusters.cuts[str(dataset)]
+        sizes = rows["cluster"].value_counts()
+        lines.append(
+            f"{dataset}: {len(rows)} photographs, {len(sizes)} clusters, {int((sizes == 1).sum())} of one photograph; "
+            f"{_named(rows)}"
+        )
+        lines.append(f"  {_expected(cut)}")
+        lines += [f"  {note}" for note in cut.notes]
+        unreadable = rows[rows["flags"].str.contains("unreadable")]
+        if len(unreadable):
+            names = first_of(list(unreadable["image_id"]))
+            log.warning(f"{dataset}: {len(unreadable)} photographs can't be read, each is alone: image_id {names}")
+    return lines
+
+
+def _named(rows: pd.DataFrame) -> str:
+    known = rows[rows["identity"] != ""]
+    if known.empty:
+        return "nobody known among them"
+    return f"{len(known)} photographs are of {known['identity'].nunique()} known individuals"
+
+
+def _expected(cut: Cut) -> str:
+    """Say how the cut was found and what is expected of it."""
+    if cut.score is None or cut.interval is None:
+        return (
+            f"cut {cut.value:.3f}, the kit's own: there is no known individual to fit it on, so nothing is known of "
+            "how good it is; look at the clusters, and answer some pairs in pairs.csv"
+        )
+    fitted = f"by ranks of {', '.join(cut.borrowed)} together, " if cut.borrowed else ""
+    density = (
+        f"about {cut.companions:.1f} other photographs of its animal per photograph, {cut.fitted_companions:.1f} where "
+        "the cut was fitted"
+    )
+    low, high = cut.interval
+    return (
+        f"expected ARI {cut.score:.2f} ({low:.2f} to {high:.2f}) at cut {cut.value:.3f}, fitted {fitted}on "
+        f"{cut.individuals} known individuals; {density}"
+    )

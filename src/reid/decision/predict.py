@@ -32,7 +32,7 @@ from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, g
 from reid.retrieval.keypoints import tensors_of
 from reid.runtime.distributed import all_gather_object, shard
 
-__all__ = ["match_queries", "matches_key", "predict", "score_pairs"]
+__all__ = ["match_cached", "match_queries", "matches_key", "predict", "score_pairs"]
 
 log = logging.getLogger(__name__)
 
@@ -160,12 +160,12 @@ def _match(
         rows = rows[shard(len(rows))]
         if len(rows):
             asked = gallery_features([features[row] for row in rows], queries.table.iloc[rows])
-            tables.append(_match_cached(asked, dataset, weights, calibrations[dataset], recipe, cache, k))
+            tables.append(match_cached(asked, dataset, weights, calibrations[dataset], recipe, cache, k))
     matched = [table for of_rank in all_gather_object(tables) for table in of_rank if len(table)]
     return pd.concat(matched, ignore_index=True) if matched else _table({name: [] for name in COLUMNS})
 
 
-def _match_cached(
+def match_cached(
     queries: GalleryFeatures,
     dataset: str,
     weights: Weights,

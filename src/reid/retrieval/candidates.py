@@ -23,7 +23,15 @@ from reid.retrieval.local_matching import Descriptors, lnbnn, stack_descriptors,
 from reid.retrieval.search import nearest
 from reid.runtime.progress import track
 
-__all__ = ["CandidatePairs", "GalleryIndex", "are_comparable", "best_and_runner_up", "candidate_pairs"]
+__all__ = [
+    "SALIENCY_POWER",
+    "CandidatePairs",
+    "GalleryIndex",
+    "are_comparable",
+    "best_and_runner_up",
+    "candidate_pairs",
+    "keypoint_sets",
+]
 
 
 @dataclass(frozen=True)
@@ -190,7 +198,7 @@ class GalleryIndex:
         labels, photographs = gallery.labels, gallery.embeddings
         order = np.argsort(labels, kind="stable")
         starts = np.searchsorted(labels[order], np.arange(len(gallery.individuals)))
-        sets = _keypoint_sets(photographs.keypoints, recipe.keypoints) if recipe.uses_keypoints else {}
+        sets = keypoint_sets(photographs.keypoints, recipe.keypoints) if recipe.uses_keypoints else {}
         weights = [keypoints.weights for keypoints in photographs.keypoints if len(keypoints)]
         if weights and not any((values < 1).any() for values in weights):  # the encoder can't tell
             sets.pop("foreground", None)
@@ -207,8 +215,8 @@ class GalleryIndex:
         return reduced
 
 
-def _keypoint_sets(photographs: Sequence[Keypoints], config: KeypointConfig) -> dict[str, tuple[Keypoints, ...]]:
-    """See `GalleryIndex.keypoint_sets`."""
+def keypoint_sets(photographs: Sequence[Keypoints], config: KeypointConfig) -> dict[str, tuple[Keypoints, ...]]:
+    """Return the sets of keypoints of N photographs that cues match, (N,) each, see `GalleryIndex.keypoint_sets`."""
     return {
         "local": tuple(top_k(keypoints, config.count) for keypoints in photographs),
         "foreground": tuple(foreground(keypoints, config.foreground) for keypoints in photographs),
@@ -255,7 +263,7 @@ class Shortlist(NamedTuple):
 def _shortlist(block: GalleryFeatures, index: GalleryIndex, hidden: np.ndarray | None) -> Shortlist:
     """Return the nearest photographs by each cue that can search, and what the other cues say of them."""
     _, first, photograph = np.unique(np.array(block.image_id), return_index=True, return_inverse=True)
-    sets = _keypoint_sets(block.keypoints, index.keypoints)
+    sets = keypoint_sets(block.keypoints, index.keypoints)
     distinct = {cue: [sets[cue][row] for row in first] for cue in index.keypoint_sets}
     votes = {cue: _gallery_votes(cue, distinct[cue], photograph, index, hidden) for cue in index.descriptors}
     has_encoder = "encoder" in index.matching.cues

@@ -1,0 +1,240 @@
+"""The cut: below which mean dissimilarity two clusters of photographs are taken for one animal. Fitted, never guessed.
+
+Pseudo-collections (`reference`) that are as dense as the live photographs are scored and clustered as these are
+(`linkage`), and the cut with the highest mean adjusted Rand index over them is taken. How dense the live photographs
+are is not known; it is estimated from how many confident pairs they have, compared with the pseudo-collections.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from reid.decision.linkage import MergeTree, Part, merge_tree
+from reid.decision.pair_scores import KINDS, LabelledPairs, PairScorer, fit_pair_scorer
+from reid.decision.reference import Reference, companions_of, draw_collection
+from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare
+from reid.runtime.progress import track
+
+__all__ = [
+    "GRID",
+    "FittedCut",
+    "Source",
+    "confident_companions",
+    "curve_of",
+    "fit_cut",
+    "middle_of_plateau",
+    "rand_index_at",
+]
+
+COLLECTIONS = 12
+"""Pseudo-collections that the cut is fitted on."""
+
+ROUNDS = 3
+"""Of drawing, scoring and estimating the density, at most."""
+
+FIRST_COMPANIONS = 3.0
+"""In the first round: an assumption that the later rounds replace."""
+
+STEADY = 1.15
+"""A density that changes by less than this factor is not estimated again."""
+
+CONFIDENT = 0.3
+"""From which chance on a pair counts for the density."""
+
+GRID = np.linspace(0, 1, 201)
+"""Cuts that are compared."""
+
+PLATEAU = 0.01
+"""Cuts whose mean index is within a hundredth of the best are taken as equal."""
+
+SLACK = 0.01
+"""A more flexible pair score must be better by more than this."""
+
+
+class Source(NamedTuple):
+    """Known photographs out of which pseudo-collections are drawn."""
+
+    dataset: str
+    reference: Reference
+    pool: Pool
+
+
+@dataclass(frozen=True)
+class FittedCut:
+    """A pair score and its cut.
+
+    Attributes:
+        scorer: the pair score.
+        value: the cut, the middle of the plateau.
+        plateau: cuts between these two do as well.
+        scores: (R,) float64, the adjusted Rand index of each pseudo-collection at the cut that the others have.
+        oracle: the mean over the pseudo-collections of the index at each one's best cut.
+        companions: of the live photographs, estimated, see `reference.companions_of`.
+        fitted_companions: of the pseudo-collections, mean.
+        kinds: by kind of pair score, the mean of `scores`.
+        curve: (201,) float64, the mean index at the cuts 0, 0.005 to 1.
+    """
+
+    scorer: PairScorer
+    value: float
+    plateau: tuple[float, float]
+    scores: np.ndarray
+    oracle: float
+    companions: float
+    fitted_companions: float
+    kinds: dict[str, float]
+    curve: np.ndarray
+
+
+def fit_cut(
+    sources: Sequence[Source],
+    live: PhotographPairs,
+    seed: int,
+    transform: Callable[[PhotographPairs], PhotographPairs] = lambda pairs: pairs,
+    companions: float | None = None,
+    kinds: Sequence[str] = KINDS,
+) -> FittedCut | None:
+    """Fit pair score and cut for a collection of unknown animals.
+
+    Args:
+        sources: known photographs, of the same dataset or, for a dataset that borrows, of others.
+        live: the pairs of the unknown photographs.
+        seed: of everything random.
+        transform: applied to the pairs of the pseudo-collections as it was to `live`.
+        companions: how dense the live photographs are; None to estimate it.
+        kinds: of pair scores, which compete.
+
+    Returns:
+        None where nothing can be fitted: too few individuals with several photographs.
+    """
+    rng = np.random.default_rng([seed, 7])
+    estimate = FIRST_COMPANIONS if companions is None else companions
+    best: FittedCut | None = None
+    for _ in track(range(ROUNDS if companions is None else 1), "fitting the cut"):
+        collections = _draw(sources, estimate, live.size, rng, transform)
+        fitted = [one for kind in kinds if (one := _fit(kind, collections, live, seed)) is not None]
+        if not fitted:
+            return None
+        top = max(one.scores.mean() for one in fitted)
+        best = next(one for one in fitted if one.scores.mean() >= top - SLACK)
+        best.kinds.update({one.scorer.kind: float(one.scores.mean()) for one in fitted})
+        before, estimate = estimate, best.companions
+        if companions is not None or max(before / estimate, estimate / before) < STEADY:
+            break
+    return best
+
+
+def _draw(
+    sources: Sequence[Source],
+    companions: float,
+    size: int,
+    rng: np.random.Generator,
+    transform: Callable[[PhotographPairs], PhotographPairs],
+) -> list[LabelledPairs]:
+    """Return pseudo-collections of all sources in turn."""
+    collections = []
+    for number in range(COLLECTIONS):
+        source = sources[number % len(sources)]
+        drawn = draw_collection(source.reference, companions, size, rng)
+        pairs = transform(compare(source.pool, drawn.rows))
+        if len(pairs):
+            collections.append(LabelledPairs(pairs, np.char.add(f"{source.dataset} ", drawn.labels)))
+    return collections
+
+
+def _fit(kind: str, collections: Sequence[LabelledPairs], live: PhotographPairs, seed: int) -> FittedCut | None:
+    if not collections:
+        return None
+    scorer = fit_pair_scorer(kind, collections, seed)
+    if scorer is None:
+        return None
+    scored = [scorer.held_out(collection) for collection in collections]
+    curves = np.stack([curve_of(one, values) for one, values in zip(collections, scored, strict=True)])
+    value, plateau = middle_of_plateau(curves.mean(0))
+    known = np.array([companions_of(collection.labels) for collection in collections])
+    confident = np.array(
+        [confident_companions(one.pairs.size, values) for one, values in zip(collections, scored, strict=True)]
+    )
+    ratio = confident_companions(live.size, scorer.dissimilarity(live)) / max(1e-9, confident.mean())
+    return FittedCut(
+        scorer=scorer,
+        value=value,
+        plateau=plateau,
+        scores=_left_out(curves),
+        oracle=float(curves.max(1).mean()),
+        companions=float(np.clip(known.mean() * ratio, 0.1, live.size)),
+        fitted_companions=float(known.mean()),
+        kinds={},
+        curve=curves.mean(0),
+    )
+
+
+def confident_companions(size: int, dissimilarity: np.ndarray) -> float:
+    """Return how many other photographs a photograph confidently shares its animal with, on average."""
+    chance = 1 - dissimilarity
+    return float(2 * chance[chance > CONFIDENT].sum() / max(1, size))
+
+
+def curve_of(collection: LabelledPairs, dissimilarity: np.ndarray) -> np.ndarray:
+    """Return the adjusted Rand index of a pseudo-collection at the cuts of `GRID`, (201,) float64."""
+    pairs = collection.pairs
+    tree = merge_tree(pairs.size, np.stack([pairs.first, pairs.second], 1), dissimilarity)
+    return rand_index_at(tree, collection.labels, GRID)
+
+
+def rand_index_at(tree: MergeTree, labels: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """Return the adjusted Rand index of the clusters at each cut, (C,) float64, in one walk through the merges.
+
+    Args:
+        tree: all merges.
+        labels: (N,) the individual on each photograph.
+        cuts: (C,) float64.
+    """
+    _, truth, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    gained = [np.zeros((0, 3)), *(_gained(part, truth) for part in tree.parts)]
+    height, both, joined = np.concatenate(gained).T
+    order = np.argsort(height, kind="stable")
+    step = np.searchsorted(height[order], cuts, side="left")
+    both, joined = (np.concatenate([[0], values[order].cumsum()])[step] for values in (both, joined))
+    right, every = (counts * (counts - 1) // 2).sum(), max(1, len(labels) * (len(labels) - 1) // 2)
+    by_chance = joined * right / every
+    most = (joined + right) / 2
+    certain = most <= by_chance  # nothing to join, and nothing joined
+    index: np.ndarray = np.where(certain, 1, both - by_chance) / np.where(certain, 1, most - by_chance)
+    return index
+
+
+def _gained(part: Part, truth: np.ndarray) -> np.ndarray:
+    """Return of each merge its height, how many pairs of one individual it joins, and how many pairs, (M - 1, 3)."""
+    clusters = [{individual: 1} for individual in truth[part.rows].tolist()]
+    gained = np.zeros((len(part.merges), 3))
+    for place, (one, other, height, _) in enumerate(part.merges.tolist()):
+        small, large = sorted((clusters[int(one)], clusters[int(other)]), key=len)
+        both = sum(count * large.get(individual, 0) for individual, count in small.items())
+        gained[place] = height, both, sum(small.values()) * sum(large.values())
+        clusters.append({**large, **{name: count + large.get(name, 0) for name, count in small.items()}})
+    return gained
+
+
+def middle_of_plateau(curve: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Return the middle of the run of cuts around the best that are as good, and its ends."""
+    good = curve >= curve.max() - PLATEAU
+    first = last = int(curve.argmax())
+    while first > 0 and good[first - 1]:
+        first -= 1
+    while last + 1 < len(curve) and good[last + 1]:
+        last += 1
+    return float((GRID[first] + GRID[last]) / 2), (float(GRID[first]), float(GRID[last]))
+
+
+def _left_out(curves: np.ndarray) -> np.ndarray:
+    """Return the index of each pseudo-collection at the cut that is fitted on the others, (R,)."""
+    if len(curves) == 1:
+        return np.asarray(curves.max(1))
+    total = curves.sum(0)
+    cuts = [middle_of_plateau((total - own) / (len(curves) - 1))[0] for own in curves]
+    places = [int(np.abs(GRID - cut).argmin()) for cut in cuts]
+    index: np.ndarray = curves[np.arange(len(curves)), places]
+    return index

@@ -1,0 +1,373 @@
+"""Discover: the query photographs of each dataset become individuals, one partition each, where nobody has named them.
+
+photographs -> pairs with their features (`photograph_pairs`) -> chance that each pair shows one animal (`pair_scores`)
+            -> average linkage (`linkage`) up to a cut that pseudo-collections of the database have fitted (`cuts`)
+            -> clusters, attached to known individuals where there are any (`attach`)
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from reid.config.recipe import Recipe
+from reid.config.runtime import Runtime
+from reid.data.catalogue import Catalogue, rows_to_predict
+from reid.data.missing_files import with_causes
+from reid.data.names import resolve_names
+from reid.decision.artifact import Weights, gallery_file, reference_file
+from reid.decision.attach import Attachment, attach
+from reid.decision.calibrate import fit_mixture, load_calibrations
+from reid.decision.cuts import FittedCut, Source, fit_cut
+from reid.decision.discovered import CLUSTERS_COLUMNS, Clusters, Cut
+from reid.decision.labels import keep_labels, read_labels
+from reid.decision.linkage import SplitParts, merge_tree
+from reid.decision.links import AppliedLinks, Links, apply_links, read_links
+from reid.decision.predict import match_cached
+from reid.decision.pseudo_queries import MIN_INDIVIDUALS
+from reid.decision.reference import load_reference
+from reid.decision.unfitted import unfitted_cut
+from reid.errors import InputError
+from reid.retrieval.cache import Cache
+from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
+from reid.retrieval.gallery import GalleryFeatures, gallery_features, load_gallery
+from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, rank_normalised
+from reid.runtime.files import sha256_of
+
+__all__ = ["discover"]
+
+log = logging.getLogger(__name__)
+
+CANDIDATES = 20
+"""Known individuals that each photograph votes for when its cluster is attached."""
+
+
+def discover(
+    catalogue: Catalogue,
+    weights: Weights,
+    recipe: Recipe | None = None,
+    use_cache: bool = True,
+    runtime: Runtime | None = None,
+    links_file: Path | None = None,
+    previous: Path | None = None,
+) -> Clusters:
+    """Put the query photographs of each dataset together by individual.
+
+    Args:
+        catalogue: its query rows are put together; database rows are not opened, the galleries stand for them.
+        weights: networks, galleries, reference photographs and thresholds.
+        recipe: with other settings of `matching` than the folder's; None for its own.
+        use_cache: keep features and matches next to the weights.
+        runtime: device, precision, batch size; None for the precision that training asked for.
+        links_file: what a person said of pairs; None for `pairs.csv` in the data folder, if it is there.
+        previous: the clusters of an earlier call, whose labels are kept; None for new labels.
+
+    Raises:
+        InputError: no query rows, none whose photograph can be read, one without a dataset, or links that contradict
+            each other.
+    """
+    recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
+    if weights.caution:
+        log.warning(weights.caution)
+    queries = rows_to_predict(resolve_names(catalogue.query, recipe, weights.datasets))
+    _check_datasets(queries)
+    links = read_links(catalogue, links_file)
+    datasets = dict(zip(catalogue.image_ids, catalogue.table["dataset"], strict=True))
+    earlier = read_labels(previous, datasets) if previous else None
+    cache = Cache(weights.folder) if use_cache else None
+    extractors = open_extractors(weights.encoders, None, recipe, runtime, cache)
+    known = _Known(weights, recipe, cache)
+    parts = []
+    for photographs in queries.by_dataset().values():
+        features, problems = _features(photographs, extractors, recipe)
+        parts.append(_discover(photographs, features, problems, known, links))
+    _refuse_unreadable(queries, parts)
+    return _joined(queries, parts, earlier)
+
+
+def _check_datasets(queries: Catalogue) -> None:
+    unknown = queries.table[queries.table["dataset"] == ""]
+    if len(unknown):
+        raise InputError(
+            f"{queries.root / 'metadata.csv'}: {queries.row_name(unknown.iloc[0]['image_id'])}, column dataset: "
+            "expected the dataset whose photographs it is to be put together with, found an empty cell; fill it in"
+        )
+
+
+def _features(
+    photographs: Catalogue, extractors: FeatureExtractors, recipe: Recipe
+) -> tuple[GalleryFeatures, dict[str, str]]:
+    """Return the features of one dataset's photographs that can be read, and why the others can't be, by image_id.
+
+    A dataset without an encoder of its own is embedded by all the others', one behind the other, each in its own median
+    distance: what they have learned to tell apart may tell these animals apart too.
+    """
+    dataset = str(photographs.table["dataset"].iloc[0])
+    encoders = [dataset] if dataset in extractors.encoders else list(extractors.encoders) or [dataset]
+    by_encoder = []
+    for encoder in encoders:
+        routed = replace(photographs, table=photographs.table.assign(dataset=encoder))
+        by_encoder.append(extract_features(routed, extractors, "column", recipe, f"opening {dataset}"))
+    problems = {
+        name: one.problem for name, one in zip(photographs.image_ids, by_encoder[0], strict=True) if one.problem
+    }
+    readable = np.array([one.problem == "" for one in by_encoder[0]])
+    table = photographs.table[readable]
+    parts = [gallery_features(_chosen(features, readable), table) for features in by_encoder]
+    vectors = parts[0].vectors if len(parts) == 1 else torch.cat([_in_medians(part.vectors) for part in parts], 1)
+    return replace(parts[0], vectors=vectors), with_causes(photographs, problems)
+
+
+def _chosen(features: Sequence[Features], mask: np.ndarray) -> list[Features]:
+    return [one for one, chosen in zip(features, mask.tolist(), strict=True) if chosen]
+
+
+def _in_medians(vectors: Tensor) -> Tensor:
+    """Return vectors (N, D) in units of the median distance between neighbouring rows."""
+    apart = (vectors - vectors.roll(1, 0)).norm(dim=1)
+    median = float(apart.median()) if len(apart) else 0.0
+    return vectors / (median or 1.0)
+
+
+class _Known:
+    """What the weights folder knows of each dataset's individuals, prepared when it is first asked for."""
+
+    def __init__(self, weights: Weights, recipe: Recipe, cache: Cache | None) -> None:
+        self.weights, self.recipe, self.cache = weights, recipe, cache
+        self.calibrations = load_calibrations(weights) if weights.datasets else {}
+        self._sources: dict[str, Source | None] = {}
+
+    def source(self, dataset: str) -> Source | None:
+        """Return a dataset's reference photographs; None where it has none with two of one individual."""
+        if dataset not in self._sources:
+            self._sources[dataset] = self._open(dataset) if dataset in self.weights.datasets else None
+        return self._sources[dataset]
+
+    def _open(self, dataset: str) -> Source | None:
+        reference = load_reference(self.weights.folder, dataset)
+        if reference is None:
+            raise InputError(
+                f"{self.weights.folder}: expected {reference_file(dataset)}, the photographs on which the cut is "
+                "fitted, found none: an earlier version made this folder. Run `reid calibrate DATA --weights "
+                f"{self.weights.folder}` once"
+            )
+        if not reference.individuals:
+            return None
+        gallery = load_gallery(self.weights.folder / gallery_file(dataset)).embeddings
+        place = {image_id: row for row, image_id in reversed(list(enumerate(gallery.image_id)))}
+        chosen = gallery.of(np.array([place[image_id] for image_id in reference.image_id]))
+        distances = reference.distances if self.recipe.uses_encoder else None
+        return Source(dataset, reference, Pool.of(chosen, self.recipe, f"preparing {dataset}", distances))
+
+    def sources_for(self, dataset: str) -> list[Source]:
+        """Return what a dataset's cut is fitted on: its own photographs, or every dataset's where it has few."""
+        own = self.source(dataset)
+        if own and own.reference.individuals >= MIN_INDIVIDUALS:
+            return [own]
+        return [source for name in self.weights.datasets if (source := self.source(name))]
+
+
+class _Fit(NamedTuple):
+    """Pair score and cut for one dataset."""
+
+    cut: FittedCut
+    transform: Callable[[PhotographPairs], PhotographPairs]
+    sources: tuple[Source, ...]
+    """What they were fitted on; () where nothing could be."""
+
+
+def _fit(dataset: str, live: PhotographPairs, known: _Known) -> _Fit:
+    """Fit pair score and cut on the dataset's own photographs, or on ranks of all datasets', or take the kit's own."""
+    sources = known.sources_for(dataset)
+    own = [source.dataset for source in sources] == [dataset]
+    if own and (fitted := fit_cut(sources, live, known.recipe.seed)):
+        return _Fit(fitted, _as_it_is, tuple(sources))
+    sources = [source for name in known.weights.datasets if (source := known.source(name))]
+    names = _shared_features(live, sources)
+    ranked = partial(rank_normalised, names=names)
+    if sources and (fitted := fit_cut(sources, ranked(live), known.recipe.seed, ranked)):
+        return _Fit(fitted, ranked, tuple(sources))
+    return _Fit(unfitted_cut(rank_normalised(live)), rank_normalised, ())
+
+
+def _as_it_is(pairs: PhotographPairs) -> PhotographPairs:
+    return pairs
+
+
+def _shared_features(live: PhotographPairs, sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return the features that a collection has in common with those of all sources: one may lack an encoder that
+    tells animal from background."""
+    names = set(live.features)
+    for source in sources:
+        names &= set(compare(source.pool, np.arange(min(3, len(source.pool)))).features)
+    return tuple(sorted(names))
+
+
+class _Part(NamedTuple):
+    """One dataset's answer."""
+
+    rows: pd.DataFrame
+    """image_id, dataset, cluster (a number), identity, probability and flags."""
+    pairs: pd.DataFrame
+    """See `Clusters.pairs`."""
+    cut: Cut
+
+
+def _discover(
+    photographs: Catalogue, features: GalleryFeatures, problems: Mapping[str, str], known: _Known, links: Links
+) -> _Part:
+    """Put one dataset's photographs together."""
+    dataset = str(photographs.table["dataset"].iloc[0])
+    pool = Pool.of(features, known.recipe, f"comparing {dataset}", kept=known.recipe.matching.neighbours + 1)
+    live = compare(pool, np.arange(len(features)))
+    fit = _fit(dataset, live, known)
+    dissimilarity = fit.cut.scorer.dissimilarity(fit.transform(live))
+    linked = _links_of(photographs, features.image_id, links)
+    pairs = np.stack([live.first, live.second], 1)
+    tree = merge_tree(len(features), pairs, dissimilarity, linked.must, linked.cannot, cut=fit.cut.value)
+    rows = pd.DataFrame({"image_id": features.image_id, "cluster": tree.labels()})
+    unreadable = [name for name in photographs.image_ids if name in problems]
+    alone = pd.DataFrame({"image_id": unreadable, "cluster": rows["cluster"].max() + 1 + np.arange(len(unreadable))})
+    rows = pd.concat([rows, alone], ignore_index=True).astype({"cluster": int}).assign(dataset=dataset)
+    rows["flags"] = _flags(rows, photographs, problems, linked.linked, fit)
+    share_known = _name(rows, features, dataset, known, links)
+    ids = np.array(features.image_id, dtype=object)
+    compared = {"dataset": dataset, "image_id_a": ids[live.first], "image_id_b": ids[live.second]}
+    cut = _cut(dataset, fit, share_known, (*_split_note(tree.split), *_side_notes(rows, photographs)))
+    return _Part(rows, pd.DataFrame({**compared, "dissimilarity": dissimilarity}), cut)
+
+
+def _links_of(photographs: Catalogue, image_ids: Sequence[str], links: Links) -> AppliedLinks:
+    """Return the links among one dataset's photographs: those that are given, and that files of the same bytes show the
+    same animal."""
+    applied = apply_links({image_id: row for row, image_id in enumerate(image_ids)}, links)
+    paths = dict(zip(photographs.image_ids, photographs.paths, strict=True))
+    digests = np.array([sha256_of(paths[image_id]) for image_id in image_ids], dtype=str)
+    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    copies = np.stack([first[inverse], np.arange(len(digests))], 1)
+    apart = set(map(tuple, applied.cannot.tolist()))
+    copies = copies[[one != other and (one, other) not in apart for one, other in copies.tolist()]]
+    return applied._replace(must=np.concatenate([applied.must, copies.astype(np.int64)]))
+
+
+def _flags(
+    rows: pd.DataFrame,
+    photographs: Catalogue,
+    problems: Mapping[str, str],
+    linked: np.ndarray,
+    fit: _Fit,
+) -> list[str]:
+    """Return the words of `CLUSTER_FLAGS` that hold for each photograph."""
+    sizes = rows["cluster"].map(rows["cluster"].value_counts())
+    sides = rows["image_id"].map(photographs.table.set_index("image_id")["orientation"])
+    seen = sides[sides != ""].groupby(rows["cluster"]).nunique()
+    one_side = (rows["cluster"].map(seen) == 1) & (sides.nunique() - ("" in set(sides)) > 1)
+    borrowed = [source.dataset for source in fit.sources] not in ([], [rows["dataset"].iloc[0]])
+    holds = {
+        "unreadable": rows["image_id"].isin(list(problems)),
+        "alone": sizes == 1,
+        "borrowed": pd.Series(borrowed, rows.index),
+        "unfitted": pd.Series(not fit.sources, rows.index),
+        "linked": pd.Series(np.isin(np.arange(len(rows)), linked), rows.index),
+        "one_side": one_side,
+    }
+    words = zip(*([word if held else "" for held in column] for word, column in holds.items()), strict=True)
+    return [" ".join(filter(None, row)) for row in words]
+
+
+def _name(rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: _Known, links: Links) -> float | None:
+    """Write the columns identity and probability; return the estimated share of photographs whose animal is known."""
+    rows["identity"], rows["probability"] = "", float("nan")
+    calibration = known.calibrations.get(dataset)
+    if calibration is None or calibration.unmatchable or not len(features):
+        return None
+    weights, recipe = known.weights, known.recipe
+    candidates = match_cached(features, dataset, weights, calibration, recipe, known.cache, CANDIDATES)
+    clusters = rows.set_index("image_id")["cluster"].astype(str)
+    is_probability = calibration.scorer.gives_probability
+    attached = attach(candidates, clusters, calibration.threshold.value, is_probability)
+    attached |= {str(cluster): Attachment(name, 1.0) for cluster, name in _names_by_answers(rows, links).items()}
+    answers = [attached.get(str(cluster), Attachment("", float("nan"))) for cluster in rows["cluster"]]
+    rows["identity"], rows["probability"] = [list(column) for column in zip(*answers, strict=True)]
+    best = candidates[candidates["rank"] == 1]["dissimilarity"].to_numpy(float)
+    share_new = fit_mixture(best, calibration)[1]
+    return None if share_new is None else 1 - share_new
+
+
+def _names_by_answers(rows: pd.DataFrame, links: Links) -> dict[int, str]:
+    """Return the individuals that a person has said clusters to be."""
+    pairs = zip(rows["cluster"], map(links.identity_of, rows["image_id"]), strict=True)
+    return {int(cluster): name for cluster, name in pairs if name}
+
+
+def _cut(dataset: str, fit: _Fit, share_known: float | None, notes: Sequence[str]) -> Cut:
+    cut, names = fit.cut, tuple(source.dataset for source in fit.sources)
+    measured = len(cut.scores) > 0
+    return Cut(
+        dataset=dataset,
+        value=cut.value,
+        plateau=cut.plateau,
+        score=float(cut.scores.mean()) if measured else None,
+        interval=tuple(np.quantile(cut.scores, [0.05, 0.95]).tolist()) if measured else None,
+        companions=cut.companions,
+        fitted_companions=cut.fitted_companions,
+        share_known=share_known,
+        individuals=sum(source.reference.individuals for source in fit.sources),
+        photographs=sum(len(source.reference) for source in fit.sources),
+        scorer=cut.scorer.kind,
+        borrowed=() if names == (dataset,) else names,
+        notes=tuple(notes),
+    )
+
+
+def _split_note(split: SplitParts) -> list[str]:
+    """Say what was given up because so many photographs hang together."""
+    if not split.parts:
+        return []
+    return [
+        f"{split.photographs} photographs that hang together were cut at their weakest pairs into {split.pieces} "
+        f"pieces, because so many can't be put together at once: {split.pairs} pairs below the cut join nothing"
+    ]
+
+
+def _side_notes(rows: pd.DataFrame, photographs: Catalogue) -> list[str]:
+    """Say, per side, how many clusters there are, where an animal may be in several."""
+    sides = rows["image_id"].map(photographs.table.set_index("image_id")["orientation"])
+    by_cluster = sides[sides != ""].groupby(rows["cluster"]).unique()
+    names = sorted(set(sides) - {""})
+    if len(names) < 2:
+        return []
+    alone = {name: sum(list(seen) == [name] for seen in by_cluster) for name in names}
+    several = sum(len(seen) > 1 for seen in by_cluster)
+    counted = ", ".join(f"{count} show only {name}" for name, count in alone.items())
+    return [
+        "an animal may be in several clusters, one per side, where no photograph links its sides: "
+        f"{counted}, {several} show several sides"
+    ]
+
+
+def _refuse_unreadable(queries: Catalogue, parts: Sequence[_Part]) -> None:
+    """Refuse photographs of which none can be read."""
+    rows = pd.concat([part.rows for part in parts])
+    if (rows["flags"].str.split().map(lambda words: "unreadable" in words)).all():
+        raise InputError(
+            f"{queries.root / 'metadata.csv'}: expected photographs to put together, but none of {len(rows)} can be "
+            f"read; `reid check {queries.root}` says why"
+        )
+
+
+def _joined(queries: Catalogue, parts: Sequence[_Part], earlier: pd.DataFrame | None) -> Clusters:
+    """Return all datasets' answers as one, in the order of the submission."""
+    rows = pd.concat([part.rows for part in parts]).set_index("image_id").loc[queries.image_ids].reset_index()
+    rows["cluster"] = keep_labels(
+        earlier, rows["image_id"].tolist(), rows["cluster"].tolist(), rows["dataset"].tolist()
+    )
+    pairs = pd.concat([part.pairs for part in parts], ignore_index=True)
+    return Clusters(rows[list(CLUSTERS_COLUMNS)], pairs, {part.cut.dataset: part.cut for part in parts})
