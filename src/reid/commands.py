@@ -7,7 +7,6 @@ call answer at once. Results go to stdout; everything else is logged.
 import argparse
 import json
 import logging
-import math
 import re
 import textwrap
 from dataclasses import asdict, fields, replace
@@ -44,6 +43,7 @@ from reid.data.table_warnings import find_date_warnings, find_table_warnings
 from reid.decision.artifact import CALIBRATION, GALLERY, REFERENCE, Weights, open_weights
 from reid.decision.clusters import (
     CLUSTER_COLUMNS,
+    asks_for_clusters,
     check_clusters,
     mean_rand_index,
     read_cluster_solution,
@@ -67,7 +67,7 @@ from reid.decision.metrics import (
 )
 from reid.errors import InputError
 from reid.runtime.distributed import is_main, process_group
-from reid.runtime.files import is_file, read_table, refuse_unwritable
+from reid.runtime.files import is_file, refuse_unwritable, without_nan
 from reid.runtime.progress import print_result, stage
 from reid.runtime.signals import stop_on_signals
 
@@ -184,19 +184,13 @@ def _warn_of_dates(catalogue: Catalogue) -> None:
 
 def _check_submission(path: Path, catalogue: Catalogue) -> dict[str, Any]:
     wanted = rows_to_predict(catalogue)
-    if _asks_for_clusters(catalogue.root / "sample_submission.csv", path):
+    if asks_for_clusters(catalogue.root / "sample_submission.csv", path):
         datasets = dict(zip(wanted.image_ids, wanted.table["dataset"], strict=True))
         faults = check_clusters(read_clusters(path), wanted.image_ids, datasets)
     else:
         known = without_unknown(catalogue, DataConfig()).database.identities
         faults = check_submission(read_submission(path), wanted.image_ids, set(known))
     return {"file": str(path), "faults": faults}
-
-
-def _asks_for_clusters(*files: Path) -> bool:
-    """Return whether the first of these submissions that is there has AnimalCLEF26's columns, not AnimalCLEF25's."""
-    there = next(filter(is_file, files), None)
-    return there is not None and "cluster" in read_table(there, ("image_id",)).columns
 
 
 def _log_next(*words: object) -> None:
@@ -226,15 +220,7 @@ def _in_make(path: Path) -> str:
 
 def _print_json(content: dict[str, Any]) -> None:
     """Print an object for other programs: numbers that JSON does not know become null."""
-    print_result(json.dumps(_without_nan(content), indent=2, allow_nan=False))
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print_result(json.dumps(without_nan(content), indent=2, allow_nan=False))
 
 
 def _count(number: int, word: str) -> str:
@@ -506,7 +492,7 @@ def _refuse_input(out: Path, data: Path, columns: tuple[str, ...] = SUBMISSION_C
 
 def score(options: argparse.Namespace) -> None:
     usage = [word for word in (options.usage or "").split(",") if word]
-    if _asks_for_clusters(options.submission):
+    if asks_for_clusters(options.submission):
         _score_clusters(options, usage)
         return
     names = (str(options.submission), str(options.solution))

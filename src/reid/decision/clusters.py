@@ -13,12 +13,13 @@ import pandas as pd
 
 from reid.decision.metrics import check_rows, read_answers
 from reid.errors import InputError
-from reid.runtime.files import read_table
+from reid.runtime.files import is_file, read_table
 
 __all__ = [
     "CLUSTER_COLUMNS",
     "ClusterScore",
     "adjusted_rand_index",
+    "asks_for_clusters",
     "check_clusters",
     "mean_rand_index",
     "read_cluster_solution",
@@ -104,6 +105,16 @@ def score_clusters(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str
 def mean_rand_index(scores: Mapping[str, ClusterScore]) -> float:
     """Return the mean over the datasets, which is the leaderboard's figure."""
     return float(np.mean([score.ari for score in scores.values()]))
+
+
+def asks_for_clusters(*submissions: Path) -> bool:
+    """Return whether the first of these files that is there has AnimalCLEF26's column `cluster`; False without one.
+
+    Raises:
+        InputError: the file is no CSV with a column image_id.
+    """
+    there = next(filter(is_file, submissions), None)
+    return there is not None and "cluster" in read_table(there, ("image_id",)).columns
 
 
 def check_clusters(submission: pd.DataFrame, image_ids: Sequence[str], datasets: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The page: renders the template `report.html.j2` into one HTML file that needs no script and no network.
+"""The page: renders a template such as `report.html.j2` into one HTML file that needs no script and no network.
 
 What a click chooses (outcome, dataset, the pair whose keypoints are drawn) is a radio button, and the style sheet shows
 what belongs to it. Each photograph's pixels are in the style sheet once, however often it is shown.
@@ -13,11 +13,12 @@ import jinja2
 __all__ = ["render"]
 
 
-def render(content: Mapping[str, Any]) -> str:
+def render(content: Mapping[str, Any], template: str = "report.html.j2") -> str:
     """Return the page.
 
     Args:
         content: by the names that the template uses; all text is escaped, charts are not.
+        template: its file's name.
     """
     environment = jinja2.Environment(
         autoescape=True,
@@ -27,8 +28,8 @@ def render(content: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"fixed": _fixed, "percent": _percent, "between": _between}
-    template = files(__package__).joinpath("report.html.j2").read_text("utf-8")
-    return environment.from_string(template).render(content)
+    text = files(__package__).joinpath(template).read_text("utf-8")
+    return environment.from_string(text).render(content)
 
 
 def _fixed(value: float | None) -> str:

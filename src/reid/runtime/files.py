@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -31,6 +32,7 @@ __all__ = [
     "refuse_unwritable",
     "sha256_of",
     "unquoted",
+    "without_nan",
     "write_bytes",
     "write_json",
     "write_table",
@@ -122,6 +124,15 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON that a person can read, keys in the order given."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def without_nan(value: Any) -> Any:
+    """Return an object for JSON, which knows no NaN and no infinity: they become None, tuples become lists."""
+    if isinstance(value, dict):
+        return {name: without_nan(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:
