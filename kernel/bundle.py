@@ -293,7 +293,7 @@ def _heading(words: str) -> str:
 
 
 HEAD = '''\
-# {name}: tells individual animals apart in the photographs of AnimalCLEF25.
+# {name}: tells individual animals apart in the photographs of AnimalCLEF25 and AnimalCLEF26.
 #
 # GENERATED, DO NOT EDIT. Every file below is checked against its hash when the script starts. To change something,
 # edit the source that its heading names, then build again: python kernel/bundle.py --out build/kernel

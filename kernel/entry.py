@@ -1,13 +1,18 @@
 """What the Kaggle kernel does: find the photographs and the weights, check them, answer every query, write a report.
 
+What is asked stands in the competition's sample_submission.csv: with a column `identity` (AnimalCLEF25) every query is
+named, with a column `cluster` (AnimalCLEF26) the queries are put together by individual.
+
 `kernel/bundle.py` puts this file and what it needs of the package into one script. It leaves, in /kaggle/working or
 --output,
 
-    submission.csv          the file to submit
-    submission.matches.csv  the candidates of every query
-    run.json                versions, what it ran with, timings, the share called new per dataset, hashes
-    report.html             the matches for a person to look at, with contact_sheet.jpg
-    animal_reid.py          a copy of the script that ran
+    submission.csv           the file to submit
+    submission.matches.csv   where queries are named: the candidates of every query
+    submission.clusters.csv  where they are put together: what else is known of every photograph
+    run.json                 versions, what it ran with, timings, hashes, and per dataset the share called new, or the
+                             number of photographs and clusters and the cut
+    report.html              for a person to look at: the matches, with contact_sheet.jpg, or cuts and cluster sizes
+    animal_reid.py           a copy of the script that ran
 
 and nothing else. Each file appears when it is complete, run.json last.
 """
@@ -24,7 +29,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,15 +48,18 @@ from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
 from reid.data.library_warnings import library_warnings_logged
 from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
 from reid.decision.calibrate import load_calibrations
+from reid.decision.clusters import asks_for_clusters, check_clusters
 from reid.decision.decide import join_matches
 from reid.decision.describe import describe_matches
+from reid.decision.discover import discover
+from reid.decision.discovered import Clusters, clusters_path
 from reid.decision.matches import Matches
 from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.retrieval.embedding import Embedder
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.distributed import divide_cores
-from reid.runtime.files import sha256_of, write_bytes, write_json
+from reid.runtime.files import sha256_of, without_nan, write_bytes, write_json
 from reid.runtime.progress import messages_on_stderr, print_result, stage
 
 __all__ = ["divide", "find_data", "find_weights", "main", "predict_on"]
@@ -60,7 +68,16 @@ log = logging.getLogger("reid.kernel")
 
 INPUT = Path("/kaggle/input")
 OUTPUT = Path("/kaggle/working")
-DATA_MARKERS = ("metadata.csv", "sample_submission.csv")
+SAMPLE = "sample_submission.csv"
+DATA_MARKERS = ("metadata.csv", SAMPLE)
+OUTPUT_FILES = (
+    "submission.csv",
+    "submission.matches.csv",
+    "submission.clusters.csv",
+    "run.json",
+    "report.html",
+    "contact_sheet.jpg",
+)
 DEPTH = 6
 """Folders below the input that are looked into. The deepest mount known is datasets/OWNER/SLUG/versions/N (5)."""
 
@@ -82,6 +99,31 @@ class Script:
     weights: str
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is to be done.
+
+    Attributes:
+        output: the folder to write into.
+        catalogue: the photographs.
+        weights: what answers.
+        runtime: precision and batch size.
+        devices: one per process that may work, see `predict_on`.
+        seconds: wall time by stage; each stage adds its own.
+    """
+
+    output: Path
+    catalogue: Catalogue
+    weights: Weights
+    runtime: Runtime
+    devices: list[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def submission(self) -> Path:
+        return self.output / "submission.csv"
+
+
 def main(arguments: list[str], script: str, name: str, bundle: str, weights: str) -> int:
     """Run the kernel; return the exit status: 0 done, 2 the input or the call is wrong.
 
@@ -101,14 +143,19 @@ def main(arguments: list[str], script: str, name: str, bundle: str, weights: str
 
 
 def _options(arguments: list[str], name: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=name, description="Answer every query photograph of AnimalCLEF25.")
+    parser = argparse.ArgumentParser(
+        prog=name, description="Answer every query photograph of AnimalCLEF25 or AnimalCLEF26."
+    )
     parser.add_argument("--input", type=Path, default=INPUT, help=f"where data and weights lie (default {INPUT})")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"where to write (default {OUTPUT})")
     parser.add_argument(
         "--any-weights", action="store_true", help="run with other weights than those that it was built for"
     )
     parser.add_argument(
-        "--shards", type=int, metavar="N", help="processes to divide the queries among (default: one per GPU)"
+        "--shards",
+        type=int,
+        metavar="N",
+        help="processes to divide the queries among (default: one per GPU); clusters are made by one",
     )
     options = parser.parse_args(arguments)
     if options.shards is not None and options.shards < 1:
@@ -123,23 +170,14 @@ def _run(folder: Path, output: Path, shards: int | None, script: Script) -> None
     with stage("check", seconds):
         catalogue, weights = _open_input(folder, script)
     _log_versions(weights)
-    runtime = Runtime(precision=weights.precision)
-    devices = _devices(shards)
-    if "cpu" in devices:
-        _warn_of_cpu(catalogue, weights, runtime)
-    with stage("predict", seconds):  # loads every network before the first photograph, and names one it can't load
-        prediction = predict_on(devices, catalogue, weights, runtime)
-    prediction.save(output / "submission.csv")
-    for line in describe_matches(prediction):
-        print_result(line)
-    with stage("report", seconds):
-        problem = _report(output, catalogue, weights, prediction, runtime, seconds)
+    job = Job(output, catalogue, weights, Runtime(precision=weights.precision), _devices(shards), seconds)
+    if "cpu" in job.devices:
+        _warn_of_cpu(catalogue, weights, job.runtime)
+    found = _discover(job) if asks_for_clusters(catalogue.root / SAMPLE) else _predict(job)
     write_bytes(output / script.name, script.path.read_bytes())
-    run = _describe_run(output, script, weights, prediction)
-    run |= {"devices": devices, "seconds": {what: round(value, 1) for what, value in seconds.items()}}
-    write_json(output / "run.json", run | {"report": problem or "written"})
+    write_json(output / "run.json", _origin(job, script) | found)
     log.info("time: " + ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items()))
-    print_result(f"wrote {len(prediction)} answers to {output / 'submission.csv'}")
+    print_result(f"wrote {found['answers']} answers to {job.submission}")
 
 
 def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
@@ -155,17 +193,15 @@ def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
     return read_catalogue(data), weights
 
 
-def _describe_run(output: Path, script: Script, weights: Weights, prediction: Matches) -> dict[str, Any]:
+def _origin(job: Job, script: Script) -> dict[str, Any]:
     """Return what `run.json` says of where the submission comes from."""
     return {
         "bundle": script.bundle,
-        "weights": sha256_of(weights.folder / MANIFEST),
-        "submission": sha256_of(output / "submission.csv"),
-        "answers": len(prediction),
-        "share_new": prediction.share_new(),
-        "recipe": weights.recipe.name,
-        "route": prediction.route,
+        "weights": sha256_of(job.weights.folder / MANIFEST),
+        "submission": sha256_of(job.submission),
+        "recipe": job.weights.recipe.name,
         "versions": _versions(),
+        "seconds": {what: round(value, 1) for what, value in job.seconds.items()},
     }
 
 
@@ -174,14 +210,7 @@ def _clear(output: Path, script: Script) -> None:
     written: noticed after the last photograph, hours of work would be lost."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name in (
-            "submission.csv",
-            "submission.matches.csv",
-            "run.json",
-            "report.html",
-            "contact_sheet.jpg",
-            script.name,
-        ):
+        for name in (*OUTPUT_FILES, script.name):
             old = output / name
             if not (old.exists() and old.samefile(script.path)):  # it may run where it writes
                 old.unlink(missing_ok=True)
@@ -332,6 +361,22 @@ def _seconds_of(embedder: Embedder) -> float:
     return (time.monotonic() - started) / count
 
 
+def _predict(job: Job) -> dict[str, Any]:
+    """Name every query and write what is found; return what `run.json` says of it."""
+    with stage("predict", job.seconds):  # loads every network before the first photograph, and names one it can't load
+        prediction = predict_on(job.devices, job.catalogue, job.weights, job.runtime)
+    prediction.save(job.submission)
+    for line in describe_matches(prediction):
+        print_result(line)
+    return {
+        "answers": len(prediction),
+        "share_new": prediction.share_new(),
+        "route": prediction.route,
+        "devices": job.devices,
+        "report": _report(job, lambda: _report_matches(job, prediction)),
+    }
+
+
 def predict_on(devices: Sequence[str], catalogue: Catalogue, weights: Weights, runtime: Runtime) -> Matches:
     """Return the prediction, with the queries divided among processes.
 
@@ -374,29 +419,81 @@ def _predict_part(device: str, part: Catalogue, weights: Weights, runtime: Runti
         return predict(part, weights, weights.recipe, use_cache=False, runtime=runtime)
 
 
+def _discover(job: Job) -> dict[str, Any]:
+    """Put the queries together by individual and write what is found; return what `run.json` says of it.
+
+    One process does it: which photographs belong together shows only where all of a dataset are there, and what one
+    dataset lacks it borrows from the others.
+    """
+    wanted = rows_to_predict(job.catalogue)  # refuses a sample of other photographs before the first is opened
+    if len(job.devices) > 1:
+        log.info(f"clusters are made by one process, on {job.devices[0]}")
+    with stage("discover", job.seconds):
+        clusters = discover(job.catalogue, job.weights, job.weights.recipe, use_cache=False, runtime=job.runtime)
+    _check_clusters(clusters, wanted)
+    clusters.save(job.submission)
+    datasets = _describe_clusters(clusters)
+    for name, one in datasets.items():
+        print_result(f"{name}: {one['photographs']} photographs, {one['clusters']} clusters")
+    return {
+        "answers": len(clusters),
+        "datasets": datasets,
+        "clusters": sha256_of(clusters_path(job.submission)),
+        "devices": job.devices[:1],
+        "report": _report(job, lambda: _report_clusters(job, clusters)),
+    }
+
+
+def _check_clusters(clusters: Clusters, wanted: Catalogue) -> None:
+    """Fail, before anything is written, where the submission would be refused; that can only be a bug."""
+    datasets = dict(zip(wanted.image_ids, wanted.table["dataset"], strict=True))
+    faults = check_clusters(clusters.submission, wanted.image_ids, datasets)
+    if faults:
+        raise RuntimeError(f"the clusters can't be submitted, which is a bug, please report it: {faults[0]}")
+
+
+def _describe_clusters(clusters: Clusters) -> dict[str, dict[str, Any]]:
+    """Return photographs, clusters and the cut by dataset."""
+    cuts = {name: without_nan(asdict(cut)) for name, cut in clusters.cuts.items()}
+    return {
+        str(dataset): {
+            "photographs": len(rows),
+            "clusters": rows["cluster"].nunique(),
+            "cut": cuts.get(str(dataset)),
+        }
+        for dataset, rows in clusters.photographs.groupby("dataset", sort=True)
+    }
+
+
 # what it reports
 
 
-def _report(
-    output: Path,
-    catalogue: Catalogue,
-    weights: Weights,
-    prediction: Matches,
-    runtime: Runtime,
-    seconds: dict[str, float],
-) -> str:
-    """Write the report; return what went wrong. The submission is written by then and is worth more than pictures."""
+def _report(job: Job, write: Callable[[], None]) -> str:
+    """Write the report; return "written" or what went wrong. The submission is written by then and is worth more."""
     try:
-        # here, because it loads matplotlib: the first photograph comes sooner
-        from reid.report.report import collect_explanations, write_report
-
-        explanations = collect_explanations(catalogue, weights, prediction, None, use_cache=False, runtime=runtime)
-        write_report(output, catalogue, weights, prediction, None, explanations, (), seconds)
+        with stage("report", job.seconds):
+            write()
     except Exception as problem:
         traceback.print_exc()
         log.warning(f"no report could be made ({problem}); the submission is complete")
         return f"not written: {problem!r}"
-    return ""
+    return "written"
+
+
+def _report_matches(job: Job, prediction: Matches) -> None:
+    # here, because it loads matplotlib: the first photograph comes sooner
+    from reid.report.report import collect_explanations, write_report
+
+    explanations = collect_explanations(
+        job.catalogue, job.weights, prediction, None, use_cache=False, runtime=job.runtime
+    )
+    write_report(job.output, job.catalogue, job.weights, prediction, None, explanations, (), job.seconds)
+
+
+def _report_clusters(job: Job, clusters: Clusters) -> None:
+    from reid.report.clusters_page import write_clusters_page
+
+    write_clusters_page(job.output / "report.html", clusters)
 
 
 def _versions() -> dict[str, str]:
