@@ -1,5 +1,6 @@
-# `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, SUBMISSION, MESSAGE, PYTHON; e.g.
+# `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, SUBMISSION, MESSAGE, COMPETITION, PYTHON; e.g.
 #   make train DATA=photos RECIPE=paper
+# COMPETITION=animal-clef-2026 is typed with every target that needs Kaggle; without it animal-clef-2025 is meant.
 # AGAINST="paper=paper.csv baseline=baseline.json" puts other recipes' results next to the report's.
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,6 +12,7 @@ RECIPE ?=
 INIT ?=
 SUBMISSION ?= build/submission.csv
 MESSAGE ?=
+COMPETITION ?=
 AGAINST ?=
 
 BIN := .venv/bin
@@ -18,6 +20,7 @@ INSTALLED := .venv/installed
 REID := $(BIN)/python -m reid
 ON_KAGGLE := $(BIN)/python kernel/kaggle_commands.py
 SMOKE := build/smoke
+FOR := $(if $(COMPETITION),--competition $(COMPETITION))
 
 # The environment is made again only when the requirements change.
 $(INSTALLED): requirements.txt pyproject.toml
@@ -84,24 +87,24 @@ kernel: $(INSTALLED) ## bundle what Kaggle runs into one script
 	$(BIN)/python kernel/bundle.py --out build/kernel
 
 data: $(INSTALLED) ## download the competition into DATA and check it
-	$(ON_KAGGLE) data --data $(DATA)
+	$(ON_KAGGLE) data $(FOR) --data $(DATA)
 	$(REID) check $(DATA)
 
 push-weights: $(INSTALLED) ## upload WEIGHTS as a private Kaggle dataset
-	$(ON_KAGGLE) push-weights --weights $(WEIGHTS)
+	$(ON_KAGGLE) push-weights $(FOR) --weights $(WEIGHTS)
 
 push-kernel: $(INSTALLED) ## bundle, dry run on a toy world, push to Kaggle
-	$(ON_KAGGLE) push-kernel --weights $(WEIGHTS)
+	$(ON_KAGGLE) push-kernel $(FOR) --weights $(WEIGHTS)
 
 kernel-status: $(INSTALLED) ## wait until the pushed kernel has ended
-	$(ON_KAGGLE) kernel-status
+	$(ON_KAGGLE) kernel-status $(FOR)
 
 kernel-output: $(INSTALLED) ## download and check what the kernel wrote
-	$(ON_KAGGLE) kernel-output --data $(DATA)
+	$(ON_KAGGLE) kernel-output $(FOR) --data $(DATA)
 
 # Without SUBMISSION= it is the kernel's own output.
 submit: $(INSTALLED) ## check a submission and submit it
-	$(ON_KAGGLE) submit --data $(DATA) $(if $(filter command environment,$(firstword $(origin SUBMISSION))),--submission $(SUBMISSION)) \
+	$(ON_KAGGLE) submit $(FOR) --data $(DATA) $(if $(filter command environment,$(firstword $(origin SUBMISSION))),--submission $(SUBMISSION)) \
 	  $(if $(MESSAGE),--message "$(MESSAGE)")
 
 clean: ## remove what make made, but not the weights

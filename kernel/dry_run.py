@@ -12,14 +12,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reid.data.catalogue import read_catalogue, rows_to_predict
+from competitions import COLUMNS, competition_of
+
+from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
+from reid.decision.clusters import asks_for_clusters, check_clusters, read_clusters
 from reid.decision.metrics import check_submission, read_submission
 from reid.errors import InputError
+from reid.runtime.files import read_table, write_table
 
 __all__ = ["check_answers", "dry_run", "hash_of_sources", "prepare_toy"]
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPETITION = "animal-clef-2025"
+UNLABELLED = "TexasHornedLizards"
+"""AnimalCLEF26's dataset without a known photograph."""
+
 TINY = [
     "backbone.image_size=32",
     "head.embedding_size=8",
@@ -33,8 +39,9 @@ TINY = [
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
 
-def prepare_toy(folder: Path) -> tuple[Path, Path]:
-    """Return the folders of a toy world and of tiny weights for it, made again only when the package has changed."""
+def prepare_toy(folder: Path, competition: str = "animal-clef-2025") -> tuple[Path, Path]:
+    """Return the folders of a toy world, in the format of a competition, and of tiny weights for it, made again only
+    when the package has changed."""
     data, weights, made_by = folder / "data", folder / "weights", folder / "made-by"
     if not made_by.is_file() or made_by.read_text() != hash_of_sources():
         for outdated in (data, weights):
@@ -43,7 +50,24 @@ def prepare_toy(folder: Path) -> tuple[Path, Path]:
         _reid("toy", str(data))
         _reid("train", str(data), "--out", str(weights), "--recipe", "toy", *settings)
         made_by.write_text(hash_of_sources())
+    if COLUMNS.get(competition) == "cluster":
+        return _with_clusters(data, folder / "data-of-clusters"), weights
     return data, weights
+
+
+def _with_clusters(data: Path, folder: Path) -> Path:
+    """Return a copy of a toy world as AnimalCLEF26's files are: the queries of one dataset are in a dataset without a
+    known photograph, and clusters are asked for."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(data, folder, ignore=shutil.ignore_patterns("solution.csv"))
+    table = read_table(folder / "metadata.csv", ("image_id", "split", "dataset"))
+    queries = table["split"] == "query"
+    table.loc[queries & (table["dataset"] == table["dataset"].max()), "dataset"] = UNLABELLED
+    table["split"] = table["split"].replace({"database": "train", "query": "test"})
+    sample = table[queries][["image_id"]].assign(cluster="cluster_" + table["dataset"] + "_0")
+    write_table(folder / "sample_submission.csv", sample)
+    write_table(folder / "metadata.csv", table)
+    return folder
 
 
 def hash_of_sources() -> str:
@@ -90,13 +114,13 @@ def dry_run(script: Path, data: Path, weights: Path, expected: Path | None = Non
         if expected and submission.read_bytes() != expected.read_bytes():
             raise InputError(
                 f"{script}: expected the submission {expected} to the byte, found another one. Make both anew from the "
-                "same sources and weights: `make kernel`, then `make predict`"
+                "same sources and weights: `make kernel`, then `make predict` or `reid discover`"
             )
 
 
 def _mount(folder: Path, data: Path, weights: Path) -> None:
     for mount, source in {
-        folder / "competitions" / COMPETITION: data,
+        folder / "competitions" / competition_of(data): data,
         folder / "datasets" / "somebody" / "animal-reid-weights": weights,
     }.items():
         mount.parent.mkdir(parents=True)
@@ -132,9 +156,19 @@ def check_answers(submission: Path, data: Path) -> int:
             f"{data / 'metadata.csv'}: expected the competition's data, to check {submission} against; found none. "
             "Run `make data`, or name another folder with DATA="
         )
-    catalogue, answers = read_catalogue(data), read_submission(submission)
-    faults = check_submission(answers, rows_to_predict(catalogue).image_ids, set(catalogue.database.identities))
+    count, faults = _find_faults(submission, read_catalogue(data))
     if faults:
         others = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
         raise InputError(f"{submission}: {faults[0]}{others}. Do not submit it; was it made from {data}?")
-    return len(answers)
+    return count
+
+
+def _find_faults(submission: Path, catalogue: Catalogue) -> tuple[int, list[str]]:
+    """Return the number of rows of a submission, and its faults."""
+    wanted = rows_to_predict(catalogue)
+    if asks_for_clusters(catalogue.root / "sample_submission.csv"):
+        clusters = read_clusters(submission)
+        datasets = dict(zip(wanted.image_ids, wanted.table["dataset"], strict=True))
+        return len(clusters), check_clusters(clusters, wanted.image_ids, datasets)
+    answers = read_submission(submission)
+    return len(answers), check_submission(answers, wanted.image_ids, set(catalogue.database.identities))

@@ -1,6 +1,7 @@
 """The commands that need Kaggle: data, weights, the kernel, its output, the submission.
 
     python kernel/kaggle_commands.py data|push-weights|push-kernel|kernel-status|kernel-output|submit|dry-run
+        [--competition animal-clef-2026]
 
 Each command is a target of the Makefile. It ends with status 0 when Kaggle has done it, and otherwise with 2 and a line
 `error: ...`, also where the kaggle command line would end with 0. What is uploaded is copied file by file into
@@ -20,6 +21,7 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,6 +29,7 @@ from typing import Any
 
 from bundle import BundleError, manifest_hash, write_bundle
 from client import KaggleError, log_in, poll, request
+from competitions import Competition, choose_competition
 from dry_run import check_answers, dry_run, prepare_toy
 
 from reid.decision.artifact import MANIFEST, open_weights
@@ -36,11 +39,10 @@ from reid.runtime.progress import track
 
 __all__ = ["main"]
 
-ROOT = Path(__file__).resolve().parents[1]
-PLACEHOLDER = "your-kaggle-name"
 OUTPUT_FILES = (
     "submission.csv",
     "submission.matches.csv",
+    "submission.clusters.csv",
     "run.json",
     "report.html",
     "contact_sheet.jpg",
@@ -70,12 +72,14 @@ class Folders:
         weights: the weights folder.
         build: copies to upload, the record of the last push, the kernel's output.
         kernel: the folder of the bundle.
+        competition: what all this is for.
     """
 
     data: Path
     weights: Path
     build: Path
     kernel: Path
+    competition: Competition
 
     @property
     def output(self) -> Path:
@@ -107,9 +111,10 @@ class Polling:
 def fetch_data(folders: Folders) -> None:
     """Download the competition's files and unpack them into the data folder."""
     if (folders.data / "metadata.csv").is_file():
+        folders.competition.refuse_others(folders.data)
         print(f"{folders.data} is there already; to download it again, remove it first")
         return
-    competition = _metadata("kernel-metadata.json")["competition_sources"][0]
+    competition = folders.competition.name
     folders.build.mkdir(parents=True, exist_ok=True)
     archive = folders.build / f"{competition}.zip"
     api = log_in()
@@ -204,7 +209,8 @@ def push_weights(folders: Folders, polling: Polling) -> None:
     manifest = weights.manifest
     api = log_in()
     stage = folders.build / "upload-weights"
-    metadata = _stage(stage, "dataset-metadata.json", _owner(api))
+    metadata = folders.competition.dataset_metadata(_owner(api))
+    _stage(stage, "dataset-metadata.json", metadata)
     names = [MANIFEST, *manifest["files"]]
     for name in names:
         _link(folders.weights / name, stage / name)
@@ -219,7 +225,7 @@ def push_weights(folders: Folders, polling: Polling) -> None:
     print(f"{'a new version of' if exists else 'created, private:'} {dataset}, ready: {page}")
     if not exists:
         print(f"its licence is {metadata['licenses'][0]['name']!r}; choose another on its page or in the metadata file")
-    print("next: make push-kernel")
+    _say_next(folders, "push-kernel")
 
 
 def _upload(api: Any, what: str, stage: Path, names: list[str], notes: str | None) -> str:
@@ -303,11 +309,12 @@ def push_kernel(folders: Folders, toy: Path) -> None:
     """
     script = write_bundle(folders.kernel, folders.weights)
     api = log_in()  # before the dry run: nobody should wait a minute for "no credentials" or "no network"
-    _warn_of_missing_weights(api)
+    metadata = folders.competition.kernel_metadata(_owner(api)) | {"code_file": script.name}
+    _warn_of_missing_weights(api, metadata.get("dataset_sources") or [], folders.competition)
     print("dry run on the drawn world", flush=True)
-    dry_run(script, *prepare_toy(toy))
+    dry_run(script, *prepare_toy(toy, folders.competition.name))
     stage = folders.build / "upload-kernel"
-    metadata = _stage(stage, "kernel-metadata.json", _owner(api), code_file=script.name)
+    _stage(stage, "kernel-metadata.json", metadata)
     shutil.copy(script, stage / script.name)
     what = f"pushing {metadata['id']}"
     answer = request(what, lambda: api.kernels_push(str(stage)))
@@ -322,7 +329,7 @@ def push_kernel(folders: Folders, toy: Path) -> None:
     }
     write_json(folders.record, record)
     print(f"pushed version {answer.version_number} of {metadata['id']}: {answer.url}")
-    print("next: make kernel-status")
+    _say_next(folders, "kernel-status")
 
 
 def _check_pushed(answer: Any, what: str, kernel: str, record: Path) -> None:
@@ -348,14 +355,13 @@ def _check_pushed(answer: Any, what: str, kernel: str, record: Path) -> None:
         )
 
 
-def _warn_of_missing_weights(api: Any) -> None:
+def _warn_of_missing_weights(api: Any, datasets: list[str], competition: Competition) -> None:
     """Warn where Kaggle shows no dataset that the kernel needs; whether the kernel may use it, the push will show.
 
     Raises:
         KaggleError: Kaggle can't be reached, or does not accept the credentials; no push would be.
     """
-    for source in _metadata("kernel-metadata.json").get("dataset_sources") or []:
-        dataset = source.replace(PLACEHOLDER, _owner(api))
+    for dataset in datasets:
         try:
             shown = _dataset_status(api, dataset) is not None
         except KaggleError as problem:
@@ -363,10 +369,8 @@ def _warn_of_missing_weights(api: Any) -> None:
                 raise
             continue  # Kaggle would not tell, which is no reason not to push
         if not shown:
-            print(
-                f"warning: Kaggle shows you no dataset {dataset}; `make push-weights` makes it",
-                file=sys.stderr,
-            )
+            words = competition.spelled("`make push-weights` makes it")
+            print(f"warning: Kaggle shows you no dataset {dataset}; {words}", file=sys.stderr)
 
 
 def kernel_status(folders: Folders, polling: Polling) -> None:
@@ -378,7 +382,7 @@ def kernel_status(folders: Folders, polling: Polling) -> None:
             f"{run.kernel}: {run.last_state.lower()} after {polling.limit:.0f} s; run `make kernel-status` again later"
         )
     print(f"version {run.record['version']} of {run.kernel} is complete")
-    print("next: make kernel-output")
+    _say_next(folders, "kernel-output")
 
 
 @dataclass
@@ -471,6 +475,7 @@ def _read_run(path: Path) -> dict[str, Any]:
 def kernel_output(folders: Folders) -> None:
     """Download the kernel's files, and check that they are whole, of the pushed bundle, and fit to be submitted."""
     record = _read_record(folders)
+    folders.competition.refuse_others(folders.data)
     api = log_in()
     fresh = folders.build / "output.part"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -481,11 +486,21 @@ def kernel_output(folders: Folders) -> None:
     count = check_answers(fresh / "submission.csv", folders.data)
     shutil.rmtree(folders.output, ignore_errors=True)
     fresh.rename(folders.output)
-    for dataset, share in run["share_new"].items():
-        print(f"  {dataset}: {share:.0%} called new")
+    for line in _describe_run(run):
+        print(line)
     submission, report = folders.output / "submission.csv", folders.output / "report.html"
-    print(f"{count} answers, checked: {submission}; the matches: {report}")
-    print("next: make submit")
+    shown = "cuts and cluster sizes" if "datasets" in run else "the matches"
+    print(f"{count} answers, checked: {submission}; {shown}: {report}")
+    _say_next(folders, "submit")
+
+
+def _describe_run(run: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each dataset."""
+    for dataset, share in run.get("share_new", {}).items():
+        yield f"  {dataset}: {share:.0%} called new"
+    for dataset, found in run.get("datasets", {}).items():
+        cut = f", cut {found['cut']['value']:.3f}" if found["cut"] else ""
+        yield f"  {dataset}: {found['photographs']} photographs, {found['clusters']} clusters{cut}"
 
 
 def _check_run(run: dict[str, Any], record: dict[str, Any], folder: Path) -> None:
@@ -520,8 +535,9 @@ def submit(folders: Folders, submission: Path | None, message: str, polling: Pol
         raise InputError(
             f"{path}: expected a submission, found none. Run `make kernel-output`, or name a file: SUBMISSION="
         )
+    folders.competition.refuse_others(folders.data)
     count = check_answers(path, folders.data)
-    competition = _metadata("kernel-metadata.json")["competition_sources"][0]
+    competition = folders.competition.name
     api = log_in()
     what = f"submitting {path}"
     answer = _hand_in(api, what, path, message, competition)
@@ -581,21 +597,11 @@ def _owner(api: Any) -> str:
     return str(owner)
 
 
-def _metadata(name: str) -> dict[str, Any]:
-    try:
-        content = json.loads((ROOT / name).read_text("utf-8"))
-    except (OSError, ValueError) as problem:
-        raise InputError(f"{ROOT / name}: expected Kaggle's metadata, but it can't be read ({problem})") from None
-    return dict(content)
-
-
-def _stage(folder: Path, name: str, owner: str, **changes: str) -> dict[str, Any]:
-    """Make a folder with nothing but a metadata file that names the user; return the metadata."""
+def _stage(folder: Path, name: str, metadata: dict[str, Any]) -> None:
+    """Make a folder with nothing but a metadata file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    text = json.dumps(_metadata(name) | changes, indent=2).replace(PLACEHOLDER, owner)
-    (folder / name).write_text(text + "\n", "utf-8")
-    return dict(json.loads(text))
+    write_json(folder / name, metadata)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -618,8 +624,18 @@ def _read_record(folders: Folders) -> dict[str, Any]:
         return dict(json.loads(folders.record.read_text("utf-8")))
     except (OSError, ValueError):
         raise InputError(
-            f"{folders.record}: expected the record of a push, found none; run `make push-kernel`"
+            f"{folders.record}: expected the record of a push, found none; run `make push-kernel`{_elsewhere(folders)}"
         ) from None
+
+
+def _elsewhere(folders: Folders) -> str:
+    """Return where there is a push of a competition that nobody has named."""
+    others = sorted(record.parent.name for record in folders.build.glob(f"*/{folders.record.name}"))
+    return f". There is one for COMPETITION={others[0]}" if others else ""
+
+
+def _say_next(folders: Folders, target: str) -> None:
+    print(folders.competition.spelled(f"next: make {target}"))
 
 
 # the command line
@@ -629,9 +645,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status: 0 done, 2 not done, and the error says what to do."""
     options = _parser().parse_args(arguments)
     try:
-        _run(options)
-    except (InputError, BundleError) as problem:
+        competition = choose_competition(options.competition)
+    except InputError as problem:
         return _refuse(str(problem))
+    try:
+        _run(options, competition)
+    except (InputError, BundleError) as problem:
+        return _refuse(competition.spelled(str(problem)))
     except OSError as problem:  # the machine's: a full disk, a folder that may not be written, a file in its place
         where = " -> ".join(str(name) for name in (problem.filename, problem.filename2) if name) or options.command
         return _refuse(
@@ -642,8 +662,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> None:
-    folders = Folders(options.data, options.weights, options.build, options.kernel)
+def _run(options: argparse.Namespace, competition: Competition) -> None:
+    build = options.build if competition.is_default else options.build / competition.name
+    folders = Folders(options.data, options.weights, build, options.kernel, competition)
     polling = Polling(options.every, options.limit or LIMITS.get(options.command, 0.0), options.grace)
     match options.command:
         case "data":
@@ -651,7 +672,7 @@ def _run(options: argparse.Namespace) -> None:
         case "push-weights":
             push_weights(folders, polling)
         case "push-kernel":
-            push_kernel(folders, options.toy or folders.build / "toy")
+            push_kernel(folders, options.toy or options.build / "toy")
         case "kernel-status":
             kernel_status(folders, polling)
         case "kernel-output":
@@ -676,6 +697,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Run one command that needs Kaggle.")
     commands = ["data", "push-weights", "push-kernel", "kernel-status", "kernel-output", "submit", "dry-run"]
     parser.add_argument("command", choices=commands)
+    parser.add_argument("--competition", help="its name on Kaggle (default: the one in kernel-metadata.json)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="the competition's data folder")
     parser.add_argument("--weights", type=Path, default=Path("weights"), help="the weights folder")
     parser.add_argument("--build", type=Path, default=Path("build/kaggle"), help="for copies to upload and downloads")

@@ -142,7 +142,7 @@ class StandIn:
         return self._start(body["fileName"])
 
     def on_CreateSubmission(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        return {"message": "Successfully submitted to AnimalCLEF25", "ref": 77}
+        return {"message": f"Successfully submitted to AnimalCLEF{body['competitionName'][-2:]}", "ref": 77}
 
     def on_ListSubmissions(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"submissions": _next(self.submissions)}

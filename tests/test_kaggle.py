@@ -43,7 +43,7 @@ import json, os, sys, tempfile
 sys.path.insert(0, {folder!r})
 import bleach, kaggle_commands, kagglesdk.kaggle_client, requests  # not kaggle itself, which reads its environment
 kaggle_commands.dry_run = lambda *_: None
-kaggle_commands.prepare_toy = lambda folder: (folder, folder)
+kaggle_commands.prepare_toy = lambda folder, _: (folder, folder)
 assert "kaggle" not in sys.modules
 for line in sys.stdin:
     call = json.loads(line)
