@@ -94,6 +94,26 @@ def patterns_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_patterns(tmp_path_factory.mktemp("patterns"))
 
 
+@pytest.fixture(scope="session")
+def patterns_2026(patterns_original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same photographs laid out as in AnimalCLEF26, which asks for clusters; not to be changed. Half of the Dots to
+    be named are a dataset without known photographs, so that the weights of `patterns` know nothing of it."""
+    folder = tmp_path_factory.mktemp("patterns-2026") / "data"
+    table = pd.read_csv(patterns_original / "metadata.csv", dtype=str, keep_default_na=False)
+    queries = table["split"] == "query"
+    table.loc[queries & (table["dataset"] == "Dots") & (table.index % 2 == 0), "dataset"] = "TexasHornedLizards"
+    table["split"] = table["split"].replace({"database": "train", "query": "test"})
+    parts = "images/" + table["dataset"] + "/" + table["split"] + "/" + table["identity"]
+    paths = parts.str.rstrip("/") + "/" + table["path"].map(lambda path: Path(path).name)
+    for old, new in zip(table["path"], paths, strict=True):
+        (folder / new).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(patterns_original / old, folder / new)
+    table.assign(path=paths).to_csv(folder / "metadata.csv", index=False)
+    sample = table[queries][["image_id"]].assign(cluster="cluster_" + table["dataset"] + "_0")
+    sample.to_csv(folder / "sample_submission.csv", index=False)
+    return folder
+
+
 @pytest.fixture
 def patterns(patterns_original: Path, tmp_path: Path) -> Path:
     """A data folder of its own, to be damaged."""

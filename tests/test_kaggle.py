@@ -28,6 +28,10 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ProxyError, SSLError
 
 from reid import cli
+from reid.config.runtime import Runtime
+from reid.data.catalogue import read_catalogue
+from reid.decision.artifact import open_weights
+from reid.decision.discover import discover
 from reid.runtime.files import sha256_of
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +63,7 @@ for line in sys.stdin:
 """Runs commands, a push without its dry run, which has tests of its own."""
 
 KERNEL, DATASET = f"{OWNER}/animal-reid", f"{OWNER}/animal-reid-weights"
+OF_2026 = "--competition=animal-clef-2026"
 
 
 @pytest.fixture
@@ -297,6 +302,67 @@ def test_from_weights_to_the_score_with_the_packages_own_submission(
     assert "version 1 ended with ERROR" in failed.stderr
 
 
+def test_from_data_to_the_score_of_the_next_year(
+    kaggle: StandIn, checkout: Checkout, patterns_2026: Path, patterns_weights_original: Path, tmp_path: Path
+) -> None:
+    """AnimalCLEF26 asks for clusters. Nothing but the variable says so, and no file of the checkout is changed."""
+    year = "COMPETITION=animal-clef-2026"
+    committed = {name: (checkout.folder / name).read_bytes() for name in METADATA}
+    weights = open_weights(patterns_weights_original)
+    runtime = Runtime(precision=weights.precision)
+    discover(read_catalogue(patterns_2026), weights, use_cache=False, runtime=runtime).save(tmp_path / "own.csv")
+    files = [path for path in patterns_2026.rglob("*") if path.is_file()]
+    kaggle.archive = zipped({str(path.relative_to(patterns_2026)): path.read_bytes() for path in files})
+    checkout.make("data", year)
+    assert [body["competitionName"] for body in kaggle.bodies("DownloadDataFiles")] == ["animal-clef-2026"]
+    assert "data: no fault in " in checkout.printed
+    checkout.make("push-weights", year)
+    checkout.make("push-kernel", year)
+
+    (made,), (sent,) = kaggle.bodies("CreateDataset"), kaggle.bodies("SaveKernel")
+    assert (made["slug"], made["title"]) == ("animal-reid-weights-2026", "Animal ReID weights 2026")
+    wanted = {"slug": f"{KERNEL}-2026", "newTitle": "Animal ReID 2026", "isPrivate": True, "enableInternet": False}
+    wanted |= {"datasetDataSources": [f"{DATASET}-2026"], "competitionDataSources": ["animal-clef-2026"]}
+    assert {name: sent.get(name) for name in wanted} == wanted
+    assert {name: (checkout.folder / name).read_bytes() for name in METADATA} == committed
+
+    received = tmp_path / "received"
+    received.mkdir()
+    for name, content in kaggle.uploaded().items():
+        (received / name).write_bytes(content)
+    stage = tmp_path / "kaggle"
+    mounted = stage / "input" / "datasets" / OWNER / "animal-reid-weights-2026"
+    lay_out({stage / "input/competitions/animal-clef-2026": patterns_2026, mounted: received})
+    working = run_as_kaggle(sent["text"], stage)
+    for name, own in [("submission.csv", "own.csv"), ("submission.clusters.csv", "own.clusters.csv")]:
+        assert (working / name).read_bytes() == (tmp_path / own).read_bytes()
+
+    kaggle.outputs = {path.name: path.read_bytes() for path in working.iterdir()}
+    checkout.make("kernel-status", year)
+    checkout.make("kernel-output", year)
+    output = checkout.folder / "build/kaggle/animal-clef-2026/output"
+    assert {path.name for path in output.iterdir()} == {*kaggle.outputs, "animal-reid-2026.log"}
+    shutil.copy(output / "submission.csv", tmp_path / "good.csv")
+    (output / "submission.csv").write_text((tmp_path / "good.csv").read_text().replace("cluster_Dots_", "cluster_Dot_"))
+    assert "expected a cluster of its dataset, cluster_Dots_NAME" in checkout.run("submit", year).stderr
+    assert not kaggle.bodies("CreateSubmission")
+    shutil.copy(tmp_path / "good.csv", output / "submission.csv")
+    assert "expected the record of a push" in checkout.run("kernel-status").stderr, "of the other competition"
+    kaggle.submissions = [[_listed("COMPLETE", publicScore="0.5", privateScore="0.4")]]
+    checkout.make("submit", year)
+    assert kaggle.uploaded()["submission.csv"] == (tmp_path / "own.csv").read_bytes()
+    assert kaggle.bodies("CreateSubmission")[0]["competitionName"] == "animal-clef-2026"
+
+    guide = (ROOT / "docs" / "kaggle.md").read_text("utf-8").split("## AnimalCLEF26")[1]
+    shown = guide.split("```")[3].partition("\n")[2].splitlines()
+    assert len(shown) >= 5
+    for line in shown:
+        assert re.search(f"^ *{as_printed(line.strip())}$", checkout.printed, re.MULTILINE), line
+
+
+METADATA = ("kernel-metadata.json", "dataset-metadata.json")
+
+
 def lines_that_the_guide_shows() -> list[str]:
     """What docs/kaggle.md says that the targets print."""
     guide = (ROOT / "docs" / "kaggle.md").read_text("utf-8")
@@ -309,7 +375,7 @@ def lines_that_the_guide_shows() -> list[str]:
 def as_printed(line: str) -> str:
     """A line of the guide as a pattern: names, numbers, hashes and scores are of another day."""
     pattern = re.escape(line).replace("NAME", OWNER).replace(r"\.\.\.", ".*")
-    pattern = re.sub(r"\w+(?=:.*called)", r"\\w+", pattern)
+    pattern = re.sub(r"\w+(?=:.*(called|clusters))", r"\\w+", pattern)
     return re.sub(r"[0-9a-f]{12}(?=\.\*)|\d[\d,]*", r"[0-9a-f,]+", pattern)
 
 
@@ -447,6 +513,108 @@ def test_the_pushed_script_insists_on_the_weights_of_its_time(user: User) -> Non
     manifest = sha256_of(user.weights / "manifest.json")
     assert f'\nWEIGHTS = "{manifest}"' in user.kaggle.bodies("SaveKernel")[0]["text"]
     assert user.pushed()["weights"] == manifest
+
+
+# another competition
+
+
+def test_copies_for_another_competition_are_as_kaggle_wants_them(user: User) -> None:
+    from slugify import slugify
+
+    assert user.type("push-weights", OF_2026) == 0, user.error
+    assert f"created, private: {DATASET}-2026, ready" in user.stdout
+    assert user.stdout.endswith("next: make push-kernel COMPETITION=animal-clef-2026\n")
+    assert user.type("push-kernel", OF_2026) == 0, user.error
+    assert "shows you no dataset" not in user.stderr
+    stage = user.build / "animal-clef-2026"
+    kernel = json.loads((stage / "upload-kernel" / "kernel-metadata.json").read_text())
+    dataset = json.loads((stage / "upload-weights" / "dataset-metadata.json").read_text())
+    assert kernel["competition_sources"] == ["animal-clef-2026"]
+    assert kernel["dataset_sources"] == [dataset["id"]] == [f"{DATASET}-2026"]
+    committed = {name: json.loads((ROOT / name).read_text()) for name in METADATA}
+    own = {"id", "title", "code_file", "dataset_sources", "competition_sources"}
+    for metadata, name in [(kernel, "kernel-metadata.json"), (dataset, "dataset-metadata.json")]:
+        assert slugify(metadata["title"]) == metadata["id"].split("/")[1]
+        assert {key for key in metadata if metadata[key] != committed[name][key]} <= own
+
+
+def test_no_push_replaces_that_of_another_competition(pushed: User) -> None:
+    earlier = pushed.pushed()
+    assert pushed.type("push-kernel", OF_2026) == 0, pushed.error
+    assert "`make push-weights COMPETITION=animal-clef-2026` makes it" in pushed.stderr
+    assert pushed.pushed() == earlier
+    assert [sent["slug"] for sent in pushed.kaggle.bodies("SaveKernel")] == [KERNEL, f"{KERNEL}-2026"]
+    pushed.kaggle.kernel_states = ["RUNNING"]
+    for words, name in [((), KERNEL), ((OF_2026,), f"{KERNEL}-2026")]:
+        assert pushed.type("kernel-status", "--limit=0.05", *words) == 2
+        assert f"error: {name}: running after" in pushed.error
+    assert "run `make kernel-status COMPETITION=animal-clef-2026` again later" in pushed.error
+
+
+def test_a_push_for_another_competition_is_pointed_to(user: User) -> None:
+    assert user.type("push-kernel", OF_2026) == 0, user.error
+    assert user.type("kernel-output") == 2
+    assert "run `make push-kernel`. There is one for COMPETITION=animal-clef-2026" in user.error
+
+
+@pytest.mark.parametrize("command", ["data", "push-kernel", "submit"])
+def test_a_competition_that_the_kit_does_not_know_is_refused(command: str, user: User) -> None:
+    assert user.type(command, "--competition=animal-clef-26") == 2
+    assert user.error == (
+        "error: COMPETITION=animal-clef-26: expected animal-clef-2025 or animal-clef-2026; type one of these\n"
+    ).rstrip("\n")
+    assert not user.kaggle.requests
+
+
+def test_files_of_another_competition_are_not_taken_for_this_ones(
+    user: User, patterns_2026: Path, tmp_path: Path
+) -> None:
+    words = (
+        "sample_submission.csv: expected the column cluster of animal-clef-2026, found identity: these are the files"
+    )
+    submission = user.data / "sample_submission.csv"
+    for command in ("data", "submit"):
+        assert user.type(command, OF_2026, f"--submission={submission}") == 2
+        assert f"{words} of animal-clef-2025. Type COMPETITION=animal-clef-2025, or name the folder for" in user.error
+    user.data = patterns_2026
+    submission = patterns_2026 / "sample_submission.csv"
+    for command in ("data", "submit"):
+        assert user.type(command, f"--submission={submission}") == 2
+        assert "expected the column identity of animal-clef-2025, found cluster" in user.error
+    assert not user.kaggle.requests
+    assert user.type("data", OF_2026) == 0
+    assert "is there already" in user.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda text: text.replace("cluster_Dots_", "cluster_Checks_"),
+            "expected a cluster of its dataset, cluster_Do",
+        ),
+        (lambda text: text.replace("cluster_TexasHornedLizards_0", "", 1), "cluster_TexasHornedLizards_NAME; found ''"),
+        (lambda text: text[: text.rindex("\n", 0, -1) + 1], "missing: image_id"),
+        (
+            lambda text: text.replace("image_id,cluster", "image_id,identity"),
+            "found image_id, identity; missing: cluster",
+        ),
+    ],
+)
+def test_faulty_clusters_are_not_handed_in(
+    change: Callable[[str], str], words: str, user: User, patterns_2026: Path
+) -> None:
+    user.folder.mkdir()
+    user.data = patterns_2026
+    good = (patterns_2026 / "sample_submission.csv").read_text()
+    (user.folder / "s.csv").write_text(change(good))
+    assert user.type("submit", OF_2026, f"--submission={user.folder / 's.csv'}") == 2
+    assert words in user.error
+    assert not user.kaggle.requests
+    (user.folder / "s.csv").write_text(good)
+    user.kaggle.submissions = [[_listed("COMPLETE", publicScore="0.5")]]
+    assert user.type("submit", OF_2026, f"--submission={user.folder / 's.csv'}") == 0, user.error
+    assert "28 answers submitted: Successfully submitted to AnimalCLEF26" in user.stdout
 
 
 # refusals, each with its next step

@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "kernel"))
 import bundle  # noqa: E402
 import dry_run  # noqa: E402
 import entry  # noqa: E402
+import kaggle_commands  # noqa: E402
 
 from reid import cli  # noqa: E402
 from reid.config.runtime import Runtime  # noqa: E402
@@ -34,9 +35,11 @@ from reid.data.catalogue import read_catalogue, rows_to_predict  # noqa: E402
 from reid.decision.artifact import Weights, open_weights  # noqa: E402
 from reid.decision.calibrate import load_calibrations  # noqa: E402
 from reid.decision.decide import join_matches  # noqa: E402
+from reid.decision.discover import discover  # noqa: E402
+from reid.decision.discovered import Clusters, Cut  # noqa: E402
 from reid.decision.predict import predict  # noqa: E402
 from reid.errors import InputError  # noqa: E402
-from reid.report import report  # noqa: E402
+from reid.report import clusters_page, report  # noqa: E402
 from reid.runtime.distributed import core_count  # noqa: E402
 from reid.runtime.files import sha256_of, write_json  # noqa: E402
 
@@ -342,6 +345,8 @@ def mount(source: Path, folder: Path) -> Path:
     ("data", "weights"),
     [
         ("animal-clef-2025", "animal-reid-weights"),
+        ("animal-clef-2026", "animal-reid-weights-2026"),
+        ("competitions/animal-clef-2026", "datasets/some-kaggler/animal-reid-weights-2026"),
         ("competitions/animal-clef-2025", "datasets/some-kaggler/animal-reid-weights"),
         ("competitions/animal-clef-2025/data", "datasets/some-kaggler/animal-reid-weights/versions/3"),
         ("competitions/animal-clef-2025", "animal-reid-weights/weights"),
@@ -374,6 +379,13 @@ def test_several_candidates_are_listed(patterns_weights: Path, tmp_path: Path) -
         entry.find_weights(tmp_path / "input")
     assert "expected one weights folder with manifest.json, found " in str(refused.value)
     assert f"{one}, {other}. Keep one under Input" in str(refused.value)
+
+
+def test_the_files_of_two_competitions_are_not_mixed_up(patterns: Path, patterns_2026: Path, tmp_path: Path) -> None:
+    mount(patterns, tmp_path / "input" / "competitions" / "animal-clef-2025")
+    mount(patterns_2026, tmp_path / "input" / "competitions" / "animal-clef-2026")
+    with pytest.raises(InputError, match=r"found .*animal-clef-2025, .*animal-clef-2026\. Keep one under Input"):
+        entry.find_data(tmp_path / "input")
 
 
 def test_what_is_missing_is_named_with_all_that_is_there(patterns: Path, tmp_path: Path) -> None:
@@ -731,3 +743,150 @@ def test_a_report_that_fails_does_not_cost_the_submission(
     assert "warning: no report could be made (no fonts); the submission is complete" in capsys.readouterr().err
     record = json.loads((tmp_path / "working" / "run.json").read_text())
     assert record["report"] == "not written: RuntimeError('no fonts')"
+
+
+# clusters
+
+
+@pytest.fixture
+def run_2026(patterns_2026: Path, patterns_weights: Path, tmp_path: Path) -> Callable[..., int]:
+    """Runs the entry on data that asks for clusters."""
+    mount(patterns_2026, tmp_path / "input" / "competitions" / "animal-clef-2026")
+    mount(patterns_weights, tmp_path / "input" / "datasets" / "some-kaggler" / "animal-reid-weights-2026")
+    script = tmp_path / "script.py"
+    script.write_text("# the script\n")
+
+    def main(*words: object) -> int:
+        arguments = ["--input", str(tmp_path / "input"), "--output", str(tmp_path / "working"), *map(str, words)]
+        return entry.main(arguments, script=str(script), name="animal_reid.py", bundle="b" * 64, weights="")
+
+    return main
+
+
+@pytest.fixture
+def own_clusters(patterns_2026: Path, patterns_weights: Path) -> Clusters:
+    """What the package finds."""
+    weights = open_weights(patterns_weights)
+    return discover(read_catalogue(patterns_2026), weights, use_cache=False, runtime=runtime_of(weights))
+
+
+def test_where_clusters_are_asked_for_it_leaves_what_the_package_finds_and_nothing_else(
+    run_2026: Callable[..., int], own_clusters: Clusters, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    working = tmp_path / "working"
+    working.mkdir()
+    for name in ("submission.matches.csv", "contact_sheet.jpg"):
+        (working / name).write_text("of an earlier run that named the queries\n")
+    assert run_2026("--shards", 2) == 0
+    expected = {"submission.csv", "submission.clusters.csv", "run.json", "report.html", "animal_reid.py"}
+    assert {path.name for path in working.iterdir()} == expected
+    own_clusters.save(tmp_path / "own" / "submission.csv")
+    for name in ("submission.csv", "submission.clusters.csv"):
+        assert (working / name).read_bytes() == (tmp_path / "own" / name).read_bytes()
+
+    record = json.loads((working / "run.json").read_text())
+    assert record["answers"] == 28
+    assert record["submission"] == sha256_of(working / "submission.csv")
+    assert record["clusters"] == sha256_of(working / "submission.clusters.csv")
+    assert record["devices"] == ["cpu"], "all photographs of a dataset must be seen together"
+    assert {"check", "discover", "report"} <= set(record["seconds"])
+    assert record["report"] == "written"
+    counts = {name: one["photographs"] for name, one in record["datasets"].items()}
+    assert counts == {"Checks": 14, "Dots": 7, "TexasHornedLizards": 7}
+    found = own_clusters.photographs.groupby("dataset")["cluster"].nunique().to_dict()
+    assert {name: one["clusters"] for name, one in record["datasets"].items()} == found
+    for name, cut in own_clusters.cuts.items():
+        assert record["datasets"][name]["cut"]["value"] == cut.value
+    printed = capsys.readouterr()
+    assert f"TexasHornedLizards: 7 photographs, {found['TexasHornedLizards']} clusters\n" in printed.out
+    assert printed.out.endswith(f"\nwrote 28 answers to {working / 'submission.csv'}\n")
+
+
+def test_what_the_kernel_leaves_is_what_is_downloaded() -> None:
+    assert {*entry.OUTPUT_FILES, bundle.NAME} == set(kaggle_commands.OUTPUT_FILES)
+
+
+def test_clusters_that_would_be_refused_are_not_written(
+    run_2026: Callable[..., int], own_clusters: Clusters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = own_clusters.photographs.assign(cluster="cluster_Checks_1")
+    for photographs, fault in [
+        (wrong, r"expected a cluster of its dataset, cluster_\w+_NAME; found 'cluster_Checks_1'"),
+        (own_clusters.photographs.iloc[1:], "missing: image_id"),
+        (own_clusters.photographs.iloc[::-1], "expected image_id"),
+    ]:
+        found = replace(own_clusters, photographs=photographs)
+        monkeypatch.setattr(entry, "discover", lambda *_, found=found, **__: found)
+        with pytest.raises(RuntimeError, match=f"can't be submitted, which is a bug, please report it: .*{fault}"):
+            run_2026()
+        assert not list((tmp_path / "working").iterdir())
+
+
+def test_a_figure_that_is_not_known_is_null_in_run_json(
+    run_2026: Callable[..., int], own_clusters: Clusters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nan = float("nan")
+    cut = Cut("Dots", 0.5, (nan, 0.6), None, (0.1, 0.9), nan, 1.0, None, 0, 0, "distance", ("Checks",), ("a note",))
+    found = replace(own_clusters, cuts={"Dots": cut})
+    monkeypatch.setattr(entry, "discover", lambda *_, **__: found)
+    assert run_2026() == 0
+    datasets = json.loads((tmp_path / "working" / "run.json").read_text())["datasets"]
+    assert datasets["Checks"]["cut"] is None
+    told = datasets["Dots"]["cut"]
+    assert (told["value"], told["plateau"], told["companions"]) == (0.5, [None, 0.6], None)
+    assert (told["borrowed"], told["notes"]) == (["Checks"], ["a note"])
+
+
+def test_a_page_that_fails_does_not_cost_the_clusters(
+    run_2026: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no disk")
+
+    monkeypatch.setattr(clusters_page, "write_clusters_page", fail)
+    assert run_2026() == 0
+    assert json.loads((tmp_path / "working/run.json").read_text())["report"] == "not written: RuntimeError('no disk')"
+    assert not (tmp_path / "working" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "cluster", "words"),
+    [
+        ("image_id,cluster", "cluster_{}_1", ""),
+        ("image_id,cluster", "cluster_Checks_1", r"expected a cluster of its dataset, cluster_\w+_NAME.*Do not subm"),
+        ("image_id,identity", "cluster_{}_1", r"found image_id, identity; missing: cluster"),
+    ],
+)
+def test_a_dry_run_checks_clusters(header: str, cluster: str, words: str, patterns_2026: Path, tmp_path: Path) -> None:
+    """It runs where the data lies as on Kaggle, at the mount of its competition."""
+    queries = rows_to_predict(read_catalogue(patterns_2026)).table
+    rows = [f"{name},{cluster.format(dataset)}" for name, dataset in queries[["image_id", "dataset"]].to_numpy()]
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, sys\nplaces = [pathlib.Path(sys.argv[sys.argv.index(name) + 1]) for name in ('--input', "
+        "'--output')]\nassert (places[0] / 'competitions/animal-clef-2026/metadata.csv').is_file()\n"
+        f"places[1].mkdir()\n(places[1] / 'submission.csv').write_text({chr(10).join([header, *rows, ''])!r})\n"
+    )
+    if not words:
+        dry_run.dry_run(script, patterns_2026, tmp_path)
+        return
+    with pytest.raises(InputError, match=words):
+        dry_run.dry_run(script, patterns_2026, tmp_path)
+
+
+def test_the_toy_world_of_clusters_is_as_the_competitions(patterns: Path, tmp_path: Path) -> None:
+    toy = tmp_path / "toy"
+    shutil.copytree(patterns, toy / "data")
+    (toy / "made-by").write_text(dry_run.hash_of_sources())
+    for _ in range(2):
+        data, weights = dry_run.prepare_toy(toy, "animal-clef-2026")
+    assert weights == toy / "weights"
+    assert cli.main(["check", str(data)]) == 0
+    catalogue = read_catalogue(data)
+    assert set(pd.read_csv(data / "metadata.csv")["split"]) == {"train", "test"}
+    assert set(catalogue.query.table["dataset"]) == {"Checks", "TexasHornedLizards"}
+    assert "TexasHornedLizards" not in set(catalogue.database.table["dataset"])
+    sample = pd.read_csv(data / "sample_submission.csv", dtype=str)
+    assert list(sample.columns) == ["image_id", "cluster"]
+    assert list(sample["image_id"]) == catalogue.query.image_ids
+    assert dry_run.prepare_toy(toy, "animal-clef-2025") == (toy / "data", toy / "weights")
