@@ -491,9 +491,9 @@ def _report_matches(job: Job, prediction: Matches) -> None:
 
 
 def _report_clusters(job: Job, clusters: Clusters) -> None:
-    from reid.report.clusters_page import write_clusters_page
+    from reid.report.cluster_summary import write_cluster_summary
 
-    write_clusters_page(job.output / "report.html", clusters)
+    write_cluster_summary(job.output / "report.html", clusters)
 
 
 def _versions() -> dict[str, str]:

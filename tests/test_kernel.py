@@ -39,7 +39,7 @@ from reid.decision.discover import discover  # noqa: E402
 from reid.decision.discovered import Clusters, Cut  # noqa: E402
 from reid.decision.predict import predict  # noqa: E402
 from reid.errors import InputError  # noqa: E402
-from reid.report import clusters_page, report  # noqa: E402
+from reid.report import cluster_summary, report  # noqa: E402
 from reid.runtime.distributed import core_count  # noqa: E402
 from reid.runtime.files import sha256_of, write_json  # noqa: E402
 
@@ -843,7 +843,7 @@ def test_a_page_that_fails_does_not_cost_the_clusters(
     def fail(*_: object) -> None:
         raise RuntimeError("no disk")
 
-    monkeypatch.setattr(clusters_page, "write_clusters_page", fail)
+    monkeypatch.setattr(cluster_summary, "write_cluster_summary", fail)
     assert run_2026() == 0
     assert json.loads((tmp_path / "working/run.json").read_text())["report"] == "not written: RuntimeError('no disk')"
     assert not (tmp_path / "working" / "report.html").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from reid.decision.discovered import CLUSTERS_COLUMNS, Clusters, Cut
-from reid.report.clusters_page import write_clusters_page
+from reid.report.cluster_summary import write_cluster_summary
 
 ROWS = [
     ("1", "Lynx", "cluster_Lynx_1", "Mira", 0.9, ""),
@@ -23,7 +23,7 @@ BORROWED = Cut("Newt", 0.5, (0.4, 0.6), None, None, 1.0, 1.0, None, 9, 40, "logi
 
 def page_of(cuts: dict[str, Cut], folder: Path) -> str:
     clusters = Clusters(pd.DataFrame(ROWS, columns=list(CLUSTERS_COLUMNS)), pd.DataFrame(), cuts)
-    write_clusters_page(folder / "report.html", clusters)
+    write_cluster_summary(folder / "report.html", clusters)
     return (folder / "report.html").read_text("utf-8")
 
 
