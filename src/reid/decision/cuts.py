@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reid.decision.linkage import MergeTree, Part, merge_tree
+from reid.decision.linkage import MergeTree, Method, Part, merge_tree
 from reid.decision.pair_scores import KINDS, LabelledPairs, PairScorer, fit_pair_scorer
 from reid.decision.reference import Reference, companions_of, draw_collection
 from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare
@@ -95,6 +95,7 @@ def fit_cut(
     transform: Callable[[PhotographPairs], PhotographPairs] = lambda pairs: pairs,
     companions: float | None = None,
     kinds: Sequence[str] = KINDS,
+    method: Method = "average",
 ) -> FittedCut | None:
     """Fit pair score and cut for a collection of unknown animals.
 
@@ -105,6 +106,7 @@ def fit_cut(
         transform: applied to the pairs of the pseudo-collections as it was to `live`.
         companions: how dense the live photographs are; None to estimate it.
         kinds: of pair scores, which compete.
+        method: of linkage.
 
     Returns:
         None where nothing can be fitted: too few individuals with several photographs.
@@ -114,7 +116,7 @@ def fit_cut(
     best: FittedCut | None = None
     for _ in track(range(ROUNDS if companions is None else 1), "fitting the cut"):
         collections = _draw(sources, estimate, live.size, rng, transform)
-        fitted = [one for kind in kinds if (one := _fit(kind, collections, live, seed)) is not None]
+        fitted = [one for kind in kinds if (one := _fit(kind, collections, live, seed, method))]
         if not fitted:
             return None
         top = max(one.scores.mean() for one in fitted)
@@ -144,14 +146,16 @@ def _draw(
     return collections
 
 
-def _fit(kind: str, collections: Sequence[LabelledPairs], live: PhotographPairs, seed: int) -> FittedCut | None:
+def _fit(
+    kind: str, collections: Sequence[LabelledPairs], live: PhotographPairs, seed: int, method: Method
+) -> FittedCut | None:
     if not collections:
         return None
     scorer = fit_pair_scorer(kind, collections, seed)
     if scorer is None:
         return None
     scored = [scorer.held_out(collection) for collection in collections]
-    curves = np.stack([curve_of(one, values) for one, values in zip(collections, scored, strict=True)])
+    curves = np.stack([curve_of(one, values, method) for one, values in zip(collections, scored, strict=True)])
     value, plateau = middle_of_plateau(curves.mean(0))
     known = np.array([companions_of(collection.labels) for collection in collections])
     confident = np.array(
@@ -177,10 +181,10 @@ def confident_companions(size: int, dissimilarity: np.ndarray) -> float:
     return float(2 * chance[chance > CONFIDENT].sum() / max(1, size))
 
 
-def curve_of(collection: LabelledPairs, dissimilarity: np.ndarray) -> np.ndarray:
+def curve_of(collection: LabelledPairs, dissimilarity: np.ndarray, method: Method = "average") -> np.ndarray:
     """Return the adjusted Rand index of a pseudo-collection at the cuts of `GRID`, (201,) float64."""
     pairs = collection.pairs
-    tree = merge_tree(pairs.size, np.stack([pairs.first, pairs.second], 1), dissimilarity)
+    tree = merge_tree(pairs.size, np.stack([pairs.first, pairs.second], 1), dissimilarity, method=method)
     return rand_index_at(tree, collection.labels, GRID)
 
 

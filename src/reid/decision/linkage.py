@@ -23,7 +23,7 @@ from scipy.cluster.hierarchy import linkage
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["APART", "JOINED", "MOST", "MergeTree", "Part", "SplitParts", "cluster", "merge_tree"]
+__all__ = ["APART", "JOINED", "MOST", "MergeTree", "Method", "Part", "SplitParts", "cluster", "merge_tree"]
 
 MOST = 3000
 """Photographs of a part that are clustered at once: 36 MB of dissimilarities, and a quarter of a second."""

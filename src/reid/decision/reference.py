@@ -28,9 +28,9 @@ from reid.runtime.files import write_bytes
 
 __all__ = ["Reference", "companions_of", "draw_collection", "find_reference", "load_reference", "save_reference"]
 
-PHOTOGRAPHS = 400
-"""Of a dataset at most, out of which pseudo-collections are drawn. Their descriptors are all compared with each other:
-the 120,000 of 400 photographs take 45 s on two cores."""
+PHOTOGRAPHS = 300
+"""Of a dataset at most, out of which pseudo-collections are drawn. The descriptors of all of them are compared with each
+other, so the time grows with the square of their number."""
 
 OF_ONE = 12
 """Of one individual at most: a few with hundreds would leave no room for others."""
