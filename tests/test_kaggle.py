@@ -566,9 +566,15 @@ def test_a_competition_that_the_kit_does_not_know_is_refused(command: str, user:
     assert not user.kaggle.requests
 
 
-def test_files_of_another_competition_are_not_taken_for_this_ones(
-    user: User, patterns_2026: Path, tmp_path: Path
-) -> None:
+def test_output_is_not_checked_against_the_files_of_another_competition(pushed: User, patterns_2026: Path) -> None:
+    pushed.leave_output()
+    pushed.data = patterns_2026
+    assert pushed.type("kernel-output") == 2
+    assert "expected the column identity of animal-clef-2025, found cluster" in pushed.error
+    assert not pushed.kaggle.bodies("ListKernelSessionOutput")
+
+
+def test_files_of_another_competition_are_not_taken_for_this_ones(user: User, patterns_2026: Path) -> None:
     words = (
         "sample_submission.csv: expected the column cluster of animal-clef-2026, found identity: these are the files"
     )
