@@ -4,6 +4,7 @@ It needs Chromium (`apt-get install chromium`); playwright, which drives it, is 
 """
 
 import io
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hand_clusters import make_cluster_world
 from hand_world import explain, make_world
 from PIL import Image
 
@@ -18,6 +20,7 @@ from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.decision.metrics import read_solution
 from reid.decision.predict import predict
+from reid.report.clusters_page import write_cluster_report
 from reid.report.outcomes import OUTCOMES, classify_outcomes
 from reid.report.report import collect_explanations, write_report
 
@@ -197,4 +200,63 @@ def test_a_script_in_an_identity_is_not_run(browser: Any, tmp_path: Path) -> Non
     assert "<script>alert(1)</script>" in page.tab.locator(".card").last.text_content()
     assert page.errors == []
     assert page.tab.locator("script").count() == 0
+    page.tab.close()
+
+
+# discovered individuals
+
+
+@pytest.fixture(scope="module")
+def cluster_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    catalogue, clusters, solution = make_cluster_world(tmp_path_factory.mktemp("clusters") / "data")
+    return write_cluster_report(catalogue, clusters, catalogue.root / "report", solution)
+
+
+def test_a_kind_and_a_dataset_of_decisions_can_be_chosen(browser: Any, cluster_report: Path) -> None:
+    page = Watched(browser, cluster_report)
+    assert page.visible(".card") == 5
+    for kind, dataset, cards in (("joined-right", "all", 2), ("joined-right", "1", 1), ("apart-right", "1", 0)):
+        page.tab.locator(f"label[for=v-{kind}]").click()
+        page.tab.locator(f"label[for=d-{dataset}]").click()
+        assert page.visible(".card") == cards == page.visible(f".card.o-{kind}")
+        assert page.visible(".nothing") == (cards == 0)
+    assert page.errors == []
+    assert {url for url in page.requests if not url.startswith("data:image/jpeg;base64,")} == {cluster_report.as_uri()}
+    page.tab.close()
+
+
+def test_a_dendrogram_stands_next_to_its_photographs(browser: Any, cluster_report: Path) -> None:
+    """Every line begins at the height of its photograph; the cut is drawn where its label is."""
+    page = Watched(browser, cluster_report)
+    details = page.tab.locator(".card details").first
+    assert not details.locator(".lines").is_visible()
+    details.locator("summary").click()
+    field = details.locator(".lines svg").bounding_box()
+    cut = details.locator(".lines span.cut").bounding_box()
+    line = details.locator(".lines path.cut").bounding_box()
+    assert line["x"] + line["width"] / 2 == pytest.approx(cut["x"] + cut["width"] / 2, abs=1.5)
+    leaves = [leaf.bounding_box() for leaf in details.locator(".leaf").all()]
+    path = details.locator(".lines path:not(.cut)").get_attribute("d")
+    assert path
+    ends = [int(y) for pair in re.findall(r"M0 (\d+)H|V(\d+)H0", path) for y in pair if y]
+    assert len(ends) == len(leaves) == 3
+    for y, leaf in zip(sorted(ends), leaves, strict=True):
+        middle = field["y"] + y / (10 * len(leaves)) * field["height"]
+        assert middle == pytest.approx(leaf["y"] + leaf["height"] / 2, abs=1.5)
+    page.tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 360])
+def test_the_page_of_clusters_is_no_wider_than_the_window(
+    browser: Any, cluster_report: Path, width: int, scheme: str
+) -> None:
+    page = Watched(browser, cluster_report, width, scheme)
+    page.tab.locator(".card details summary").first.click()
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+    card = page.tab.locator(".card", has=page.tab.locator("details")).first
+    assert card.evaluate("one => one.scrollWidth <= one.clientWidth"), "cut off at the card's edge"
+    channels = [float(one) for one in page.style("body", "backgroundColor")[4:-1].split(",")]
+    assert (sum(channels) / 3 > 128) == (scheme == "light")
+    assert page.errors == []
     page.tab.close()

@@ -11,10 +11,13 @@ from reid.report.charts import (
     PAINT,
     Bars,
     ThresholdPlot,
+    companions_chart,
     date_chart,
     history_chart,
     metrics_chart,
+    rand_index_chart,
     recipes_chart,
+    size_chart,
     threshold_chart,
 )
 
@@ -56,6 +59,9 @@ def test_charts_have_the_pages_colours_no_date_and_unique_ids() -> None:
         date_chart("Lynx", ["2020-01-01", "2021-06-30"], []),
         date_chart("Newt", ["2020-01-01"], ["2020-01-01"]),
         history_chart("0", history),
+        rand_index_chart([bars, Bars("expected", {"Lynx": -0.1}, {"Lynx": (-0.2, 0.1)})]),
+        companions_chart([bars, bars, bars]),
+        size_chart("0", np.array([1, 2, 5])),
     ]
     ids = [one for svg in svgs for one in re.findall(r'\bid="([^"]*)"', svg)]
     assert len(ids) == len(set(ids))
@@ -79,3 +85,13 @@ def test_charts_have_the_pages_colours_no_date_and_unique_ids() -> None:
 )
 def test_all_dates_of_an_axis_are_different(days: list[str], labels: list[str]) -> None:
     assert re.findall(r">(\d{4}-\d\d(?:-\d\d)?)<", date_chart("Lynx", days, [])) == labels
+
+
+@pytest.mark.parametrize(
+    ("most", "end"), [(0.0, 0.5), (0.5, 0.5), (0.51, 0.75), (7.4, 7.5), (31.0, 40.0), (900.0, 1000.0)]
+)
+def test_an_axis_of_numbers_ends_beyond_the_largest(most: float, end: float) -> None:
+    svg = companions_chart([Bars("estimated", {"Lynx": most, "Newt": float("nan")}, {"Lynx": (0, 0)})])
+    numbers = [float(number) for number in re.findall(r">(\d[\d.]*)<", svg)]
+    assert max(numbers) == end
+    assert f">{most:.1f}<" in svg

@@ -29,8 +29,8 @@ from reid.runtime.files import write_bytes
 __all__ = ["Reference", "companions_of", "draw_collection", "find_reference", "load_reference", "save_reference"]
 
 PHOTOGRAPHS = 300
-"""Of a dataset at most, out of which pseudo-collections are drawn. The descriptors of all of them are compared with each
-other, so the time grows with the square of their number."""
+"""Of a dataset at most, out of which pseudo-collections are drawn. All their descriptors are compared with each other, so
+the time grows with the square of their number."""
 
 OF_ONE = 12
 """Of one individual at most: a few with hundreds would leave no room for others."""

@@ -17,9 +17,11 @@ from reid.decision.thresholds import Sweep, Threshold
 __all__ = [
     "Bars",
     "ThresholdPlot",
+    "companions_chart",
     "date_chart",
     "history_chart",
     "metrics_chart",
+    "rand_index_chart",
     "recipes_chart",
     "size_chart",
     "threshold_chart",
@@ -32,6 +34,10 @@ PAINT = {
     **{colour: f"other{number}" for number, colour in enumerate(OTHERS)},
 }
 """What replaces these colours: the page's own, which differ between light and dark."""
+
+
+NICE_STEPS = [digit * 10.0**power for power in range(-1, 6) for digit in (1, 1.5, 2, 3, 4, 6, 8)]
+"""Between the labels of an axis."""
 
 
 def _svg(figure: Figure, name: str, words: str) -> str:
@@ -87,8 +93,16 @@ def _groups(series: Sequence[Bars]) -> list[str]:
     return sorted(names, key=lambda name: (name != "overall", name))
 
 
-def _bar_chart(series: Sequence[Bars], colours: Sequence[str], heights: Sequence[float], name: str, words: str) -> str:
-    """Draw the bars of every group next to each other, with whiskers where there are intervals."""
+def _bar_chart(
+    series: Sequence[Bars],
+    colours: Sequence[str],
+    heights: Sequence[float],
+    name: str,
+    words: str,
+    end: float = 1.0,
+) -> str:
+    """Draw the bars of every group next to each other, with whiskers where there are intervals; the axis is from 0 to
+    `end`."""
     groups = _groups(series)
     figure = Figure(figsize=(5.2, 0.5 + len(groups) * (0.22 + 0.95 * sum(heights))), layout="constrained")
     axes = figure.add_subplot()
@@ -97,21 +111,21 @@ def _bar_chart(series: Sequence[Bars], colours: Sequence[str], heights: Sequence
         shown = [number for number, bars in enumerate(series) if group in bars.values]
         top = row * group_height - sum(heights[number] for number in shown) / 2
         for number in shown:
-            _bar(axes, series[number], group, top, heights[number], colours[number])
+            _bar(axes, series[number], group, top, heights[number], colours[number], end)
             top += heights[number]
     for tick in axes.set_yticks([row * group_height for row in range(len(groups))], groups):
         tick.label1.set_parse_math(False)  # a solution's datasets may have any name
-    axes.set_xlim(0, 1.12)
-    axes.set_xticks(np.arange(0, 1.01, 0.2))
-    axes.spines["bottom"].set_bounds(0, 1)
+    axes.set_xlim(0, 1.12 * end)
+    axes.set_xticks(np.linspace(0, end, 6))
+    axes.spines["bottom"].set_bounds(0, end)
     axes.invert_yaxis()
     _simplify(axes)
     axes.tick_params(axis="y", length=0)
     return _svg(figure, name, words)
 
 
-def _bar(axes: Axes, bars: Bars, group: str, top: float, height: float, colour: str) -> None:
-    """Draw one bar with its whisker and its number."""
+def _bar(axes: Axes, bars: Bars, group: str, top: float, height: float, colour: str, axis_end: float) -> None:
+    """Draw one bar with its whisker and its number: three decimals of a share, one of a number."""
     value, middle = bars.values[group], top + height / 2
     known = value is not None and value == value
     length = value if value is not None and known else 0.0
@@ -121,8 +135,8 @@ def _bar(axes: Axes, bars: Bars, group: str, top: float, height: float, colour: 
     if known and high > low:
         axes.plot([low, high], [middle, middle], color=INK, linewidth=1.1, solid_capstyle="butt")
         end = max(length, high)
-    label = f"{length:.3f}" if known else "\u2014"
-    axes.text(end + 0.012, middle, label, va="center", color=INK, fontsize=9.5 if height > 0.25 else 7.5)
+    label = f"{length:.{3 if axis_end == 1 else 1}f}" if known else "\u2014"
+    axes.text(end + 0.012 * axis_end, middle, label, va="center", color=INK, fontsize=9.5 if height > 0.25 else 7.5)
 
 
 def metrics_chart(score: Bars, baks: Bars, baus: Bars) -> str:
@@ -135,6 +149,24 @@ def recipes_chart(series: Sequence[Bars]) -> str:
     """Draw the scores of several recipes per dataset, this page's first."""
     colours = [SCORE, *(OTHERS[number % len(OTHERS)] for number in range(len(series) - 1))]
     return _bar_chart(series, colours, [0.3] * len(series), "recipes", "Score per dataset and recipe")
+
+
+def rand_index_chart(series: Sequence[Bars]) -> str:
+    """Draw the adjusted Rand index per dataset: measured, expected. Below 0, which is worse than chance, is no bar."""
+    shown = [bars._replace(ranges={name: _from_zero(ends) for name, ends in bars.ranges.items()}) for bars in series]
+    return _bar_chart(shown, [SCORE, OTHERS[0]], [0.3] * len(series), "ari", "Adjusted Rand index per dataset")
+
+
+def _from_zero(ends: tuple[float, float]) -> tuple[float, float]:
+    return max(0.0, ends[0]), max(0.0, ends[1])
+
+
+def companions_chart(series: Sequence[Bars]) -> str:
+    """Draw how many other photographs of its animal a photograph has: estimated, fitted on, true."""
+    most = max(value for bars in series for value in bars.values.values() if value is not None and value == value)
+    step = next(step for step in NICE_STEPS if 5 * step >= most)
+    words = "Other photographs of the same animal, per photograph"
+    return _bar_chart(series, [SCORE, OTHERS[0], KNOWN], [0.3] * len(series), "companions", words, 5 * step)
 
 
 class ThresholdPlot(NamedTuple):
@@ -205,8 +237,16 @@ def _curves(above: Axes, below: Axes, plot: ThresholdPlot, curves: Sweep) -> Non
         panel.set_yticks([0, 0.5, 1])
 
 
-def size_chart(name: str, sizes: np.ndarray) -> str:
-    """Draw how many individuals have one photograph, two, three to four, five to eight, ..."""
+def size_chart(
+    name: str, sizes: np.ndarray, whats: tuple[str, str] = ("database photographs per individual", "individuals")
+) -> str:
+    """Draw how many individuals have one photograph, two, three to four, five to eight, ...
+
+    Args:
+        name: the end of the ids on the page.
+        sizes: (individuals,) photographs of each, 1 or more; at least one individual.
+        whats: what the axes show; instead of individuals, clusters.
+    """
     counts = np.bincount(np.ceil(np.log2(sizes)).astype(int))  # 1 -> 0, 2 -> 1, 3 and 4 -> 2, 5 to 8 -> 3
     words = [str(2**step) if step < 2 else f"{2 ** (step - 1) + 1}-{2**step}" for step in range(len(counts))]
     figure = Figure(figsize=(4.6, 1.9), layout="constrained")
@@ -216,11 +256,11 @@ def size_chart(name: str, sizes: np.ndarray) -> str:
         axes.text(place, count, str(count), ha="center", va="bottom", color=INK, fontsize=8)
     axes.set_xticks(range(len(words)), words)
     axes.set_ylim(0, max(counts) * 1.15)
-    axes.set_xlabel("database photographs per individual")
-    axes.set_ylabel("individuals")
+    axes.set_xlabel(whats[0])
+    axes.set_ylabel(whats[1])
     _label_counts(axes)
     _simplify(axes)
-    return _svg(figure, f"sizes-{name}", "Individuals by their number of photographs")
+    return _svg(figure, f"sizes-{name}", f"{whats[1].capitalize()} by their number of photographs")
 
 
 def date_chart(name: str, database: Sequence[str], queries: Sequence[str]) -> str:

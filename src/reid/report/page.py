@@ -21,6 +21,7 @@ def render(content: Mapping[str, Any], template: str = "report.html.j2") -> str:
         template: its file's name.
     """
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: files(__package__).joinpath(name).read_text("utf-8")),  # of parts
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
