@@ -438,7 +438,7 @@ def discover(options: argparse.Namespace) -> None:
     if options.report:
         from reid.report.clusters_page import write_cluster_report
 
-        write_cluster_report(catalogue, clusters, options.report, solution)
+        write_cluster_report(catalogue, clusters, options.report, solution, recipe)
     if options.json:
         _print_json(_json_of_clusters(clusters, options.out, seconds))
     else:

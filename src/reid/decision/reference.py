@@ -29,7 +29,7 @@ from reid.runtime.files import write_bytes
 __all__ = ["Reference", "companions_of", "draw_collection", "find_reference", "load_reference", "save_reference"]
 
 PHOTOGRAPHS = 300
-"""Of a dataset at most, out of which pseudo-collections are drawn. All their descriptors are compared with each other, so
+"""Of a dataset at most, out of which pseudo-collections are drawn. All their descriptors are compared with each other:
 the time grows with the square of their number."""
 
 OF_ONE = 12
