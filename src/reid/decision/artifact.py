@@ -19,6 +19,7 @@ from reid.errors import InputError
 from reid.runtime.files import is_file, read_json, sha256_of, write_json
 
 __all__ = [
+    "BACKBONE",
     "CALIBRATION",
     "CLASSIFIER",
     "GALLERY",
@@ -41,6 +42,9 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 
 CLASSIFIER = "species.safetensors"
+
+BACKBONE = "backbone.safetensors"
+"""Where nobody is known: the backbone as it is, without a head, for all datasets."""
 
 CALIBRATION = "calibration.json"
 
@@ -103,6 +107,11 @@ class Weights:
         return {dataset: self.folder / encoder_file(dataset) for dataset in self.datasets}
 
     @property
+    def backbone(self) -> Path | None:
+        """The file of the backbone as it is, in a folder that knows nobody; None elsewhere."""
+        return self.folder / BACKBONE if BACKBONE in self.manifest["files"] else None
+
+    @property
     def classifier(self) -> Path | None:
         """The file of the species classifier, if there is one."""
         return self.folder / CLASSIFIER if self.has_species else None
@@ -161,6 +170,7 @@ def write_manifest(
         names.remove(CALIBRATION)
     if recipe.uses_encoder and (folder / CLASSIFIER).exists():
         names.append(CLASSIFIER)
+    names += [BACKBONE] if recipe.uses_encoder and not datasets else []
     names += [reference_file(dataset) for dataset in datasets if (folder / reference_file(dataset)).exists()]
     networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY, REFERENCE))]
     plans = {name: asdict(read_plan(folder / name)) for name in networks}

@@ -82,7 +82,8 @@ def discover(
     datasets = dict(zip(catalogue.image_ids, catalogue.table["dataset"], strict=True))
     earlier = read_labels(previous, datasets) if previous else None
     cache = Cache(weights.folder) if use_cache else None
-    extractors = open_extractors(weights.encoders, None, recipe, runtime, cache)
+    encoders = {"": weights.backbone} if weights.backbone else weights.encoders
+    extractors = open_extractors(encoders, None, recipe, runtime, cache)
     known = _Known(weights, recipe, cache)
     parts = []
     for photographs in queries.by_dataset().values():

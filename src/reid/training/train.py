@@ -13,14 +13,15 @@ from reid.config.runtime import Runtime
 from reid.config.settings import flat_settings, recipe_from_json
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.data.names import resolve_names
-from reid.decision.artifact import MANIFEST, Weights, write_manifest
+from reid.decision.artifact import BACKBONE, CALIBRATION, MANIFEST, Weights, write_manifest
 from reid.decision.calibrate import calibrate
 from reid.decision.enroll import enroll
 from reid.decision.unmatchable import leave_out_unmatchable
 from reid.errors import InputError
 from reid.models.backbones import describe_backbone
+from reid.models.networks import build_network, plan_network, save_network
 from reid.runtime.distributed import all_cores, is_main
-from reid.runtime.files import read_json
+from reid.runtime.files import read_json, write_json
 from reid.runtime.signals import StopRequest
 from reid.training.checkpoints import SAVE_EVERY
 from reid.training.networks import resolve_defaults, train_networks
@@ -66,14 +67,19 @@ def train(
     Returns:
         The complete weights folder; None with `only`, and on ranks other than the first.
 
+    Where nobody is known at all there is nothing to learn: the folder then holds the backbone as it is, for `discover`.
+
     Raises:
-        InputError: see `train_networks`, `enroll` and `calibrate`.
+        InputError: nobody is known and the recipe trains a backbone; see `train_networks`, `enroll` and `calibrate`.
         Stopped: a signal came; the state is saved.
     """
     folder = Path(folder)
     if runtime.precision == "auto":
         runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
-    catalogue, limit = _limited(_database_to_learn_from(catalogue, recipe), limit)
+    catalogue = resolve_names(catalogue, recipe)
+    if not len(catalogue.database):
+        return _without_names(catalogue, recipe, folder, init, runtime)
+    catalogue, limit = _limited(catalogue, limit)
     fingerprint = catalogue.database.fingerprint
     catalogue, causes = leave_out_unmatchable(catalogue)
     for dataset, cause in causes.items():
@@ -100,16 +106,30 @@ def train(
     return write_manifest(folder, recipe, datasets, fingerprint, limit, runtime.precision)
 
 
-def _database_to_learn_from(catalogue: Catalogue, recipe: Recipe) -> Catalogue:
-    """Return the catalogue as the recipe reads names; refuse one in which nobody is known."""
-    resolved = resolve_names(catalogue, recipe)
-    if len(resolved.database):
-        return resolved
-    unnamed = f", beside {len(catalogue.database)} whose identity is a word for nobody" * (len(catalogue.database) > 0)
-    raise InputError(
-        f"{catalogue.root / 'metadata.csv'}: expected rows with split 'database' to learn from, found none{unnamed}; "
-        "add the photographs whose individual is known"
+def _without_names(catalogue: Catalogue, recipe: Recipe, folder: Path, init: Path | None, runtime: Runtime) -> Weights:
+    """Make the weights folder of photographs of which nobody is known: there is nothing to learn from, so it holds the
+    backbone as it is, if the recipe has one, and no gallery."""
+    table = catalogue.root / "metadata.csv"
+    if recipe.uses_encoder and recipe.training.epochs and recipe.training.backbone_rate:
+        raise InputError(
+            f"{table}: expected rows with split 'database' to learn from, found none; add the photographs whose "
+            "individual is known. Photographs that nobody has named yet can be grouped without: train with --recipe "
+            "frozen or --recipe keypoints, then `reid discover`"
+        )
+    log.warning(
+        f"{table}: no photograph has a name, so nothing is trained and nobody can be named; `reid discover` groups them"
     )
+    folder.mkdir(parents=True, exist_ok=True)
+    if recipe.uses_encoder:
+        backbone = describe_backbone(recipe.backbone.name, init)
+        recipe = resolve_defaults(recipe, backbone)
+        chosen = recipe.backbone
+        plan = plan_network(
+            backbone, chosen.image_size, pooling=chosen.pooling, last_stride=chosen.last_stride, normalise=True
+        )
+        save_network(folder / BACKBONE, build_network(plan, recipe.seed, init or chosen.init))
+    write_json(folder / CALIBRATION, {})
+    return write_manifest(folder, recipe, [], catalogue.fingerprint, None, runtime.precision)
 
 
 def _limited(catalogue: Catalogue, limit: int | None) -> tuple[Catalogue, int | None]:
