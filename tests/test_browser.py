@@ -20,7 +20,7 @@ from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.decision.metrics import read_solution
 from reid.decision.predict import predict
-from reid.report.clusters_page import write_cluster_report
+from reid.report.cluster_report import write_cluster_report
 from reid.report.outcomes import OUTCOMES, classify_outcomes
 from reid.report.report import collect_explanations, write_report
 

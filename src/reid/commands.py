@@ -436,7 +436,7 @@ def discover(options: argparse.Namespace) -> None:
         )
     clusters.save(options.out)
     if options.report:
-        from reid.report.clusters_page import write_cluster_report
+        from reid.report.cluster_report import write_cluster_report
 
         write_cluster_report(catalogue, clusters, options.report, solution, recipe)
     if options.json:

@@ -143,7 +143,7 @@ def write_cluster_report(
         "decisions": _decisions_section(clusters, truth, thumbnails),  # fills `thumbnails`
         "thumbnails": [thumbnail for thumbnail in thumbnails.drawn.values() if thumbnail.uri],
     }
-    page = render(content, "clusters.html.j2")
+    page = render(content, "cluster_report.html.j2")
     with atomic_path(out / "report.html") as temporary:
         temporary.write_text(page, "utf-8")
     return out / "report.html"

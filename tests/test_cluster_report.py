@@ -14,9 +14,9 @@ from hand_world import Page
 from reid.decision.clusters import score_clusters
 from reid.decision.discovered import Clusters, Cut
 from reid.errors import InputError
-from reid.report import cluster_decisions, clusters_page
+from reid.report import cluster_decisions, cluster_report
 from reid.report.cluster_decisions import APART, JOINED, Decision, find_decisions
-from reid.report.clusters_page import OUTCOMES, write_cluster_report
+from reid.report.cluster_report import OUTCOMES, write_cluster_report
 from reid.report.dendrogram import WIDTH, Joins
 
 
@@ -341,7 +341,7 @@ def test_a_page_beyond_its_limit_takes_every_kind_in_turn_and_says_so(
             )
         )
     photographs, pairs, table = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
-    monkeypatch.setattr(clusters_page, "CARDS_LIMIT", 300_000)
+    monkeypatch.setattr(cluster_report, "CARDS_LIMIT", 300_000)
     many = ClusterWorld(replace(world.catalogue, table=table), Clusters(photographs, pairs, CUTS), world.solution)
     page = page_of(many, tmp_path / "out", solved=False)
     assert f"<b>{len(page.cards)} of 200 decisions are shown</b>" in words_of(page.text)
