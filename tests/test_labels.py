@@ -60,6 +60,9 @@ def test_without_an_earlier_result_clusters_are_numbered_from_one_in_each_datase
         (previous(Lynx_1="abcfg", Lynx_2="de"), {**dict.fromkeys("abcde", 0), "f": 1, "g": 1}, "2 2 2 2 2 1 1"),
         # a name of another form is kept, numbers of photographs that are gone stay taken
         (previous(Lynx_Mira="a", Lynx_007="z", Newt_99="n"), {"a": 0, "b": 1}, "Mira 8"),
+        # three old animals are one now, and a fourth photograph shares nothing with what is left over
+        (previous(Lynx_1="abcx", Lynx_2="de", Lynx_3="f"),
+         {**dict.fromkeys("ax", 0), "b": 1, **dict.fromkeys("cdef", 2)}, "1 1 4 2 2 2 2"),
         # nothing in common
         (previous(Lynx_3="z"), {"a": 0, "b": 1}, "4 5"),
     ],
@@ -86,6 +89,10 @@ def test_as_many_photographs_as_possible_keep_their_label_and_their_order_does_n
         for chosen in itertools.permutations([*range(5), *[-1] * len(clusters)][: max(5, len(clusters))], len(clusters))
     )
     assert same == best
+    for label, name in pairs:  # nobody takes the name of an animal with which it has nothing in common
+        assert name not in dict(rows).values() or any(
+            labels[k] == label and dict(rows).get(image_ids[k]) == name for k in range(n)
+        )
     fresh = set(names) - {name for _, name in rows}
     assert not {int(name.rpartition("_")[2]) for name in fresh} & set(before[was_there].tolist())
     order = rng.permutation(n)
