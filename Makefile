@@ -36,7 +36,7 @@ install: $(INSTALLED) ## make .venv with everything in it
 # How long a stage took goes into a list that the smoke run prints at its end, in whole seconds: macOS has no others.
 timed = start=$$(date +%s); $(2) && echo "$(1) $$start $$(date +%s)" >> $(SMOKE)/times
 
-smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate, predict, score, report, dry run
+smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, predict, score, report, discover, dry run
 	@rm -rf $(SMOKE) && mkdir -p $(SMOKE)
 	@$(call timed,draw,$(REID) toy $(SMOKE)/data)
 	@$(call timed,check,$(REID) check $(SMOKE)/data)
@@ -45,11 +45,15 @@ smoke: $(INSTALLED) ## the whole main job on a toy world: draw, train, calibrate
 	@$(call timed,report,$(REID) report $(SMOKE)/data --weights $(SMOKE)/weights --out $(SMOKE)/report \
 	  --solution $(SMOKE)/data/solution.csv)
 	@$(call timed,score,$(REID) score $(SMOKE)/submission.csv $(SMOKE)/data/solution.csv)
+	@$(call timed,discover,$(REID) toy $(SMOKE)/unnamed --unlabelled && $(REID) discover $(SMOKE)/unnamed \
+	  --weights $(SMOKE)/weights --out $(SMOKE)/clusters.csv --report $(SMOKE)/clusters \
+	  --solution $(SMOKE)/unnamed/solution.csv && $(REID) score $(SMOKE)/clusters.csv $(SMOKE)/unnamed/solution.csv)
 	@$(call timed,kernel,$(BIN)/python kernel/bundle.py --out build/kernel && $(ON_KAGGLE) dry-run \
 	  --data $(SMOKE)/data --weights $(SMOKE)/weights --submission $(SMOKE)/submission.csv)
 	@awk '{s = $$3 - $$2; sum += s; printf "%-8s %6d s\n", $$1, s} END {printf "%-8s %6d s\n", "total", sum}' \
 	  $(SMOKE)/times
 	@echo "submission: $(SMOKE)/submission.csv   report: $(SMOKE)/report/report.html"
+	@echo "clusters: $(SMOKE)/clusters.csv   report: $(SMOKE)/clusters/report.html"
 
 # A process per core, each with one thread: threads of several processes on one core wait for each other. The folder's
 # name is short, because the sockets of processes that tests start lie in it, and their names may have 107 characters.
