@@ -81,7 +81,7 @@ train: has-data $(INSTALLED) ## train RECIPE (if none: the default) on DATA into
 	$(REID) train $(DATA) --out $(WEIGHTS) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(INIT),--init $(INIT))
 
 predict: has-data $(INSTALLED) ## the submission for DATA's queries
-	$(REID) predict $(DATA) --weights $(WEIGHTS) --out $(SUBMISSION)
+	$(REID) $(if $(filter %-2026,$(COMPETITION)),discover,predict) $(DATA) --weights $(WEIGHTS) --out $(SUBMISSION)
 
 report: has-data $(INSTALLED) ## score, thresholds and matches as a page
 	$(REID) report $(DATA) --weights $(WEIGHTS) --out build/report \
