@@ -43,6 +43,9 @@ STEADY = 1.15
 CONFIDENT = 0.3
 """From which chance on a pair counts for the density."""
 
+LEAST = 0.1
+"""Companions that are estimated at least: with none there would be nothing to fit."""
+
 GRID = np.linspace(0, 1, 201)
 """Cuts that are compared."""
 
@@ -158,21 +161,39 @@ def _fit(
     curves = np.stack([curve_of(one, values, method) for one, values in zip(collections, scored, strict=True)])
     value, plateau = middle_of_plateau(curves.mean(0))
     known = np.array([companions_of(collection.labels) for collection in collections])
-    confident = np.array(
-        [confident_companions(one.pairs.size, values) for one, values in zip(collections, scored, strict=True)]
-    )
-    ratio = confident_companions(live.size, scorer.dissimilarity(live)) / max(1e-9, confident.mean())
     return FittedCut(
         scorer=scorer,
         value=value,
         plateau=plateau,
         scores=_left_out(curves),
         oracle=float(curves.max(1).mean()),
-        companions=float(np.clip(known.mean() * ratio, 0.1, live.size)),
+        companions=_estimate(collections, scored, live.size, scorer.dissimilarity(live)),
         fitted_companions=float(known.mean()),
         kinds={},
         curve=curves.mean(0),
     )
+
+
+def _estimate(
+    collections: Sequence[LabelledPairs], scored: Sequence[np.ndarray], size: int, dissimilarity: np.ndarray
+) -> float:
+    """Return how many companions a live photograph has, from how many it confidently has.
+
+    Of the confident ones in the pseudo-collections, those of the same animal grow with its companions and the others
+    with the number of photographs, at rates that are known there (adjusted count, Forman 2008).
+
+    Args:
+        collections, scored: pseudo-collections, and the dissimilarities of their pairs.
+        size, dissimilarity: the same of the live photographs.
+    """
+    right = wrong = companions = others = 0.0
+    for one, values in zip(collections, scored, strict=True):
+        right += confident_companions(one.pairs.size, values[one.is_match])
+        wrong += confident_companions(one.pairs.size, values[~one.is_match])
+        companions += companions_of(one.labels)
+        others += one.pairs.size - 1
+    found = confident_companions(size, dissimilarity) - wrong / max(1, others) * (size - 1)
+    return float(np.clip(found * companions / max(1e-9, right), LEAST, max(LEAST, size - 1)))
 
 
 def confident_companions(size: int, dissimilarity: np.ndarray) -> float:
