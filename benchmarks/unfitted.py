@@ -9,6 +9,7 @@ module's numbers.
 """
 
 import argparse
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from reid.config.settings import override
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.cuts import GRID, confident_companions, curve_of, middle_of_plateau
 from reid.decision.pair_scores import LabelledPairs, PairScorer
-from reid.decision.reference import Reference, draw_collection
+from reid.decision.reference import Reference, companions_of, draw_collection
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.gallery import gallery_features
@@ -48,7 +49,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/bench/unfitted"))
     options = parser.parse_args()
     print(machine(), flush=True)
-    collections = drawn(options)
+    file = options.out / "collections.pkl"
+    raw = pickle.loads(file.read_bytes()) if file.exists() else drawn(options)
+    file.write_bytes(pickle.dumps(raw))
+    collections = {
+        key: [replace(one, pairs=rank_normalised(one.pairs)) for one in of_key] for key, of_key in raw.items()
+    }
     for cues in CUES:
         report(cues, collections)
 
@@ -71,8 +77,8 @@ def drawn(options: argparse.Namespace) -> dict[tuple[str, float], list[LabelledP
         for density in DENSITIES:
             for _ in range(OF_EACH):
                 one = draw_collection(reference, density, len(reference), rng)
-                pairs = rank_normalised(compare(pool, one.rows))
-                collections.setdefault((dataset, density), []).append(LabelledPairs(pairs, one.labels))
+                labelled = LabelledPairs(compare(pool, one.rows), one.labels)
+                collections.setdefault((dataset, density), []).append(labelled)
     return collections
 
 
@@ -129,11 +135,6 @@ def fitted(
         cut = middle_of_plateau(np.mean(curves, axis=0))[0]
         levels.append((float(np.mean(companions)), float(np.mean(confident)), cut))
     return scorer, levels
-
-
-def companions_of(labels: np.ndarray) -> float:
-    counts = np.unique(labels, return_counts=True)[1]
-    return float((counts * (counts - 1)).sum() / len(labels))
 
 
 if __name__ == "__main__":

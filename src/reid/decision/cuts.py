@@ -43,7 +43,7 @@ STEADY = 1.15
 CONFIDENT = 0.3
 """From which chance on a pair counts for the density."""
 
-LEAST = 0.1
+LEAST = 0.3
 """Companions that are estimated at least: with none there would be nothing to fit."""
 
 GRID = np.linspace(0, 1, 201)
@@ -125,9 +125,11 @@ def fit_cut(
         top = max(one.scores.mean() for one in fitted)
         best = next(one for one in fitted if one.scores.mean() >= top - SLACK)
         best.kinds.update({one.scorer.kind: float(one.scores.mean()) for one in fitted})
-        before, estimate = estimate, best.companions
-        if companions is not None or max(before / estimate, estimate / before) < STEADY:
+        if companions is not None or 1 / STEADY < best.companions / estimate < STEADY:
             break
+        estimate = float(
+            np.sqrt(estimate * best.companions)
+        )  # half the way: from a wrong density it is estimated badly
     return best
 
 

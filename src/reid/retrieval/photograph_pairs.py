@@ -63,8 +63,12 @@ class PhotographPairs:
 
 
 def rank_normalised(pairs: PhotographPairs, names: Sequence[str] = ()) -> PhotographPairs:
-    """Return the pairs with each feature as the share of the collection's pairs that have less of it, 0 to 1, equal
-    ones in the middle: what a distance is worth in one dataset says nothing in another, its rank does.
+    """Return the pairs with their features by rank: what a distance is worth in one dataset says nothing in another,
+    but that few pairs are nearer does.
+
+    A feature becomes the logarithm of how many photographs there are for each pair that has as much of it or more: two
+    such pairs per photograph are the same in a small collection and in a large one, and the few that are the most alike
+    are far ahead of the rest. Equal pairs share the middle of their ranks.
 
     Args:
         pairs: P of them.
@@ -73,7 +77,7 @@ def rank_normalised(pairs: PhotographPairs, names: Sequence[str] = ()) -> Photog
     from scipy.stats import rankdata
 
     kept = {name: pairs.features[name] for name in names or pairs.features if name in pairs.features}
-    ranked = {name: (rankdata(values) - 0.5) / max(1, len(values)) for name, values in kept.items()}
+    ranked = {name: np.log(pairs.size / (rankdata(-values) - 0.5)) for name, values in kept.items()}
     return replace(pairs, features=ranked)
 
 
