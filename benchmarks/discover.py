@@ -25,17 +25,24 @@ from sklearn.metrics import adjusted_rand_score
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import Weights, gallery_file, open_weights
+from reid.decision.attach import Attachment, attach
+from reid.decision.calibrate import load_calibrations
 from reid.decision.clusters import adjusted_rand_index
 from reid.decision.cuts import GRID, FittedCut, Source, fit_cut, rand_index_at
 from reid.decision.linkage import merge_tree
+from reid.decision.predict import match_queries
 from reid.decision.reference import load_reference
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import extract_features, open_extractors
-from reid.retrieval.gallery import gallery_features, load_gallery
+from reid.retrieval.gallery import GalleryFeatures, gallery_features, load_gallery
 from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare
 
 PLAIN = ("distance", "local", "local inliers", "foreground", "foreground inliers")
 """The cues whose standardised values are simply added for comparison."""
+
+
+FEW = 100
+"""Query photographs of a dataset that is tried together with its database."""
 
 
 class Bench(NamedTuple):
@@ -46,6 +53,13 @@ class Bench(NamedTuple):
     truth: np.ndarray
     today: np.ndarray
     source: Source
+    candidates: pd.DataFrame
+    """What `predict` says of each photograph, see `Matches.candidates`."""
+    threshold: float
+    new: np.ndarray
+    """(N,) bool, whether the database lacks the individual."""
+    everything: tuple[Pool, np.ndarray] | None
+    """All photographs of a dataset with few queries, and who is on them."""
 
 
 def main() -> None:
@@ -70,7 +84,8 @@ def main() -> None:
 def benches(data: Path, folder: Path, today: Path, out: Path) -> Iterator[Bench]:
     """Yields each dataset, from the folder `out` where it has been there before."""
     catalogue, weights = read_catalogue(data), open_weights(folder)
-    solution = pd.read_csv(data / "solution.csv", dtype=str).set_index("image_id")["identity"]
+    solved = pd.read_csv(data / "solution.csv", dtype=str).set_index("image_id")
+    solution, is_new = solved["identity"], solved["new_identity"] == "True"
     answers = pd.read_csv(today, dtype=str).set_index("image_id")["identity"]
     out.mkdir(exist_ok=True)
     for dataset, photographs in catalogue.query.by_dataset().items():
@@ -78,20 +93,48 @@ def benches(data: Path, folder: Path, today: Path, out: Path) -> Iterator[Bench]
         if not file.exists():
             file.write_bytes(pickle.dumps(prepared(weights, photographs, dataset)))
         live, source = pickle.loads(file.read_bytes())
+        matched = out / f"{dataset}.candidates.pkl"
+        if not matched.exists():
+            matched.write_bytes(pickle.dumps(matches(weights, photographs, dataset)))
+        candidates, threshold = pickle.loads(matched.read_bytes())
         named = answers[photographs.image_ids]
         alone = [f"new {image_id}" for image_id in photographs.image_ids]
         clusters = np.where(named == "new_individual", alone, named)
-        yield Bench(dataset, live, solution[photographs.image_ids].to_numpy(str), clusters.astype(str), source)
+        truth, new = solution[photographs.image_ids].to_numpy(str), is_new[photographs.image_ids].to_numpy(bool)
+        everything = with_database(weights, catalogue.of(dataset), solution) if len(photographs) < FEW else None
+        yield Bench(dataset, live, truth, clusters.astype(str), source, candidates, threshold, new, everything)
+
+
+def with_database(weights: Weights, photographs: Catalogue, solution: pd.Series) -> tuple[Pool, np.ndarray]:
+    """Prepares known and unknown photographs as one collection."""
+    features = features_of(weights, photographs, str(photographs.table["dataset"].iloc[0]))
+    table = photographs.table.set_index("image_id")["identity"]
+    labels = table.where(table != "", solution.reindex(table.index)).to_numpy(str)
+    return Pool.of(features, weights.recipe, "comparing all"), labels
+
+
+def matches(weights: Weights, photographs: Catalogue, dataset: str) -> tuple[pd.DataFrame, float]:
+    """Matches one dataset's photographs with its gallery; the image_ids become rows."""
+    features = features_of(weights, photographs, dataset)
+    calibration = load_calibrations(weights)[dataset]
+    found = match_queries(
+        features, load_gallery(weights.folder / gallery_file(dataset)), dataset, calibration, weights.recipe, 20
+    )
+    rows = {image_id: str(row) for row, image_id in enumerate(features.image_id)}
+    return found.assign(image_id=found["image_id"].map(rows)), calibration.threshold.value
+
+
+def features_of(weights: Weights, photographs: Catalogue, dataset: str) -> GalleryFeatures:
+    runtime, cache = Runtime(precision=weights.precision), Cache(weights.folder)
+    extractors = open_extractors(weights.encoders, None, weights.recipe, runtime, cache)
+    features = extract_features(photographs, extractors, "column", weights.recipe, f"opening {dataset}")
+    return gallery_features(features, photographs.table)
 
 
 def prepared(weights: Weights, photographs: Catalogue, dataset: str) -> tuple[PhotographPairs, Source]:
     """Compares one dataset's photographs with each other, and prepares its reference."""
     recipe = weights.recipe
-    extractors = open_extractors(
-        weights.encoders, None, recipe, Runtime(precision=weights.precision), Cache(weights.folder)
-    )
-    features = extract_features(photographs, extractors, "column", recipe, f"opening {dataset}")
-    pool = Pool.of(gallery_features(features, photographs.table), recipe, f"comparing {dataset}")
+    pool = Pool.of(features_of(weights, photographs, dataset), recipe, f"comparing {dataset}")
     reference = load_reference(weights.folder, dataset)
     assert reference is not None
     gallery = load_gallery(weights.folder / gallery_file(dataset)).embeddings
@@ -265,7 +308,76 @@ def ablation(runs: list[list[Bench]]) -> None:
     table(rows, "dataset | choice | ARI | best cut | claimed | companions fitted on")
 
 
-TABLES = {"1 answers": answers, "2 other ways": others, "3 ablation": ablation}
+def known(runs: list[list[Bench]]) -> None:
+    """Whether clusters that vote name known animals better than each photograph alone, and what joining them does."""
+    rows: list[list[object]] = []
+    for seed, run in enumerate(runs):
+        for bench in run:
+            fitted = fit(bench)
+            tree = tree_of(bench.live, fitted.scorer.dissimilarity(bench.live), cut=fitted.value)
+            labels = tree.labels()
+            for name, clusters in (("each alone", np.arange(len(labels))), ("clusters vote", labels)):
+                for margin in (1.0, 0.95, 0.9, 0.8):
+                    by_row = pd.Series(clusters.astype(str), index=np.arange(len(labels)).astype(str))
+                    attached = attach(bench.candidates, by_row, bench.threshold, False, margin)
+                    nobody = Attachment("", 0.0)
+                    names = np.array([attached.get(cluster, nobody).identity for cluster in by_row], object)
+                    rows.append(
+                        [seed, bench.name, name, margin, *open_set(names, bench), *joined_index(names, labels, bench)]
+                    )
+    table(
+        rows,
+        "seed | dataset | who names | margin | BAKS | BAUS | score | named | of these right | ARI | ARI, joined by "
+        "name",
+    )
+
+
+def open_set(names: np.ndarray, bench: Bench) -> list[object]:
+    """BAKS, BAUS, score, how many are named and the share of these that is right."""
+    right = np.where(bench.new, names == "", names == bench.truth)
+    shares = (
+        pd.DataFrame({"right": right, "truth": bench.truth, "new": bench.new}).groupby(["new", "truth"])["right"].mean()
+    )
+    baks, baus = float(shares[False].mean()), float(shares[True].mean())
+    named = names != ""
+    return [
+        baks,
+        baus,
+        float(np.sqrt(baks * baus)),
+        int(named.sum()),
+        float((names == bench.truth)[named].mean()) if named.any() else 0.0,
+    ]
+
+
+def joined_index(names: np.ndarray, labels: np.ndarray, bench: Bench) -> list[float]:
+    """ARI of the partition, and after joining everything that has one name."""
+    joined = np.where(names == "", labels.astype(str), names)
+    return [float(adjusted_rand_score(bench.truth, labels)), float(adjusted_rand_score(bench.truth, joined))]
+
+
+def lions(runs: list[list[Bench]]) -> None:
+    """Lions have three pairs among their queries: collections of half the animals, from database and queries together.
+    The encoder has learned from some of the database."""
+    rows: list[list[object]] = []
+    for seed, run in enumerate(runs):
+        for bench in run:
+            if bench.everything is None:
+                continue
+            fitted, (pool, labels) = fit(bench), bench.everything
+            rng = np.random.default_rng(seed)
+            reached_by = []
+            for _ in range(50):
+                animals = rng.permutation(np.unique(labels))[: len(np.unique(labels)) // 2]
+                drawn = np.flatnonzero(np.isin(labels, animals))
+                pairs = compare(pool, drawn)
+                tree = tree_of(pairs, fitted.scorer.dissimilarity(pairs), cut=fitted.value)
+                reached_by.append(adjusted_rand_score(labels[drawn], tree.labels()))
+            low, high = np.quantile(reached_by, [0.05, 0.95])
+            rows.append([seed, bench.name, float(np.mean(reached_by)), float(low), float(high)])
+    table(rows, "seed | dataset | ARI, mean of 50 collections | 5 % | 95 %")
+
+
+TABLES = {"1 answers": answers, "2 other ways": others, "3 ablation": ablation, "4 known": known, "5 lions": lions}
 
 
 if __name__ == "__main__":
