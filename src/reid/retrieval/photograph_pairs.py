@@ -106,6 +106,8 @@ class Pool:
         keypoint_sets: by cue, see `candidates.GalleryIndex`.
         neighbours: by cue; empty where a photograph's descriptors are compared with its shortlist's alone.
         matching: the recipe's.
+        turn: (N,) int64, the photographs' places in an order that their keypoints have: of a pair, the first is the
+            query that is verified, whatever the rows, because matches are not quite the same the other way around.
         inliers: by cue and pair, of those that were verified already.
     """
 
@@ -115,6 +117,7 @@ class Pool:
     keypoint_sets: dict[str, tuple[Keypoints, ...]]
     neighbours: dict[str, Neighbours]
     matching: MatchingConfig
+    turn: np.ndarray
     inliers: dict[str, dict[tuple[int, int], int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -151,7 +154,17 @@ class Pool:
         found = {cue: _neighbours(cue, keypoints, kept, f"{what}, {cue}") for cue, keypoints in searched}
         sides = np.array(photographs.orientation or [""] * len(photographs), dtype=str)
         memo: dict[str, dict[tuple[int, int], int]] = {cue: {} for cue in sets}
-        return cls(sides, photographs.vectors, distances, sets, found, recipe.matching, memo)
+        vectors = photographs.vectors
+        turn = _turn(photographs.keypoints if sets else ())
+        return cls(sides, vectors, distances, sets, found, recipe.matching, turn, memo)
+
+
+def _turn(photographs: Sequence[Keypoints]) -> np.ndarray:
+    """See `Pool.turn`."""
+    content = [keypoints.points.tobytes() for keypoints in photographs]
+    turn = np.empty(len(content), np.int64)
+    turn[sorted(range(len(content)), key=content.__getitem__)] = np.arange(len(content))
+    return turn
 
 
 def _neighbours(cue: str, photographs: Sequence[Keypoints], kept: int, what: str) -> Neighbours:
@@ -233,6 +246,15 @@ class _Edges(NamedTuple):
         rank[order] = np.arange(len(values)) - self.starts[self.source[order]]
         return rank
 
+    def tied_rank(self, values: np.ndarray) -> np.ndarray:
+        """Return how many of its source's edges have a larger value, (E,) float64: equal values have equal ranks, or
+        the order of the photographs would tell them apart."""
+        order = np.lexsort((-values, self.source))
+        starts = np.r_[True, (np.diff(values[order]) != 0) | (np.diff(self.source[order]) != 0)]
+        rank = np.empty(len(values))
+        rank[order] = self.rank(values)[order][np.flatnonzero(starts)[np.cumsum(starts) - 1]]
+        return rank
+
     def sum_of_row(self, values: np.ndarray) -> np.ndarray:
         """Return the sum over the edges of each edge's source, (E,)."""
         total: np.ndarray = np.bincount(self.source, values, self.size)[self.source]
@@ -301,7 +323,8 @@ class _Collection:
             distances = self.pool.distances[np.ix_(self.rows, self.rows[sample])].astype(float)
         else:
             vectors = self.pool.vectors[torch.from_numpy(self.rows)]
-            distances = pairwise_distances(vectors, vectors[torch.from_numpy(sample)]).double().numpy()
+            # float64, or the distances of copies would be rounding, and their standard deviation too
+            distances = pairwise_distances(vectors.double(), vectors[torch.from_numpy(sample)].double()).numpy()
         distances[sample, np.arange(len(sample))] = np.nan
         mean, deviation = np.nanmean(distances, 1), np.nanstd(distances, 1)
         return mean, np.where(deviation > 1e-6, deviation, 1), float(np.nanmedian(distances)) or 1.0
@@ -332,7 +355,7 @@ class _Collection:
 
     def _ranks(self, edges: _Edges, values: np.ndarray) -> np.ndarray:
         """Return log(1 + rank), no rank being beyond the shortlist: rows that many others list are no longer for it."""
-        ranks: np.ndarray = np.log1p(np.minimum(edges.rank(values), self.pool.matching.shortlist))
+        ranks: np.ndarray = np.log1p(np.minimum(edges.tied_rank(values), self.pool.matching.shortlist))
         return ranks
 
     def local_features(self, cue: str, edges: _Edges) -> dict[str, np.ndarray]:
@@ -416,9 +439,11 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _verified(pool: Pool, cue: str, pairs: np.ndarray) -> np.ndarray:
-    """Return the inliers of pairs (C, 2) of the pool's rows, (C,) float64; each pair is fitted once."""
+    """Return the inliers of pairs (C, 2) of the pool's rows, (C,) float64; each pair is fitted once, in the direction
+    that `Pool.turn` says."""
     memo, sets = pool.inliers[cue], pool.keypoint_sets[cue]
-    ordered = [(int(min(pair)), int(max(pair))) for pair in pairs]
+    swap = pool.turn[pairs[:, 0]] > pool.turn[pairs[:, 1]]
+    ordered = [(one, other) for one, other in np.where(swap[:, None], pairs[:, ::-1], pairs).tolist()]
     missing = sorted({pair for pair in ordered if pair not in memo})
     lists: dict[int, list[int]] = {}
     for one, other in missing:
