@@ -410,19 +410,22 @@ def _dense_votes(neighbours: Neighbours, rows: np.ndarray, count: int) -> np.nda
 
     As `local_matching.lnbnn` (McCann and Lowe, CVPR 2012), with photographs as labels and photographs as neighbours: a
     descriptor votes for its `count` nearest photographs with the squared distance by which they are nearer than the
-    next one. Where fewer are remembered, the farthest that is takes its place.
+    next one. Where fewer are remembered, the farthest that is takes its place: of the collection if all of that are,
+    else of the pool.
     """
     place = np.full(len(neighbours.starts) - 1, -1)
     place[rows] = np.arange(len(rows))
     votes = np.zeros((len(rows), len(rows)), np.float32)
     if not neighbours.distance.shape[1]:
         return votes
+    filled = np.count_nonzero(np.diff(neighbours.starts)[rows])
     for row, photograph in enumerate(rows):
         own = slice(neighbours.starts[photograph], neighbours.starts[photograph + 1])
         target, distance = place[neighbours.photograph[own]], neighbours.distance[own]
         there = (target >= 0) & np.isfinite(distance)
         nearer = np.cumsum(there, 1)  # the how-manieth of the collection's photographs
-        farthest = np.where(np.isfinite(distance), distance, -np.inf).max(1)
+        complete = there.sum(1, keepdims=True) == filled - 1
+        farthest = np.where(np.where(complete, there, np.isfinite(distance)), distance, -np.inf).max(1)
         limit = np.where(there & (nearer == count + 1), distance, np.inf).min(1)
         limit = np.where(np.isfinite(limit), limit, farthest)
         counted = there & (nearer <= count)
