@@ -154,7 +154,7 @@ class Pool:
         found = {cue: _neighbours(cue, keypoints, kept, f"{what}, {cue}") for cue, keypoints in searched}
         sides = np.array(photographs.orientation or [""] * len(photographs), dtype=str)
         memo: dict[str, dict[tuple[int, int], int]] = {cue: {} for cue in sets}
-        vectors = photographs.vectors
+        vectors = photographs.vectors if recipe.uses_encoder else photographs.vectors[:, :0]
         turn = _turn(photographs.keypoints if sets else ())
         return cls(sides, vectors, distances, sets, found, recipe.matching, turn, memo)
 
