@@ -21,7 +21,7 @@ from reid.config.presets import preset
 from reid.config.runtime import Runtime
 from reid.config.settings import override
 from reid.data.catalogue import Catalogue, read_catalogue
-from reid.decision.cuts import GRID, confident_companions, curve_of, middle_of_plateau
+from reid.decision.cuts import GRID, curve_of, middle_of_plateau
 from reid.decision.pair_scores import LabelledPairs, PairScorer
 from reid.decision.reference import Reference, companions_of, draw_collection
 from reid.retrieval.cache import Cache
@@ -32,6 +32,9 @@ from reid.training.train import train
 
 DENSITIES = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
 """Companions of a photograph."""
+
+ASSUMED = 3.0
+"""Of which the drawn collections have `unfitted.COMPANIONS`, because many animals have few photographs."""
 
 OF_EACH = 6
 """Pseudo-collections of a density and dataset."""
@@ -99,42 +102,31 @@ def report(cues: str, collections: dict[tuple[str, float], list[LabelledPairs]])
     chosen = {
         key: [replace(one, pairs=of_cues(one.pairs, cues)) for one in of_key] for key, of_key in collections.items()
     }
-    datasets = sorted({dataset for dataset, _ in chosen})
-    print(f"\n## {cues}\n| fitted without | companions | ARI at the others' cut | best |\n|---|---|---|---|")
-    for left_out in datasets:
-        scorer, levels = fitted({key: of for key, of in chosen.items() if key[0] != left_out})
-        for companions, _, cut in levels:
-            near = min(DENSITIES, key=lambda density: abs(density - companions))
-            curve = np.mean([curve_of(one, scorer.dissimilarity(one.pairs)) for one in chosen[left_out, near]], axis=0)
+    print(f"\n## {cues}\n| on | companions | ARI at the cut of the others | best |\n|---|---|---|---|")
+    for left_out in sorted({dataset for dataset, _ in chosen}):
+        scorer, cut = fitted({key: of for key, of in chosen.items() if key[0] != left_out})
+        for density in DENSITIES:
+            mine = chosen[left_out, density]
+            curve = np.mean([curve_of(one, scorer.dissimilarity(one.pairs)) for one in mine], axis=0)
+            companions = np.mean([companions_of(one.labels) for one in mine])
             index = float(np.interp(cut, GRID, curve))
             print(f"| {left_out} | {companions:.1f} | {index:.3f} | {curve.max():.3f} |", flush=True)
-    scorer, levels = fitted({key: of for key, of in chosen.items() if key[0] != "LionData"})
+    scorer, cut = fitted({key: of for key, of in chosen.items() if key[0] != "LionData"})
     names = sorted(next(iter(chosen.values()))[0].pairs.features)
-    weights = scorer.models[0](np.eye(len(names))) - scorer.models[0](np.zeros((1, len(names))))
-    bias = float(scorer.models[0](np.zeros((1, len(names))))[0])
-    print(f'    "{cues}": Numbers(\n        {bias:.3f},')
-    print(f"        {dict(zip(names, weights.round(3).tolist(), strict=True))},")
-    print(f"        {tuple(tuple(round(value, 3) for value in level) for level in levels)},\n    ),", flush=True)
+    zero = scorer.models[0](np.zeros((1, len(names))))
+    weights = scorer.models[0](np.eye(len(names))) - zero
+    print(f"bias {zero[0]:.3f}, cut {cut:.3f}, {dict(zip(names, weights.round(3).tolist(), strict=True))}", flush=True)
 
 
-def fitted(
-    chosen: dict[tuple[str, float], list[LabelledPairs]],
-) -> tuple[PairScorer, list[tuple[float, float, float]]]:
-    """The regression, and of each density companions, confident companions and cut."""
+def fitted(chosen: dict[tuple[str, float], list[LabelledPairs]]) -> tuple[PairScorer, float]:
+    """The regression, and the cut at the density that the kit assumes."""
     every = [one for of_key in chosen.values() for one in of_key]
     columns = np.concatenate([one.pairs.columns for one in every])
     model = LogisticRegression(C=0.1, max_iter=1000).fit(columns, np.concatenate([one.is_match for one in every]))
     scorer = PairScorer("unfitted", (model.decision_function,), {})
-    levels = []
-    for density in DENSITIES:
-        of_density = [one for (_, other), of_key in chosen.items() if other == density for one in of_key]
-        scored = [scorer.dissimilarity(one.pairs) for one in of_density]
-        curves = [curve_of(one, values) for one, values in zip(of_density, scored, strict=True)]
-        confident = [confident_companions(o.pairs.size, values) for o, values in zip(of_density, scored, strict=True)]
-        companions = [companions_of(one.labels) for one in of_density]
-        cut = middle_of_plateau(np.mean(curves, axis=0))[0]
-        levels.append((float(np.mean(companions)), float(np.mean(confident)), cut))
-    return scorer, levels
+    dense = [one for (_, density), of_key in chosen.items() if density == ASSUMED for one in of_key]
+    curves = [curve_of(one, scorer.dissimilarity(one.pairs)) for one in dense]
+    return scorer, middle_of_plateau(np.mean(curves, axis=0))[0]
 
 
 if __name__ == "__main__":
