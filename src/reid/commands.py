@@ -262,6 +262,9 @@ def train(options: argparse.Namespace) -> None:
         files = network_files(learned.database)
         missing = missing_networks(options.out, files, recipe)
         _report_part(options, only, missing)
+    elif weights and not weights.datasets:
+        print_result(f"the weights folder {options.out} is complete; it knows nobody")
+        _log_next("discover", options.data, "--weights", options.out, "--out", "clusters.csv")
     elif weights:  # only the first rank has them
         _print_calibrations(load_calibrations(weights))
         _log_times(read_seconds(options.out), "time, with that of earlier calls" if earlier else "time")
