@@ -257,14 +257,14 @@ def train(options: argparse.Namespace) -> None:
             save_every=SAVE_EVERY if options.save_every is None else options.save_every,
             runtime=runtime,
         )
-    if only:
+    if weights and not weights.datasets:
+        print_result(f"the weights folder {options.out} is complete; it knows nobody")
+        _log_next("discover", options.data, "--weights", options.out, "--out", "clusters.csv")
+    elif only:
         learned, _ = leave_out_unmatchable(with_names(catalogue, recipe.data))  # as the training did
         files = network_files(learned.database)
         missing = missing_networks(options.out, files, recipe)
         _report_part(options, only, missing)
-    elif weights and not weights.datasets:
-        print_result(f"the weights folder {options.out} is complete; it knows nobody")
-        _log_next("discover", options.data, "--weights", options.out, "--out", "clusters.csv")
     elif weights:  # only the first rank has them
         _print_calibrations(load_calibrations(weights))
         _log_times(read_seconds(options.out), "time, with that of earlier calls" if earlier else "time")
