@@ -181,20 +181,20 @@ def _estimate(
 ) -> float:
     """Return how many companions a live photograph has, from how many it confidently has.
 
-    Of the confident ones in the pseudo-collections, those of the same animal grow with its companions and the others
-    with the number of photographs, at rates that are known there (adjusted count, Forman 2008).
+    Of the confident ones in the pseudo-collections, those of the same animal grow with its companions, at a rate that
+    is known there; the others do not, since a photograph's features are about what it shares with the others, however
+    many these are (adjusted count, Forman 2008).
 
     Args:
         collections, scored: pseudo-collections, and the dissimilarities of their pairs.
         size, dissimilarity: the same of the live photographs.
     """
-    right = wrong = companions = others = 0.0
+    right = wrong = companions = 0.0
     for one, values in zip(collections, scored, strict=True):
-        right += confident_companions(one.pairs.size, values[one.is_match])
-        wrong += confident_companions(one.pairs.size, values[~one.is_match])
-        companions += companions_of(one.labels)
-        others += one.pairs.size - 1
-    found = confident_companions(size, dissimilarity) - wrong / max(1, others) * (size - 1)
+        right += confident_companions(one.pairs.size, values[one.is_match]) / len(collections)
+        wrong += confident_companions(one.pairs.size, values[~one.is_match]) / len(collections)
+        companions += companions_of(one.labels) / len(collections)
+    found = confident_companions(size, dissimilarity) - wrong
     return float(np.clip(found * companions / max(1e-9, right), LEAST, max(LEAST, size - 1)))
 
 

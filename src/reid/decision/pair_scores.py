@@ -15,8 +15,8 @@ from reid.retrieval.photograph_pairs import PhotographPairs
 
 __all__ = ["KINDS", "LabelledPairs", "PairScorer", "fit_pair_scorer"]
 
-KINDS = ("logistic", "boosted")
-"""Of pair scores, the simplest first."""
+KINDS = ("logistic", "boosted", "both")
+"""Of pair scores, the simplest first; "both" is the mean of the two others' logits."""
 
 FOLDS = 5
 """Of the individuals."""
@@ -127,6 +127,9 @@ def _sample(rows: np.ndarray, is_match: np.ndarray, rng: np.random.Generator) ->
 
 
 def _fit(kind: str, columns: np.ndarray, is_match: np.ndarray, offset: float, seed: int) -> Model:
+    if kind == "both":
+        parts = [_fit(part, columns, is_match, offset, seed) for part in ("logistic", "boosted")]
+        return lambda others: np.asarray(np.mean([part(others) for part in parts], axis=0))
     model = _logistic(columns, is_match) if kind == "logistic" else _trees(columns, is_match, seed)
     return lambda others: np.asarray(model.decision_function(others) + offset)
 
