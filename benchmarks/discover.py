@@ -292,7 +292,7 @@ def ablation(runs: list[list[Bench]]) -> None:
         full = fit(bench)
         add("as it is", full)
         for kind in ("logistic", "boosted"):
-            add(f"pair score {kind}", fit(bench, kinds=(kind,)))
+            add(f"pair score {kind}", fit(bench, kind=kind))
         for method in ("single", "complete"):
             add(f"{method} linkage", fit(bench, method=method), method=method)
         for companions in (0.5, 1.0, 2.0, 4.0, 8.0):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reid.decision.linkage import MergeTree, Method, Part, merge_tree
-from reid.decision.pair_scores import KINDS, LabelledPairs, PairScorer, fit_pair_scorer
+from reid.decision.pair_scores import LabelledPairs, PairScorer, fit_pair_scorer
 from reid.decision.reference import Reference, companions_of, draw_collection
 from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare
 from reid.runtime.progress import track
@@ -52,9 +52,6 @@ GRID = np.linspace(0, 1, 201)
 PLATEAU = 0.01
 """Cuts whose mean index is within a hundredth of the best are taken as equal."""
 
-SLACK = 0.01
-"""A more flexible pair score must be better by more than this."""
-
 
 class Source(NamedTuple):
     """Known photographs out of which pseudo-collections are drawn."""
@@ -76,7 +73,6 @@ class FittedCut:
         oracle: the mean over the pseudo-collections of the index at each one's best cut.
         companions: of the live photographs, estimated, see `reference.companions_of`.
         fitted_companions: of the pseudo-collections, mean.
-        kinds: by kind of pair score, the mean of `scores`.
         curve: (201,) float64, the mean index at the cuts 0, 0.005 to 1.
     """
 
@@ -87,7 +83,6 @@ class FittedCut:
     oracle: float
     companions: float
     fitted_companions: float
-    kinds: dict[str, float]
     curve: np.ndarray
 
 
@@ -97,7 +92,7 @@ def fit_cut(
     seed: int,
     transform: Callable[[PhotographPairs], PhotographPairs] = lambda pairs: pairs,
     companions: float | None = None,
-    kinds: Sequence[str] = KINDS,
+    kind: str = "both",
     method: Method = "average",
 ) -> FittedCut | None:
     """Fit pair score and cut for a collection of unknown animals.
@@ -108,7 +103,7 @@ def fit_cut(
         seed: of everything random.
         transform: applied to the pairs of the pseudo-collections as it was to `live`.
         companions: how dense the live photographs are; None to estimate it.
-        kinds: of pair scores, which compete.
+        kind: of pair score, see `pair_scores.KINDS`.
         method: of linkage.
 
     Returns:
@@ -116,21 +111,14 @@ def fit_cut(
     """
     rng = np.random.default_rng([seed, 7])
     estimate = FIRST_COMPANIONS if companions is None else companions
-    best: FittedCut | None = None
-    for _ in track(range(ROUNDS if companions is None else 1), "fitting the cut"):
+    for _ in track(range(ROUNDS), "fitting the cut"):
         collections = _draw(sources, estimate, live.size, rng, transform)
-        fitted = [one for kind in kinds if (one := _fit(kind, collections, live, seed, method))]
-        if not fitted:
-            return None
-        top = max(one.scores.mean() for one in fitted)
-        best = next(one for one in fitted if one.scores.mean() >= top - SLACK)
-        best.kinds.update({one.scorer.kind: float(one.scores.mean()) for one in fitted})
-        if companions is not None or 1 / STEADY < best.companions / estimate < STEADY:
+        fitted = _fit(kind, collections, live, seed, method)
+        if fitted is None or companions is not None or 1 / STEADY < fitted.companions / estimate < STEADY:
             break
-        estimate = float(
-            np.sqrt(estimate * best.companions)
-        )  # half the way: from a wrong density it is estimated badly
-    return best
+        # half the way only: from a wrong density it is estimated badly
+        estimate = float(np.sqrt(estimate * fitted.companions))
+    return fitted
 
 
 def _draw(
@@ -171,7 +159,6 @@ def _fit(
         oracle=float(curves.max(1).mean()),
         companions=_estimate(collections, scored, live.size, scorer.dissimilarity(live)),
         fitted_companions=float(known.mean()),
-        kinds={},
         curve=curves.mean(0),
     )
 

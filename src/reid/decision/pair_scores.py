@@ -16,7 +16,7 @@ from reid.retrieval.photograph_pairs import PhotographPairs
 __all__ = ["KINDS", "LabelledPairs", "PairScorer", "fit_pair_scorer"]
 
 KINDS = ("logistic", "boosted", "both")
-"""Of pair scores, the simplest first; "both" is the mean of the two others' logits."""
+"""Of pair scores; "both" is the mean of the two others' logits, steadier than either (benchmarks/README.md)."""
 
 FOLDS = 5
 """Of the individuals."""
