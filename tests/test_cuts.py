@@ -108,7 +108,7 @@ def index_of(live: LabelledPairs, fitted: FittedCut, pairs: PhotographPairs | No
 
 
 def fit(sources: list[Source], live: LabelledPairs, seed: int = 0) -> FittedCut:
-    fitted = fit_cut(sources, live.pairs, seed, kinds=("logistic",))
+    fitted = fit_cut(sources, live.pairs, seed, kind="logistic")
     assert fitted is not None
     return fitted
 
@@ -125,15 +125,18 @@ def test_animals_that_lie_apart_are_told_apart() -> None:
     assert fitted.scores.shape == (12,)
     assert fitted.scores.mean() > 0.95
     assert fitted.oracle >= fitted.scores.mean()
-    assert set(fitted.kinds) == {"logistic"}
     assert fitted.curve[np.abs(GRID - fitted.value).argmin()] == pytest.approx(fitted.curve.max(), abs=0.0101)
 
 
 def test_an_index_is_expected_that_is_found_where_animals_overlap() -> None:
-    live = live_of(1, UNKNOWN, 0.5)
-    fitted = fit([source_of(0, [5] * 60, spread=0.5)], live)
-    assert 0.2 < fitted.scores.mean() < 0.9
-    assert index_of(live, fitted) == pytest.approx(fitted.scores.mean(), abs=0.15)
+    source, expected, found = source_of(0, [5] * 60, spread=0.5), [], []
+    for seed in (2, 3, 4):
+        live = live_of(seed, UNKNOWN, 0.5)
+        fitted = fit([source], live)
+        expected.append(fitted.scores.mean())
+        found.append(index_of(live, fitted))
+    assert 0.2 < np.mean(expected) < 0.9
+    assert np.mean(found) == pytest.approx(np.mean(expected), abs=0.1)
 
 
 def test_the_estimated_density_grows_with_the_true_one() -> None:
@@ -144,14 +147,14 @@ def test_the_estimated_density_grows_with_the_true_one() -> None:
         estimates.append(fit([source], live).companions)
         truths.append(photographs - 1)
     assert np.argsort(estimates).tolist() == [0, 1, 2, 3]
-    assert estimates[0] < 0.3
+    assert estimates[0] < 0.5
     assert estimates[1:] == pytest.approx(truths[1:], rel=0.35)
 
 
 def test_a_density_that_is_given_is_not_estimated() -> None:
     live = live_of(1, UNKNOWN)
     for companions in (0.5, 3.0):
-        fitted = fit_cut([source_of(0, [12] * 25)], live.pairs, 0, companions=companions, kinds=("logistic",))
+        fitted = fit_cut([source_of(0, [12] * 25)], live.pairs, 0, companions=companions, kind="logistic")
         assert fitted is not None
         assert fitted.fitted_companions == pytest.approx(companions, rel=0.4)
 
@@ -163,18 +166,18 @@ def test_datasets_are_borrowed_by_their_ranks() -> None:
     live = LabelledPairs(compare(Pool.of(features, ENCODER, "x"), np.arange(len(labels))), np.array(labels))
     sources = [source_of(0, KNOWN), source_of(2, KNOWN, "Tigers")]
     ranked = rank_normalised(live.pairs)
-    fitted = fit_cut(sources, ranked, 0, rank_normalised, kinds=("logistic",))
+    fitted = fit_cut(sources, ranked, 0, rank_normalised, kind="logistic")
     assert fitted is not None
     assert {name.split()[0] for name in fitted.scorer.fold} == {"Lions", "Tigers"}
     assert index_of(live, fitted, ranked) > 0.8
 
 
-def test_the_simplest_pair_score_is_taken_where_others_are_not_better() -> None:
+def test_both_pair_scores_do_as_well_together() -> None:
     live = live_of(1, UNKNOWN)
     fitted = fit_cut([source_of(0, KNOWN)], live.pairs, 0)
     assert fitted is not None
-    assert set(fitted.kinds) == {"logistic", "boosted"}
-    assert fitted.scorer.kind == "logistic"
+    assert fitted.scorer.kind == "both"
+    assert index_of(live, fitted) > 0.95
 
 
 def test_the_same_seed_fits_the_same() -> None:

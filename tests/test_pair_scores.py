@@ -134,3 +134,11 @@ def test_no_pairs_have_no_scores() -> None:
     assert scorer.dissimilarity(nothing).shape == (0,)
     assert scorer.held_out(LabelledPairs(nothing, np.array(["animal 1"]))).shape == (0,)
     assert len(scorer.models) == FOLDS
+
+
+def test_both_are_the_mean_of_the_two_logits() -> None:
+    collection, live = draw(0), draw(1)
+    one, other, both = (fitted(kind, collection) for kind in KINDS)
+    for parts in zip(one.models, other.models, both.models, strict=True):
+        first, second, mean = (model(live.pairs.columns) for model in parts)
+        assert mean == pytest.approx((first + second) / 2)

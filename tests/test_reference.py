@@ -1,4 +1,4 @@
-"""Reference photographs beside a slow twin that looks for leaks, their file, and pseudo-collections of known density."""
+"""Reference photographs beside a slow twin that looks for leaks, their file, and pseudo-collections."""
 
 from collections.abc import Callable
 from pathlib import Path
