@@ -315,11 +315,12 @@ def test_columns_are_the_features_by_their_names(photographs: GalleryFeatures) -
         assert (column == pairs.features[name]).all()
 
 
-def test_a_rank_is_the_share_of_the_pairs_that_have_less(photographs: GalleryFeatures) -> None:
+def test_a_rank_is_how_many_photographs_there_are_for_each_pair_as_much_alike(photographs: GalleryFeatures) -> None:
     pairs = pairs_of(photographs, BOTH)
     ranked = rank_normalised(pairs)
     for name, values in pairs.features.items():
-        expected = [np.mean([(one < value) + (one == value) / 2 for one in values]) for value in values]
+        ahead = [sum(float(one > value) + (one == value) / 2 for one in values) for value in values]
+        expected = [log(COUNT / count) for count in ahead]
         assert ranked.features[name] == pytest.approx(np.array(expected)), name
     assert (ranked.first == pairs.first).all()
     some = rank_normalised(pairs, ["local", "distance", "unheard of"])
