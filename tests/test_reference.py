@@ -12,7 +12,7 @@ from test_candidates import BOTH, LOCAL
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
 from reid.decision import reference
-from reid.decision.artifact import fold_folder, gallery_file, reference_file
+from reid.decision.artifact import gallery_file, reference_file
 from reid.decision.reference import (
     Reference,
     companions_of,
