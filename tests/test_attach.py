@@ -20,8 +20,8 @@ TWO: Rows = [("p", "Mira", 0.2), ("p", "Tom", 0.5), ("q", "Tom", 0.3), ("q", "Mi
 def test_a_vote_is_the_mean_over_the_clusters_photographs() -> None:
     votes = votes_of_clusters(candidates(TWO), CLUSTERS)
     assert list(votes.columns) == ["cluster", "candidate", "dissimilarity"]
-    found = [(one, who, pytest.approx(far)) for one, who, far in votes.itertuples(index=False)]
-    assert found == [("1", "Mira", 0.4), ("1", "Tom", 0.4), ("2", "Tom", 0.9)]  # equals by their names
+    assert list(zip(votes["cluster"], votes["candidate"], strict=True)) == [("1", "Mira"), ("1", "Tom"), ("2", "Tom")]
+    assert votes["dissimilarity"].tolist() == pytest.approx([0.4, 0.4, 0.9])  # equals by their names
 
 
 def test_who_is_no_candidate_of_a_photograph_counts_as_its_worst() -> None:
@@ -81,7 +81,9 @@ def test_the_photographs_of_a_cluster_decide_together() -> None:
 
 
 def test_a_single_candidate_has_no_runner_up() -> None:
-    assert attach(candidates([("r", "Tom", 0.4)]), CLUSTERS, 0.5, True)["2"] == ("Tom", pytest.approx(0.6))
+    attached = attach(candidates([("r", "Tom", 0.4)]), CLUSTERS, 0.5, True)["2"]
+    assert attached.identity == "Tom"
+    assert attached.probability == pytest.approx(0.6)
 
 
 def test_another_margin_is_asked_for() -> None:

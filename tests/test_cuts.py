@@ -70,8 +70,8 @@ def test_the_middle_of_the_plateau_around_the_best_cut_is_taken(
 ) -> None:
     values = np.zeros(201)
     values[list(curve)] = list(curve.values())
-    found = middle_of_plateau(values)
-    assert found == (pytest.approx(middle), (pytest.approx(ends[0]), pytest.approx(ends[1])))
+    value, plateau = middle_of_plateau(values)
+    assert [value, *plateau] == pytest.approx([middle, *ends])
 
 
 def test_companions_are_counted_by_the_chances_of_confident_pairs() -> None:
