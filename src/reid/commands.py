@@ -457,10 +457,10 @@ def discover(options: argparse.Namespace) -> None:
 def _json_of_clusters(clusters: Clusters, out: Path, seconds: dict[str, float]) -> dict[str, Any]:
     datasets = {
         str(dataset): {
-            "photographs": len(rows),
+            **{name: value for name, value in asdict(clusters.cuts[str(dataset)]).items() if name != "dataset"},
+            "photographs": len(rows),  # not those that the cut was fitted on
             "clusters": rows["cluster"].nunique(),
             "known": int((rows["identity"] != "").sum()),
-            **{name: value for name, value in asdict(clusters.cuts[str(dataset)]).items() if name != "dataset"},
         }
         for dataset, rows in clusters.photographs.groupby("dataset")
     }
