@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from reid.config.recipe import Recipe
@@ -235,7 +237,7 @@ def _discover(
     tree = merge_tree(len(features), pairs, dissimilarity, linked.must, linked.cannot, cut=fit.cut.value)
     rows = pd.DataFrame({"image_id": features.image_id, "cluster": tree.labels()})
     unreadable = [name for name in photographs.image_ids if name in problems]
-    alone = pd.DataFrame({"image_id": unreadable, "cluster": rows["cluster"].max() + 1 + np.arange(len(unreadable))})
+    alone = pd.DataFrame({"image_id": unreadable, "cluster": len(features) + np.arange(len(unreadable))})
     rows = pd.concat([rows, alone], ignore_index=True).astype({"cluster": int}).assign(dataset=dataset)
     rows["flags"] = _flags(rows, photographs, problems, linked.linked, fit)
     share_known = _name(rows, features, dataset, known, links)
@@ -247,15 +249,28 @@ def _discover(
 
 def _links_of(photographs: Catalogue, image_ids: Sequence[str], links: Links) -> AppliedLinks:
     """Return the links among one dataset's photographs: those that are given, and that files of the same bytes show the
-    same animal."""
+    same animal, where these do not say otherwise."""
     applied = apply_links({image_id: row for row, image_id in enumerate(image_ids)}, links)
     paths = dict(zip(photographs.image_ids, photographs.paths, strict=True))
     digests = np.array([sha256_of(paths[image_id]) for image_id in image_ids], dtype=str)
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
     copies = np.stack([first[inverse], np.arange(len(digests))], 1)
-    apart = set(map(tuple, applied.cannot.tolist()))
-    copies = copies[[one != other and (one, other) not in apart for one, other in copies.tolist()]]
-    return applied._replace(must=np.concatenate([applied.must, copies.astype(np.int64)]))
+    return applied._replace(must=_joined_copies(applied, copies[copies[:, 0] != copies[:, 1]], len(digests)))
+
+
+def _joined_copies(applied: AppliedLinks, copies: np.ndarray, size: int) -> np.ndarray:
+    """Return the must-links of `size` photographs and those of the copies (C, 2) that no cannot-link keeps apart,
+    directly or over others: (M, 2) int64."""
+    graph = coo_array((np.ones(len(applied.must)), tuple(applied.must.T)), (size, size))
+    groups = connected_components(graph, directed=False)[1] if size else np.zeros(0, int)
+    joined = []
+    for pair in copies:
+        one, other = groups[pair]
+        apart = np.sort(groups[applied.cannot], 1)
+        if not (apart == sorted((one, other))).all(1).any():
+            groups[groups == other] = one
+            joined.append(pair)
+    return np.concatenate([applied.must, np.array(joined, np.int64).reshape(-1, 2)])
 
 
 def _flags(
