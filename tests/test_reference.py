@@ -1,6 +1,7 @@
 """Reference photographs beside a slow twin that looks for leaks, their file, and pseudo-collections."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,12 @@ def test_a_damaged_file_is_refused_in_words(damage: Callable[[bytes], bytes], tm
     path.write_bytes(damage(whole))
     assert path.read_bytes() != whole
     with pytest.raises(InputError, match=r"Lions.*it can't be read .*`reid calibrate` again"):
+        load_reference(tmp_path, DATASET)
+
+
+def test_distances_of_other_photographs_are_refused(tmp_path: Path) -> None:
+    save_reference(tmp_path, DATASET, replace(some_reference(), distances=np.zeros((2, 2), np.float32)))
+    with pytest.raises(InputError, match="its columns have other lengths"):
         load_reference(tmp_path, DATASET)
 
 
