@@ -277,7 +277,7 @@ def test_copies_of_one_photograph_are_all_equally_alike(
     assert len(pairs) == (0 if recipe.matching.cues == ("local",) else count * (count - 1) // 2)
     for name, values in pairs.features.items():
         assert np.isfinite(values).all()
-        assert np.ptp(values) == pytest.approx(0, abs=1e-6), name
+        assert values == pytest.approx(np.full(len(pairs), values[:1].mean() if len(pairs) else 0), abs=1e-6), name
 
 
 @pytest.mark.parametrize("recipe", EVERY)
@@ -307,6 +307,17 @@ def test_the_cue_of_the_foreground_is_there_where_an_encoder_tells_it(photograph
     assert "foreground" in pairs_of(weighted(photographs), BOTH).features
     assert "foreground" not in pairs_of(photographs, BOTH).features
     assert "foreground" not in pairs_of(weighted(photographs), ENCODER).features
+
+
+@pytest.mark.parametrize("recipe", EVERY)
+def test_a_pool_names_the_features_of_its_pairs(recipe: Recipe, photographs: GalleryFeatures) -> None:
+    pool = Pool.of(weighted(photographs), recipe, "comparing")
+    for rows in (np.arange(COUNT), np.arange(1)):
+        pairs = compare(pool, rows)
+        assert set(pairs.features) == set(pool.feature_names)
+        assert pairs.columns.shape == (len(pairs), len(pool.feature_names))
+    some = pairs.with_features(["same side", "unheard of"])
+    assert list(some.features) == ["same side"]
 
 
 def test_columns_are_the_features_by_their_names(photographs: GalleryFeatures) -> None:

@@ -190,8 +190,9 @@ def _fit(dataset: str, live: PhotographPairs, known: _Known) -> _Fit:
     """Fit pair score and cut on the dataset's own photographs, or on ranks of all datasets', or take the kit's own."""
     sources = known.sources_for(dataset)
     own = [source.dataset for source in sources] == [dataset]
-    if own and (fitted := fit_cut(sources, live, known.recipe.seed)):
-        return _Fit(fitted, _as_it_is, tuple(sources))
+    as_it_is = partial(PhotographPairs.with_features, names=_shared_features(live, sources))
+    if own and (fitted := fit_cut(sources, as_it_is(live), known.recipe.seed, as_it_is)):
+        return _Fit(fitted, as_it_is, tuple(sources))
     sources = [source for name in known.weights.datasets if (source := known.source(name))]
     names = _shared_features(live, sources)
     ranked = partial(rank_normalised, names=names)
@@ -200,16 +201,12 @@ def _fit(dataset: str, live: PhotographPairs, known: _Known) -> _Fit:
     return _Fit(unfitted_cut(rank_normalised(live)), rank_normalised, ())
 
 
-def _as_it_is(pairs: PhotographPairs) -> PhotographPairs:
-    return pairs
-
-
 def _shared_features(live: PhotographPairs, sources: Sequence[Source]) -> tuple[str, ...]:
     """Return the features that a collection has in common with those of all sources: one may lack an encoder that
-    tells animal from background."""
+    tells animal from background, or any keypoint that it could weigh."""
     names = set(live.features)
     for source in sources:
-        names &= set(compare(source.pool, np.arange(min(3, len(source.pool)))).features)
+        names &= set(source.pool.feature_names)
     return tuple(sorted(names))
 
 

@@ -38,6 +38,14 @@ KEPT = 48
 its size still finds its `matching.neighbours` among them."""
 
 
+SIDE_FEATURES = ("same side", "other side")
+
+DISTANCE_FEATURES = ("distance", "distance cohort", "distance rank", "distance worse rank")
+
+LOCAL_FEATURES = ("", " less", " share", " rank", " worse rank", " inliers", " inliers ahead")
+"""Behind the name of the cue."""
+
+
 @dataclass(frozen=True)
 class PhotographPairs:
     """Pairs of a collection's photographs.
@@ -60,6 +68,10 @@ class PhotographPairs:
     def columns(self) -> np.ndarray:
         """(P, F) float64, the features in alphabetical order."""
         return np.stack([self.features[name] for name in sorted(self.features)], 1)
+
+    def with_features(self, names: Sequence[str]) -> "PhotographPairs":
+        """Return the pairs with these of their features."""
+        return replace(self, features={name: values for name, values in self.features.items() if name in names})
 
 
 def rank_normalised(pairs: PhotographPairs, names: Sequence[str] = ()) -> PhotographPairs:
@@ -126,6 +138,12 @@ class Pool:
     @property
     def has_encoder(self) -> bool:
         return self.distances is not None or self.vectors.shape[1] > 0
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The features that pairs of its photographs have."""
+        local = (f"{cue}{name}" for cue in self.keypoint_sets for name in LOCAL_FEATURES)
+        return (*SIDE_FEATURES, *(DISTANCE_FEATURES if self.has_encoder else ()), *local)
 
     @classmethod
     def of(
@@ -203,7 +221,7 @@ def compare(pool: Pool, rows: np.ndarray) -> PhotographPairs:
     collection = _Collection(pool, rows)
     source, target = collection.shortlists()
     if not len(source):
-        return PhotographPairs(len(rows), source, target, {})
+        return PhotographPairs(len(rows), source, target, {name: np.zeros(0) for name in pool.feature_names})
     edges = _Edges.of(source, target, len(rows))
     features = collection.side_features(edges)
     if pool.has_encoder:
