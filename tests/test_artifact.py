@@ -33,6 +33,7 @@ def test_what_training_wrote_is_complete(patterns_weights: Path) -> None:
     assert set(weights.manifest["files"]) == {
         "species.safetensors", "calibration.json",
         "Checks.safetensors", "Checks.gallery.safetensors", "Dots.safetensors", "Dots.gallery.safetensors",
+        "Checks.reference.safetensors", "Dots.reference.safetensors",
     }  # fmt: skip
 
 

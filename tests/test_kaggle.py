@@ -443,6 +443,10 @@ def test_a_bundle_that_fails_its_dry_run_is_not_pushed(kaggle: StandIn, checkout
 # what goes up
 
 
+KINDS = ("", ".gallery", ".reference")
+"""Of a dataset's files in a weights folder."""
+
+
 def test_only_the_weights_go_up_and_nothing_that_lies_beside_them(user: User) -> None:
     for name in ("kaggle.json", ".env", "notes.txt", "access_token"):
         (user.weights / name).write_text("SECRET")
@@ -453,7 +457,7 @@ def test_only_the_weights_go_up_and_nothing_that_lies_beside_them(user: User) ->
         "manifest.json",
         "calibration.json",
         "species.safetensors",
-        *(f"{dataset}{kind}.safetensors" for dataset in ("Checks", "Dots") for kind in ("", ".gallery")),
+        *(f"{dataset}{kind}.safetensors" for dataset in ("Checks", "Dots") for kind in KINDS),
     }
     for name, content in user.kaggle.uploaded().items():
         assert content == (user.weights / name).read_bytes()

@@ -99,8 +99,8 @@ def test_stages_are_timed_by_a_clock_that_tells_whole_seconds_only(tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     times = re.findall(r"^(\w+) +([\d.]+) s$", done.stdout, re.MULTILINE)
-    stages = ("draw", "check", "train", "predict", "report", "score", "kernel")
-    assert times == [*((stage, "7") for stage in stages), ("total", "49")]
+    stages = ("draw", "check", "train", "predict", "report", "score", "discover", "kernel")
+    assert times == [*((stage, "7") for stage in stages), ("total", "56")]
 
 
 @pytest.mark.parametrize("call", ["score a b", "check a", "train a --out b", "predict a --weights b --out c"])

@@ -163,14 +163,16 @@ def test_words_of_the_second_competition_are_the_first_ones(
     assert "no fault in 76 rows\n" in run(capsys, "check", patterns)
 
 
-def test_queries_alone_are_answered_by_weights_and_refused_by_training(
+def test_queries_alone_are_answered_and_grouped_but_train_no_backbone(
     patterns: Path, patterns_weights: Path, edit_rows: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = answers(capsys, patterns, patterns_weights)
     edit_rows(lambda table: table[table["split"] == "query"])
     assert answers(capsys, patterns, patterns_weights).equals(before)
     assert "nobody is known here" in run(capsys, "check", patterns)
-    assert "to learn from, found none" in run(capsys, "train", patterns, "--out", patterns / "w", *LOCAL, status=2)
+    assert "it knows nobody" in run(capsys, "train", patterns, "--out", patterns / "w", *LOCAL)
+    paper = ("--recipe", "paper")
+    assert "to learn from, found none" in run(capsys, "train", patterns, "--out", patterns / "p", *paper, status=2)
     edit_rows(lambda table: table.assign(split="database", identity="unknown"))
     told = run(capsys, "train", patterns, "--out", patterns / "w", *LOCAL, status=2)
     assert "found none, beside 28 whose identity is a word for nobody" in told

@@ -18,6 +18,7 @@ from reid.decision.artifact import (
     encoder_file,
     fold_folder,
     gallery_file,
+    reference_file,
 )
 from reid.errors import InputError, Stopped
 from reid.retrieval.cache import CACHE_FOLDER
@@ -171,10 +172,9 @@ def _folds(folder: Path) -> list[Path]:
 
 
 def _products(folder: Path, names: Collection[str]) -> list[Path]:
-    """Return where these networks and their galleries lie in all folds."""
-    return [
-        fold / file for fold in _folds(folder) for name in names for file in (encoder_file(name), gallery_file(name))
-    ]
+    """Return where these networks, and what is made with them, lie in all folds."""
+    files = [file(name) for name in names for file in (encoder_file, gallery_file, reference_file)]
+    return [fold / file for fold in _folds(folder) for file in files]
 
 
 def _traces(folder: Path, names: Collection[str], endings: Sequence[str] = TRACES) -> list[Path]:

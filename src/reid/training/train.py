@@ -13,7 +13,7 @@ from reid.config.runtime import Runtime
 from reid.config.settings import flat_settings, recipe_from_json
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.data.names import resolve_names
-from reid.decision.artifact import BACKBONE, CALIBRATION, MANIFEST, Weights, write_manifest
+from reid.decision.artifact import BACKBONE, CALIBRATION, MANIFEST, Weights, open_weights, write_manifest
 from reid.decision.calibrate import calibrate
 from reid.decision.enroll import enroll
 from reid.decision.unmatchable import leave_out_unmatchable
@@ -76,9 +76,11 @@ def train(
     folder = Path(folder)
     if runtime.precision == "auto":
         runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
-    catalogue = resolve_names(catalogue, recipe)
-    if not len(catalogue.database):
-        return _without_names(catalogue, recipe, folder, init, runtime)
+    resolved = resolve_names(catalogue, recipe)
+    if not len(resolved.database):
+        _refuse_nobody(catalogue, recipe)
+        return _without_names(resolved, recipe, folder, init, runtime)
+    catalogue = resolved
     catalogue, limit = _limited(catalogue, limit)
     fingerprint = catalogue.database.fingerprint
     catalogue, causes = leave_out_unmatchable(catalogue)
@@ -106,28 +108,43 @@ def train(
     return write_manifest(folder, recipe, datasets, fingerprint, limit, runtime.precision)
 
 
+def _refuse_nobody(catalogue: Catalogue, recipe: Recipe) -> None:
+    """Refuse photographs of which nobody is known where the recipe trains a backbone, or where there is nothing to
+    group either."""
+    trains_backbone = recipe.uses_encoder and recipe.training.epochs and recipe.training.backbone_rate
+    if not trains_backbone and len(catalogue.query):
+        return
+    unnamed = f", beside {len(catalogue.database)} whose identity is a word for nobody" * (len(catalogue.database) > 0)
+    raise InputError(
+        f"{catalogue.root / 'metadata.csv'}: expected rows with split 'database' to learn from, found none{unnamed}; "
+        "add the photographs whose individual is known. Photographs that nobody has named yet (split 'query') can be "
+        "grouped without: train with --recipe frozen or --recipe keypoints, then `reid discover`"
+    )
+
+
 def _without_names(catalogue: Catalogue, recipe: Recipe, folder: Path, init: Path | None, runtime: Runtime) -> Weights:
     """Make the weights folder of photographs of which nobody is known: there is nothing to learn from, so it holds the
     backbone as it is, if the recipe has one, and no gallery."""
-    table = catalogue.root / "metadata.csv"
-    if recipe.uses_encoder and recipe.training.epochs and recipe.training.backbone_rate:
-        raise InputError(
-            f"{table}: expected rows with split 'database' to learn from, found none; add the photographs whose "
-            "individual is known. Photographs that nobody has named yet can be grouped without: train with --recipe "
-            "frozen or --recipe keypoints, then `reid discover`"
-        )
     log.warning(
-        f"{table}: no photograph has a name, so nothing is trained and nobody can be named; `reid discover` groups them"
+        f"{catalogue.root / 'metadata.csv'}: no photograph has a name, so nothing is trained and nobody can be named; "
+        "`reid discover` groups them"
     )
+    if (folder / MANIFEST).exists() and open_weights(folder).datasets:
+        raise InputError(
+            f"{folder}: expected a new folder for weights that know nobody, found some that know "
+            f"{', '.join(open_weights(folder).datasets)}; name another --out"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if recipe.uses_encoder:
+        _warn_of_random_weights(recipe, init)
         backbone = describe_backbone(recipe.backbone.name, init)
         recipe = resolve_defaults(recipe, backbone)
         chosen = recipe.backbone
+        first = init or (chosen.name if chosen.init == "hub" else "none")
         plan = plan_network(
             backbone, chosen.image_size, pooling=chosen.pooling, last_stride=chosen.last_stride, normalise=True
         )
-        save_network(folder / BACKBONE, build_network(plan, recipe.seed, init or chosen.init))
+        save_network(folder / BACKBONE, build_network(plan, recipe.seed, first))
     write_json(folder / CALIBRATION, {})
     return write_manifest(folder, recipe, [], catalogue.fingerprint, None, runtime.precision)
 
