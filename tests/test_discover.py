@@ -414,3 +414,15 @@ def test_photographs_are_put_together_where_nobody_has_a_name(nameless: Path, no
     assert index_of(found, nameless, "Lions") > 0.5
     assert all("unfitted" in flags.split() for flags in found["flags"])
     assert set(found["identity"]) == {""}
+
+
+def test_known_photographs_that_tell_nobody_apart_are_no_reference(data: Path, weights: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(weights, tmp_path / "weights"))
+    table = pd.read_csv(data / "metadata.csv", dtype=str)
+    for number, path in enumerate(table["path"][table["split"] == "database"]):
+        Image.new("RGB", (160, 160), (number, 90, 90)).save(data / path)
+    for command in ("enroll", "calibrate"):
+        assert cli.main([command, str(data), "--weights", str(folder)]) == 0
+    found = discovered(data, folder, tmp_path / "s.csv")
+    assert all("unfitted" in flags.split() for flags in found["flags"])
+    assert set(found["identity"]) == {""}

@@ -154,6 +154,8 @@ class _Known:
         return self._sources[dataset]
 
     def _open(self, dataset: str) -> Source | None:
+        if self.calibrations[dataset].unmatchable:
+            return None
         reference = load_reference(self.weights.folder, dataset)
         if reference is None:
             raise InputError(

@@ -68,8 +68,8 @@ class Clusters:
     Attributes:
         photographs: one row per query in the submission's order, the columns `CLUSTERS_COLUMNS`: cluster (such as
             cluster_LynxID2025_7), identity (the known individual that the cluster was attached to, "" for nobody
-            known), probability (that the photograph and the rest of its cluster show one animal; NaN where it is
-            alone), flags (words of `CLUSTER_FLAGS`, separated by blanks).
+            known), probability (that this is so; NaN where the dataset's scorer gives none, or has nobody to name),
+            flags (words of `CLUSTER_FLAGS`, separated by blanks).
         pairs: the pairs of photographs that were compared: dataset, image_id_a, image_id_b, dissimilarity (0 to 1).
             A pair that is not there counts as 1.
         cuts: by dataset.

@@ -65,7 +65,7 @@ class Photo(NamedTuple):
     problem: str
     """Why there is a grey field instead of a picture; "" where there is one."""
     probability: float
-    """That it and the rest of its cluster show one animal; NaN where it is alone."""
+    """That the name of its cluster is right, or that it is nobody known; NaN where the scorer gives none."""
     truth: str
     """The animal's name in the solution; "" where it is not known."""
 
