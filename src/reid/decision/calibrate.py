@@ -22,6 +22,7 @@ from reid.decision.artifact import (
     encoder_file,
     fold_folder,
     gallery_file,
+    reference_file,
     upgrade_calibration,
     write_manifest,
 )
@@ -447,8 +448,10 @@ def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recip
     calibrations = {
         dataset: _name_nobody(dataset, cause, recipe) if cause else fitted[dataset] for dataset, cause in causes.items()
     }
-    for dataset in pseudo_queries:
-        _find_reference(catalogue, folder, dataset, recipe)
+    for dataset, cause in causes.items():
+        (folder / reference_file(dataset)).unlink(missing_ok=True)
+        if not cause:
+            _find_reference(catalogue, folder, dataset, recipe)
     write_json(folder / CALIBRATION, {dataset: asdict(calibration) for dataset, calibration in calibrations.items()})
     return calibrations
 
