@@ -377,6 +377,18 @@ def test_weights_of_an_earlier_version_are_calibrated_again(
     assert (tmp_path / "s.csv").read_bytes() == first.read_bytes()
 
 
+def test_galleries_that_were_enrolled_again_are_calibrated_first(
+    data: Path, weights: Path, edit: Edit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Path(shutil.copytree(weights, tmp_path / "weights"))
+    edit(lambda table: table[~table["image_id"].str.match(r"l[78]-[0-2]")])
+    assert cli.main(["enroll", str(data), "--weights", str(own)]) == 0
+    words = refused(data, own, tmp_path / "s.csv", capsys)
+    assert f"it was enrolled again since. Run `reid calibrate DATA --weights {own}`" in words
+    assert cli.main(["calibrate", str(data), "--weights", str(own)]) == 0
+    discovered(data, own, tmp_path / "s.csv")
+
+
 def test_an_encoder_puts_the_competitions_photographs_together(
     patterns_2026: Path, patterns_weights_original: Path, tmp_path: Path
 ) -> None:

@@ -41,7 +41,7 @@ from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
 from reid.retrieval.gallery import GalleryFeatures, gallery_features, load_gallery
 from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, rank_normalised
-from reid.runtime.files import sha256_of
+from reid.runtime.files import first_of, sha256_of
 
 __all__ = ["discover"]
 
@@ -167,6 +167,12 @@ class _Known:
             return None
         gallery = load_gallery(self.weights.folder / gallery_file(dataset)).embeddings
         place = {image_id: row for row, image_id in reversed(list(enumerate(gallery.image_id)))}
+        if gone := [image_id for image_id in reference.image_id if image_id not in place]:
+            raise InputError(
+                f"{self.weights.folder}: expected the photographs of {reference_file(dataset)} in its gallery, found "
+                f"none of {first_of(gone)}: it was enrolled again since. Run `reid calibrate DATA --weights "
+                f"{self.weights.folder}`"
+            )
         chosen = gallery.of(np.array([place[image_id] for image_id in reference.image_id]))
         distances = reference.distances if self.recipe.uses_encoder else None
         return Source(dataset, reference, Pool.of(chosen, self.recipe, f"preparing {dataset}", distances))
