@@ -18,6 +18,7 @@ from harness import machine
 from sklearn.linear_model import LogisticRegression
 
 from reid.config.presets import preset
+from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import override
 from reid.data.catalogue import Catalogue, read_catalogue
@@ -25,7 +26,7 @@ from reid.decision.cuts import GRID, curve_of, middle_of_plateau
 from reid.decision.pair_scores import LabelledPairs, PairScorer
 from reid.decision.reference import Reference, companions_of, draw_collection
 from reid.retrieval.cache import Cache
-from reid.retrieval.extraction import extract_features, open_extractors
+from reid.retrieval.extraction import FeatureExtractors, extract_features, open_extractors
 from reid.retrieval.gallery import gallery_features
 from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, rank_normalised
 from reid.training.train import train
@@ -85,10 +86,10 @@ def drawn(options: argparse.Namespace) -> dict[tuple[str, float], list[LabelledP
     return collections
 
 
-def prepared(known: Catalogue, recipe: object, extractors: object, dataset: str) -> tuple[Pool, Reference]:
+def prepared(known: Catalogue, recipe: Recipe, extractors: FeatureExtractors, dataset: str) -> tuple[Pool, Reference]:
     routed = replace(known, table=known.table.assign(dataset=""))
-    features = extract_features(routed, extractors, "column", recipe, f"opening {dataset}")  # type: ignore[arg-type]
-    pool = Pool.of(gallery_features(features, known.table), recipe, f"preparing {dataset}")  # type: ignore[arg-type]
+    features = extract_features(routed, extractors, "column", recipe, f"opening {dataset}")
+    pool = Pool.of(gallery_features(features, known.table), recipe, f"preparing {dataset}")
     days = tuple(known.table["day"].astype(str))
     return pool, Reference(tuple(known.image_ids), tuple(known.identities), days, np.zeros((0, 0), np.float32))
 

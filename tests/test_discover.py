@@ -5,19 +5,27 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from textures import texture, warped
 
 from reid import cli
-from reid.data.catalogue import COLUMNS, NEW_INDIVIDUAL
+from reid.config.recipe import Recipe
+from reid.config.settings import with_settings
+from reid.data.catalogue import COLUMNS, NEW_INDIVIDUAL, read_catalogue
 from reid.decision import cuts
-from reid.decision.artifact import MANIFEST, REFERENCE
+from reid.decision.artifact import MANIFEST, REFERENCE, gallery_file, open_weights, write_manifest
 from reid.decision.clusters import adjusted_rand_index
+from reid.decision.discover import discover
 from reid.decision.discovered import CLUSTER_FLAGS, CLUSTERS_COLUMNS, clusters_path
+from reid.decision.reference import Reference, save_reference
+from reid.retrieval.gallery import GalleryFeatures, load_gallery
+from reid.retrieval.photograph_pairs import Pool, compares_all
 
 QUICK = ["--recipe", "keypoints", "--set", "keypoints.count=120", "--set", "calibration.splits=3"]
 
@@ -394,6 +402,31 @@ def test_an_encoder_puts_the_competitions_photographs_together(
 ) -> None:
     found = discovered(patterns_2026, patterns_weights_original, tmp_path / "s.csv")
     assert set(found["dataset"]) == {"Checks", "Dots", "TexasHornedLizards"}
+
+
+def test_pseudo_collections_are_compared_as_the_photographs_that_they_stand_for(
+    patterns_2026: Path, patterns_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fourteen photographs may all be compared with each other, the 24 of the reference would be too many."""
+    weights = open_weights(patterns_weights)
+    known = load_gallery(patterns_weights / gallery_file("Checks"))
+    ids, vectors = known.embeddings.image_id, known.embeddings.vectors
+    reference = Reference(ids, known.identity, ("",) * len(ids), torch.cdist(vectors, vectors).numpy())
+    save_reference(patterns_weights, "Checks", reference)
+    weights = write_manifest(patterns_weights, weights.recipe, list(weights.datasets), weights.manifest["data"])
+    made: dict[str, bool] = {}
+    original_of = Pool.of
+
+    def remember(photographs: GalleryFeatures, recipe: Recipe, what: str, *rest: Any, **options: Any) -> Pool:
+        whole = options.get("whole")
+        made[what] = compares_all(len(photographs), recipe) if whole is None else whole
+        return original_of(photographs, recipe, what, *rest, **options)
+
+    monkeypatch.setattr(Pool, "of", remember)
+    few = with_settings(weights.recipe, {"matching.whole_gallery": 14})
+    discover(read_catalogue(patterns_2026), weights, few)
+    assert made == dict.fromkeys(made, True)
+    assert {"comparing Checks", "preparing Checks"} <= made.keys()
 
 
 @pytest.fixture(scope="module")

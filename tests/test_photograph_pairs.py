@@ -15,7 +15,7 @@ from reid.retrieval.extractors.rootsift import extract
 from reid.retrieval.gallery import GalleryFeatures
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
 from reid.retrieval.local_matching import lnbnn, stack_descriptors, verify
-from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, rank_normalised
+from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, compares_all, rank_normalised
 
 SMALL = KeypointConfig(size=160, count=60)
 COUNT = 12
@@ -307,6 +307,17 @@ def test_the_cue_of_the_foreground_is_there_where_an_encoder_tells_it(photograph
     assert "foreground" in pairs_of(weighted(photographs), BOTH).features
     assert "foreground" not in pairs_of(photographs, BOTH).features
     assert "foreground" not in pairs_of(weighted(photographs), ENCODER).features
+
+
+@pytest.mark.parametrize(("recipe", "like"), [(BOTH, LARGE), (LARGE, BOTH)])
+def test_a_small_pool_is_compared_as_the_large_one_that_it_stands_for(
+    recipe: Recipe, like: Recipe, photographs: GalleryFeatures
+) -> None:
+    pool = Pool.of(weighted(photographs), recipe, "comparing", whole=compares_all(COUNT, like))
+    pairs, wanted = compare(pool, np.arange(COUNT)), pairs_of(weighted(photographs), like)
+    assert pairs.features.keys() == wanted.features.keys()
+    assert all(np.array_equal(pairs.features[name], values) for name, values in wanted.features.items())
+    assert not np.array_equal(pairs.features["local"], pairs_of(weighted(photographs), recipe).features["local"])
 
 
 @pytest.mark.parametrize("recipe", EVERY)

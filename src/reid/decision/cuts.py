@@ -14,6 +14,7 @@ import numpy as np
 from reid.decision.linkage import MergeTree, Method, Part, merge_tree
 from reid.decision.pair_scores import LabelledPairs, PairScorer, fit_pair_scorer
 from reid.decision.reference import Reference, companions_of, draw_collection
+from reid.decision.thresholds import run_around_best
 from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare
 from reid.runtime.progress import track
 
@@ -70,7 +71,6 @@ class FittedCut:
         value: the cut, the middle of the plateau.
         plateau: cuts between these two do as well.
         scores: (R,) float64, the adjusted Rand index of each pseudo-collection at the cut that the others have.
-        oracle: the mean over the pseudo-collections of the index at each one's best cut.
         companions: of the live photographs, estimated, see `reference.companions_of`.
         fitted_companions: of the pseudo-collections, mean.
         curve: (201,) float64, the mean index at the cuts 0, 0.005 to 1.
@@ -80,7 +80,6 @@ class FittedCut:
     value: float
     plateau: tuple[float, float]
     scores: np.ndarray
-    oracle: float
     companions: float
     fitted_companions: float
     curve: np.ndarray
@@ -156,7 +155,6 @@ def _fit(
         value=value,
         plateau=plateau,
         scores=_left_out(curves),
-        oracle=float(curves.max(1).mean()),
         companions=_estimate(collections, scored, live.size, scorer.dissimilarity(live)),
         fitted_companions=float(known.mean()),
         curve=curves.mean(0),
@@ -234,12 +232,7 @@ def _gained(part: Part, truth: np.ndarray) -> np.ndarray:
 
 def middle_of_plateau(curve: np.ndarray) -> tuple[float, tuple[float, float]]:
     """Return the middle of the run of cuts around the best that are as good, and its ends."""
-    good = curve >= curve.max() - PLATEAU
-    first = last = int(curve.argmax())
-    while first > 0 and good[first - 1]:
-        first -= 1
-    while last + 1 < len(curve) and good[last + 1]:
-        last += 1
+    first, last = run_around_best(curve, PLATEAU)
     return float((GRID[first] + GRID[last]) / 2), (float(GRID[first]), float(GRID[last]))
 
 

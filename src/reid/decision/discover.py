@@ -40,7 +40,7 @@ from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
 from reid.retrieval.gallery import GalleryFeatures, gallery_features, load_gallery
-from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, rank_normalised
+from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, compares_all, rank_normalised
 from reid.runtime.files import first_of, sha256_of
 
 __all__ = ["discover"]
@@ -145,15 +145,20 @@ class _Known:
     def __init__(self, weights: Weights, recipe: Recipe, cache: Cache | None) -> None:
         self.weights, self.recipe, self.cache = weights, recipe, cache
         self.calibrations = load_calibrations(weights) if weights.datasets else {}
-        self._sources: dict[str, Source | None] = {}
+        self._sources: dict[tuple[str, bool], Source | None] = {}
 
-    def source(self, dataset: str) -> Source | None:
-        """Return a dataset's reference photographs; None where it has none with two of one individual."""
-        if dataset not in self._sources:
-            self._sources[dataset] = self._open(dataset) if dataset in self.weights.datasets else None
-        return self._sources[dataset]
+    def source(self, dataset: str, whole: bool) -> Source | None:
+        """Return a dataset's reference photographs, compared as `whole` says (see `Pool.of`); None where it has none
+        with two of one individual."""
+        if (dataset, whole) not in self._sources:
+            self._sources[dataset, whole] = self._open(dataset, whole) if dataset in self.weights.datasets else None
+        return self._sources[dataset, whole]
 
-    def _open(self, dataset: str) -> Source | None:
+    def every_source(self, whole: bool) -> list[Source]:
+        """Return the reference photographs of all datasets that have any, likewise."""
+        return [source for name in self.weights.datasets if (source := self.source(name, whole))]
+
+    def _open(self, dataset: str, whole: bool) -> Source | None:
         if self.calibrations[dataset].unmatchable:
             return None
         reference = load_reference(self.weights.folder, dataset)
@@ -175,14 +180,8 @@ class _Known:
             )
         chosen = gallery.of(np.array([place[image_id] for image_id in reference.image_id]))
         distances = reference.distances if self.recipe.uses_encoder else None
-        return Source(dataset, reference, Pool.of(chosen, self.recipe, f"preparing {dataset}", distances))
-
-    def sources_for(self, dataset: str) -> list[Source]:
-        """Return what a dataset's cut is fitted on: its own photographs, or every dataset's where it has few."""
-        own = self.source(dataset)
-        if own and own.reference.individuals >= MIN_INDIVIDUALS:
-            return [own]
-        return [source for name in self.weights.datasets if (source := self.source(name))]
+        pool = Pool.of(chosen, self.recipe, f"preparing {dataset}", distances, whole=whole)
+        return Source(dataset, reference, pool)
 
 
 class _Fit(NamedTuple):
@@ -196,14 +195,14 @@ class _Fit(NamedTuple):
 
 def _fit(dataset: str, live: PhotographPairs, known: _Known) -> _Fit:
     """Fit pair score and cut on the dataset's own photographs, or on ranks of all datasets', or take the kit's own."""
-    sources = known.sources_for(dataset)
-    own = [source.dataset for source in sources] == [dataset]
-    as_it_is = partial(PhotographPairs.with_features, names=_shared_features(live, sources))
-    if own and (fitted := fit_cut(sources, as_it_is(live), known.recipe.seed, as_it_is)):
-        return _Fit(fitted, as_it_is, tuple(sources))
-    sources = [source for name in known.weights.datasets if (source := known.source(name))]
-    names = _shared_features(live, sources)
-    ranked = partial(rank_normalised, names=names)
+    whole = compares_all(live.size, known.recipe)
+    own = known.source(dataset, whole)
+    if own and own.reference.individuals >= MIN_INDIVIDUALS:
+        as_it_is = partial(PhotographPairs.with_features, names=_shared_features(live, [own]))
+        if fitted := fit_cut([own], as_it_is(live), known.recipe.seed, as_it_is):
+            return _Fit(fitted, as_it_is, (own,))
+    sources = known.every_source(whole)
+    ranked = partial(rank_normalised, names=_shared_features(live, sources))
     if sources and (fitted := fit_cut(sources, ranked(live), known.recipe.seed, ranked)):
         return _Fit(fitted, ranked, tuple(sources))
     return _Fit(unfitted_cut(rank_normalised(live)), rank_normalised, ())

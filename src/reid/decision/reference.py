@@ -33,7 +33,7 @@ PHOTOGRAPHS = 300
 the time grows with the square of their number."""
 
 OF_ONE = 12
-"""Of one individual at most: a few with hundreds would leave no room for others."""
+"""Of one individual at most, or a few with hundreds would be all there is."""
 
 
 @dataclass(frozen=True)
@@ -173,10 +173,6 @@ class Collection(NamedTuple):
     """(n,) int64, rows of the reference, ascending."""
     labels: np.ndarray
     """(n,) str, the individuals."""
-
-    @property
-    def companions(self) -> float:
-        return companions_of(self.labels)
 
 
 def companions_of(labels: np.ndarray) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from reid.decision.pseudo_queries import OpenSetQueries
 
-__all__ = ["Sweep", "Threshold", "mean_curves", "mean_of_splits", "plateau_of", "sweep"]
+__all__ = ["Sweep", "Threshold", "mean_curves", "mean_of_splits", "plateau_of", "run_around_best", "sweep"]
 
 PLATEAU = 0.005
 """Thresholds and scorers whose mean score is within half a point of the best are taken as equal: far less than splits
@@ -135,10 +135,16 @@ def mean_curves(sweeps: Sequence[Sweep]) -> tuple[np.ndarray, MeanCurves]:
 def plateau_of(edges: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     """Return the run of steps around the highest whose values are as good: from where to where the threshold may
     lie."""
-    good = score >= score.max() - PLATEAU
+    first, last = run_around_best(score, PLATEAU)
+    return float(edges[first - 1]) if first else 0.0, float(edges[last])
+
+
+def run_around_best(score: np.ndarray, slack: float) -> tuple[int, int]:
+    """Return the first and the last of the neighbouring places around the highest that are within `slack` of it."""
+    good = score >= score.max() - slack
     first = last = int(score.argmax())
     while first > 0 and good[first - 1]:
         first -= 1
     while last + 1 < len(score) and good[last + 1]:
         last += 1
-    return float(edges[first - 1]) if first else 0.0, float(edges[last])
+    return first, last

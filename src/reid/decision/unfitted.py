@@ -85,4 +85,4 @@ def unfitted_cut(live: PhotographPairs) -> FittedCut:
     weights = np.array([numbers.weights.get(name, 0.0) for name in sorted(live.features)])
     scorer = PairScorer("unfitted", (lambda columns: columns @ weights + numbers.bias,), {})
     nothing, cut = np.zeros(0), numbers.cut
-    return FittedCut(scorer, cut, (cut, cut), nothing, float("nan"), COMPANIONS, COMPANIONS, nothing)
+    return FittedCut(scorer, cut, (cut, cut), nothing, COMPANIONS, COMPANIONS, nothing)

@@ -17,6 +17,7 @@ from reid.decision.discovered import CLUSTER_FLAGS, Clusters, Cut
 from reid.report.charts import Bars, companions_chart, rand_index_chart, size_chart
 from reid.report.cluster_decisions import APART, JOINED, Decision, Decisions, find_decisions
 from reid.report.dendrogram import LEAF, WIDTH, Drawing
+from reid.report.filters import find_filters
 from reid.report.outcomes import stratified_order
 from reid.report.page import render
 from reid.report.thumbnails import Thumbnails
@@ -40,7 +41,7 @@ OUTCOMES = {
 MARKS = {"wrong": "\u2717", "mixed": "\u2691", "right": "\u2713"}
 
 CARDS_LIMIT = 8_500_000
-"""Bytes of all cards, which leaves room for charts and tables below 10 MB in all."""
+"""Bytes of all cards, so that the page stays below 10 MB with charts and tables."""
 
 CARD_BYTES, PHOTO_BYTES = 1_000, 200
 """Of a card without its photographs, and of a photograph without its pixels; measured 380 to 860 and 100 to 150."""
@@ -277,7 +278,7 @@ def _decisions_section(clusters: Clusters, truth: Mapping[str, str], thumbnails:
         "words": OUTCOMES,
         "marks": {key: MARKS.get(key.partition("-")[2], "\u25cf") for key in OUTCOMES},
         "tones": {key: key.partition("-")[2] or "open" for key in OUTCOMES},
-        "filters": _filters(table, cards),
+        "filters": find_filters(table, [(card.outcome, card.decision.cut.dataset) for card in cards], OUTCOMES),
         "width": WIDTH,
         "leaf": LEAF,
     }
@@ -360,22 +361,3 @@ def _bytes_of(card: Card) -> int:
     leaves = len(card.tree.leaves) if card.tree else 0
     path = len(card.tree.drawing.path) if card.tree else 0
     return CARD_BYTES + PHOTO_BYTES * (sum(len(group.photos) for group in card.groups) + leaves) + path
-
-
-def _filters(table: pd.DataFrame, cards: Sequence[Card]) -> dict[str, Any]:
-    """Return the buttons per outcome and per dataset, their ids, and the pairs of them that show nothing."""
-    keys = [key for key in OUTCOMES if (table["outcome"] == key).any()]
-    datasets = sorted(set(table["dataset"]))
-    shown = Counter(card.outcome for card in cards) + Counter(card.decision.cut.dataset for card in cards)
-    pairs = {(card.outcome, card.decision.cut.dataset) for card in cards}
-
-    def button(column: str, value: str, words: str) -> dict[str, Any]:
-        return {"key": value, "words": words, "shown": shown[value], "found": int((table[column] == value).sum())}
-
-    return {
-        "outcome": [button("outcome", key, OUTCOMES[key]) for key in keys],
-        "dataset": [button("dataset", name, name) for name in datasets],
-        "numbers": {name: place for place, name in enumerate(datasets)},
-        "ids": ["v-all", "d-all", *(f"v-{key}" for key in keys), *(f"d-{place}" for place in range(len(datasets)))],
-        "empty": [(key, place) for key in keys for place, name in enumerate(datasets) if (key, name) not in pairs],
-    }

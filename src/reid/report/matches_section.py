@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reid.report.explanations import Candidate, Explanations
+from reid.report.filters import find_filters
 from reid.report.outcomes import MARKS, OUTCOMES, stratified_order
 from reid.report.thumbnails import Thumbnails
 from reid.runtime.progress import track
@@ -14,7 +15,7 @@ from reid.runtime.progress import track
 __all__ = ["matches_section"]
 
 CARDS_LIMIT = 8_500_000
-"""Bytes of all cards, which leaves room for charts and tables below 10 MB in all."""
+"""Bytes of all cards, so that the page stays below 10 MB with charts and tables."""
 
 CARD_BYTES = 2_000
 """Of a card without its photographs and its candidates; measured 1,300 to 1,600."""
@@ -84,7 +85,7 @@ def matches_section(outcomes: pd.DataFrame, explanations: Explanations, thumbnai
         "marks": MARKS,
         "cards": cards,
         "keypoints_decided": explanations.keypoints_decided,
-        "filters": _filters(outcomes, cards),
+        "filters": find_filters(outcomes, [(card.row.outcome, card.row.dataset) for card in cards], OUTCOMES),
     }
 
 
@@ -160,22 +161,3 @@ def _shared_keypoints(candidate: Candidate) -> SharedKeypoints:
 def _path(ends: np.ndarray) -> str:
     """Return an SVG path of lines, (n, 2, 2) whole numbers."""
     return "".join(f"M{x} {y}L{u} {v}" for (x, y), (u, v) in ends.tolist())
-
-
-def _filters(outcomes: pd.DataFrame, cards: Sequence[MatchCard]) -> dict[str, Any]:
-    """Return the buttons per outcome and per dataset, their ids, and the pairs of them that show nothing."""
-    keys = [key for key in OUTCOMES if (outcomes["outcome"] == key).any()]
-    datasets = sorted(set(outcomes["dataset"]))
-    pairs = {(card.row.outcome, card.row.dataset) for card in cards}
-
-    def button(column: str, value: str, words: str) -> dict[str, Any]:
-        shown = sum(getattr(card.row, column) == value for card in cards)
-        return {"key": value, "words": words, "shown": shown, "found": int((outcomes[column] == value).sum())}
-
-    return {
-        "outcome": [button("outcome", key, OUTCOMES[key]) for key in keys],
-        "dataset": [button("dataset", name, name) for name in datasets],
-        "numbers": {name: place for place, name in enumerate(datasets)},
-        "ids": ["v-all", "d-all", *(f"v-{key}" for key in keys), *(f"d-{place}" for place in range(len(datasets)))],
-        "empty": [(key, place) for key in keys for place, name in enumerate(datasets) if (key, name) not in pairs],
-    }

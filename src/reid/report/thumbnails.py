@@ -75,7 +75,7 @@ class Thumbnails:
         return self.drawn[image_id]
 
     def forget(self, image_id: str) -> None:
-        """Remove one of the last thumbnails again, where the page has no room for it."""
+        """Remove one of the last thumbnails again, where the page would become too large."""
         self.drawn.pop(image_id, None)
 
     def _draw(self, image_id: str) -> tuple[str, str]:

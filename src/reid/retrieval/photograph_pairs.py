@@ -25,7 +25,7 @@ from reid.retrieval.local_matching import lnbnn, stack_descriptors, verify
 from reid.retrieval.search import nearest
 from reid.runtime.progress import track
 
-__all__ = ["PhotographPairs", "Pool", "compare", "rank_normalised"]
+__all__ = ["PhotographPairs", "Pool", "compare", "compares_all", "rank_normalised"]
 
 COHORT = 300
 """Other photographs whose distances say how near a photograph is to anybody."""
@@ -153,6 +153,7 @@ class Pool:
         what: str,
         distances: np.ndarray | None = None,
         kept: int = KEPT,
+        whole: bool | None = None,
     ) -> "Pool":
         """Prepare photographs of one dataset.
 
@@ -161,13 +162,15 @@ class Pool:
             recipe: `matching`, `keypoints`.
             what: the work in a few words, for the progress.
             distances: see `Pool.distances`.
+            whole: whether descriptors are compared with all other photographs', as in `compares_all`; None for what it
+                says of so many photographs. Pseudo-collections must do as the photographs that they stand for.
             kept: see `KEPT`; where all photographs are one collection, one more than `matching.neighbours` will do.
         """
         sets = keypoint_sets(photographs.keypoints, recipe.keypoints) if recipe.uses_keypoints else {}
         weights = [keypoints.weights for keypoints in photographs.keypoints if len(keypoints)]
         if not any((values < 1).any() for values in weights):  # the encoder can't tell animal from background
             sets.pop("foreground", None)
-        whole = not recipe.uses_encoder or len(photographs) <= recipe.matching.whole_gallery
+        whole = compares_all(len(photographs), recipe) if whole is None else whole
         searched = sets.items() if whole else ()
         found = {cue: _neighbours(cue, keypoints, kept, f"{what}, {cue}") for cue, keypoints in searched}
         sides = np.array(photographs.orientation or [""] * len(photographs), dtype=str)
@@ -183,6 +186,12 @@ def _turn(photographs: Sequence[Keypoints]) -> np.ndarray:
     turn = np.empty(len(content), np.int64)
     turn[sorted(range(len(content)), key=content.__getitem__)] = np.arange(len(content))
     return turn
+
+
+def compares_all(photographs: int, recipe: Recipe) -> bool:
+    """Return whether the descriptors of so many photographs are compared with all others', not with each one's
+    shortlist: without an encoder there is no other way to find one."""
+    return not recipe.uses_encoder or photographs <= recipe.matching.whole_gallery
 
 
 def _neighbours(cue: str, photographs: Sequence[Keypoints], kept: int, what: str) -> Neighbours:
@@ -396,7 +405,8 @@ class _Collection:
         }
 
     def _edge_votes(self, cue: str, edges: _Edges) -> np.ndarray:
-        """Return what the source's descriptors vote for the target, (E,) float64."""
+        """Return what the source's descriptors vote for the target, (E,) float64: among all photographs of the
+        collection, or among the source's shortlist."""
         if cue in self.votes:
             return np.asarray(self.votes[cue][edges.source, edges.target], float)
         power = SALIENCY_POWER if cue == "foreground" else 0
@@ -404,7 +414,7 @@ class _Collection:
         votes = np.zeros(len(edges.source))
         for row, (start, end) in enumerate(zip(edges.starts, edges.starts[1:], strict=False)):
             if start < end:
-                listed = stack_descriptors([photographs[place] for place in edges.target[start:end]], power)
+                listed = stack_descriptors([photographs[place] for place in edges.target[start:end]])
                 one = stack_descriptors([photographs[row]], power)
                 votes[start:end] = lnbnn(one, listed, k=self.pool.matching.neighbours, device=best_device())[0].numpy()
         return votes
