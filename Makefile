@@ -1,6 +1,7 @@
 # `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, SUBMISSION, MESSAGE, COMPETITION, PYTHON; e.g.
 #   make train DATA=photos RECIPE=paper
-# COMPETITION=animal-clef-2026 is typed with every target that needs Kaggle; without it animal-clef-2025 is meant.
+# COMPETITION=animal-clef-2026 is typed with every target that needs Kaggle, and with predict, which then discovers;
+# without it animal-clef-2025 is meant.
 # AGAINST="paper=paper.csv baseline=baseline.json" puts other recipes' results next to the report's.
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

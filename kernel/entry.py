@@ -50,7 +50,7 @@ from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, 
 from reid.decision.calibrate import load_calibrations
 from reid.decision.clusters import asks_for_clusters, check_clusters
 from reid.decision.decide import join_matches
-from reid.decision.describe import describe_matches
+from reid.decision.describe import describe_clusters, describe_matches
 from reid.decision.discover import discover
 from reid.decision.discovered import Clusters, clusters_path
 from reid.decision.matches import Matches
@@ -432,9 +432,9 @@ def _discover(job: Job) -> dict[str, Any]:
         clusters = discover(job.catalogue, job.weights, job.weights.recipe, use_cache=False, runtime=job.runtime)
     _check_clusters(clusters, wanted)
     clusters.save(job.submission)
-    datasets = _describe_clusters(clusters)
-    for name, one in datasets.items():
-        print_result(f"{name}: {one['photographs']} photographs, {one['clusters']} clusters")
+    for line in describe_clusters(clusters):
+        print_result(line)
+    datasets = _counts_of_clusters(clusters)
     return {
         "answers": len(clusters),
         "datasets": datasets,
@@ -452,7 +452,7 @@ def _check_clusters(clusters: Clusters, wanted: Catalogue) -> None:
         raise RuntimeError(f"the clusters can't be submitted, which is a bug, please report it: {faults[0]}")
 
 
-def _describe_clusters(clusters: Clusters) -> dict[str, dict[str, Any]]:
+def _counts_of_clusters(clusters: Clusters) -> dict[str, dict[str, Any]]:
     """Return photographs, clusters and the cut by dataset."""
     cuts = {name: without_nan(asdict(cut)) for name, cut in clusters.cuts.items()}
     return {

@@ -60,7 +60,7 @@ def test_votes_are_those_of_a_slow_twin() -> None:
         (0.4, 0.4 / MARGIN - 0.001, 0.5, ""),  # too near to the runner-up
         (0.4, 0.4 / MARGIN + 0.001, 0.5, "Mira"),
         (0.4, 0.4, 0.5, ""),
-        (0.0, 0.0, 0.5, "Mira"),  # nothing to choose by, but both certain: the first by name
+        (0.0, 0.0, 0.5, ""),  # both certain, and nothing to choose by
     ],
 )
 def test_a_cluster_is_named_below_the_threshold_and_well_before_the_runner_up(

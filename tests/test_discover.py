@@ -215,6 +215,7 @@ def test_labels_of_a_previous_result_are_kept(original: Path, weights: Path, fir
     for group in whole:
         assert set(found.loc[[*group], "cluster"]) == set(labels[[*group]])
     new = set(found["cluster"]) - set(labels)
+    assert new
     highest = max(int(label.rsplit("_", 1)[1]) for label in labels if "Lions" in label)
     assert all(int(label.rsplit("_", 1)[1]) > highest for label in new)
 
@@ -276,6 +277,8 @@ def test_photographs_on_which_nothing_is_seen_are_alone_or_together(data: Path, 
         Image.new("RGB", (160, 160), (int(name[-1]) * 200, 2, 3)).save(data / f"images/Lions/{name[1:]}.jpg")
     found = discovered(data, weights, tmp_path / "s.csv")
     assert len(partition(found[found["dataset"] == "Newts"])) == 9
+    assert cell(found, "l100-0", "cluster") != cell(found, "l100-1", "cluster")
+    assert "alone" in cell(found, "l100-0", "flags").split()
 
 
 def test_photographs_that_cannot_be_read_are_alone(data: Path, weights: Path, tmp_path: Path) -> None:
@@ -291,13 +294,15 @@ def test_photographs_that_cannot_be_read_are_alone(data: Path, weights: Path, tm
     assert cell(found, "l100-1", "cluster") == cell(found, "l100-2", "cluster")
 
 
-def test_a_dataset_whose_photographs_can_all_be_read_but_no_known_one_like_them(
-    data: Path, weights: Path, edit: Edit, tmp_path: Path
+def test_two_photographs_without_others_are_too_few_to_be_put_together(
+    data: Path, weights: Path, edit: Edit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Queries of the known dataset alone, and only two of them."""
+    """A keypoint votes for the photograph that is nearer than others, and there are none: said, and nothing is made
+    up."""
     edit(lambda table: table[(table["split"] == "database") | table["image_id"].str.match(r"l100-[01]")])
     found = discovered(data, weights, tmp_path / "s.csv")
-    assert found["cluster"].nunique() in (1, 2)
+    assert [flags.split() for flags in found["flags"]] == [["alone", "unfitted"]] * 2
+    assert "too few photographs or known individuals to fit it on" in capsys.readouterr().out
 
 
 def refused(data: Path, weights: Path, out: Path, capsys: pytest.CaptureFixture[str], *more: object) -> str:
@@ -402,6 +407,76 @@ def test_an_encoder_puts_the_competitions_photographs_together(
 ) -> None:
     found = discovered(patterns_2026, patterns_weights_original, tmp_path / "s.csv")
     assert set(found["dataset"]) == {"Checks", "Dots", "TexasHornedLizards"}
+
+
+def test_a_dataset_without_an_encoder_is_put_together_alike_in_any_order(
+    patterns_2026: Path, patterns_weights_original: Path, tmp_path: Path
+) -> None:
+    mixed = Path(shutil.copytree(patterns_2026, tmp_path / "data"))
+    table_of(mixed).sample(frac=1, random_state=3).to_csv(mixed / "metadata.csv", index=False)
+    folders = {name: tmp_path / f"{name}.csv" for name in ("one", "other")}
+    (mixed / "sample_submission.csv").unlink()
+    one = discovered(patterns_2026, patterns_weights_original, folders["one"])
+    other = discovered(mixed, patterns_weights_original, folders["other"])
+    lizards = one["dataset"] == "TexasHornedLizards"
+    assert 1 < one[lizards]["cluster"].nunique() < lizards.sum()
+    assert partition(one) == partition(other)
+
+
+def test_a_person_names_a_cluster_where_no_gallery_could(data: Path, weights: Path, edit: Edit, tmp_path: Path) -> None:
+    """Newts have no known photograph in the weights; later one is named in the table."""
+    edit(
+        lambda table: table.assign(
+            split=table["split"].mask(table["image_id"] == "n200-0", "database"),
+            identity=table["identity"].mask(table["image_id"] == "n200-0", "Nessie"),
+        )
+    )
+    answers = pd.DataFrame([("n200-0", "n200-1", "same")], columns=["image_id_a", "image_id_b", "answer"])
+    answers.to_csv(data / "pairs.csv", index=False)
+    found = discovered(data, weights, tmp_path / "s.csv")
+    assert (cell(found, "n200-1", "identity"), float(cell(found, "n200-1", "probability"))) == ("Nessie", 1)
+
+
+def test_labels_name_datasets_as_the_table_does(data: Path, weights: Path, edit: Edit, tmp_path: Path) -> None:
+    """Where the weights know them by another spelling, checks and scores still go by the table."""
+    own = Path(shutil.copytree(weights, tmp_path / "weights"))
+    known = open_weights(own)
+    joining = with_settings(known.recipe, {"data.join_names": True})
+    write_manifest(own, joining, list(known.datasets), known.manifest["data"])
+    edit(lambda table: table.assign(dataset=table["dataset"].replace("Lions", "LIONS")))
+    out, again = tmp_path / "s.csv", tmp_path / "t.csv"
+    assert run(data, own, out) == 0
+    assert "cluster_LIONS_1" in out.read_text()
+    assert cli.main(["check", str(data), "--submission", str(out)]) == 0
+    assert run(data, own, again, "--previous", out) == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_the_page_is_made_with_its_score_and_its_sides(
+    data: Path, weights: Path, edit: Edit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = ("l100-0", "l100-1", "l101-0")
+    edit(lambda table: table.assign(orientation=np.where(table["image_id"].isin(left), "left", "right")))
+    truth = pd.read_csv(data / "truth.csv", dtype=str).assign(Usage="all")
+    queries = table_of(data).query("split == 'query'")["image_id"]
+    truth[truth["image_id"].isin(queries)].to_csv(tmp_path / "solution.csv", index=False)
+    more = ("--report", tmp_path / "page", "--solution", tmp_path / "solution.csv")
+    found = discovered(data, weights, tmp_path / "s.csv", *more)
+    printed = capsys.readouterr().out
+    assert "expected ARI" in printed and "the kit's own" not in printed
+    assert "an animal may be in several clusters, one per side" in printed
+    assert "adjusted Rand index" in (tmp_path / "page" / "report.html").read_text("utf-8")
+    sides = table_of(data).set_index("image_id")["orientation"]
+    lions = found[found["dataset"] == "Lions"]
+    seen = sides[lions.index].groupby(lions["cluster"]).transform("nunique")
+    assert ["one_side" in flags.split() for flags in lions["flags"]] == (seen == 1).tolist()
+
+
+def test_a_solution_without_a_page_is_refused_before_the_work(
+    data: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, weights, tmp_path / "s.csv", "--solution", data / "truth.csv") == 2
+    assert "expected --report DIR with it" in capsys.readouterr().err
 
 
 def test_pseudo_collections_are_compared_as_the_photographs_that_they_stand_for(

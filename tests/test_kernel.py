@@ -798,7 +798,7 @@ def test_where_clusters_are_asked_for_it_leaves_what_the_package_finds_and_nothi
     for name, cut in own_clusters.cuts.items():
         assert record["datasets"][name]["cut"]["value"] == cut.value
     printed = capsys.readouterr()
-    assert f"TexasHornedLizards: 7 photographs, {found['TexasHornedLizards']} clusters\n" in printed.out
+    assert f"TexasHornedLizards: 7 photographs, {found['TexasHornedLizards']} clusters, " in printed.out
     assert printed.out.endswith(f"\nwrote 28 answers to {working / 'submission.csv'}\n")
 
 

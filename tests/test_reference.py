@@ -14,6 +14,7 @@ from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
 from reid.decision import reference
 from reid.decision.artifact import gallery_file, reference_file
+from reid.decision.pseudo_queries import near_duplicates
 from reid.decision.reference import (
     Reference,
     companions_of,
@@ -56,7 +57,7 @@ def found_in(folder: Path, recipe: Recipe, thumbnails: np.ndarray | None = None)
     gallery = load_gallery(folder / gallery_file(DATASET))
     size = len(gallery.identity)
     thumbnails = np.eye(size) if thumbnails is None else thumbnails
-    return find_reference(folder, DATASET, recipe, np.full(size, "2024-01-01"), thumbnails, gallery)
+    return find_reference(folder, DATASET, recipe, np.full(size, "2024-01-01"), near_duplicates(thumbnails), gallery)
 
 
 def rows_of(found: Reference) -> list[int]:
@@ -110,7 +111,7 @@ def test_copies_and_mirror_images_are_taken_once(tmp_path: Path) -> None:
     assert sorted({0, 1, 3, 4, *range(6, len(LABELS))}) == rows_of(found)
     gallery = load_gallery(tmp_path / gallery_file(DATASET))
     twice = Gallery(gallery.embeddings.of(np.array([0, 1, 3, 0, 1, 3])), tuple("aabaab"))
-    mirrored = find_reference(tmp_path, DATASET, LOCAL, np.full(6, ""), np.eye(6), twice)
+    mirrored = find_reference(tmp_path, DATASET, LOCAL, np.full(6, ""), near_duplicates(np.eye(6)), twice)
     assert mirrored.image_id == ("p0", "p1", "p3")
 
 

@@ -424,7 +424,12 @@ def _json_of_matches(matches: "Matches", out: Path, seconds: dict[str, float]) -
 def discover(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
     _refuse_input(options.out, options.data, CLUSTER_COLUMNS)
-    refuse_unwritable(options.out)
+    if options.solution and not options.report:
+        raise InputError(
+            "--solution: expected --report DIR with it, whose page shows the score; add it, or `reid score`"
+        )
+    for path in (options.out, *([options.report / "report.html"] if options.report else [])):
+        refuse_unwritable(path)
     solution = read_cluster_solution(options.solution) if options.solution else None
     weights = open_weights(options.weights)
 
@@ -442,13 +447,14 @@ def discover(options: argparse.Namespace) -> None:
         from reid.report.cluster_report import write_cluster_report
 
         write_cluster_report(catalogue, clusters, options.report, solution, recipe)
+    lines = describe_clusters(clusters)  # which also warns
     if options.json:
         _print_json(_json_of_clusters(clusters, options.out, seconds))
     else:
         done = (
             f"wrote {len(clusters)} photographs to {options.out}, and who they may be to {clusters_path(options.out)}"
         )
-        for line in [*describe_clusters(clusters), done]:
+        for line in [*lines, done]:
             print_result(line)
     _log_times(seconds)
     _log_next("check", options.data, "--submission", options.out)

@@ -1,7 +1,7 @@
 """What people said of pairs of photographs: `pairs.csv`, in the data folder or elsewhere.
 
-Its columns are image_id_a, image_id_b, answer (`ANSWERS`) and, where they are known, who, when and note. `reid review`
-writes it, and anybody may write it by hand.
+Its columns are image_id_a, image_id_b, answer (`ANSWERS`) and, where they are known, who, when and note. A person
+writes it by hand.
 """
 
 from collections import defaultdict

@@ -60,7 +60,7 @@ def attach(
     attached = {}
     for cluster, rows in votes.groupby("cluster", sort=False):
         best, *others = rows["dissimilarity"].head(2).tolist()
-        named = best < threshold and (not others or best <= margin * others[0])
+        named = best < threshold and (not others or (best < others[0] and best <= margin * others[0]))
         chance = float(np.clip(1 - best if named else best, 0, 1)) if is_probability else float("nan")
         attached[str(cluster)] = Attachment(str(rows["candidate"].iloc[0]) if named else "", chance)
     return attached

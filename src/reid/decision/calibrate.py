@@ -18,6 +18,7 @@ from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.data.photographs import thumbnails
 from reid.decision.artifact import (
     CALIBRATION,
+    GALLERY,
     Weights,
     encoder_file,
     fold_folder,
@@ -441,29 +442,38 @@ def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recip
     """Fit every dataset's scorer and threshold on its gallery and write `calibration.json`. A dataset whose photographs
     tell nobody apart gets a threshold below which there is nothing, and the others theirs as if it were not there."""
     causes = {dataset: _why_unmatchable(catalogue, folder / gallery_file(dataset)) for dataset in datasets}
+    matchable = [dataset for dataset in datasets if not causes[dataset]]
+    duplicates = {dataset: _near_duplicates(catalogue, folder / gallery_file(dataset)) for dataset in matchable}
     pseudo_queries = {
-        dataset: pseudo_query_pairs(catalogue, folder, dataset, recipe) for dataset in datasets if not causes[dataset]
+        dataset: pseudo_query_pairs(catalogue, folder, dataset, recipe, duplicates[dataset]) for dataset in matchable
     }
     fitted = fit_calibrations(pseudo_queries, recipe)
     calibrations = {
         dataset: _name_nobody(dataset, cause, recipe) if cause else fitted[dataset] for dataset, cause in causes.items()
     }
-    for dataset, cause in causes.items():
+    for dataset in datasets:
         (folder / reference_file(dataset)).unlink(missing_ok=True)
-        if not cause:
-            _find_reference(catalogue, folder, dataset, recipe)
+        if dataset in matchable:
+            gallery = load_gallery(folder / gallery_file(dataset))
+            days = _photographs_of(catalogue, gallery).table["day"].to_numpy(str)
+            reference = find_reference(folder, dataset, recipe, days, duplicates[dataset], gallery)
+            save_reference(folder, dataset, reference)
     write_json(folder / CALIBRATION, {dataset: asdict(calibration) for dataset, calibration in calibrations.items()})
     return calibrations
 
 
-def _find_reference(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recipe) -> None:
-    """Write the photographs out of which `discover` draws pseudo-collections."""
-    gallery = load_gallery(folder / gallery_file(dataset))
-    rows = catalogue.database.table.set_index("image_id").reindex(gallery.embeddings.image_id).fillna("")
-    photographs = Catalogue(catalogue.root, rows.reset_index(names="image_id"))
-    days = rows["day"].to_numpy(str)
-    reference = find_reference(folder, dataset, recipe, days, thumbnails(photographs.paths), gallery)
-    save_reference(folder, dataset, reference)
+def _photographs_of(catalogue: Catalogue, gallery: Gallery) -> Catalogue:
+    """Return the rows of a gallery's photographs in its order; empty ones where the data folder lacks them."""
+    image_ids = np.array(gallery.embeddings.image_id)
+    rows = _known(catalogue, gallery).table.set_index("image_id").reindex(image_ids).fillna("")
+    return Catalogue(catalogue.root, rows.reset_index(names="image_id"))
+
+
+def _near_duplicates(catalogue: Catalogue, path: Path) -> np.ndarray:
+    """Return the groups of near-duplicates among the photographs of the gallery in a file, (N,) int64."""
+    gallery = load_gallery(path)
+    _check_enrolled(_known(catalogue, gallery), np.array(gallery.embeddings.image_id), path.name.removesuffix(GALLERY))
+    return near_duplicates(thumbnails(_photographs_of(catalogue, gallery).paths))
 
 
 def _why_unmatchable(catalogue: Catalogue, path: Path) -> str:
@@ -501,23 +511,33 @@ def calibrate_again(catalogue: Catalogue, weights: Weights, recipe: Recipe | Non
     return write_manifest(weights.folder, recipe, datasets, data, weights.limit, weights.precision)
 
 
-def pseudo_query_pairs(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recipe) -> PseudoQueryPairs:
+def pseudo_query_pairs(
+    catalogue: Catalogue, folder: Path, dataset: str, recipe: Recipe, duplicates: np.ndarray | None = None
+) -> PseudoQueryPairs:
     """Return one dataset's pseudo-queries, in their units, by the encoder of every fold that the weights folder holds.
 
     Only photographs that an encoder has not learned from play queries; without an encoder, any.
+
+    Args:
+        catalogue: the data folder that was enrolled.
+        folder: the weights folder.
+        dataset: whose.
+        recipe: `calibration`, `matching`, `training.folds`.
+        duplicates: (N,) int64, the groups of near-duplicates in the gallery; None to find them.
+
+    Raises:
+        InputError: the data folder does not know the gallery's photographs.
     """
     folders = [fold_folder(folder, fold) for fold in range(recipe.training.folds)]
     folders = [path for path in folders if (path / gallery_file(dataset)).exists()]
     gallery = load_gallery(folders[0] / gallery_file(dataset))
     labels, image_ids = np.array(gallery.identity), np.array(gallery.embeddings.image_id)
-    known = _known(catalogue, gallery)
+    rows = _photographs_of(catalogue, gallery).table
     del gallery  # a gallery with keypoints may take a gigabyte: one at a time
-    _check_enrolled(known, image_ids, dataset)
+    if duplicates is None:
+        duplicates = _near_duplicates(catalogue, folders[0] / gallery_file(dataset))
     held_out = _held_out([path / encoder_file(dataset) for path in folders], labels, image_ids, recipe)
-    rows = known.table.set_index("image_id").reindex(image_ids).fillna("")
-    photographs = Catalogue(catalogue.root, rows.reset_index(names="image_id"))
-    days, duplicates = rows["day"].to_numpy(str), near_duplicates(thumbnails(photographs.paths))
-    sides = rows["orientation"].to_numpy(str)
+    days, sides = rows["day"].to_numpy(str), rows["orientation"].to_numpy(str)
     most = -(-recipe.calibration.pseudo_queries // len(folders))
     fold_recipe = with_settings(recipe, {"calibration.pseudo_queries": most})
     ever = np.any([unseen.either for unseen in held_out], axis=0)

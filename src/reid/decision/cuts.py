@@ -1,8 +1,9 @@
 """The cut: below which mean dissimilarity two clusters of photographs are taken for one animal. Fitted, never guessed.
 
-Pseudo-collections (`reference`) that are as dense as the live photographs are scored and clustered as these are
-(`linkage`), and the cut with the highest mean adjusted Rand index over them is taken. How dense the live photographs
-are is not known; it is estimated from how many confident pairs they have, compared with the pseudo-collections.
+Pseudo-collections (`reference`), as dense as the live photographs if the database allows it, are scored and clustered
+as these are (`linkage`), and the cut with the highest mean adjusted Rand index over them is taken. How dense the live
+photographs are is not known; it is estimated from how many confident pairs they have, compared with the
+pseudo-collections.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,10 +71,11 @@ class FittedCut:
         scorer: the pair score.
         value: the cut, the middle of the plateau.
         plateau: cuts between these two do as well.
-        scores: (R,) float64, the adjusted Rand index of each pseudo-collection at the cut that the others have.
+        scores: (R,) float64, the adjusted Rand index of each pseudo-collection at the cut that the others have; (0,)
+            where there are no others. All are drawn from the same individuals: how much they differ says how much
+            draws differ, not other animals.
         companions: of the live photographs, estimated, see `reference.companions_of`.
         fitted_companions: of the pseudo-collections, mean.
-        curve: (201,) float64, the mean index at the cuts 0, 0.005 to 1.
     """
 
     scorer: PairScorer
@@ -82,7 +84,6 @@ class FittedCut:
     scores: np.ndarray
     companions: float
     fitted_companions: float
-    curve: np.ndarray
 
 
 def fit_cut(
@@ -110,10 +111,13 @@ def fit_cut(
     """
     rng = np.random.default_rng([seed, 7])
     estimate = FIRST_COMPANIONS if companions is None else companions
+    fitted: FittedCut | None = None
     for _ in track(range(ROUNDS), "fitting the cut"):
-        collections = _draw(sources, estimate, live.size, rng, transform)
-        fitted = _fit(kind, collections, live, seed, method)
-        if fitted is None or companions is not None or 1 / STEADY < fitted.companions / estimate < STEADY:
+        again = _fit(kind, _draw(sources, estimate, live.size, rng, transform), live, seed, method)
+        fitted = again or fitted  # where collections of another density are too sparse, the last one's cut stays
+        if again is None or fitted is None or companions is not None:
+            break
+        if 1 / STEADY < fitted.companions / estimate < STEADY:
             break
         # half the way only: from a wrong density it is estimated badly
         estimate = float(np.sqrt(estimate * fitted.companions))
@@ -157,7 +161,6 @@ def _fit(
         scores=_left_out(curves),
         companions=_estimate(collections, scored, live.size, scorer.dissimilarity(live)),
         fitted_companions=float(known.mean()),
-        curve=curves.mean(0),
     )
 
 
@@ -239,7 +242,7 @@ def middle_of_plateau(curve: np.ndarray) -> tuple[float, tuple[float, float]]:
 def _left_out(curves: np.ndarray) -> np.ndarray:
     """Return the index of each pseudo-collection at the cut that is fitted on the others, (R,)."""
     if len(curves) == 1:
-        return np.asarray(curves.max(1))
+        return np.zeros(0)
     total = curves.sum(0)
     cuts = [middle_of_plateau((total - own) / (len(curves) - 1))[0] for own in curves]
     places = [int(np.abs(GRID - cut).argmin()) for cut in cuts]

@@ -122,8 +122,8 @@ def _expected(cut: Cut) -> str:
     """Say how the cut was found and what is expected of it."""
     if cut.score is None or cut.interval is None:
         return (
-            f"cut {cut.value:.3f}, the kit's own: there is no known individual to fit it on, so nothing is known of "
-            "how good it is; look at the clusters, and answer some pairs in pairs.csv"
+            f"cut {cut.value:.3f}, the kit's own: there are too few photographs or known individuals to fit it on, "
+            "so nothing is known of how good it is; look at the clusters, and answer some pairs in pairs.csv"
         )
     fitted = f"by ranks of {', '.join(cut.borrowed)} together, " if cut.borrowed else ""
     density = (

@@ -47,6 +47,9 @@ __all__ = ["discover"]
 
 log = logging.getLogger(__name__)
 
+SAMPLE = 300
+"""Photographs whose distances say in which unit an encoder's vectors are."""
+
 CANDIDATES = 20
 """Known individuals that each photograph votes for when its cluster is attached."""
 
@@ -92,7 +95,7 @@ def discover(
         features, problems = _features(photographs, extractors, recipe)
         parts.append(_discover(photographs, features, problems, known, links))
     _refuse_unreadable(queries, parts)
-    return _joined(queries, parts, earlier)
+    return _joined(queries, parts, earlier, datasets)
 
 
 def _check_datasets(queries: Catalogue) -> None:
@@ -133,8 +136,11 @@ def _chosen(features: Sequence[Features], mask: np.ndarray) -> list[Features]:
 
 
 def _in_medians(vectors: Tensor) -> Tensor:
-    """Return vectors (N, D) in units of the median distance between neighbouring rows."""
-    apart = (vectors - vectors.roll(1, 0)).norm(dim=1)
+    """Return vectors (N, D) in units of the median distance between any two of them, or of `SAMPLE` of them, which do
+    not depend on the order of the rows."""
+    ordered = vectors[np.lexsort(vectors.numpy().T[::-1])]
+    sample = ordered[np.unique(np.linspace(0, max(0, len(ordered) - 1), SAMPLE).astype(int))[: len(ordered)]]
+    apart = torch.pdist(sample)
     median = float(apart.median()) if len(apart) else 0.0
     return vectors / (median or 1.0)
 
@@ -191,6 +197,8 @@ class _Fit(NamedTuple):
     transform: Callable[[PhotographPairs], PhotographPairs]
     sources: tuple[Source, ...]
     """What they were fitted on; () where nothing could be."""
+    by_value: bool = False
+    """Whether they were fitted on the values of its own photographs, not on ranks."""
 
 
 def _fit(dataset: str, live: PhotographPairs, known: _Known) -> _Fit:
@@ -200,7 +208,7 @@ def _fit(dataset: str, live: PhotographPairs, known: _Known) -> _Fit:
     if own and own.reference.individuals >= MIN_INDIVIDUALS:
         as_it_is = partial(PhotographPairs.with_features, names=_shared_features(live, [own]))
         if fitted := fit_cut([own], as_it_is(live), known.recipe.seed, as_it_is):
-            return _Fit(fitted, as_it_is, (own,))
+            return _Fit(fitted, as_it_is, (own,), by_value=True)
     sources = known.every_source(whole)
     ranked = partial(rank_normalised, names=_shared_features(live, sources))
     if sources and (fitted := fit_cut(sources, ranked(live), known.recipe.seed, ranked)):
@@ -289,11 +297,10 @@ def _flags(
     sides = rows["image_id"].map(photographs.table.set_index("image_id")["orientation"])
     seen = sides[sides != ""].groupby(rows["cluster"]).nunique()
     one_side = (rows["cluster"].map(seen) == 1) & (sides.nunique() - ("" in set(sides)) > 1)
-    borrowed = [source.dataset for source in fit.sources] not in ([], [rows["dataset"].iloc[0]])
     holds = {
         "unreadable": rows["image_id"].isin(list(problems)),
         "alone": sizes == 1,
-        "borrowed": pd.Series(borrowed, rows.index),
+        "borrowed": pd.Series(bool(fit.sources) and not fit.by_value, rows.index),
         "unfitted": pd.Series(not fit.sources, rows.index),
         "linked": pd.Series(np.isin(np.arange(len(rows)), linked), rows.index),
         "one_side": one_side,
@@ -304,21 +311,29 @@ def _flags(
 
 def _name(rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: _Known, links: Links) -> float | None:
     """Write the columns identity and probability; return the estimated share of photographs whose animal is known."""
-    rows["identity"], rows["probability"] = "", float("nan")
+    attached, share_known = _attached(rows, features, dataset, known)
+    attached |= {str(cluster): Attachment(name, 1.0) for cluster, name in _names_by_answers(rows, links).items()}
+    answers = [attached.get(str(cluster), Attachment("", float("nan"))) for cluster in rows["cluster"]]
+    rows["identity"], rows["probability"] = [list(column) for column in zip(*answers, strict=True)]
+    return share_known
+
+
+def _attached(
+    rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: _Known
+) -> tuple[dict[str, Attachment], float | None]:
+    """Return who each cluster is by the dataset's gallery, and the estimated share of photographs whose animal is in
+    it; nobody and None where there is none that tells anybody apart."""
     calibration = known.calibrations.get(dataset)
     if calibration is None or calibration.unmatchable or not len(features):
-        return None
+        return {}, None
     weights, recipe = known.weights, known.recipe
     candidates = match_cached(features, dataset, weights, calibration, recipe, known.cache, CANDIDATES)
     clusters = rows.set_index("image_id")["cluster"].astype(str)
     is_probability = calibration.scorer.gives_probability
     attached = attach(candidates, clusters, calibration.threshold.value, is_probability)
-    attached |= {str(cluster): Attachment(name, 1.0) for cluster, name in _names_by_answers(rows, links).items()}
-    answers = [attached.get(str(cluster), Attachment("", float("nan"))) for cluster in rows["cluster"]]
-    rows["identity"], rows["probability"] = [list(column) for column in zip(*answers, strict=True)]
     best = candidates[candidates["rank"] == 1]["dissimilarity"].to_numpy(float)
     share_new = fit_mixture(best, calibration)[1]
-    return None if share_new is None else 1 - share_new
+    return attached, None if share_new is None else 1 - share_new
 
 
 def _names_by_answers(rows: pd.DataFrame, links: Links) -> dict[int, str]:
@@ -342,7 +357,7 @@ def _cut(dataset: str, fit: _Fit, share_known: float | None, notes: Sequence[str
         individuals=sum(source.reference.individuals for source in fit.sources),
         photographs=sum(len(source.reference) for source in fit.sources),
         scorer=cut.scorer.kind,
-        borrowed=() if names == (dataset,) else names,
+        borrowed=() if fit.by_value else names,
         notes=tuple(notes),
     )
 
@@ -383,11 +398,14 @@ def _refuse_unreadable(queries: Catalogue, parts: Sequence[_Part]) -> None:
         )
 
 
-def _joined(queries: Catalogue, parts: Sequence[_Part], earlier: pd.DataFrame | None) -> Clusters:
-    """Return all datasets' answers as one, in the order of the submission."""
+def _joined(
+    queries: Catalogue, parts: Sequence[_Part], earlier: pd.DataFrame | None, datasets: Mapping[str, str]
+) -> Clusters:
+    """Return all datasets' answers as one, in the order of the submission. Labels name the datasets as the table does,
+    by image_id in `datasets`, also where `data.join_names` reads two spellings as one: checks and scores go by it."""
     rows = pd.concat([part.rows for part in parts]).set_index("image_id").loc[queries.image_ids].reset_index()
     rows["cluster"] = keep_labels(
-        earlier, rows["image_id"].tolist(), rows["cluster"].tolist(), rows["dataset"].tolist()
+        earlier, rows["image_id"].tolist(), rows["cluster"].tolist(), rows["image_id"].map(datasets).tolist()
     )
     pairs = pd.concat([part.pairs for part in parts], ignore_index=True)
     return Clusters(rows[list(CLUSTERS_COLUMNS)], pairs, {part.cut.dataset: part.cut for part in parts})

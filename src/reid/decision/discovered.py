@@ -18,8 +18,8 @@ CLUSTERS_COLUMNS = ("image_id", "dataset", "cluster", "identity", "probability",
 CLUSTER_FLAGS = {
     "unreadable": "the photograph can't be read; it is a cluster of its own",
     "alone": "no other photograph is in its cluster",
-    "borrowed": "pair score and cut were fitted on other datasets",
-    "unfitted": "nothing could be fitted, the kit's own pair score and cut were used",
+    "borrowed": "pair score and cut were fitted on the ranks of several datasets together",
+    "unfitted": "too few photographs or known individuals to fit on; the kit's own pair score and cut were used",
     "linked": "a person's answer, or a place and a moment, decided about it",
     "one_side": "its cluster shows one side of the animal; photographs of the other may be a cluster of their own",
 }
@@ -35,14 +35,15 @@ class Cut:
         value: clusters whose mean dissimilarity is below it are joined.
         plateau: cuts between these two do as well, to within a hundredth of ARI.
         score: the expected adjusted Rand index; None where nothing could be fitted.
-        interval: nine of ten pseudo-collections lie between these; None likewise.
+        interval: nine of ten pseudo-collections lie between these; None likewise. They are drawn from the same
+            individuals, so other animals may lie farther out.
         companions: the other photographs of the same animal that a photograph has on average, as estimated from the
             similarities alone.
         fitted_companions: the same in the pseudo-collections that the cut was fitted on.
         share_known: the estimated share of the photographs whose animal has a name; None without known photographs.
         individuals, photographs: how many of the database the pseudo-collections were drawn from.
         scorer: the kind of pair score.
-        borrowed: the datasets that pair score and cut come from; () where they are its own.
+        borrowed: the datasets whose ranks pair score and cut were fitted on; () where it is the values of its own.
         notes: what a person must know.
     """
 

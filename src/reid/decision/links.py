@@ -6,6 +6,7 @@ Where they come from, and what counts more:
   database photographs too: two queries that show Mira, each by an answer, are one animal, and neither is the one that
   somebody said is Tom. Who two photographs of the database show, the column identity says; an answer that contradicts
   it is told and not used.
+- **Copies**: `discover` adds that files of the same bytes show the same animal, where nothing here says otherwise.
 - **Photographs**: rows that share a photograph are different animals. An answer that says otherwise is refused: the
   boxes are wrong, or the answer.
 - **Moments**: two photographs of one dataset at two places at the same moment are different animals. Moments are the

@@ -16,7 +16,8 @@ from reid.retrieval.photograph_pairs import PhotographPairs
 __all__ = ["KINDS", "LabelledPairs", "PairScorer", "fit_pair_scorer"]
 
 KINDS = ("logistic", "boosted", "both")
-"""Of pair scores; "both" is the mean of the two others' logits, steadier than either (benchmarks/README.md)."""
+"""Of pair scores; "both", the mean of the two others' logits, is what `discover` uses, the others are for benchmarks:
+on cattle it is far ahead of the first, on nyala not behind it (benchmarks/README.md)."""
 
 FOLDS = 5
 """Of the individuals."""

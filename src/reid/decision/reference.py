@@ -3,7 +3,8 @@ fitted.
 
 Which photographs, and how far apart they are for encoders that have not learned from them, is found once, when a
 weights folder is calibrated (`save_reference`); it stands in a file next to the gallery. `discover` draws
-pseudo-collections from it that are as dense as the photographs it has to put together (`draw_collection`).
+pseudo-collections from it, as dense as the photographs it has to put together if there are so many of an individual
+(`draw_collection`).
 """
 
 import json
@@ -19,7 +20,6 @@ from safetensors.torch import load_file, save
 
 from reid.config.recipe import Recipe
 from reid.decision.artifact import encoder_file, fold_folder, gallery_file, reference_file
-from reid.decision.pseudo_queries import near_duplicates
 from reid.errors import InputError
 from reid.models.losses import pairwise_distances
 from reid.models.networks import read_plan
@@ -64,7 +64,7 @@ class Reference:
 
 
 def find_reference(
-    folder: Path, dataset: str, recipe: Recipe, days: np.ndarray, thumbnails: np.ndarray, first: Gallery
+    folder: Path, dataset: str, recipe: Recipe, days: np.ndarray, duplicates: np.ndarray, first: Gallery
 ) -> Reference:
     """Choose photographs that no encoder, or not every one, has learned from.
 
@@ -73,14 +73,14 @@ def find_reference(
         dataset: whose.
         recipe: `training.folds`, `matching.cues`, `seed`.
         days: (N,) str, the days of the gallery's photographs.
-        thumbnails: (N, D) float, see `near_duplicates`.
+        duplicates: (N,) int64, the group of near-duplicates that each belongs to, see `near_duplicates`.
         first: the gallery, N photographs.
     """
     labels, image_ids = np.array(first.identity), np.array(first.embeddings.image_id)
     folders = [fold_folder(folder, fold) for fold in range(recipe.training.folds)] if recipe.uses_encoder else []
     folders = [path for path in folders if (path / gallery_file(dataset)).exists()]
     met = _met([path / encoder_file(dataset) for path in folders], labels, image_ids)
-    rows = _choose(labels, near_duplicates(thumbnails), image_ids, np.asarray(~met.all(0)), recipe.seed)
+    rows = _choose(labels, duplicates, image_ids, np.asarray(~met.all(0)), recipe.seed)
     distances = _unmet_distances([path / gallery_file(dataset) for path in folders], met, rows)
     return Reference(tuple(image_ids[rows]), tuple(labels[rows]), tuple(days[rows].tolist()), distances)
 

@@ -84,5 +84,5 @@ def unfitted_cut(live: PhotographPairs) -> FittedCut:
     numbers = CUES[" ".join(cues) or "encoder"]
     weights = np.array([numbers.weights.get(name, 0.0) for name in sorted(live.features)])
     scorer = PairScorer("unfitted", (lambda columns: columns @ weights + numbers.bias,), {})
-    nothing, cut = np.zeros(0), numbers.cut
-    return FittedCut(scorer, cut, (cut, cut), nothing, COMPANIONS, COMPANIONS, nothing)
+    cut = numbers.cut
+    return FittedCut(scorer, cut, (cut, cut), np.zeros(0), COMPANIONS, COMPANIONS)

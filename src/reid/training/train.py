@@ -78,8 +78,8 @@ def train(
         runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
     resolved = resolve_names(catalogue, recipe)
     if not len(resolved.database):
-        _refuse_nobody(catalogue, recipe)
-        return _without_names(resolved, recipe, folder, init, runtime)
+        _refuse_nobody(catalogue, recipe, only)
+        return _without_names(resolved, recipe, folder, init, runtime) if is_main() else None
     catalogue = resolved
     catalogue, limit = _limited(catalogue, limit)
     fingerprint = catalogue.database.fingerprint
@@ -108,11 +108,11 @@ def train(
     return write_manifest(folder, recipe, datasets, fingerprint, limit, runtime.precision)
 
 
-def _refuse_nobody(catalogue: Catalogue, recipe: Recipe) -> None:
-    """Refuse photographs of which nobody is known where the recipe trains a backbone, or where there is nothing to
-    group either."""
+def _refuse_nobody(catalogue: Catalogue, recipe: Recipe, only: Sequence[str]) -> None:
+    """Refuse photographs of which nobody is known where the recipe trains a backbone, where a network is asked for, or
+    where there is nothing to group either."""
     trains_backbone = recipe.uses_encoder and recipe.training.epochs and recipe.training.backbone_rate
-    if not trains_backbone and len(catalogue.query):
+    if not (trains_backbone or only) and len(catalogue.query):
         return
     unnamed = f", beside {len(catalogue.database)} whose identity is a word for nobody" * (len(catalogue.database) > 0)
     raise InputError(
