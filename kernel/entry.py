@@ -459,7 +459,7 @@ def _counts_of_clusters(clusters: Clusters) -> dict[str, dict[str, Any]]:
         str(dataset): {
             "photographs": len(rows),
             "clusters": rows["cluster"].nunique(),
-            "cut": cuts.get(str(dataset)),
+            "cut": cuts[str(dataset)],
         }
         for dataset, rows in clusters.photographs.groupby("dataset", sort=True)
     }

@@ -827,11 +827,11 @@ def test_a_figure_that_is_not_known_is_null_in_run_json(
 ) -> None:
     nan = float("nan")
     cut = Cut("Dots", 0.5, (nan, 0.6), None, (0.1, 0.9), nan, 1.0, None, 0, 0, "distance", ("Checks",), ("a note",))
-    found = replace(own_clusters, cuts={"Dots": cut})
+    found = replace(own_clusters, cuts=own_clusters.cuts | {"Dots": cut})
     monkeypatch.setattr(entry, "discover", lambda *_, **__: found)
     assert run_2026() == 0
     datasets = json.loads((tmp_path / "working" / "run.json").read_text())["datasets"]
-    assert datasets["Checks"]["cut"] is None
+    assert datasets["Checks"]["cut"]["value"] == own_clusters.cuts["Checks"].value
     told = datasets["Dots"]["cut"]
     assert (told["value"], told["plateau"], told["companions"]) == (0.5, [None, 0.6], None)
     assert (told["borrowed"], told["notes"]) == (["Checks"], ["a note"])

@@ -43,7 +43,7 @@ def _section(name: str, rows: pd.DataFrame, clusters: Clusters) -> dict[str, Any
         "largest": list(sizes.sort_index().sort_values(ascending=False, kind="stable").head(5).items()),
         "sizes": sorted(Counter(sizes.tolist()).items()),
         "flags": dict(_flags(rows)),
-        "cut": clusters.cuts.get(name),
+        "cut": clusters.cuts[name],
     }
 
 
