@@ -30,7 +30,7 @@ BOTH = with_settings(
 )
 ENCODER = with_settings(BOTH, {"matching.cues": ("encoder",), "calibration.scorers": ("distance",)})
 LOCAL = with_settings(BOTH, {"matching.cues": ("local",), "calibration.scorers": ("local",)})
-LARGE = with_settings(BOTH, {"matching.whole_gallery": 0})
+LARGE = with_settings(BOTH, {"matching.whole_gallery": 0, "matching.probes": 0})
 """As if the gallery were too large to match keypoints with all of it."""
 
 

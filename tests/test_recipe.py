@@ -94,16 +94,17 @@ def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
             "keypoints.clahe",
             "keypoints.contrast",
         ),
-        *("keypoints.upright", "matching.cues", "matching.shortlist", "matching.verified", "matching.local_best"),
-        *("matching.neighbours", "matching.ratio", "matching.model", "matching.tolerance", "calibration.scorers"),
-        *("calibration.pseudo_queries", "calibration.dates", "calibration.photographs", "calibration.new_share"),
-        *("calibration.splits", "prediction.route", "prediction.mirrored"),
+        *("keypoints.upright", "matching.cues", "matching.shortlist", "matching.probes", "matching.verified"),
+        *("matching.local_best", "matching.neighbours", "matching.ratio", "matching.model", "matching.iterations"),
+        *("matching.tolerance", "calibration.scorers", "calibration.pseudo_queries", "calibration.dates"),
+        *("calibration.photographs", "calibration.new_share", "calibration.splits", "prediction.route"),
+        "prediction.mirrored",
     )
     without_keypoints = set(SETTINGS) - set(PRESETS["paper"].used)
     assert without_keypoints == {
         *(name for name in SETTINGS if name.startswith("keypoints.")),
-        *(f"matching.{name}" for name in ("whole_gallery", "verified", "local_best", "neighbours")),
-        *(f"matching.{name}" for name in ("ratio", "model", "tolerance")),
+        *(f"matching.{name}" for name in ("probes", "whole_gallery", "verified", "local_best", "neighbours")),
+        *(f"matching.{name}" for name in ("ratio", "model", "iterations", "tolerance")),
     }
 
 

@@ -65,8 +65,8 @@ ENCODERS_ONLY = (
 
 KEYPOINTS_ONLY = (
     "keypoints",
-    *(f"matching.{name}" for name in ("whole_gallery", "verified", "local_best", "neighbours")),
-    *(f"matching.{name}" for name in ("ratio", "model", "tolerance")),
+    *(f"matching.{name}" for name in ("probes", "whole_gallery", "verified", "local_best", "neighbours")),
+    *(f"matching.{name}" for name in ("ratio", "model", "iterations", "tolerance")),
 )
 """Groups and settings that a recipe without keypoints does not use."""
 
@@ -334,10 +334,16 @@ class MatchingConfig(Group, name="matching"):
     shortlist: int = setting(
         50, "gallery photographs that a query is compared with in full: the nearest by each cue", limits=(1, 10_000)
     )
+    probes: int = setting(
+        16,
+        "parts of the gallery's descriptors, out of some hundred, that a query's descriptor is compared with: those "
+        "whose centres are nearest; 0 for all of them, as in 0.1",
+        limits=(0, 100_000),
+    )
     whole_gallery: int = setting(
         1000,
-        "in a gallery of up to so many photographs, descriptors are matched against all of them, in a larger one "
-        "against the encoder's shortlist",
+        "among up to so many photographs, `discover` compares descriptors with all others; among more, with each "
+        "one's shortlist. With probes 0 also for galleries",
         limits=(0, 1_000_000),
     )
     verified: int = setting(
@@ -356,6 +362,11 @@ class MatchingConfig(Group, name="matching"):
     )
     model: str = setting(
         "affine", "the arrangement that inliers share: affine or homography", choices=("affine", "homography")
+    )
+    iterations: int = setting(
+        500,
+        "arrangements that are tried on a pair of photographs at most; 2000 in 0.1",
+        limits=(1, 1_000_000),
     )
     tolerance: float = setting(
         0.03,

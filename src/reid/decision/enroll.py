@@ -15,7 +15,7 @@ from reid.decision.labels import with_clusters
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
-from reid.retrieval.gallery import Gallery, gallery_features, save_gallery
+from reid.retrieval.gallery import Gallery, gallery_features, save_gallery, with_cells
 from reid.runtime.distributed import is_main
 
 __all__ = ["enroll", "enroll_again"]
@@ -42,6 +42,7 @@ def enroll(
                 f"{catalogue.root / 'metadata.csv'}: expected database rows of dataset {dataset}, as in the weights; "
                 f"found {', '.join(catalogue.database.by_dataset())}. Name the folder that holds all of them"
             )
+        earlier: Gallery | None = None
         for fold in range(recipe.training.folds):
             encoder_folder = fold_folder(folder, fold)
             if not fold or (encoder_folder / encoder_file(dataset)).exists():
@@ -49,7 +50,8 @@ def enroll(
                 extractors = open_extractors(encoders, None, recipe, runtime, Cache(folder))
                 gallery = _gallery(photographs, extractors, dataset, recipe, report=not fold)
                 if is_main():
-                    save_gallery(encoder_folder / gallery_file(dataset), gallery)
+                    earlier = with_cells(gallery, earlier)
+                    save_gallery(encoder_folder / gallery_file(dataset), earlier)
 
 
 def enroll_again(

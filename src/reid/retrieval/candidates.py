@@ -17,14 +17,15 @@ from reid.config.recipe import KeypointConfig, MatchingConfig, Recipe
 from reid.errors import InputError
 from reid.models.losses import pairwise_distances
 from reid.models.networks import best_device
+from reid.retrieval.descriptor_index import DescriptorIndex, DescriptorSets, find_cells, one_cell
 from reid.retrieval.gallery import Gallery, GalleryFeatures
-from reid.retrieval.keypoints import Keypoints, foreground, top_k
-from reid.retrieval.local_matching import Descriptors, lnbnn, stack_descriptors, verify
+from reid.retrieval.keypoints import Keypoints, cue_masks
+from reid.retrieval.local_matching import Descriptors, gallery_votes, lnbnn, stack_descriptors, verify
 from reid.retrieval.search import nearest
 from reid.runtime.progress import track
 
 __all__ = [
-    "SALIENCY_POWER",
+    "POWERS",
     "CandidatePairs",
     "GalleryIndex",
     "are_comparable",
@@ -111,11 +112,11 @@ def best_and_runner_up(query: np.ndarray, dissimilarity: np.ndarray, queries: in
     return first, second
 
 
-QUERY_BLOCK = 16
+QUERY_BLOCK = 64
 """Queries compared at a time: a progress bar moves, and the scores of a whole gallery of 100,000 photographs for so
-many queries take 6 MB."""
+many queries take 26 MB."""
 
-SALIENCY_POWER = 2.0
+POWERS = {"local": 0.0, "foreground": 2.0}
 """A vote between keypoints on the animal counts both weights to this power. On nyala in the bush the same votes reached
 a score of 0.10, 0.21 and 0.27 with powers 0, 1 and 2 (oracle threshold; benchmarks/README.md)."""
 
@@ -167,9 +168,9 @@ class GalleryIndex:
         gallery: its N photographs.
         labels: (N,) int64, their individuals.
         order, starts: the photographs by individual, (N,) int64, and where each individual's begin, (L,).
-        keypoint_sets: the sets of keypoints that are matched, (N,) each, by the cue that their votes are: "local" for
-            the strongest, "foreground" for those on the animal, where the encoder can tell.
-        descriptors: those of each set in one table, where queries are matched against the whole gallery; else empty.
+        cues: those that match keypoints, see `keypoints.cue_masks`: none, "local", or also "foreground" where the
+            encoder can tell animal from background.
+        descriptors: of all photographs, where queries are matched against the whole gallery; else None.
         cohort_statistics: (L, 2) float64, mean and standard deviation of how far other individuals' photographs are
             from each individual; None where no scorer uses them.
         matching, keypoints: the recipe's.
@@ -180,8 +181,8 @@ class GalleryIndex:
     labels: np.ndarray
     order: np.ndarray
     starts: np.ndarray
-    keypoint_sets: dict[str, tuple[Keypoints, ...]]
-    descriptors: dict[str, Descriptors]
+    cues: tuple[str, ...]
+    descriptors: DescriptorIndex | None
     cohort_statistics: np.ndarray | None
     matching: MatchingConfig
     keypoints: KeypointConfig
@@ -195,19 +196,23 @@ class GalleryIndex:
                 f"recipe field matching.cues: expected {made_with}, with which the gallery was made, found {found}; "
                 "keep the weights' own cues, or train with the others"
             )
-        labels, photographs = gallery.labels, gallery.embeddings
+        labels, photographs, matching = gallery.labels, gallery.embeddings, recipe.matching
         order = np.argsort(labels, kind="stable")
         starts = np.searchsorted(labels[order], np.arange(len(gallery.individuals)))
-        sets = keypoint_sets(photographs.keypoints, recipe.keypoints) if recipe.uses_keypoints else {}
+        cues = tuple(POWERS) if recipe.uses_keypoints else ()
         weights = [keypoints.weights for keypoints in photographs.keypoints if len(keypoints)]
         if weights and not any((values < 1).any() for values in weights):  # the encoder can't tell
-            sets.pop("foreground", None)
-        searched = not recipe.uses_encoder or len(photographs) <= recipe.matching.whole_gallery
-        descriptors = {cue: _stack(cue, keypoints) for cue, keypoints in sets.items()} if searched else {}
-        config = recipe.matching, recipe.keypoints
-        index = cls(photographs, labels, order, starts, sets, descriptors, None, *config, best_device())
+            cues = tuple(cue for cue in cues if cue != "foreground")
+        whole = matching.probes > 0 or not recipe.uses_encoder or len(photographs) <= matching.whole_gallery
+        descriptors = _descriptor_index(gallery, cues, recipe) if cues and whole else None
+        config = matching, recipe.keypoints
+        index = cls(photographs, labels, order, starts, cues, descriptors, None, *config, best_device())
         fitted = recipe.uses_encoder and {"logistic", "boosted"} & set(recipe.calibration.scorers)
         return replace(index, cohort_statistics=_cohort_statistics(index)) if fitted else index
+
+    def keypoints_of(self, cue: str, place: int) -> Keypoints:
+        """Return the keypoints of a photograph that a cue matches."""
+        return _matched(self.gallery.keypoints[place], cue, self.keypoints)
 
     def per_individual(self, values: np.ndarray, of: np.ufunc) -> np.ndarray:
         """Reduce the values of photographs, (q, N), to those of individuals, (q, L), by a function such as minimum."""
@@ -216,15 +221,26 @@ class GalleryIndex:
 
 
 def keypoint_sets(photographs: Sequence[Keypoints], config: KeypointConfig) -> dict[str, tuple[Keypoints, ...]]:
-    """Return the sets of keypoints of N photographs that cues match, (N,) each, see `GalleryIndex.keypoint_sets`."""
-    return {
-        "local": tuple(top_k(keypoints, config.count) for keypoints in photographs),
-        "foreground": tuple(foreground(keypoints, config.foreground) for keypoints in photographs),
-    }
+    """Return the keypoints of N photographs that each cue matches, (N,) each, see `keypoints.cue_masks`."""
+    return {cue: tuple(_matched(keypoints, cue, config) for keypoints in photographs) for cue in POWERS}
+
+
+def _matched(keypoints: Keypoints, cue: str, config: KeypointConfig) -> Keypoints:
+    return keypoints.of(cue_masks(keypoints, config)[cue])
+
+
+def _descriptor_index(gallery: Gallery, cues: Sequence[str], recipe: Recipe) -> DescriptorIndex:
+    """Return the descriptors of a gallery, in cells where there are many."""
+    powers = {cue: POWERS[cue] for cue in cues}
+    descriptors = DescriptorSets.of(gallery.embeddings.keypoints, recipe.keypoints, powers)
+    device, probes = best_device(), recipe.matching.probes
+    if device.type != "cpu" or not probes:  # an accelerator compares all of them sooner than it would choose
+        return DescriptorIndex.of(descriptors, one_cell(descriptors.vectors), 1, device)
+    return DescriptorIndex.of(descriptors, gallery.cells or find_cells(descriptors.vectors), probes, device)
 
 
 def _stack(cue: str, photographs: Sequence[Keypoints]) -> Descriptors:
-    return stack_descriptors(photographs, SALIENCY_POWER if cue == "foreground" else 0)
+    return stack_descriptors(photographs, POWERS[cue])
 
 
 def _cohort_statistics(index: GalleryIndex) -> np.ndarray:
@@ -255,7 +271,7 @@ class Shortlist(NamedTuple):
     distance: np.ndarray | None
     """(S,) float32, Euclidean; None without an encoder."""
     local: dict[str, np.ndarray]
-    """(S,) float32, LNBNN of each of the `GalleryIndex.keypoint_sets`."""
+    """(S,) float32, LNBNN of each of the `GalleryIndex.cues`."""
     inliers: dict[str, np.ndarray]
     """(S,) float64, likewise; 0 for a photograph that was not verified."""
 
@@ -263,9 +279,8 @@ class Shortlist(NamedTuple):
 def _shortlist(block: GalleryFeatures, index: GalleryIndex, hidden: np.ndarray | None) -> Shortlist:
     """Return the nearest photographs by each cue that can search, and what the other cues say of them."""
     _, first, photograph = np.unique(np.array(block.image_id), return_index=True, return_inverse=True)
-    sets = keypoint_sets(block.keypoints, index.keypoints)
-    distinct = {cue: [sets[cue][row] for row in first] for cue in index.keypoint_sets}
-    votes = {cue: _gallery_votes(cue, distinct[cue], photograph, index, hidden) for cue in index.descriptors}
+    keypoints = [block.keypoints[row] for row in first] if index.cues else []
+    votes = _gallery_votes(keypoints, photograph, index, hidden)
     has_encoder = "encoder" in index.matching.cues
     cells = [np.zeros(0, np.int64), *(_nearest_cells(block.vectors, index, hidden) if has_encoder else [])]
     cells += [_voted_cells(scores, index, hidden) for scores in votes.values()]
@@ -273,10 +288,12 @@ def _shortlist(block: GalleryFeatures, index: GalleryIndex, hidden: np.ndarray |
     distance, local, inliers = None, {}, {}
     if has_encoder:
         distance = (block.vectors[query] - index.gallery.vectors[place]).norm(dim=1).numpy()
-    for cue in index.keypoint_sets:
-        scores = votes[cue][query, place] if cue in votes else _shortlist_votes(cue, sets[cue], index, query, place)
+    for cue in index.cues:
+        matched = [_matched(one, cue, index.keypoints) for one in keypoints]
+        asked = [matched[row] for row in photograph]
+        scores = votes[cue][query, place] if cue in votes else _shortlist_votes(cue, asked, index, query, place)
         local[cue] = scores
-        inliers[cue] = _count_inliers(cue, distinct[cue], photograph[query], index, query, place, scores)
+        inliers[cue] = _count_inliers(cue, matched, photograph[query], index, query, place, scores)
     return Shortlist(query, place, distance, local, inliers)
 
 
@@ -304,12 +321,17 @@ def _cells(places: np.ndarray, valid: np.ndarray, first: int, index: GalleryInde
 
 
 def _gallery_votes(
-    cue: str, photographs: Sequence[Keypoints], photograph: np.ndarray, index: GalleryIndex, hidden: np.ndarray | None
-) -> np.ndarray:
-    """Return LNBNN in the whole gallery, (q, N) float32; `photograph` (q,) says which of them each query is about."""
+    photographs: Sequence[Keypoints], photograph: np.ndarray, index: GalleryIndex, hidden: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return LNBNN in the whole gallery by cue, (q, N) float32; `photograph` (q,) says which of them each query is
+    about. Empty where queries are not matched against the whole gallery."""
+    if index.descriptors is None:
+        return {}
     unseen = None if hidden is None else torch.from_numpy(hidden)
-    queries, rows = _stack(cue, photographs), torch.from_numpy(photograph)
-    return lnbnn(queries, index.descriptors[cue], None, index.matching.neighbours, unseen, rows, index.device).numpy()
+    queries = DescriptorSets.of(photographs, index.keypoints, {cue: POWERS[cue] for cue in index.cues})
+    rows = torch.from_numpy(photograph)
+    votes = gallery_votes(queries, index.descriptors, index.matching.neighbours, unseen, rows)
+    return {cue: scores.numpy() for cue, scores in votes.items()}
 
 
 def _shortlist_votes(
@@ -319,7 +341,7 @@ def _shortlist_votes(
     votes = np.zeros(len(query), np.float32)
     for number, keypoints in enumerate(queries):
         rows = np.flatnonzero(query == number)
-        listed = _stack(cue, [index.keypoint_sets[cue][photograph] for photograph in place[rows]])
+        listed = _stack(cue, [index.keypoints_of(cue, photograph) for photograph in place[rows]])
         scores = lnbnn(_stack(cue, [keypoints]), listed, k=index.matching.neighbours, device=index.device)
         votes[rows] = scores[0].numpy()
     return votes
@@ -345,8 +367,10 @@ def _count_inliers(
     chosen = order[rank < index.matching.verified]
     pairs, pair_of_row = np.unique(photograph[chosen] * len(index.labels) + place[chosen], return_inverse=True)
     left, right = np.divmod(pairs, len(index.labels))
-    shortlists = [right[left == number] for number in range(len(photographs))]
-    verified = verify(photographs, index.keypoint_sets[cue], shortlists, index.matching, index.device)
+    places, row = np.unique(right, return_inverse=True)
+    compared = [index.keypoints_of(cue, place) for place in places]
+    shortlists = [row[left == number] for number in range(len(photographs))]
+    verified = verify(photographs, compared, shortlists, index.matching, index.device)
     inliers[chosen] = np.array([match.inliers for row in verified for match in row], float)[pair_of_row]
     return inliers
 

@@ -1,8 +1,8 @@
 """Galleries: the known photographs of a dataset as vectors and keypoints, in memory and in files."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,21 @@ from torch import Tensor
 from reid.config.recipe import CUES
 from reid.data.sides import read_side
 from reid.errors import InputError
+from reid.retrieval.descriptor_index import EXACT, Cells, find_cells, stack_vectors
 from reid.retrieval.embedding import PRECISIONS
 from reid.retrieval.extraction import Features
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, keypoints_from, tensors_of
 from reid.runtime.files import write_bytes
 
-__all__ = ["Gallery", "GalleryFeatures", "gallery_features", "gallery_precision", "load_gallery", "save_gallery"]
+__all__ = [
+    "Gallery",
+    "GalleryFeatures",
+    "gallery_features",
+    "gallery_precision",
+    "load_gallery",
+    "save_gallery",
+    "with_cells",
+]
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,8 @@ class Gallery:
             encoder, or where 0.1.0 wrote the file.
         cues: those of `matching.cues` that it was made for; () where an earlier version wrote the file.
         clustered: the image_ids of photographs that are queries in the data folder and were enrolled by their clusters.
+        cells: where the photographs' descriptors lie, one photograph below the other; None where they are few, or where
+            an earlier version wrote the file.
     """
 
     embeddings: GalleryFeatures
@@ -71,6 +82,7 @@ class Gallery:
     precision: str = ""
     cues: tuple[str, ...] = ()
     clustered: tuple[str, ...] = ()
+    cells: Cells | None = None
 
     @property
     def individuals(self) -> np.ndarray:
@@ -111,9 +123,40 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
     }
     if any(map(len, photographs.keypoints)):
         tensors |= {name: torch.from_numpy(tensor) for name, tensor in tensors_of(photographs.keypoints).items()}
+    if gallery.cells:
+        tensors |= {"centroids": gallery.cells.centroids, "cell": gallery.cells.cell}
     # in one entry, because safetensors writes several in any order
     made_with = json.dumps({"precision": gallery.precision, "cues": gallery.cues})
     write_bytes(path, save(tensors, metadata={"made_with": made_with}))
+
+
+def with_cells(gallery: Gallery, other: Gallery | None = None) -> Gallery:
+    """Return the gallery with its descriptors in cells.
+
+    Args:
+        gallery: of N photographs.
+        other: one with cells, which are taken where it has the same descriptors, as those of an encoder's other folds
+            mostly have; None for none.
+    """
+    vectors = stack_vectors(gallery.embeddings.keypoints)
+    if len(vectors) <= EXACT:
+        return gallery
+    if other and other.cells and torch.equal(stack_vectors(other.embeddings.keypoints), vectors):
+        return replace(gallery, cells=other.cells)
+    return replace(gallery, cells=find_cells(vectors))
+
+
+def _cells_from(tensors: Mapping[str, np.ndarray]) -> Cells | None:
+    """Return the cells that a file holds; None where they can't be those of its descriptors: they are found again."""
+    if not {"centroids", "cell"} <= set(tensors):
+        return None
+    centroids, cell, descriptors = (tensors[name] for name in ("centroids", "cell", "descriptors"))
+    fit = centroids.shape[1:] == descriptors.shape[1:] and cell.shape == descriptors.shape[:1] and len(cell)
+    if not fit or cell.dtype != np.int32 or cell.min() < 0 or cell.max() >= len(centroids):
+        return None
+    if centroids.dtype != np.float32 or not np.isfinite(centroids).all():
+        return None
+    return Cells(torch.from_numpy(centroids), torch.from_numpy(cell))
 
 
 def _check_gallery(gallery: Gallery) -> None:
@@ -157,7 +200,8 @@ def load_gallery(path: Path) -> Gallery:
         sides = tuple(read_side(cell)[0] for cell in rows["orientation"])  # 0.1.0 kept the table's words
         embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, sides, keypoints)
         precision, cues = made_with.get("precision", ""), tuple(made_with.get("cues", ()))
-        gallery = Gallery(embeddings, tuple(rows["identity"]), precision, cues, tuple(rows.get("clustered", ())))
+        names, clustered = tuple(rows["identity"]), tuple(rows.get("clustered", ()))
+        gallery = Gallery(embeddings, names, precision, cues, clustered, _cells_from(tensors))
         _check_gallery(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `reid enroll` makes it") from None

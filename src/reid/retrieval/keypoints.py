@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from reid.config.recipe import KeypointConfig
+
 __all__ = [
     "NO_KEYPOINTS",
     "Keypoints",
+    "cue_masks",
     "foreground",
     "keypoints_from",
     "select_keypoints",
@@ -87,6 +90,15 @@ def top_k(keypoints: Keypoints, count: int) -> Keypoints:
 def foreground(keypoints: Keypoints, least: float) -> Keypoints:
     """Return the keypoints on the animal: those whose weight is `least` or more."""
     return keypoints.of(keypoints.weights >= least)
+
+
+def cue_masks(keypoints: Keypoints, config: KeypointConfig) -> dict[str, np.ndarray]:
+    """Return which of a photograph's (N,) keypoints each cue matches, (N,) bool: "local" the strongest, "foreground"
+    those on the animal."""
+    return {
+        "local": np.arange(len(keypoints)) < config.count,
+        "foreground": keypoints.weights >= config.foreground,
+    }
 
 
 def tensors_of(photographs: Sequence[Keypoints]) -> dict[str, np.ndarray]:

@@ -1,10 +1,11 @@
 """Match local features: which gallery photographs share keypoints with a query.
 
-`lnbnn` compares a query with a whole gallery at once, by votes of descriptors; `verify` compares it with a shortlist
-more closely: which of the matches lie in the same arrangement on both photographs.
+`gallery_votes` compares queries with a whole gallery at once, by votes of descriptors; `lnbnn` does so exactly, and
+with a few photographs; `verify` compares a query with a shortlist more closely: which of the matches lie in the same
+arrangement on both photographs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor
 
 from reid.config.recipe import MatchingConfig
+from reid.retrieval.descriptor_index import DescriptorIndex, DescriptorSets, Neighbours
 from reid.retrieval.keypoints import Keypoints
 from reid.retrieval.search import nearest
 from reid.runtime.distributed import core_count
 
-__all__ = ["Descriptors", "VerifiedMatch", "lnbnn", "stack_descriptors", "verify"]
+__all__ = ["Descriptors", "VerifiedMatch", "gallery_votes", "lnbnn", "stack_descriptors", "verify"]
 
 GEOMETRY_SIDE = 1000
 """Pixels that the longer side counts in geometry: MAGSAC finds nothing in coordinates from 0 to 1 (OpenCV 5.0)."""
@@ -101,33 +103,135 @@ def lnbnn(
     Returns:
         (R, L) float32 on the CPU, 0 where nothing was shared, never NaN; R is Q without `query_of_row`.
     """
-    query_of_row = torch.arange(len(queries)) if query_of_row is None else query_of_row
-    hidden = torch.zeros(len(query_of_row), len(gallery), dtype=torch.bool) if hidden is None else hidden.cpu()
-    labels = torch.arange(len(gallery)) if labels is None else labels.cpu()
-    label_count = int(labels.max()) + 1 if len(labels) else 0
-    scores = torch.zeros(len(query_of_row) * label_count, dtype=torch.float64)
+    roles = _Roles.of(hidden, query_of_row, len(queries), len(gallery))
     query_owner, gallery_owner = queries.owner, gallery.owner
-    passes = _passes(query_of_row, len(queries))
-    count = k + 1 + (SPARE_NEIGHBOURS if len(passes) > 1 else 0)
     search = partial(nearest, gallery=gallery.vectors, gallery_owner=gallery_owner, device=device, precision=precision)
-    always_hidden = _always_hidden(hidden, passes, len(queries))
-    for found in search(queries.vectors, count=count, hidden=always_hidden, query_owner=query_owner):
-        for row_of_query in passes:
-            rows = row_of_query[query_owner[found.rows]]
-            active = (rows >= 0).nonzero().flatten()
-            rows = rows[active]
-            unseen = hidden[rows[:, None], gallery_owner[found.place[active]]]
-            distances, places = _without_hidden(found.distance[active], found.place[active], unseen, k + 1)
+
+    def search_again(rows: Tensor, role: Tensor) -> Neighbours:
+        blocks = list(search(queries.vectors[rows], count=k + 1, hidden=roles.hidden, query_owner=role))
+        return Neighbours(torch.cat([block.distance for block in blocks]), torch.cat([block.place for block in blocks]))
+
+    ballot = _Ballot(roles, (query_owner, queries.weights), (gallery_owner, gallery.weights), labels, k, search_again)
+    count = k + 1 + (SPARE_NEIGHBOURS if len(roles.passes) > 1 else 0)
+    for found in search(queries.vectors, count=count, hidden=roles.always_hidden, query_owner=query_owner):
+        ballot.count(torch.arange(found.rows.start, found.rows.stop), Neighbours(found.distance, found.place))
+    return ballot.scores
+
+
+def gallery_votes(
+    queries: DescriptorSets,
+    index: DescriptorIndex,
+    k: int = 4,
+    hidden: Tensor | None = None,
+    query_of_row: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Return the votes of each cue's descriptors for the photographs of a gallery as `lnbnn` counts them, in one pass.
+
+    Args:
+        queries: Q photographs, with the cues of the gallery.
+        index: the gallery's; where it has several cells, neighbours in cells that are not visited have no vote.
+        k, hidden, query_of_row: see `lnbnn`.
+
+    Returns:
+        By cue, (R, G) float32.
+    """
+    gallery = index.gallery
+    roles = _Roles.of(hidden, query_of_row, queries.photographs, gallery.photographs)
+    hides = len(roles.passes) > 1 or len(gallery.members) > 1
+    count = k + 1 + (SPARE_NEIGHBOURS if hides else 0)
+    found = index.search(queries.vectors, queries.owner, count, roles.always_hidden)
+    votes = {}
+    for cue, members in queries.members.items():
+
+        def search_again(rows: Tensor, role: Tensor, cue: str = cue) -> Neighbours:
+            return index.search(queries.vectors[rows], role, k + 1, roles.hidden, cue)
+
+        sides = (queries.owner, queries.weights[cue]), (gallery.owner, gallery.weights[cue])
+        ballot = _Ballot(roles, *sides, None, k, search_again, gallery.members[cue])
+        rows = members.nonzero().flatten()
+        ballot.count(rows, Neighbours(found.distance[rows], found.place[rows]))
+        votes[cue] = ballot.scores
+    return votes
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """Queries in one role or several, with other photographs of the gallery hidden in each.
+
+    Attributes:
+        hidden: (R, G) bool, what is hidden in each role.
+        passes: (Q,) int64 each: the role of each query, -1 for none; no role is in two passes.
+        always_hidden: (Q, G) bool, what is hidden in every role of a query.
+    """
+
+    hidden: Tensor
+    passes: list[Tensor]
+    always_hidden: Tensor
+
+    @classmethod
+    def of(cls, hidden: Tensor | None, query_of_row: Tensor | None, queries: int, gallery: int) -> "_Roles":
+        query_of_row = torch.arange(queries) if query_of_row is None else query_of_row
+        hidden = torch.zeros(len(query_of_row), gallery, dtype=torch.bool) if hidden is None else hidden.cpu()
+        passes = _passes(query_of_row, queries)
+        return cls(hidden, passes, _always_hidden(hidden, passes, queries))
+
+
+class _Ballot:
+    """Counts the votes of descriptors in every role of their photographs.
+
+    Attributes:
+        scores: (R, L) float32, what was counted so far.
+    """
+
+    def __init__(
+        self,
+        roles: _Roles,
+        queries: tuple[Tensor, Tensor],
+        gallery: tuple[Tensor, Tensor],
+        labels: Tensor | None,
+        k: int,
+        search_again: Callable[[Tensor, Tensor], Neighbours],
+        members: Tensor | None = None,
+    ) -> None:
+        """
+        Args:
+            roles: of the photographs.
+            queries: owner and weight of each of their descriptors.
+            gallery: likewise.
+            labels: (G,) int64; None: each photograph is its own label.
+            k: neighbours that vote.
+            search_again: given rows of the queries' descriptors (n,) and the role of each, returns the k + 1 nearest
+                that are not hidden in it.
+            members: (M,) bool, which of the gallery's descriptors vote; None for all.
+        """
+        self._roles, self._k, self._search_again, self._members = roles, k, search_again, members
+        (self._query_owner, self._query_weights), (self._gallery_owner, self._gallery_weights) = queries, gallery
+        self._labels = torch.arange(roles.hidden.shape[1]) if labels is None else labels.cpu()
+        self._label_count = int(self._labels.max()) + 1 if len(self._labels) else 0
+        self._total = torch.zeros(len(roles.hidden) * self._label_count, dtype=torch.float64)
+
+    @property
+    def scores(self) -> Tensor:
+        return self._total.view(len(self._roles.hidden), self._label_count).float()
+
+    def count(self, rows: Tensor, found: Neighbours) -> None:
+        """Count the votes of descriptors of queries, rows (n,), for those of their neighbours that are not hidden."""
+        for role_of_query in self._roles.passes if found.place.shape[1] else ():
+            roles = role_of_query[self._query_owner[rows]]
+            active = (roles >= 0).nonzero().flatten()
+            roles, near = roles[active], found.place[active]
+            unseen = self._roles.hidden[roles[:, None], self._gallery_owner[near]]
+            if self._members is not None:
+                unseen |= ~self._members[near]
+            distances, places = _without_hidden(found.distance[active], near, unseen, self._k + 1)
             if len(incomplete := torch.isnan(distances).any(1).nonzero().flatten()):
-                vectors = queries.vectors[found.rows][active[incomplete]]
-                blocks = list(search(vectors, count=k + 1, hidden=hidden[rows[incomplete]]))
-                distances[incomplete] = torch.cat([block.distance for block in blocks])
-                places[incomplete] = torch.cat([block.place for block in blocks])
-            voters = places[:, :k]
-            voted = labels[gallery_owner[voters]]
-            votes = _votes(distances, voted) * queries.weights[found.rows][active][:, None] * gallery.weights[voters]
-            scores.index_add_(0, (rows[:, None] * label_count + voted).flatten(), votes.double().flatten())
-    return scores.view(len(query_of_row), label_count).float()
+                again = self._search_again(rows[active][incomplete], roles[incomplete])
+                distances[incomplete], places[incomplete] = again
+            voters = places[:, : self._k]
+            voted = self._labels[self._gallery_owner[voters]]
+            weights = self._query_weights[rows][active][:, None] * self._gallery_weights[voters]
+            votes = _votes(distances, voted) * weights
+            self._total.index_add_(0, (roles[:, None] * self._label_count + voted).flatten(), votes.double().flatten())
 
 
 def _votes(distances: Tensor, voted: Tensor) -> Tensor:
@@ -161,8 +265,9 @@ def _without_hidden(distances: Tensor, places: Tensor, unseen: Tensor, count: in
 
 
 SPARE_NEIGHBOURS = 8
-"""Neighbours beyond k + 1 that are searched for when several rows are about one photograph: what is hidden in some of
-them is left out afterwards, and a descriptor that has too few left is searched for again."""
+"""Neighbours beyond k + 1 that are searched for when several rows are about one photograph, or several cues about one
+descriptor: what is hidden in some of them is left out afterwards, and a descriptor that has too few left is searched
+for again."""
 
 
 def _passes(query_of_row: Tensor, query_count: int) -> list[Tensor]:
@@ -236,21 +341,25 @@ def _match(
     longest = max((len(candidate) for candidate in candidates), default=0)
     if not longest or not len(query):
         return [np.zeros((0, 2), np.int64) for _ in candidates]
-    lengths = torch.tensor([len(candidate) for candidate in candidates])
+    lengths = np.array([len(candidate) for candidate in candidates])
     padded = torch.zeros(len(candidates), max(2, longest), query.descriptors.shape[1])
     for row, candidate in zip(padded, candidates, strict=True):
         row[: len(candidate)] = torch.from_numpy(candidate.descriptors)
-    absent = torch.arange(padded.shape[1]) >= lengths[:, None]  # (S, g)
-    similarity = torch.from_numpy(query.descriptors).to(device).float() @ padded.to(device).mT  # (S, n, g)
-    similarity.masked_fill_(absent[:, None].to(device), -torch.inf)
-    values, places = similarity.topk(2, 2)
-    distances = (2 - 2 * values).clamp_min(0).sqrt()
-    mutual = similarity.argmax(1).gather(1, places[:, :, 0]) == torch.arange(len(query), device=device)
-    good = mutual & (distances[:, :, 0] <= ratio * distances[:, :, 1]) & (lengths > 0)[:, None].to(device)
-    return [
-        torch.stack([mask.nonzero()[:, 0], place[mask, 0]], 1).cpu().numpy()
-        for mask, place in zip(good, places, strict=True)
-    ]
+    asked = torch.from_numpy(query.descriptors).to(device).float()
+    # NumPy, because its argmax and maximum take a tenth of the time of PyTorch's
+    similarity = (asked @ padded.flatten(0, 1).to(device).T).cpu().numpy().reshape(len(asked), *padded.shape[:2])
+    absent = np.arange(padded.shape[1]) >= lengths[:, None]  # (S, g)
+    if absent.any():
+        similarity[:, absent] = -np.inf
+    best_of_column = similarity.max(0)  # (S, g)
+    place = similarity.argmax(2)  # (n, S)
+    value = np.take_along_axis(similarity, place[:, :, None], 2)[:, :, 0]
+    mutual = best_of_column[np.arange(len(candidates)), place] == value
+    np.put_along_axis(similarity, place[:, :, None], -np.inf, 2)
+    nearest, second = (np.sqrt(np.maximum(2 - 2 * best, 0)) for best in (value, similarity.max(2)))
+    good = mutual & (nearest <= ratio * second) & (lengths > 0)
+    matches = [np.stack([np.flatnonzero(mask), of[mask]], 1) for mask, of in zip(good.T, place.T, strict=True)]
+    return [some[np.sort(np.unique(some[:, 1], return_index=True)[1])] for some in matches]  # of equals the first
 
 
 def _fit(matching: MatchingConfig, pairs: np.ndarray) -> np.ndarray:
@@ -259,5 +368,11 @@ def _fit(matching: MatchingConfig, pairs: np.ndarray) -> np.ndarray:
     if len(pairs) <= sample:  # any so few points fit
         return np.zeros(len(pairs), bool)
     left, right = pairs[:, 0] * GEOMETRY_SIDE, pairs[:, 1] * GEOMETRY_SIDE
-    _, mask = estimate(left, right, method=cv2.USAC_MAGSAC, ransacReprojThreshold=matching.tolerance * GEOMETRY_SIDE)
+    _, mask = estimate(
+        left,
+        right,
+        method=cv2.USAC_MAGSAC,
+        ransacReprojThreshold=matching.tolerance * GEOMETRY_SIDE,
+        maxIters=matching.iterations,
+    )
     return np.zeros(len(pairs), bool) if mask is None else mask[:, 0].astype(bool)

@@ -18,7 +18,7 @@ from torch import Tensor
 from reid.config.recipe import MatchingConfig, Recipe
 from reid.models.losses import pairwise_distances
 from reid.models.networks import best_device
-from reid.retrieval.candidates import SALIENCY_POWER, keypoint_sets
+from reid.retrieval.candidates import POWERS, keypoint_sets
 from reid.retrieval.gallery import GalleryFeatures
 from reid.retrieval.keypoints import Keypoints
 from reid.retrieval.local_matching import lnbnn, stack_descriptors, verify
@@ -196,7 +196,7 @@ def compares_all(photographs: int, recipe: Recipe) -> bool:
 
 def _neighbours(cue: str, photographs: Sequence[Keypoints], kept: int, what: str) -> Neighbours:
     """Return, per descriptor, the photographs with the most similar ones, but not its own."""
-    stacked = stack_descriptors(photographs, SALIENCY_POWER if cue == "foreground" else 0)
+    stacked = stack_descriptors(photographs, POWERS[cue])
     starts, owner = stacked.starts.numpy(), stacked.owner.numpy()
     vectors = stacked.vectors.float()
     filled = np.flatnonzero(np.diff(starts))  # photographs with descriptors
@@ -409,7 +409,7 @@ class _Collection:
         collection, or among the source's shortlist."""
         if cue in self.votes:
             return np.asarray(self.votes[cue][edges.source, edges.target], float)
-        power = SALIENCY_POWER if cue == "foreground" else 0
+        power = POWERS[cue]
         photographs = [self.pool.keypoint_sets[cue][row] for row in self.rows]
         votes = np.zeros(len(edges.source))
         for row, (start, end) in enumerate(zip(edges.starts, edges.starts[1:], strict=False)):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Nearest", "nearest"]
+__all__ = ["SPARE", "Nearest", "exact", "merge", "nearest"]
 
 BUDGET = {"cpu": 16_000_000, "cuda": 256_000_000}
 """Bytes of distances held at a time, and of the gallery's vectors that they are to. On one core, 1,414 queries among
@@ -91,8 +91,8 @@ def nearest(
             )
             if hidden is not None:
                 _hide(products, hidden, query_owner[rows], gallery_owner[first : first + len(known)])
-            _merge(products, closeness, place, first)
-        yield _exact(rows, block, gallery, closeness, place, min(count, candidates))
+            merge(products, closeness, place, torch.arange(first, first + len(known), device=device))
+        yield Nearest(rows, *exact(block, gallery, closeness, place, min(count, candidates)))
 
 
 def _block_shape(queries: int, gallery: torch.Size, distances: int) -> tuple[int, int]:
@@ -110,15 +110,26 @@ def _block_shape(queries: int, gallery: torch.Size, distances: int) -> tuple[int
     return height, min(gallery[0], width - width % CHUNK if width > CHUNK else width)
 
 
-def _exact(rows: slice, block: Tensor, gallery: Tensor, closeness: Tensor, place: Tensor, count: int) -> Nearest:
-    """Return the neighbours in the order of their distances as the vectors themselves have them."""
+def exact(block: Tensor, gallery: Tensor, closeness: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the first `count` neighbours in the order of their distances as the vectors themselves have them.
+
+    Args:
+        block: (q, D) queries.
+        gallery: (N, D).
+        closeness: (q, C), of the neighbours that were found; -inf where there is none.
+        place: (q, C) int64, their rows of the gallery.
+        count: at most C.
+
+    Returns:
+        Squared distances, (q, count) float32, inf where there is no neighbour; and places, 0 likewise; on the CPU.
+    """
     columns = [
         (gallery[column].to(block.device).float() - block.float()).pow(2).sum(1) for column in place.cpu().T
     ]  # one neighbour at a time: all of them would be as large as many blocks
     distance = torch.stack(columns, 1).masked_fill(closeness == -torch.inf, torch.inf)
     distance, order = distance.topk(count, largest=False)
     place = place.gather(1, order).masked_fill(distance == torch.inf, 0)
-    return Nearest(rows, distance.cpu(), place.cpu())
+    return distance.cpu(), place.cpu()
 
 
 def _hide(products: Tensor, hidden: Tensor, query_owner: Tensor, gallery_owner: Tensor) -> None:
@@ -129,7 +140,7 @@ def _hide(products: Tensor, hidden: Tensor, query_owner: Tensor, gallery_owner: 
         part.index_fill_(1, columns.to(products.device), -torch.inf)
 
 
-def _merge(products: Tensor, closeness: Tensor, place: Tensor, first: int) -> None:
+def merge(products: Tensor, closeness: Tensor, place: Tensor, columns: Tensor, asked: Tensor | None = None) -> None:
     """Merge the neighbours of a block of the gallery into those of the blocks before it.
 
     Only chunks whose maximum is above the smallest of what was found so far have something to add; in a late block
@@ -137,23 +148,26 @@ def _merge(products: Tensor, closeness: Tensor, place: Tensor, first: int) -> No
 
     Args:
         products: (q, b), the block's.
-        closeness: (q, C), the largest so far, the largest first; changed in place.
-        place: (q, C) int64, where they are; likewise.
-        first: the gallery row of the block's first column.
+        closeness: (Q, C), the largest so far, the largest first; changed in place.
+        place: (Q, C) int64, where they are; likewise.
+        columns: (b,) int64, the gallery rows of the block.
+        asked: (q,) int64, the queries of the block's rows; None for all of them.
     """
     candidates, chunks = closeness.shape[1], products.shape[1] // CHUNK
     chunks = chunks if chunks > candidates else 0  # of few columns all are compared
     body, tail = products[:, : chunks * CHUNK].view(len(products), chunks, CHUNK), products[:, chunks * CHUNK :]
     peaks = body.amax(2)  # (q, chunks)
     row_peak = torch.cat([peaks, tail], 1).amax(1)
-    rows = (row_peak > closeness[:, -1]).nonzero().flatten()
+    least = closeness[:, -1] if asked is None else closeness[asked, -1]
+    rows = (row_peak > least).nonzero().flatten()
     if not len(rows):
         return
-    most_chunks = int((peaks[rows] > closeness[rows, -1:]).sum(1).max()) if chunks else 0
+    least, changed = least[rows], rows if asked is None else asked[rows]
+    most_chunks = int((peaks[rows] > least[:, None]).sum(1).max()) if chunks else 0
     leading = peaks[rows].topk(min(candidates, most_chunks)).indices  # (r, c)
     inside = body[rows[:, None], leading].flatten(1)  # (r, c x CHUNK)
-    inside_place = (leading[:, :, None] * CHUNK + torch.arange(CHUNK, device=products.device)).flatten(1) + first
-    tail_place = torch.arange(chunks * CHUNK, products.shape[1], device=products.device).expand(len(rows), -1) + first
-    values, order = torch.cat([closeness[rows], inside, tail[rows]], 1).topk(candidates)
-    place[rows] = torch.cat([place[rows], inside_place, tail_place], 1).gather(1, order)
-    closeness[rows] = values
+    inside_place = columns[: chunks * CHUNK].view(chunks, CHUNK)[leading].flatten(1)
+    tail_place = columns[chunks * CHUNK :].expand(len(rows), -1)
+    values, order = torch.cat([closeness[changed], inside, tail[rows]], 1).topk(candidates)
+    place[changed] = torch.cat([place[changed], inside_place, tail_place], 1).gather(1, order)
+    closeness[changed] = values

@@ -1,0 +1,289 @@
+"""Which descriptors of a gallery are nearest to those of queries: of all of them, or of the most promising cells only.
+
+An inverted file (Sivic and Zisserman, ICCV 2003; Jégou, Douze and Schmid, PAMI 2011, section 4): the gallery's
+descriptors lie in cells around the centroids of a k-means, and a descriptor of a query is compared with those of the
+few cells whose centroids are nearest to it. With a single cell the search is exact. One pass serves all cues, because
+the sets of keypoints that they match have most of their descriptors in common.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid.config.recipe import KeypointConfig
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, cue_masks
+from reid.retrieval.search import SPARE, exact, merge, nearest
+
+__all__ = [
+    "EXACT",
+    "Cells",
+    "DescriptorIndex",
+    "DescriptorSets",
+    "Neighbours",
+    "find_cells",
+    "one_cell",
+    "stack_vectors",
+]
+
+EXACT = 50_000
+"""Up to so many descriptors a gallery has a single cell."""
+
+SAMPLE = 64
+"""Descriptors of each cell that the k-means sees."""
+
+ROUNDS = 10
+"""Of the k-means: the cells need not be the best, only of similar size."""
+
+MOST_LATE = 4_000_000
+"""Neighbours in later cells that are noted before they are merged, 100 MB."""
+
+ROWS, COLUMNS = 1024, 4096
+"""Descriptors of queries and of the gallery that are compared at a time; their products take 16 MB."""
+
+
+@dataclass(frozen=True)
+class DescriptorSets:
+    """The descriptors of N photographs, one photograph below the other, and which of them each cue matches.
+
+    Attributes:
+        vectors: (M, D) float16 of unit length.
+        owner: (M,) int64, the photograph of each; from 0 to N - 1.
+        photographs: N.
+        members: by cue, (M,) bool.
+        weights: by cue, (M,) float32, what a vote of the descriptor counts.
+    """
+
+    vectors: Tensor
+    owner: Tensor
+    photographs: int
+    members: dict[str, Tensor]
+    weights: dict[str, Tensor]
+
+    @classmethod
+    def of(
+        cls, photographs: Sequence[Keypoints], config: KeypointConfig, powers: Mapping[str, float]
+    ) -> "DescriptorSets":
+        """Return the descriptors of photographs.
+
+        Args:
+            photographs: N, of one extractor.
+            config: which keypoints each cue matches, see `keypoints.cue_masks`.
+            powers: by cue, to which power the weight of a keypoint counts; 0 for not at all.
+        """
+        counts = torch.tensor([*map(len, photographs)], dtype=torch.long)
+        masks = [cue_masks(keypoints, config) for keypoints in photographs]
+        weights = np.concatenate([keypoints.weights for keypoints in [NO_KEYPOINTS, *photographs]])
+        members = {cue: np.concatenate([np.zeros(0, bool), *(mask[cue] for mask in masks)]) for cue in powers}
+        return cls(
+            stack_vectors(photographs),
+            torch.repeat_interleave(torch.arange(len(photographs)), counts),
+            len(photographs),
+            {cue: torch.from_numpy(of_cue) for cue, of_cue in members.items()},
+            {cue: torch.from_numpy((weights**power).astype(np.float32)) for cue, power in powers.items()},
+        )
+
+
+def stack_vectors(photographs: Sequence[Keypoints]) -> Tensor:
+    """Return the descriptors of photographs, (M, D) float16, one photograph below the other."""
+    descriptors = [keypoints.descriptors for keypoints in photographs if len(keypoints)]
+    return torch.from_numpy(np.concatenate(descriptors or [NO_KEYPOINTS.descriptors]))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Where the descriptors of a gallery lie.
+
+    Attributes:
+        centroids: (C, D) float32.
+        cell: (M,) int32, the cell of each descriptor.
+    """
+
+    centroids: Tensor
+    cell: Tensor
+
+
+def find_cells(vectors: Tensor) -> Cells:
+    """Divide the descriptors of a gallery into cells, half as many as the square root of their number; few descriptors
+    have a single one.
+
+    Args:
+        vectors: (M, D) float16 of unit length.
+    """
+    if len(vectors) <= EXACT:
+        return one_cell(vectors)
+    from sklearn.cluster import KMeans
+
+    count = round(len(vectors) ** 0.5 / 2)
+    sample = vectors[np.unique(np.linspace(0, len(vectors) - 1, SAMPLE * count).astype(int))].float().numpy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Number of distinct clusters")  # descriptors may repeat
+        fitted = KMeans(count, init="random", n_init=1, max_iter=ROUNDS, random_state=0).fit(sample)
+    return cells_around(torch.from_numpy(fitted.cluster_centers_), vectors)
+
+
+def one_cell(vectors: Tensor) -> Cells:
+    """Put descriptors (M, D) into a single cell."""
+    return Cells(torch.zeros(1, vectors.shape[1]), torch.zeros(len(vectors), dtype=torch.int32))
+
+
+def cells_around(centroids: Tensor, vectors: Tensor) -> Cells:
+    """Put descriptors (M, D) into the cells of the nearest centroids (C, D)."""
+    return Cells(centroids, torch.cat([found.place[:, 0] for found in nearest(vectors, centroids, 1)]).int())
+
+
+class Neighbours(NamedTuple):
+    """The neighbours of descriptors, the nearest first."""
+
+    distance: Tensor
+    """(n, C) float32, squared; inf where none was found."""
+    place: Tensor
+    """(n, C) int64, rows of the gallery's descriptors; 0 where none was found."""
+
+
+@dataclass(frozen=True)
+class DescriptorIndex:
+    """The descriptors of a gallery, ready to be searched.
+
+    Attributes:
+        gallery: its M descriptors, of N photographs.
+        centroids: (C, D) float32.
+        order: (M,) int64, the rows of the gallery by cell.
+        starts: (C + 1,) where in `order` each cell begins.
+        half_squares: (M,) float32, half the squared length of each descriptor.
+        probes: how many cells a descriptor of a query is compared with.
+        device: where.
+    """
+
+    gallery: DescriptorSets
+    centroids: Tensor
+    order: Tensor
+    starts: list[int]
+    half_squares: Tensor
+    probes: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, gallery: DescriptorSets, cells: Cells, probes: int, device: torch.device) -> "DescriptorIndex":
+        cell = cells.cell.long()
+        starts = [0, *torch.bincount(cell, minlength=len(cells.centroids)).cumsum(0).tolist()]
+        lengths = [torch.linalg.vector_norm(some.float(), dim=1) for some in torch.split(gallery.vectors, 65_536)]
+        half_squares = (torch.cat(lengths).square() / 2).to(device)
+        return cls(gallery, cells.centroids, cell.argsort(stable=True), starts, half_squares, probes, device)
+
+    def search(
+        self, vectors: Tensor, owner: Tensor, count: int, hidden: Tensor | None = None, cue: str | None = None
+    ) -> Neighbours:
+        """Return the nearest descriptors of the gallery.
+
+        Args:
+            vectors: (n, D) float16, of queries.
+            owner: (n,) int64, the photograph of each, or the row of `hidden` that is about it.
+            count: how many neighbours; C is that, or M if that is fewer.
+            hidden: (Q, N) bool, which gallery photographs are not there for which owner; None for none.
+            cue: whose descriptors alone are searched; None for all.
+
+        Returns:
+            The neighbours in the cells that were visited: exact where these are all. They depend neither on the other
+            queries nor on the size of the blocks.
+        """
+        candidates = min(count + SPARE, len(self.gallery.vectors))
+        if not candidates or not len(vectors):
+            return Neighbours(torch.zeros(len(vectors), 0), torch.zeros(len(vectors), 0, dtype=torch.long))
+        asked = vectors.to(self.device).float()
+        penalty = None
+        if hidden is not None and hidden.any():
+            penalty = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf).to(self.device)
+        closeness = torch.full((len(asked), candidates), -torch.inf, device=self.device)
+        place = torch.zeros((len(asked), candidates), dtype=torch.long, device=self.device)
+        late = _Late(closeness, place)
+        for rows, places, is_nearest in self._visits(vectors):
+            known = self.gallery.vectors[places].to(self.device).float()
+            columns = places.to(self.device)
+            # |q - g|^2 = |q|^2 - 2 (qg - |g|^2 / 2), and |q|^2 is the same for all of a query's neighbours
+            products = torch.addmm(-self.half_squares[columns], asked[rows], known.T)
+            if penalty is not None:
+                products += penalty[:, self.gallery.owner[places]][owner[rows]]
+            if cue is not None:
+                products[:, ~self.gallery.members[cue][places]] = -torch.inf
+            if is_nearest:
+                merge(products, closeness, place, columns, rows)
+            else:
+                late.add(products, rows, places)
+        late.merge()
+        block = vectors.to(self.device)
+        return Neighbours(*exact(block, self.gallery.vectors, closeness, place, min(count, candidates)))
+
+    def _visits(self, vectors: Tensor) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        """Yield rows of the queries' descriptors and of the gallery's that are compared, the nearest cell of every
+        descriptor first, and whether it is that."""
+        probed = torch.zeros((len(vectors), 1), dtype=torch.long)
+        if len(self.centroids) > 1:
+            probes = min(self.probes, len(self.centroids))
+            probed = torch.cat([found.place for found in nearest(vectors, self.centroids, probes)])
+        for is_nearest, columns in ((True, probed[:, :1]), (False, probed[:, 1:])):
+            cell, order = columns.flatten().sort(stable=True)
+            rows_by_cell = torch.div(order, max(1, columns.shape[1]), rounding_mode="floor")
+            counts = torch.bincount(cell, minlength=len(self.centroids)).tolist()
+            for rows, start, end in zip(torch.split(rows_by_cell, counts), self.starts, self.starts[1:], strict=False):
+                for some in torch.split(rows, ROWS) if len(rows) else ():
+                    for places in torch.split(self.order[start:end], COLUMNS) if end > start else ():
+                        yield some, places, is_nearest
+
+
+class _Late:
+    """Neighbours in the cells that are not the nearest: few are nearer than those that were found there, and they are
+    merged with them at the end.
+
+    Attributes:
+        closeness: (n, C), the largest so far, the largest first; changed by `merge`.
+        place: (n, C) int64, where they are; likewise.
+    """
+
+    def __init__(self, closeness: Tensor, place: Tensor) -> None:
+        self.closeness, self.place = closeness, place
+        self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._size = 0
+
+    def add(self, products: Tensor, rows: Tensor, places: Tensor) -> None:
+        """Note what is nearer than the neighbours so far.
+
+        Args:
+            products: (q, b).
+            rows: (q,) int64, the queries' descriptors.
+            places: (b,) int64, the gallery's.
+        """
+        least = self.closeness[rows, -1:]
+        incomplete = least[:, 0] == -torch.inf  # everything would be nearer
+        if incomplete.any():
+            merge(products[incomplete], self.closeness, self.place, places, rows[incomplete])
+            least = least.masked_fill(incomplete[:, None], torch.inf)
+        cells = np.flatnonzero((products > least).numpy())
+        row, column = np.divmod(cells, products.shape[1])
+        self._found.append((rows.numpy()[row], products.numpy().ravel()[cells], places.numpy()[column]))
+        self._size += len(cells)
+        if self._size > MOST_LATE:
+            self.merge()
+
+    def merge(self) -> None:
+        """Merge what was noted into the neighbours."""
+        if not self._size:
+            return
+        row, value, place = (np.concatenate(column) for column in zip(*self._found, strict=True))
+        self._found, self._size = [], 0
+        order = np.lexsort((-value, row))
+        row, value, place = row[order], value[order], place[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
+        kept = rank < self.closeness.shape[1]
+        rows, line = np.unique(row[kept], return_inverse=True)
+        values = np.full((len(rows), int(rank[kept].max()) + 1), -np.inf, np.float32)
+        places = np.zeros(values.shape, np.int64)
+        values[line, rank[kept]], places[line, rank[kept]] = value[kept], place[kept]
+        changed = torch.from_numpy(rows)
+        best, best_of = torch.cat([self.closeness[changed], torch.from_numpy(values)], 1).topk(self.closeness.shape[1])
+        self.place[changed] = torch.cat([self.place[changed], torch.from_numpy(places)], 1).gather(1, best_of)
+        self.closeness[changed] = best

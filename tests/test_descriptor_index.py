@@ -1,0 +1,163 @@
+"""Votes of a whole gallery through cells, against the exact search and invariants."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from reid.config.recipe import KeypointConfig
+from reid.retrieval.descriptor_index import EXACT, Cells, DescriptorIndex, DescriptorSets, find_cells, one_cell
+from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery, with_cells
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
+from reid.retrieval.local_matching import gallery_votes, lnbnn, stack_descriptors
+
+CONFIG = KeypointConfig(count=12, foreground=0.4)
+
+POWERS = {"local": 0.0, "foreground": 2.0}
+
+CPU = torch.device("cpu")
+
+
+def some_photographs(seed: int, counts: list[int], size: int = 8) -> list[Keypoints]:
+    """Photographs with random descriptors in few dimensions, so that neighbours are near."""
+    rng = np.random.default_rng(seed)
+    photographs = []
+    for count in counts:
+        vectors = functional.normalize(torch.from_numpy(rng.random((count, size)) ** 2), dim=1).half().numpy()
+        points = rng.random((count, 4)).astype(np.float32)
+        photographs.append(Keypoints(points, vectors, (1.0, 1.0), rng.random(count).astype(np.float32)))
+    return photographs
+
+
+def matched(photographs: list[Keypoints], cue: str) -> list[Keypoints]:
+    masks = {
+        "local": [np.arange(len(one)) < CONFIG.count for one in photographs],
+        "foreground": [one.weights >= CONFIG.foreground for one in photographs],
+    }
+    return [one.of(mask) for one, mask in zip(photographs, masks[cue], strict=True)]
+
+
+def random_cells(descriptors: DescriptorSets, count: int, probes: int) -> DescriptorIndex:
+    """An index whose centroids are descriptors of the gallery."""
+    rng = np.random.default_rng(5)
+    centroids = descriptors.vectors[rng.permutation(len(descriptors.vectors))[:count]].float()
+    cell = torch.cdist(descriptors.vectors.float(), centroids).argmin(1).int()
+    return DescriptorIndex.of(descriptors, Cells(centroids, cell), probes, CPU)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+@pytest.mark.parametrize("k", [1, 4, 500])
+def test_votes_are_exact_where_every_cell_is_visited(count: int, k: int) -> None:
+    """Several roles of one query, hidden photographs, ones without keypoints, and more neighbours than there are."""
+    queries = some_photographs(0, [25, 0, 18])
+    gallery = some_photographs(1, [20, 30, 0, 15, 22, 1])
+    query_of_row = torch.tensor([0, 0, 1, 2, 2, 2])
+    hidden = torch.from_numpy(np.random.default_rng(2).random((6, 6)) < 0.4)
+    index = random_cells(DescriptorSets.of(gallery, CONFIG, POWERS), count, count)
+    votes = gallery_votes(DescriptorSets.of(queries, CONFIG, POWERS), index, k, hidden, query_of_row)
+    for cue, power in POWERS.items():
+        asked, known = (stack_descriptors(matched(some, cue), power) for some in (queries, gallery))
+        expected = lnbnn(asked, known, k=k, hidden=hidden, query_of_row=query_of_row)
+        torch.testing.assert_close(votes[cue], expected, atol=2e-6, rtol=1e-5)
+        assert expected.count_nonzero() > 10
+    assert not torch.allclose(votes["local"], votes["foreground"])
+
+
+def test_a_query_has_the_same_votes_alone_and_with_others() -> None:
+    queries, gallery = some_photographs(0, [25, 7, 18, 40]), some_photographs(1, [20, 30, 15, 22])
+    index = random_cells(DescriptorSets.of(gallery, CONFIG, POWERS), 12, 3)
+    together = gallery_votes(DescriptorSets.of(queries, CONFIG, POWERS), index)
+    for row, query in enumerate(queries):
+        alone = gallery_votes(DescriptorSets.of([query], CONFIG, POWERS), index)
+        assert all(torch.equal(alone[cue][0], together[cue][row]) for cue in POWERS)
+
+
+def test_a_gallery_without_descriptors_has_no_votes() -> None:
+    queries = DescriptorSets.of(some_photographs(0, [25, 3]), CONFIG, POWERS)
+    for gallery in ([], [NO_KEYPOINTS, NO_KEYPOINTS]):
+        descriptors = DescriptorSets.of(gallery, CONFIG, POWERS)
+        votes = gallery_votes(queries, DescriptorIndex.of(descriptors, one_cell(descriptors.vectors), 16, CPU))
+        assert {cue: some.shape for cue, some in votes.items()} == {cue: (2, len(gallery)) for cue in POWERS}
+        assert not any(some.any() for some in votes.values())
+
+
+def large_world(seed: int) -> tuple[list[Keypoints], list[Keypoints]]:
+    """A gallery of 400 photographs with more than `EXACT` descriptors, whose first 20 have their query each: the same
+    animal with half of its keypoints, noise on all of them, and as many others. Descriptors crowd as real ones do."""
+    rng = np.random.default_rng(seed)
+    crowds = rng.random((300, 32)) ** 4
+
+    def descriptors(count: int) -> np.ndarray:
+        return crowds[rng.integers(0, 300, count)] + 0.5 * rng.random((count, 32))
+
+    def photograph(raw: np.ndarray) -> Keypoints:
+        vectors = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+        ones = np.ones(len(raw), np.float32)
+        return Keypoints(np.zeros((len(raw), 4), np.float32), vectors.astype(np.float16), (1.0, 1.0), ones)
+
+    raw = [descriptors(140) for _ in range(400)]
+    seen = [np.concatenate([one[:70] + 0.05 * rng.random((70, 32)), descriptors(70)]) for one in raw[:20]]
+    return list(map(photograph, seen)), list(map(photograph, raw))
+
+
+def test_a_sixth_of_the_cells_finds_what_all_of_them_find() -> None:
+    """Recall against the exact search: 20 photographs with the most votes, and the first."""
+    queries, gallery = large_world(0)
+    config, powers = KeypointConfig(count=1000), {"local": 0.0}
+    descriptors = DescriptorSets.of(gallery, config, powers)
+    cells = find_cells(descriptors.vectors)
+    assert len(descriptors.vectors) > EXACT
+    assert len(cells.centroids) > 100
+    asked = DescriptorSets.of(queries, config, powers)
+    few = gallery_votes(asked, DescriptorIndex.of(descriptors, cells, 16, CPU))["local"]
+    exact = gallery_votes(asked, DescriptorIndex.of(descriptors, cells, len(cells.centroids), CPU))["local"]
+    assert few.argmax(1).tolist() == exact.argmax(1).tolist() == list(range(20))
+    best = [votes.topk(20).indices.tolist() for votes in (few, exact)]
+    recall = np.mean([len(set(found) & set(truly)) / 20 for found, truly in zip(*best, strict=True)])
+    assert 0.85 < recall < 1
+
+
+def test_a_gallery_keeps_its_cells_in_its_file(tmp_path: Path) -> None:
+    _, photographs = large_world(1)
+    known = GalleryFeatures(tuple(map(str, range(400))), torch.zeros(400, 0), ("",) * 400, tuple(photographs))
+    gallery = with_cells(Gallery(known, ("a",) * 400))
+    assert gallery.cells is not None
+    path = tmp_path / "x.gallery.safetensors"
+    save_gallery(path, gallery)
+    back = load_gallery(path)
+    assert back.cells is not None
+    assert torch.equal(back.cells.centroids, gallery.cells.centroids)
+    assert torch.equal(back.cells.cell, gallery.cells.cell)
+    tensors = load_file(path)
+    for damage in (
+        {"cell": tensors["cell"][:-1].clone()},
+        {"cell": tensors["cell"].long()},
+        {"cell": tensors["cell"] - 1},
+        {"cell": tensors["cell"] + 1},
+        {"centroids": tensors["centroids"][:, :-1].clone()},
+        {"centroids": tensors["centroids"] * torch.nan},
+        {"centroids": tensors["centroids"].half()},
+    ):
+        save_file(tensors | damage, path)
+        assert load_gallery(path).cells is None  # and they are found again
+    del tensors["cell"]
+    save_file(tensors, path)
+    assert load_gallery(path).cells is None
+
+
+def test_galleries_of_the_same_descriptors_share_their_cells() -> None:
+    _, photographs = large_world(2)
+    known = GalleryFeatures(tuple(map(str, range(400))), torch.zeros(400, 0), ("",) * 400, tuple(photographs))
+    first = with_cells(Gallery(known, ("a",) * 400))
+    second = with_cells(Gallery(replace(known, vectors=torch.ones(400, 3)), ("b",) * 400), first)
+    assert second.cells is first.cells
+    turned = replace(known, keypoints=tuple(reversed(photographs)))
+    other = with_cells(Gallery(turned, ("b",) * 400), first)
+    assert other.cells is not None
+    assert other.cells is not first.cells
+    few = replace(known, keypoints=(*photographs[:10], *[NO_KEYPOINTS] * 390))
+    assert with_cells(Gallery(few, ("b",) * 400), first).cells is None
