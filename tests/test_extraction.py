@@ -134,6 +134,25 @@ def test_of_another_encoder_only_vectors_are_computed(
     assert not any(torch.equal(one.vector, other.vector) for one, other in zip(first, again, strict=True))
 
 
+def test_photographs_are_opened_once_for_several_encoders(
+    queries: Catalogue, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is when the folds of an encoder are enrolled."""
+    later = tmp_path / "later"
+    later.mkdir()
+    (later / "species.safetensors").write_bytes((networks / "species.safetensors").read_bytes())
+    for name in ("Checks", "Dots"):
+        plan = plan_network("test_resnet", 32, embedding_size=4, pooling="gem")
+        save_network(later / f"{name}.safetensors", build_network(plan, 7, "none"))
+    alone = [features_of(queries, opened(folder)) for folder in (networks, later)]
+    first, second = (opened(folder, cache=Cache(networks)) for folder in (networks, later))
+    together = extract_features(queries, first, "auto", BOTH, "test", others=[second])
+    monkeypatch.setattr(extraction, "photograph_batches", lambda paths, *_: iter(paths))  # fails on any path
+    again = features_of(queries, second)
+    assert all(map(alike, alone[0], together))
+    assert all(map(alike, alone[1], again))
+
+
 # keypoints
 
 

@@ -42,16 +42,19 @@ def enroll(
                 f"{catalogue.root / 'metadata.csv'}: expected database rows of dataset {dataset}, as in the weights; "
                 f"found {', '.join(catalogue.database.by_dataset())}. Name the folder that holds all of them"
             )
+        folders = [fold_folder(folder, fold) for fold in range(recipe.training.folds)]
+        folders = [one for one in folders if one == folder or (one / encoder_file(dataset)).exists()]
+        cache = Cache(folder)
+        by_fold = [
+            open_extractors({dataset: one / encoder_file(dataset)}, None, recipe, runtime, cache) for one in folders
+        ]
         earlier: Gallery | None = None
-        for fold in range(recipe.training.folds):
-            encoder_folder = fold_folder(folder, fold)
-            if not fold or (encoder_folder / encoder_file(dataset)).exists():
-                encoders = {dataset: encoder_folder / encoder_file(dataset)}
-                extractors = open_extractors(encoders, None, recipe, runtime, Cache(folder))
-                gallery = _gallery(photographs, extractors, dataset, recipe, report=not fold)
-                if is_main():
-                    earlier = with_cells(gallery, earlier)
-                    save_gallery(encoder_folder / gallery_file(dataset), earlier)
+        for number, (fold, extractors) in enumerate(zip(folders, by_fold, strict=True)):
+            others = () if number else by_fold[1:]  # their vectors lie in the cache afterwards
+            gallery = _gallery(photographs, extractors, dataset, recipe, report=not number, others=others)
+            if is_main():
+                earlier = with_cells(gallery, earlier)
+                save_gallery(fold / gallery_file(dataset), earlier)
 
 
 def enroll_again(
@@ -107,7 +110,12 @@ def _with_new(datasets: list[str], catalogue: Catalogue, weights: Weights, recip
 
 
 def _gallery(
-    photographs: Catalogue, extractors: FeatureExtractors, dataset: str, recipe: Recipe, report: bool
+    photographs: Catalogue,
+    extractors: FeatureExtractors,
+    dataset: str,
+    recipe: Recipe,
+    report: bool,
+    others: Sequence[FeatureExtractors],
 ) -> Gallery:
     """Return the gallery of one dataset's photographs that can be read.
 
@@ -117,8 +125,9 @@ def _gallery(
         dataset: its name.
         recipe: `prediction.mirrored`, and how photographs are opened.
         report: the photographs that can't be read; once is enough for all folds.
+        others: those with the encoders of folds that come later, see `extract_features`.
     """
-    every = extract_features(photographs, extractors, "column", recipe, f"enrolling {dataset}")
+    every = extract_features(photographs, extractors, "column", recipe, f"enrolling {dataset}", others=others)
     broken = {image_id: one.problem for image_id, one in zip(photographs.image_ids, every, strict=True) if one.problem}
     for image_id, problem in broken.items() if report else ():
         log.warning(f"{photographs.row_name(image_id)}: {problem}; it is not in the gallery")
@@ -131,7 +140,7 @@ def _gallery(
     table = readable.table
     if dataset in recipe.prediction.mirrored:
         what = f"enrolling the mirror images of {dataset}"
-        features += extract_features(readable, extractors, "column", recipe, what, mirror=True)
+        features += extract_features(readable, extractors, "column", recipe, what, mirror=True, others=others)
         table = pd.concat([table, table])
     clustered = tuple(readable.table["image_id"][readable.table["clustered"]]) if "clustered" in table else ()
     names, cues = tuple(table["identity"]), recipe.matching.cues

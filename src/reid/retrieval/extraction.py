@@ -188,7 +188,13 @@ class _Routed(NamedTuple):
 
 
 def extract_features(
-    catalogue: Catalogue, extractors: FeatureExtractors, route: str, recipe: Recipe, what: str, mirror: bool = False
+    catalogue: Catalogue,
+    extractors: FeatureExtractors,
+    route: str,
+    recipe: Recipe,
+    what: str,
+    mirror: bool = False,
+    others: Sequence[FeatureExtractors] = (),
 ) -> list[Features]:
     """Compute the features of every photograph, each rank of its share; what the cache has is not computed again.
 
@@ -199,6 +205,8 @@ def extract_features(
         recipe: how photographs are opened, `keypoints.count` and `keypoints.foreground`.
         what: the work in a few words, for the progress.
         mirror: take the photographs' mirror images.
+        others: extractors that differ in their encoders alone. What these give is put into the cache, so that a call
+            with each of them after this one opens no photograph again.
 
     Returns:
         Features per photograph, in order; those of a photograph that can't be read have a problem, and are a grey
@@ -207,10 +215,16 @@ def extract_features(
     own = replace(catalogue, table=catalogue.table[shard(len(catalogue))])
     photographs = _photographs(own, extractors, recipe, mirror)
     features = {one.place: known for one in photographs if (known := _from_cache(one, extractors, route, recipe))}
-    missing = [one for one in photographs if one.place not in features]
+    missing = [
+        one
+        for one in photographs
+        if one.place not in features or not all(_from_cache(one, other, route, recipe) for other in others)
+    ]
     missing.sort(key=lambda one: one.column)  # those of one dataset together, so that its encoder gets full batches
     for batch in _full_passes(_routed(missing, extractors, route, what), extractors):
         features |= _compute(batch, extractors, recipe)
+        for other in others:
+            _keep(batch, _embed(batch, other), other)
     by_rank = all_gather_object([features[place] for place in range(len(photographs))])
     return [one for part in by_rank for one in part]
 
