@@ -275,7 +275,7 @@ class _Late:
             return
         row, value, place = (np.concatenate(column) for column in zip(*self._found, strict=True))
         self._found, self._size = [], 0
-        order = np.lexsort((-value, row))
+        order = np.argsort(row << 32 | _descending(value), kind="stable")
         row, value, place = row[order], value[order], place[order]
         rank = np.arange(len(row)) - np.searchsorted(row, row)
         kept = rank < self.closeness.shape[1]
@@ -287,3 +287,11 @@ class _Late:
         best, best_of = torch.cat([self.closeness[changed], torch.from_numpy(values)], 1).topk(self.closeness.shape[1])
         self.place[changed] = torch.cat([self.place[changed], torch.from_numpy(places)], 1).gather(1, best_of)
         self.closeness[changed] = best
+
+
+def _descending(values: np.ndarray) -> np.ndarray:
+    """Return whole numbers from 0 to 2^32 - 1 in the opposite order of the values, (N,) float32 -> (N,) int64."""
+    bits = values.view(np.int32).astype(np.int64)
+    ascending = np.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits)
+    descending: np.ndarray = 0x7FFFFFFF - ascending
+    return descending
