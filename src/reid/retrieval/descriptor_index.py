@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reid.config.recipe import KeypointConfig
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, cue_masks
-from reid.retrieval.search import SPARE, exact, merge, nearest
+from reid.retrieval.search import SPARE, exact, inner_products, merge, nearest
 
 __all__ = [
     "EXACT",
@@ -30,7 +30,7 @@ __all__ = [
     "stack_vectors",
 ]
 
-EXACT = 50_000
+EXACT = 20_000
 """Up to so many descriptors a gallery has a single cell."""
 
 SAMPLE = 64
@@ -205,9 +205,13 @@ class DescriptorIndex:
             known = self.gallery.vectors[places].to(self.device).float()
             columns = places.to(self.device)
             # |q - g|^2 = |q|^2 - 2 (qg - |g|^2 / 2), and |q|^2 is the same for all of a query's neighbours
-            products = torch.addmm(-self.half_squares[columns], asked[rows], known.T)
+            products = inner_products(asked[rows], known)
+            products -= self.half_squares[columns]
             if penalty is not None:
-                products += penalty[:, self.gallery.owner[places]][owner[rows]]
+                owners, counts = torch.unique_consecutive(owner[rows], return_counts=True)
+                of_owners = penalty[:, self.gallery.owner[places].to(self.device)]  # (Q, b)
+                for one, part in zip(owners.tolist(), torch.split(products, counts.tolist()), strict=True):
+                    part += of_owners[one]
             if cue is not None:
                 products[:, ~self.gallery.members[cue][places]] = -torch.inf
             if is_nearest:

@@ -18,7 +18,7 @@ from torch import Tensor
 from reid.config.recipe import MatchingConfig
 from reid.retrieval.descriptor_index import DescriptorIndex, DescriptorSets, Neighbours
 from reid.retrieval.keypoints import Keypoints
-from reid.retrieval.search import nearest
+from reid.retrieval.search import inner_products, nearest
 from reid.runtime.distributed import core_count
 
 __all__ = ["Descriptors", "VerifiedMatch", "gallery_votes", "lnbnn", "stack_descriptors", "verify"]
@@ -347,7 +347,8 @@ def _match(
         row[: len(candidate)] = torch.from_numpy(candidate.descriptors)
     asked = torch.from_numpy(query.descriptors).to(device).float()
     # NumPy, because its argmax and maximum take a tenth of the time of PyTorch's
-    similarity = (asked @ padded.flatten(0, 1).to(device).T).cpu().numpy().reshape(len(asked), *padded.shape[:2])
+    similarity = inner_products(asked, padded.flatten(0, 1).to(device)).cpu().numpy()
+    similarity = similarity.reshape(len(asked), *padded.shape[:2])
     absent = np.arange(padded.shape[1]) >= lengths[:, None]  # (S, g)
     if absent.any():
         similarity[:, absent] = -np.inf

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["SPARE", "Nearest", "exact", "merge", "nearest"]
+__all__ = ["SPARE", "Nearest", "exact", "inner_products", "merge", "nearest"]
 
 BUDGET = {"cpu": 16_000_000, "cuda": 256_000_000}
 """Bytes of distances held at a time, and of the gallery's vectors that they are to. On one core, 1,414 queries among
@@ -108,6 +108,17 @@ def _block_shape(queries: int, gallery: torch.Size, distances: int) -> tuple[int
     height = max(1, -(-queries // max(1, blocks)))
     width = max(1, distances // max(height, gallery[1]))  # a few queries would take the whole gallery at once
     return height, min(gallery[0], width - width % CHUNK if width > CHUNK else width)
+
+
+def inner_products(one: Tensor, other: Tensor) -> Tensor:
+    """Return the inner products of the rows of two matrices, (n, D) and (m, D) float32 -> (n, m).
+
+    On the CPU by NumPy: with 1,024 x 128 and 982 x 128 its OpenBLAS reached 68, PyTorch's MKL 32 GFLOP/s on one core of
+    an AMD EPYC.
+    """
+    if one.device.type != "cpu":
+        return one @ other.T
+    return torch.from_numpy(one.numpy() @ other.numpy().T)
 
 
 def exact(block: Tensor, gallery: Tensor, closeness: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
