@@ -218,7 +218,7 @@ def extract_features(
     missing = [
         one
         for one in photographs
-        if one.place not in features or not all(_from_cache(one, other, route, recipe) for other in others)
+        if one.place not in features or not all(_is_embedded(one, features[one.place].route, other) for other in others)
     ]
     missing.sort(key=lambda one: one.column)  # those of one dataset together, so that its encoder gets full batches
     for batch in _full_passes(_routed(missing, extractors, route, what), extractors):
@@ -254,6 +254,12 @@ def _from_cache(photograph: _Photograph, extractors: FeatureExtractors, route: s
         return None
     selected = _selected(keypoints, output.saliency[0], photograph.view, recipe.keypoints)
     return Features(species, dataset, output.vectors[0], selected, "")
+
+
+def _is_embedded(photograph: _Photograph, dataset: str, extractors: FeatureExtractors) -> bool:
+    """Return whether the cache has a photograph's vector by a dataset's encoder."""
+    encoder, cache = extractors.encoders.get(dataset), extractors.cache
+    return not encoder or (cache is not None and encoder.from_cache(cache, photograph.digest) is not None)
 
 
 def _routed(
