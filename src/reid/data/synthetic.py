@@ -12,6 +12,7 @@ several photographs of each, and horned lizards have no known individuals at all
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from reid.data.catalogue import COLUMNS, NEW_INDIVIDUAL
 from reid.errors import InputError
+from reid.runtime.distributed import core_count
 from reid.runtime.files import atomic_path, refuse_unwritable, write_table
 from reid.runtime.progress import track
 
@@ -328,16 +330,22 @@ def draw_world(folder: Path, seed: int = 0, design: Design = PLAIN) -> None:
     rng = np.random.default_rng(seed)
     shots = [shot for species in design.species for shot in _shots(species, design, rng)]
     bodies = _Bodies(design, seed, {})
-    rows, answers = [], []
-    for image_id, place in enumerate(track(rng.permutation(len(shots)).tolist(), "drawing photographs")):
-        shot = shots[place]
+
+    def draw(shot: _Shot) -> tuple[dict[str, str], str]:
+        """Draw a photograph into its file; return its row of metadata.csv and its Usage."""
         photograph_rng = np.random.default_rng([seed, design.species.index(shot.species), shot.number, shot.photograph])
         row, picture = _take(shot, photograph_rng, bodies)
         _save(folder / row["path"], picture, photograph_rng)
-        rows.append({"image_id": image_id, **row})
-        if shot.split == "query":
-            usage = "Public" if photograph_rng.random() < 0.3 else "Private"
-            answers.append((image_id, shot.identity, shot.new, shot.species.dataset, usage))
+        return row, "Public" if photograph_rng.random() < 0.3 else "Private"
+
+    ordered = [shots[place] for place in rng.permutation(len(shots))]
+    rows, answers = [], []
+    with ThreadPoolExecutor(core_count()) as pool:  # a photograph has random numbers of its own, whoever draws it
+        drawn = zip(ordered, pool.map(draw, ordered), strict=True)
+        for image_id, (shot, (row, usage)) in enumerate(track(drawn, "drawing photographs", total=len(ordered))):
+            rows.append({"image_id": image_id, **row})
+            if shot.split == "query":
+                answers.append((image_id, shot.identity, shot.new, shot.species.dataset, usage))
     solution = pd.DataFrame(answers, columns=["image_id", "identity", "new_identity", "dataset", "Usage"])
     write_table(folder / "solution.csv", solution)
     write_table(folder / "sample_submission.csv", _sample(solution, design))

@@ -35,6 +35,9 @@ __all__ = ["Candidate", "EmbeddingMap", "Explanations", "embedding_map", "explai
 CANDIDATES = 3
 """Individuals shown next to a query, besides the right one."""
 
+SHOWN = {"keypoints.size": 240, "keypoints.count": 150}
+"""How keypoints are found that decided nothing and are only shown: a third of the work."""
+
 MAX_DOTS = 600
 """Photographs on a map: more of them hide each other on a screen, and take 100 bytes each."""
 
@@ -210,7 +213,7 @@ class _Comparison:
     def _keypoints(
         self, queries: GalleryFeatures, known: GalleryFeatures, mirrored: Sequence[bool]
     ) -> tuple[list[Keypoints], list[Keypoints]]:
-        """Return the keypoints that decided; where none did, those that the same settings find."""
+        """Return the keypoints that decided; where none did, some that show what two photographs have in common."""
         if self.recipe.uses_keypoints:
             return [self._used(one) for one in queries.keypoints], [self._used(one) for one in known.keypoints]
         known_photographs = list(zip(known.image_id, mirrored, strict=True))
@@ -228,7 +231,7 @@ class _Comparison:
 
     def _extract(self, image_ids: Sequence[str], mirror: bool = False) -> dict[str, Keypoints]:
         """Return keypoints by image_id; none where a photograph can't be read or is not in the data folder."""
-        recipe = with_settings(self.recipe, {"matching.cues": ("local",), "calibration.scorers": ("local",)})
+        recipe = with_settings(self.recipe, {"matching.cues": ("local",), "calibration.scorers": ("local",), **SHOWN})
         table = self.catalogue.table
         present = Catalogue(self.catalogue.root, table[table["image_id"].isin(image_ids)])
         if not len(present):
