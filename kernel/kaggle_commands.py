@@ -32,6 +32,7 @@ from client import KaggleError, log_in, poll, request
 from competitions import Competition, choose_competition
 from dry_run import check_answers, dry_run, prepare_toy
 
+from reid.data.competition import COMPETITION
 from reid.decision.artifact import MANIFEST, open_weights
 from reid.errors import InputError
 from reid.runtime.files import sha256_of, write_json
@@ -126,6 +127,7 @@ def fetch_data(folders: Folders) -> None:
         {403: rules},
     )
     unpack(archive, folders.data)
+    write_json(folders.data / COMPETITION, {"competition": competition})  # nobody may label its queries by hand
     archive.unlink()
     print(f"unpacked into {folders.data}")
 

@@ -30,6 +30,7 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ProxyError, S
 from reid import cli
 from reid.config.runtime import Runtime
 from reid.data.catalogue import read_catalogue
+from reid.data.competition import find_competition
 from reid.decision.artifact import open_weights
 from reid.decision.discover import discover
 from reid.runtime.files import sha256_of
@@ -1019,6 +1020,7 @@ def new_data(user: User) -> Callable[[bytes], int]:
 def test_the_data_is_downloaded_once_and_unpacked(new_data: Callable[[bytes], int], user: User) -> None:
     assert new_data(zipped({"metadata.csv": b"rows", "images/a.jpg": b"pixels"})) == 0, user.error
     assert (user.data / "images" / "a.jpg").read_bytes() == b"pixels"
+    assert find_competition(user.data).startswith("competition.json")
     assert not list(user.build.glob("*.zip"))
     user.kaggle.requests.clear()
     assert user.type("data") == 0

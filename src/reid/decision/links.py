@@ -33,6 +33,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from reid.config.recipe import UNKNOWN_WORDS
 from reid.data.catalogue import Catalogue
+from reid.data.competition import refuse_hand_labels
 from reid.data.dates import read_moments
 from reid.data.spelling import is_unknown, name_key
 from reid.decision.answers import PAIRS, Answer, read_pairs
@@ -105,11 +106,14 @@ def read_links(catalogue: Catalogue, pairs_file: Path | None = None) -> Links:
         pairs_file: what people said; None for `pairs.csv` in the folder, which need not be there.
 
     Raises:
-        InputError: see `answers.read_pairs`; or links that contradict each other, with the rows of each.
+        InputError: see `answers.read_pairs`; links that contradict each other, with the rows of each; or answers about
+            the queries of a competition.
     """
     path = pairs_file or catalogue.root / PAIRS
     datasets = dict(zip(catalogue.image_ids, catalogue.table["dataset"], strict=True))
     answers = read_pairs(path, datasets) if pairs_file or os.path.lexists(path) else []
+    named = {image_id for answer in answers for image_id in answer.pair}
+    refuse_hand_labels(catalogue, named, str(path), "Remove these rows")
     table = catalogue.table
     answers = _without_known(answers, table, path)
     must = [_of_answer(answer, path) for answer in answers if answer.answer == "same"]
