@@ -24,7 +24,7 @@ from reid.decision.artifact import Weights, open_weights
 from reid.decision.matches import Matches
 from reid.decision.predict import predict
 from reid.retrieval import embedding
-from reid.retrieval.embedding import Embedder, EmbeddingOutput
+from reid.retrieval.embedding import BackboneOutput, Embedder
 
 SIZES = (400, 2_135)
 """Queries; the last are the competition's."""
@@ -61,14 +61,15 @@ def gpu_that_answers_at_once() -> Iterator[None]:
         for owner, name, stand_in in (
             (loading, "open_in_threads", lambda jobs, runtime, has_gpu: open_in_threads(jobs, runtime, True)),
             (embedding, "PASS_PIXELS", 1 << 40),  # of a pass: only the batch size bounds it
-            (Embedder, "embed_with_saliency", answer_at_once),
+            (Embedder, "features", answer_at_once),
             (Tensor, "pin_memory", lambda tensor: tensor),
         ):
             stand_ins.enter_context(patch.object(owner, name, stand_in))
         yield
 
 
-def answer_at_once(embedder: Embedder, photographs: Tensor) -> EmbeddingOutput:
-    """For `Embedder.embed_with_saliency`: load the network, and make up vectors without saliency."""
+def answer_at_once(embedder: Embedder, photographs: Tensor) -> BackboneOutput:
+    """For `Embedder.features`: load the network, and make up features without saliency."""
     _ = embedder.fast
-    return EmbeddingOutput(torch.randn(len(photographs), embedder.plan.outputs), torch.zeros(len(photographs), 0, 0))
+    count, views = len(photographs), len(embedder.scales) * (1 + embedder.flip_average)
+    return BackboneOutput(torch.randn(count, views, embedder.plan.features), torch.zeros(count, 0, 0))

@@ -21,7 +21,7 @@ from reid.errors import InputError
 from reid.models.networks import Network, build_network, load_network, plan_network, save_network
 from reid.retrieval import embedding
 from reid.retrieval.cache import Cache
-from reid.retrieval.embedding import Embedder, EmbeddingOutput, embed, precision_on
+from reid.retrieval.embedding import BackboneOutput, Embedder, embed, precision_on
 from reid.retrieval.extraction import FeatureExtractors, extract_features
 
 PHOTOGRAPHS = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -103,7 +103,7 @@ def test_parts_of_a_batch_share_no_core(precision: str, threads: int, each: int)
     network, counts = encoder(), set()
     embedder = Embedder(network, RECIPE, Runtime(precision=precision, batch_size=2))
     one_by_one = torch.cat([embedder.embed(photograph[None]) for photograph in PHOTOGRAPHS])
-    embedder.fast.register_forward_pre_hook(lambda *_: counts.add(torch.get_num_threads()))
+    embedder.fast.backbone.register_forward_pre_hook(lambda *_: counts.add(torch.get_num_threads()))
     torch.set_num_threads(threads)
     try:
         vectors = embedder.embed(PHOTOGRAPHS)
@@ -148,7 +148,7 @@ def test_too_little_memory_means_fewer_photographs_at_a_time() -> None:
         if len(inputs[0]) > 2:
             raise torch.OutOfMemoryError
 
-    embedder.fast.register_forward_pre_hook(small)
+    embedder.fast.backbone.register_forward_pre_hook(small)
     assert torch.allclose(embedder.embed(PHOTOGRAPHS), expected, atol=1e-5)
     assert embedder.pass_size <= 2
 
@@ -205,9 +205,9 @@ class CountingEmbedder(Embedder):
 
     computed = 0
 
-    def embed_with_saliency(self, photographs: Tensor) -> EmbeddingOutput:
+    def features(self, photographs: Tensor) -> BackboneOutput:
         self.computed += len(photographs)
-        return super().embed_with_saliency(photographs)
+        return super().features(photographs)
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from reid.config.recipe import KeypointConfig, Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue, read_catalogue
-from reid.models.networks import build_network, plan_network, save_network
+from reid.models.networks import build_network, load_network, plan_network, save_network
 from reid.retrieval import extraction
 from reid.retrieval.cache import Cache
+from reid.retrieval.embedding import Embedder
 from reid.retrieval.extraction import (
     FeatureExtractors,
     Features,
@@ -162,6 +163,51 @@ ONE, OTHER = "00" * 32, "11" * 32
 
 def finder(folder: Path, config: KeypointConfig = SMALL) -> FeatureExtractors:
     return FeatureExtractors((), {}, keypoints=config, cache=Cache(folder))
+
+
+def save_frozen(folder: Path) -> None:
+    """Networks that differ in their heads alone, as after training on a frozen backbone."""
+    kinds: dict[str, dict] = {"Checks": {"embedding_size": 4}, "Dots": {"embedding_size": 6, "neck": True}}
+    kinds["species"] = {"classes": ("Checks", "Dots")}
+    for seed, (name, kind) in enumerate(kinds.items()):
+        network = build_network(plan_network("test_resnet", 32, pooling="gem", **kind), 7, "none")
+        torch.nn.init.normal_(next(network.head.parameters()), generator=torch.Generator().manual_seed(seed))
+        save_network(folder / f"{name}.safetensors", network)
+
+
+@pytest.mark.parametrize("changes", [{}, {"prediction.flip_average": True, "prediction.scales": (1.0, 1.5)}])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_networks_on_one_frozen_backbone_ask_it_once_and_answer_as_alone(
+    precision: str, changes: dict, queries: Catalogue, tmp_path: Path
+) -> None:
+    save_frozen(tmp_path)
+    recipe, runtime = with_settings(BOTH, changes), replace(FLOAT32, precision=precision, batch_size=4)
+    together = opened(tmp_path, recipe, runtime)
+    assert together.classifier
+    embedders = {name: Embedder(tmp_path / f"{name}.safetensors", recipe, runtime) for name in ("Checks", "Dots")}
+    alone = replace(
+        together, encoders=embedders, classifier=Embedder(tmp_path / "species.safetensors", recipe, runtime)
+    )
+    passes: list[int] = []
+    together.classifier.fast.backbone.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
+    shared = features_of(queries, together, recipe)
+    assert all(map(alike, features_of(queries, alone, recipe), shared))
+    assert len({one.route for one in shared}) == 2
+    views = len(recipe.prediction.scales) * (1 + recipe.prediction.flip_average)
+    assert passes == [4] * (-(-len(queries) // 4) * views)
+
+
+@pytest.mark.parametrize("tensor", ["backbone.conv1.0.weight", "pool.p"])
+def test_a_network_that_was_trained_a_little_has_a_backbone_of_its_own(tensor: str, tmp_path: Path) -> None:
+    save_frozen(tmp_path)
+    file = tmp_path / "Dots.safetensors"
+    network = load_network(file)
+    network.state_dict()[tensor].mul_(1.0001)
+    save_network(file, network)
+    extractors = opened(tmp_path)
+    assert extractors.classifier
+    assert extractors.encoders["Checks"].shares_backbone(extractors.classifier)
+    assert not extractors.encoders["Dots"].shares_backbone(extractors.classifier)
 
 
 def test_found_keypoints_are_kept(tmp_path: Path) -> None:

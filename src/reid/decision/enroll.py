@@ -45,9 +45,11 @@ def enroll(
         folders = [fold_folder(folder, fold) for fold in range(recipe.training.folds)]
         folders = [one for one in folders if one == folder or (one / encoder_file(dataset)).exists()]
         cache = Cache(folder)
-        by_fold = [
-            open_extractors({dataset: one / encoder_file(dataset)}, None, recipe, runtime, cache) for one in folders
-        ]
+        by_fold: list[FeatureExtractors] = []
+        for one in folders:
+            by_fold.append(
+                open_extractors({dataset: one / encoder_file(dataset)}, None, recipe, runtime, cache, by_fold)
+            )
         earlier: Gallery | None = None
         for number, (fold, extractors) in enumerate(zip(folders, by_fold, strict=True)):
             others = () if number else by_fold[1:]  # their vectors lie in the cache afterwards

@@ -41,6 +41,8 @@ __all__ = [
     "build_network",
     "channels_last",
     "check_device",
+    "has_same_backbone",
+    "load_head",
     "load_network",
     "plan_network",
     "read_plan",
@@ -120,10 +122,15 @@ class Network(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, plan: NetworkPlan) -> None:
+    def __init__(self, plan: NetworkPlan, backbone: nn.Module | None = None) -> None:
+        """
+        Args:
+            plan: what to build.
+            backbone: one that is there already, to be shared; None to build it.
+        """
         super().__init__()
         self.plan = plan
-        self.backbone = build_backbone(plan.backbone, plan.image_size, plan.pooling, plan.last_stride)
+        self.backbone = backbone or build_backbone(plan.backbone, plan.image_size, plan.pooling, plan.last_stride)
         self.pool = GeM() if plan.pooling == "gem" else nn.Identity()
         self.head = _make_head(plan)
         self.neck: nn.Module = nn.Identity()
@@ -145,8 +152,8 @@ class Network(nn.Module):
         """
         return self.finish(self.head(self.pooled_features(photographs, scale)))
 
-    def embed_with_saliency(self, photographs: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Return embeddings and the saliency, (B, D) float32 and (B, h, w) float32 from 0 to 1.
+    def features_with_saliency(self, photographs: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the backbone's features and the saliency, (B, F) float32 and (B, h, w) float32 from 0 to 1.
 
         The saliency is the norm of the feature map as a share of its peak: a network trained on animals responds
         strongly where there is one, and weakly to the ground that it stands on.
@@ -156,7 +163,7 @@ class Network(nn.Module):
         features = self.feature_map(photographs, scale)
         strength = features.detach().float().norm(dim=1)  # (B, h, w)
         strongest = strength.amax((1, 2), keepdim=True).clamp(min=1e-9)
-        return self.finish(self.head(self.pool(features).float())), strength / strongest
+        return self.pool(features).float(), strength / strongest
 
     def pooled_features(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
         """Return the backbone's features: (B, 3, S, S) uint8 -> (B, F) float32."""
@@ -322,6 +329,46 @@ def load_network(path: Path) -> Network:
             network = Network(plan)
             network.load_state_dict(tensors)
     channels_last(network)
+    return network.eval()
+
+
+def has_same_backbone(path: Path, other: Path) -> bool:
+    """Return whether the networks of two files see a photograph alike, down to the last weight, and differ at most in
+    their heads: as where a backbone was not trained.
+
+    Raises:
+        InputError: no such file, or not one that `save_network` wrote.
+    """
+    alike = ("backbone", "image_size", "mean", "std", "pooling", "last_stride")
+    plan, plan_of_other = read_plan(path), read_plan(other)
+    if any(getattr(plan, name) != getattr(plan_of_other, name) for name in alike):
+        return False
+    with _loading(path), safe_open(path, framework="pt") as one, safe_open(other, framework="pt") as two:
+        names, names_of_other = ({name for name in opened.keys() if _is_shared(name)} for opened in (one, two))  # noqa: SIM118
+        return names == names_of_other and all(
+            torch.equal(one.get_tensor(name), two.get_tensor(name)) for name in sorted(names)
+        )
+
+
+def _is_shared(name: str) -> bool:
+    """Return whether a tensor of that name belongs to what networks with the same backbone share."""
+    return _tensor_name(name).startswith(("backbone.", "pool."))
+
+
+def load_head(path: Path, other: Network) -> Network:
+    """Return the network of a file that has the backbone of another network, see `has_same_backbone`; they share it.
+
+    Raises:
+        InputError: no such file, or not one that `save_network` wrote.
+    """
+    plan = read_plan(path)
+    with _loading(path):
+        with torch.device("meta"):
+            network = Network(plan, other.backbone)
+        network.pool = other.pool
+        with safe_open(path, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys() if not _is_shared(name)}  # noqa: SIM118
+        nn.ModuleDict({"head": network.head, "neck": network.neck}).load_state_dict(tensors, assign=True)
     return network.eval()
 
 

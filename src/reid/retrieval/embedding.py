@@ -24,11 +24,19 @@ from reid.config.runtime import Runtime
 from reid.data.photographs import DECODER_VERSION
 from reid.models.backbones import check_scales
 from reid.models.batch_norm import fold_batch_norms
-from reid.models.networks import Network, best_device, channels_last, load_network, read_plan
+from reid.models.networks import (
+    Network,
+    best_device,
+    channels_last,
+    has_same_backbone,
+    load_head,
+    load_network,
+    read_plan,
+)
 from reid.retrieval.cache import Arrays, Cache, cache_key
 from reid.runtime.files import sha256_of
 
-__all__ = ["PRECISIONS", "Embedder", "EmbeddingOutput", "embed", "precision_on"]
+__all__ = ["PRECISIONS", "BackboneOutput", "Embedder", "EmbeddingOutput", "embed", "precision_on"]
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +76,21 @@ class EmbeddingOutput(NamedTuple):
     """(B, h, h) float32 from 0 to 1; h is 0 where no keypoints need it, or the network can't tell."""
 
 
+class BackboneOutput(NamedTuple):
+    """What a backbone gives for some photographs, on the network's device."""
+
+    features: Tensor
+    """(B, V, F) float32, of each view that the recipe asks for: the photograph in all sizes, then its mirror image."""
+    saliency: Tensor
+    """As in `EmbeddingOutput`."""
+
+
 class Embedder:
     """A network prepared to embed photographs.
 
     A photograph's vector does not depend on the photographs next to it: on every call the network gets the same number
-    of them, the rest filled up with blank ones.
+    of them, the rest filled up with blank ones. Networks that have the same backbone share it, and what it gave for a
+    photograph.
 
     Attributes:
         plan: the network's.
@@ -81,7 +99,13 @@ class Embedder:
         pass_size: photographs in a forward pass.
     """
 
-    def __init__(self, network: Network | Path, recipe: Recipe, runtime: Runtime = Runtime()) -> None:
+    def __init__(
+        self,
+        network: Network | Path,
+        recipe: Recipe,
+        runtime: Runtime = Runtime(),
+        others: Iterable["Embedder"] = (),
+    ) -> None:
         """
         Args:
             network: on the device where it shall run, put into evaluation mode by the first call; or the file of one
@@ -89,6 +113,7 @@ class Embedder:
                 all embeddings come from a cache it is never loaded.
             recipe: `prediction`, and whether keypoints need its saliency.
             runtime: precision and batch size.
+            others: with the same recipe and runtime, of files; the first that has the same backbone shares it.
 
         Raises:
             InputError: no network's file; scales that its backbone can't take.
@@ -103,6 +128,11 @@ class Embedder:
         self.dtype = precision_on(self.device, runtime.precision)
         fitting = max(1, PASS_PIXELS // self.plan.image_size**2)
         self.pass_size = runtime.batch_size if self.device.type == "cuda" else min(fitting, runtime.batch_size)
+        self.sharer = next((one for one in others if self._has_backbone_of(one)), None)
+
+    def _has_backbone_of(self, other: "Embedder") -> bool:
+        files = self.given, other.given
+        return isinstance(files[0], Path) and isinstance(files[1], Path) and has_same_backbone(files[0], files[1])
 
     @property
     def precision(self) -> str:
@@ -128,15 +158,28 @@ class Embedder:
     @cached_property
     def network(self) -> Network:
         """As it was trained, float32."""
-        return (load_network(self.given).to(self.device) if isinstance(self.given, Path) else self.given).eval()
+        if not isinstance(self.given, Path):
+            return self.given.eval()
+        loaded = load_head(self.given, self.sharer.network) if self.sharer else load_network(self.given)
+        return loaded.to(self.device).eval()
 
     @cached_property
     def fast(self) -> Network:
         """The same network, faster: in the precision of the device, its batch norms folded."""
+        if self.sharer and isinstance(self.given, Path):
+            return load_head(self.given, self.sharer.fast).to(self.device)
         fast = copy.deepcopy(self.network)
         fast.backbone = fold_batch_norms(fast.backbone, self.plan.image_size).to(self.dtype)
         channels_last(fast.backbone)
         return fast
+
+    def shares_backbone(self, other: "Embedder") -> bool:
+        """Return whether the two have the same backbone, so that `features` of one are the other's."""
+        return self._first_sharer is other._first_sharer
+
+    @property
+    def _first_sharer(self) -> "Embedder":
+        return self.sharer._first_sharer if self.sharer else self
 
     def embed(self, photographs: Tensor) -> Tensor:
         """Return the network's outputs.
@@ -151,10 +194,14 @@ class Embedder:
 
     def embed_with_saliency(self, photographs: Tensor) -> EmbeddingOutput:
         """Return the network's outputs and, where keypoints are to be weighted by it, their saliency."""
+        return self.finish(self.features(photographs))
+
+    def features(self, photographs: Tensor) -> BackboneOutput:
+        """Return what the backbone gives for photographs (B, 3, S, S) uint8."""
         while True:
             try:
                 parts = self._forwards(torch.split(photographs, self.pass_size))
-                return EmbeddingOutput(*(torch.cat(values).cpu() for values in zip(*parts, strict=True)))
+                return BackboneOutput(*(torch.cat(values) for values in zip(*parts, strict=True)))
             except torch.OutOfMemoryError:
                 if self.pass_size == 1:
                     raise
@@ -163,26 +210,21 @@ class Embedder:
                 log.warning(f"the GPU's memory is too small; continuing with {self.pass_size} photographs at a time")
 
     @torch.inference_mode()
-    def embed_features(self, features: Tensor) -> Tensor:
-        """Return what `embed` gives for photographs whose features the backbone has computed already, to the bit.
-
-        Args:
-            features: (B, F) float32, as a network without head and neck embeds them.
-
-        Returns:
-            (B, D) float32, on the CPU. Not for means over mirror images and sizes.
-        """
+    def finish(self, output: BackboneOutput) -> EmbeddingOutput:
+        """Return the network's outputs for photographs that its backbone, or one that it shares, has seen."""
         network, vectors = self.fast, []
-        for part in torch.split(features, self.pass_size):
-            filled = torch.cat([part, part.new_zeros(self.pass_size - len(part), part.shape[1])]).to(self.device)
-            vectors.append(self._of_unit_length(network.finish(network.head(filled)))[: len(part)].cpu())
-        return torch.cat([torch.empty(0, self.plan.outputs), *vectors])
+        for part in torch.split(output.features, self.pass_size):
+            filled = torch.cat([part, part.new_zeros(self.pass_size - len(part), *part.shape[1:])]).to(self.device)
+            views = [network.finish(network.head(view)) for view in filled.unbind(1)]
+            mean = torch.stack(views).mean(0) if len(views) > 1 else views[0]
+            vectors.append(self._of_unit_length(mean)[: len(part)].cpu())
+        return EmbeddingOutput(torch.cat([torch.empty(0, self.plan.outputs), *vectors]), output.saliency.cpu())
 
     def _of_unit_length(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors) if self.plan.normalise else vectors
 
-    def _forwards(self, parts: Sequence[Tensor]) -> list[EmbeddingOutput]:
-        """Return each part's outputs.
+    def _forwards(self, parts: Sequence[Tensor]) -> list[BackboneOutput]:
+        """Return what the backbone gives for each part.
 
         On a CPU each part has a thread of its own. Threads that share a part wait for each other in every layer, and as
         soon as one of them has to wait for other work on its core, so do all. Not so in float32, where ResNet-50 gains
@@ -200,30 +242,29 @@ class Embedder:
             torch.set_num_threads(threads)  # what the pool's set is also the default of all threads to come
 
     @torch.inference_mode()  # here, because a thread has its own
-    def _forward(self, network: Network, part: Tensor) -> EmbeddingOutput:
+    def _forward(self, network: Network, part: Tensor) -> BackboneOutput:
         rows = len(part)
         if rows < self.pass_size:
             part = torch.cat([part, part.new_zeros(self.pass_size - rows, *part.shape[1:])])
         part = part.to(self.device, non_blocking=True)
-        output = self._augmented_mean(network, part)
-        if self.dtype == torch.float16 and not torch.isfinite(output.vectors[:rows]).all():  # it ends at 65,504
-            output = self._augmented_mean(self.network, part)
-        return EmbeddingOutput(*(values[:rows] for values in output))
+        output = self._views(network, part)
+        if self.dtype == torch.float16 and not torch.isfinite(output.features[:rows]).all():  # it ends at 65,504
+            output = self._views(self.network, part)
+        return BackboneOutput(*(values[:rows] for values in output))
 
-    def _augmented_mean(self, network: Network, part: Tensor) -> EmbeddingOutput:
-        """Return the mean over a photograph's sizes and its mirror image, as the recipe wants it; (B, D)."""
+    def _views(self, network: Network, part: Tensor) -> BackboneOutput:
+        """Return the features of a photograph's sizes and of its mirror image, as the recipe wants them."""
         images = (part, part.flip(3)) if self.flip_average else (part,)
         features: list[Tensor] = []
         saliency = part.new_zeros(len(part), 0, 0, dtype=torch.float32)
         for image in images:
             for scale in self.scales:
                 if self.has_saliency and not features:
-                    vectors, saliency = network.embed_with_saliency(image, scale)
+                    pooled, saliency = network.features_with_saliency(image, scale)
                 else:
-                    vectors = network(image, scale)
-                features.append(vectors)
-        mean = torch.stack(features).mean(0) if len(features) > 1 else features[0]
-        return EmbeddingOutput(self._of_unit_length(mean), saliency)
+                    pooled = network.pooled_features(image, scale)
+                features.append(pooled)
+        return BackboneOutput(torch.stack(features, 1), saliency)
 
     def from_cache(self, cache: Cache, digest: str) -> EmbeddingOutput | None:
         """Return what a cache keeps of one photograph, (1, D) and (1, h, h); None where that is nothing.

@@ -5,7 +5,7 @@ keypoints. Enrolment and prediction use the same pass, so that galleries and que
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from reid.data.catalogue import Catalogue
 from reid.data.loading import photograph_batches
 from reid.data.photographs import DECODER_VERSION, View, views_of
 from reid.retrieval.cache import Arrays, Cache, cache_key, photograph_digests
-from reid.retrieval.embedding import Embedder, EmbeddingOutput
+from reid.retrieval.embedding import BackboneOutput, Embedder, EmbeddingOutput
 from reid.retrieval.extractors import rootsift
 from reid.retrieval.keypoints import (
     NO_KEYPOINTS,
@@ -126,8 +126,9 @@ def open_extractors(
     recipe: Recipe,
     runtime: Runtime = Runtime(),
     cache: Cache | None = None,
+    others: Sequence[FeatureExtractors] = (),
 ) -> FeatureExtractors:
-    """Return the extractors that a recipe needs.
+    """Return the extractors that a recipe needs. Networks with the same backbone share it.
 
     Args:
         encoders: the file of each dataset's encoder; it is not opened where the recipe has no such cue.
@@ -135,14 +136,18 @@ def open_extractors(
         recipe: `matching.cues`, `keypoints` and `prediction`.
         runtime: precision, batch size, threads.
         cache: where features are kept for the next time; None to keep nothing.
+        others: with the same recipe and runtime, which share their backbones too.
 
     Raises:
         InputError: a file that is missing or no network.
     """
-    embedders = {}
-    if recipe.uses_encoder:
-        embedders = {dataset: Embedder(file, recipe, runtime) for dataset, file in encoders.items()}
-    species = Embedder(classifier, recipe, runtime) if classifier else None
+    sharers = [encoder for one in others for encoder in one.encoders.values()]
+    species = Embedder(classifier, recipe, runtime, sharers) if classifier else None
+    sharers += [species] if species else []
+    embedders: dict[str, Embedder] = {}
+    for dataset, file in encoders.items() if recipe.uses_encoder else ():
+        embedders[dataset] = Embedder(file, recipe, runtime, sharers)
+        sharers.append(embedders[dataset])
     return FeatureExtractors(tuple(encoders), embedders, species, keypoint_config(recipe), runtime, cache)
 
 
@@ -172,6 +177,10 @@ class _Photograph(NamedTuple):
     """See `cache.photograph_digests`; "" where nothing is kept."""
 
 
+Seen = list[tuple[Embedder, BackboneOutput]]
+"""What backbones gave for a batch of photographs, each with an embedder that has it."""
+
+
 class _Routed(NamedTuple):
     """A photograph on the way to its encoder."""
 
@@ -183,6 +192,8 @@ class _Routed(NamedTuple):
     """(classes,) float32, the classifier's."""
     pixels: Tensor
     """(3, S, S) uint8"""
+    seen: BackboneOutput | None
+    """By the classifier's backbone, a batch of one."""
     keypoints: Keypoints | None
     problem: str
 
@@ -222,9 +233,10 @@ def extract_features(
     ]
     missing.sort(key=lambda one: one.column)  # those of one dataset together, so that its encoder gets full batches
     for batch in _full_passes(_routed(missing, extractors, route, what), extractors):
-        features |= _compute(batch, extractors, recipe)
+        seen: Seen = []
+        features |= _compute(batch, extractors, recipe, seen)
         for other in others:
-            _keep(batch, _embed(batch, other), other)
+            _keep(batch, _embed(batch, other, seen), other)
     by_rank = all_gather_object([features[place] for place in range(len(photographs))])
     return [one for part in by_rank for one in part]
 
@@ -272,10 +284,13 @@ def _routed(
     for pixels, keypoints, problems in photograph_batches(paths, views, extractors.runtime, what, find):
         batch = list(islice(upcoming, len(problems)))
         pixels = pixels.to(extractors.device, non_blocking=True)  # once, for the classifier and the encoders
-        logits = extractors.classifier.embed(pixels) if extractors.classifier else torch.zeros(len(pixels), 1)
+        classifier = extractors.classifier
+        seen = classifier.features(pixels) if classifier else None
+        logits = classifier.finish(seen).vectors if classifier and seen else torch.zeros(len(pixels), 1)
         species = _classes_of(logits, extractors)
         datasets = route_queries(route, [one.column for one in batch], species, extractors.datasets)
-        yield list(map(_Routed, batch, species, datasets, logits, pixels, keypoints, problems))
+        each = map(BackboneOutput, *(torch.split(values, 1) for values in seen)) if seen else repeat(None)
+        yield list(map(_Routed, batch, species, datasets, logits, pixels, each, keypoints, problems))
 
 
 def _full_passes(batches: Iterable[list[_Routed]], extractors: FeatureExtractors) -> Iterator[list[_Routed]]:
@@ -322,9 +337,11 @@ def _classes_of(logits: Tensor, extractors: FeatureExtractors) -> list[str]:
     return [extractors.datasets[0] if len(extractors.datasets) == 1 else ""] * len(logits)
 
 
-def _compute(batch: Sequence[_Routed], extractors: FeatureExtractors, recipe: Recipe) -> dict[int, Features]:
+def _compute(
+    batch: Sequence[_Routed], extractors: FeatureExtractors, recipe: Recipe, seen: Seen
+) -> dict[int, Features]:
     """Embed photographs of one dataset; return their features by place, and keep them."""
-    output = _embed(batch, extractors)
+    output = _embed(batch, extractors, seen)
     _keep(batch, output, extractors)
     features = {}
     for one, vector, saliency in zip(batch, *output, strict=True):
@@ -334,12 +351,25 @@ def _compute(batch: Sequence[_Routed], extractors: FeatureExtractors, recipe: Re
     return features
 
 
-def _embed(batch: Sequence[_Routed], extractors: FeatureExtractors) -> EmbeddingOutput:
-    """Return vectors and saliency of one dataset's photographs; empty ones without an encoder."""
-    encoder = extractors.encoders.get(batch[0].dataset)
+def _embed(batch: Sequence[_Routed], extractors: FeatureExtractors, seen: Seen) -> EmbeddingOutput:
+    """Return vectors and saliency of one dataset's photographs; empty ones without an encoder.
+
+    Args:
+        batch: the photographs.
+        extractors: with the encoder.
+        seen: what backbones have given for this batch; what this encoder's gives is added.
+    """
+    encoder, classifier = extractors.encoders.get(batch[0].dataset), extractors.classifier
     if encoder is None:
         return _no_embeddings(len(batch))
-    return encoder.embed_with_saliency(torch.stack([one.pixels for one in batch]))
+    known = next((output for other, output in seen if encoder.shares_backbone(other)), None)
+    if known is None and classifier and encoder.shares_backbone(classifier):
+        parts = [one.seen for one in batch if one.seen]
+        known = BackboneOutput(*map(torch.cat, zip(*parts, strict=True)))
+    if known is None:
+        known = encoder.features(torch.stack([one.pixels for one in batch]))
+    seen.append((encoder, known))
+    return encoder.finish(known)
 
 
 def _no_embeddings(count: int) -> EmbeddingOutput:

@@ -21,7 +21,7 @@ from reid.data.loading import PhotographStore, training_batches
 from reid.data.sampling import Batch
 from reid.models.networks import Network, NetworkPlan, best_device, build_network
 from reid.retrieval.cache import Cache
-from reid.retrieval.embedding import Embedder, EmbeddingOutput, embed
+from reid.retrieval.embedding import BackboneOutput, Embedder, embed
 from reid.runtime.distributed import all_gather_object, all_reduce, rank, shard, world_size
 from reid.runtime.progress import track
 
@@ -137,6 +137,6 @@ class FrozenFeatures:
             places: (n,) int64, the photographs.
             digests: (N,) of all photographs, see `cache.photograph_digests`.
         """
-        output = EmbeddingOutput(embedder.embed_features(self.vectors[0, places]), self.saliency[places])
+        output = embedder.finish(BackboneOutput(self.vectors[0, places][:, None], self.saliency[places]))
         readable = ["" if self.store.problems[place] else digests[place] for place in places]
         cache.put_many(embedder.entries(readable, output))
