@@ -76,6 +76,17 @@ def test_a_query_has_the_same_votes_alone_and_with_others() -> None:
         assert all(torch.equal(alone[cue][0], together[cue][row]) for cue in POWERS)
 
 
+@pytest.mark.parametrize("counts", [[30], [30, 2, 5000]])
+def test_a_query_with_ten_thousand_keypoints_votes_as_the_exact_search_has_it(counts: list[int]) -> None:
+    config, powers = KeypointConfig(count=10_000), {"local": 0.0}
+    queries, gallery = some_photographs(0, [10_000]), some_photographs(1, counts)
+    index = random_cells(DescriptorSets.of(gallery, config, powers), 5, 5)
+    votes = gallery_votes(DescriptorSets.of(queries, config, powers), index)["local"]
+    expected = lnbnn(stack_descriptors(queries), stack_descriptors(gallery))
+    torch.testing.assert_close(votes, expected, atol=2e-4, rtol=1e-4)
+    assert expected.any()
+
+
 def test_a_gallery_without_descriptors_has_no_votes() -> None:
     queries = DescriptorSets.of(some_photographs(0, [25, 3]), CONFIG, POWERS)
     for gallery in ([], [NO_KEYPOINTS, NO_KEYPOINTS]):
