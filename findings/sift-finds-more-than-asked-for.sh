@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# OpenCV 5.0.0: SIFT_create(nfeatures=N) may find more than N keypoints: a place with several directions counts as one
-# until the strongest are chosen, and equally strong ones stay together. Arrays of N rows per photograph are too small.
+# OpenCV 5.0.0: SIFT_create(nfeatures=N) may find more than N keypoints: those of one place with several directions are
+# equally strong, and equally strong ones stay together. Arrays of N rows per photograph are too small.
 # Seen: "asked for 50, found 51; asked for 300, found 302".
 set -euo pipefail
 folder=$(mktemp -d)
