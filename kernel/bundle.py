@@ -57,6 +57,10 @@ LIMIT = 900_000
 ABSENT_ON_KAGGLE = {"kaggle", "six", "filelock"}
 """Requirements of the machines that train and push. Everything else in requirements.txt is on Kaggle's image."""
 
+OPTIONAL = {"kornia"}
+"""Not in requirements.txt, because only learned local features need it: on Kaggle's image in a version of the day, or
+beside the weights (`make push-kernel KORNIA=DIR`). The modules that import it say so where it is missing."""
+
 MODULE_NAMES = {"pillow": "PIL", "scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
 """Distributions whose module has another name."""
 
@@ -246,7 +250,7 @@ def allowed_modules(requirements: Path) -> set[str]:
     """Return the modules that requirements.txt promises on Kaggle's image."""
     lines = [line.strip() for line in requirements.read_text("utf-8").splitlines()]
     names = {re.split(r"[<>=!~;\[ ]", line)[0].lower() for line in lines if line and not line.startswith("#")}
-    return {MODULE_NAMES.get(name, name) for name in names - ABSENT_ON_KAGGLE}
+    return OPTIONAL | {MODULE_NAMES.get(name, name) for name in names - ABSENT_ON_KAGGLE}
 
 
 def bundle(sources: list[Source], commit: str, weights: str = "") -> str:

@@ -189,7 +189,7 @@ def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
     weights = open_weights(weights_folder)
     load_calibrations(weights)
     for dataset in weights.datasets:
-        load_gallery(weights.folder / gallery_file(dataset))
+        load_gallery(weights.folder / gallery_file(dataset), weights.recipe)
     return read_catalogue(data), weights
 
 

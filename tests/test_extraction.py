@@ -30,6 +30,7 @@ from reid.retrieval.extraction import (
     open_extractors,
 )
 from reid.retrieval.extractors import rootsift
+from reid.retrieval.extractors.table import open_extractor
 
 BOTH = with_settings(
     Recipe(),
@@ -162,7 +163,7 @@ ONE, OTHER = "00" * 32, "11" * 32
 
 
 def finder(folder: Path, config: KeypointConfig = SMALL) -> FeatureExtractors:
-    return FeatureExtractors((), {}, keypoints=config, cache=Cache(folder))
+    return FeatureExtractors((), {}, keypoints=config, extractor=open_extractor(config), cache=Cache(folder))
 
 
 def save_frozen(folder: Path) -> None:

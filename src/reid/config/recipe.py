@@ -14,6 +14,9 @@ from reid.errors import InputError
 __all__ = [
     "AUGMENTATIONS",
     "CUES",
+    "EXTRACTORS",
+    "LEARNED_EXTRACTORS",
+    "ROOTSIFT",
     "SCORERS",
     "SMALLEST",
     "AugmentationConfig",
@@ -34,6 +37,11 @@ __all__ = [
 
 AUGMENTATIONS = ("flip", "rotation", "jitter", "crop", "affine")
 CUES = ("encoder", "local")
+ROOTSIFT = "rootsift"
+LEARNED_EXTRACTORS = ("aliked-n16", "aliked-n16rot", "aliked-n32", "aliked-t16", "xfeat", "disk")
+"""Local features that are networks, with weights of their own."""
+EXTRACTORS = (ROOTSIFT, *LEARNED_EXTRACTORS)
+"""Local features, see `retrieval.extractors.table`."""
 SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "mean", "logistic", "boosted")
 """From the simplest to the most flexible, see `decision.scorers`."""
 
@@ -62,6 +70,9 @@ ENCODERS_ONLY = (
     *("prediction.flip_average", "prediction.scales"),
 )
 """Groups and settings that a recipe without an encoder does not use."""
+
+ROOTSIFT_ONLY = ("keypoints.clahe", "keypoints.contrast", "keypoints.upright")
+"""Settings that learned local features do not use: they were trained on photographs as they are."""
 
 KEYPOINTS_ONLY = (
     "keypoints",
@@ -302,6 +313,12 @@ class ClassifierConfig(Group, name="classifier"):
 class KeypointConfig(Group, name="keypoints"):
     """How local features are found."""
 
+    extractor: str = setting(
+        ROOTSIFT,
+        "the local feature: rootsift, or a learned one, which needs the package kornia and weights "
+        "(docs/backbones.md): aliked-n16, aliked-n16rot (any rotation), aliked-n32, aliked-t16, xfeat, disk",
+        choices=EXTRACTORS,
+    )
     size: int = setting(400, "pixels of a photograph's longer side when keypoints are detected", limits=(16, 4096))
     count: int = setting(
         300, "how many of the strongest are kept, and of the strongest on the animal", limits=(1, 10_000)
@@ -496,6 +513,7 @@ class Recipe:
         """The settings that this recipe uses, as "group.field": without an encoder nothing is trained and embedded,
         without keypoints none are detected and matched."""
         unused = (() if self.uses_encoder else ENCODERS_ONLY) + (() if self.uses_keypoints else KEYPOINTS_ONLY)
+        unused += ROOTSIFT_ONLY if self.keypoints.extractor != ROOTSIFT else ()
         names = [name for name, _, _, _ in settings_of(self)]
         return tuple(name for name in names if name not in unused and name.partition(".")[0] not in unused)
 

@@ -1,5 +1,6 @@
 """One setting: its default, what it means, and which values it may have."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import field, fields
 from typing import Any
@@ -41,7 +42,9 @@ def check_values(place: str, settings: Any) -> None:
     for each in fields(settings):
         value, name, allowed = getattr(settings, each.name), f"{place}.{each.name}", each.metadata
         if allowed["choices"] and value not in allowed["choices"]:
-            raise InputError(f"{name}: expected {' or '.join(allowed['choices'])}, found {value!r}")
+            near = difflib.get_close_matches(str(value), allowed["choices"], n=2)
+            advice = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise InputError(f"{name}: expected {' or '.join(allowed['choices'])}, found {value!r}{advice}")
         if allowed["words"] and (unknown := [word for word in value if word not in allowed["words"]]):
             raise InputError(f"{name}: expected some of {', '.join(allowed['words'])}, found {unknown[0]!r}")
         if allowed["limits"]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from reid import __version__
 from reid.config import legacy
-from reid.config.recipe import Recipe
+from reid.config.recipe import LEARNED_EXTRACTORS, Recipe
 from reid.config.settings import recipe_from_json
 from reid.errors import InputError
 from reid.runtime.files import is_file, read_json, sha256_of, write_json
@@ -22,12 +22,14 @@ __all__ = [
     "BACKBONE",
     "CALIBRATION",
     "CLASSIFIER",
+    "EXTRACTOR",
     "GALLERY",
     "MANIFEST",
     "REFERENCE",
     "RUN_FOLDER",
     "Weights",
     "encoder_file",
+    "extractor_file",
     "fold_folder",
     "gallery_file",
     "open_weights",
@@ -51,6 +53,9 @@ CALIBRATION = "calibration.json"
 GALLERY = ".gallery.safetensors"
 """How the names of galleries end."""
 
+EXTRACTOR = ".extractor.safetensors"
+"""How the names of the files of learned local features end; with RootSIFT there is none."""
+
 REFERENCE = ".reference.safetensors"
 """How the names of the files of reference photographs end; folders of earlier versions have none."""
 
@@ -69,6 +74,12 @@ def encoder_file(dataset: str) -> str:
 def gallery_file(dataset: str) -> str:
     """Return the name of a dataset's gallery."""
     return f"{dataset}{GALLERY}"
+
+
+def extractor_file(recipe: Recipe) -> str:
+    """Return the name of the file with the weights of the recipe's local feature; "" where it needs none."""
+    name = recipe.keypoints.extractor
+    return f"{name}{EXTRACTOR}" if recipe.uses_keypoints and name in LEARNED_EXTRACTORS else ""
 
 
 def reference_file(dataset: str) -> str:
@@ -110,6 +121,12 @@ class Weights:
     def backbone(self) -> Path | None:
         """The file of the backbone as it is, in a folder that knows nobody; None elsewhere."""
         return self.folder / BACKBONE if BACKBONE in self.manifest["files"] else None
+
+    @property
+    def extractor(self) -> Path | None:
+        """The file with the weights of the local feature; None where it needs none."""
+        name = extractor_file(self.recipe)
+        return self.folder / name if name else None
 
     @property
     def classifier(self) -> Path | None:
@@ -172,7 +189,7 @@ def write_manifest(
         names.append(CLASSIFIER)
     names += [BACKBONE] if recipe.uses_encoder and not datasets else []
     names += [reference_file(dataset) for dataset in datasets if (folder / reference_file(dataset)).exists()]
-    networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY, REFERENCE))]
+    networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY, REFERENCE, EXTRACTOR))]
     plans = {name: asdict(read_plan(folder / name)) for name in networks}
     manifest = {
         "format": FORMAT,
@@ -194,12 +211,13 @@ def write_manifest(
 def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
     """Return the files without which a weights folder is not complete."""
     encoders = [encoder_file(dataset) for dataset in datasets] if recipe.uses_encoder else []
-    return [CALIBRATION, *encoders, *(gallery_file(dataset) for dataset in datasets)]
+    extractor = [extractor_file(recipe)] if extractor_file(recipe) else []
+    return [CALIBRATION, *encoders, *extractor, *(gallery_file(dataset) for dataset in datasets)]
 
 
 def _or_remake(folder: Path, name: str) -> str:
     """Return how the file can be made again where the photographs are: galleries and thresholds need no training."""
-    if not name.endswith((CALIBRATION, GALLERY, REFERENCE)):
+    if not name.endswith((CALIBRATION, GALLERY, REFERENCE, EXTRACTOR)):
         return ""
     commands = ["calibrate"] if name.endswith((CALIBRATION, REFERENCE)) else ["enroll", "calibrate"]
     calls = " and then ".join(f"`reid {command} DATA --weights {quote(str(folder))}`" for command in commands)

@@ -544,7 +544,7 @@ def pseudo_query_pairs(
     parts = []
     for path, unseen in zip(folders, held_out, strict=True):
         selection = select_pseudo_queries(labels, days, duplicates, unseen, fold_recipe, sides, ever)
-        pairs = match_pseudo_queries(load_gallery(path / gallery_file(dataset)), selection, dataset, recipe)
+        pairs = match_pseudo_queries(load_gallery(path / gallery_file(dataset), recipe), selection, dataset, recipe)
         parts.append(pairs.in_units())
     return join_pseudo_query_pairs(parts)
 

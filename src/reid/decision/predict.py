@@ -76,7 +76,7 @@ def predict(
     cache = Cache(weights.folder) if use_cache else None
     features: list[Features] = []
     if len(searched):
-        extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache)
+        extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache, weights.extractor)
         features = extract_features(searched, extractors, recipe.prediction.route, recipe, "opening queries")
         features = _with_causes(searched, features)
         _warn_of_precision(weights, features, extractors)
@@ -179,7 +179,7 @@ def match_cached(
     key = matches_key(queries, dataset, weights, recipe, k) if cache else ""
     if cache and (stored := cache.get(key)):
         return _table(json.loads(stored["table"].tobytes()))
-    gallery = load_gallery(weights.folder / gallery_file(dataset))
+    gallery = load_gallery(weights.folder / gallery_file(dataset), recipe)
     matches = match_queries(queries, gallery, dataset, calibration, recipe, k)
     if cache:
         cache.put_many({key: _as_arrays(matches)})

@@ -38,9 +38,12 @@ __all__ = [
     "count_features",
     "describe_backbone",
     "fetch_backbone",
+    "find_state_dict",
     "first_line",
     "load_pretrained",
+    "read_checkpoint",
     "state_dict_from_hub",
+    "tensor_faults",
 ]
 
 log = logging.getLogger(__name__)
@@ -347,9 +350,17 @@ def _announce(name: str) -> None:
     log.info("asking timm's hub for %s (without internet, this may take a minute to fail)", name)
 
 
-def _read_init(path: Path) -> Any:
-    """Return what a file with weights holds: a state dict, or a checkpoint with one somewhere in it."""
-    expected = f"--init {path}: expected a state dict of the backbone (.safetensors or .pth)"
+def read_checkpoint(path: Path, expected: str) -> Any:
+    """Return what a file with weights holds: a state dict, or a checkpoint with one somewhere in it. No code of the
+    file runs.
+
+    Args:
+        path: a .safetensors file, or one that `torch.save` wrote.
+        expected: how a message begins: what named the file, and what should be in it.
+
+    Raises:
+        InputError: there is no such file, it can't be read, or it holds more than tensors.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -386,6 +397,9 @@ def _how_to_extract(path: Path, problem: str) -> str:
     )
 
 
+A_BACKBONE = "expected a state dict of the backbone (.safetensors or .pth)"
+
+
 def load_pretrained(backbone: nn.Module, name: str, init: Path | str) -> None:
     """Load first weights into a backbone; tensors of a classifier's head are ignored.
 
@@ -399,10 +413,12 @@ def load_pretrained(backbone: nn.Module, name: str, init: Path | str) -> None:
         InputError: the file or the hub gives no weights, or they don't fit; the message names tensors and shapes.
     """
     where, content = (
-        (f"--init {init}", _read_init(init)) if isinstance(init, Path) else (init, state_dict_from_hub(init))
+        (f"--init {init}", read_checkpoint(init, f"--init {init}: {A_BACKBONE}"))
+        if isinstance(init, Path)
+        else (init, state_dict_from_hub(init))
     )
     expected: dict[str, Tensor] = backbone.state_dict()
-    found = _find_state_dict(content, set(expected), where)
+    found = find_state_dict(content, set(expected), where)
     tensors = _with_timm_names(found, backbone, name)
     if not expected.keys() & tensors:
         raise InputError(
@@ -417,13 +433,8 @@ def load_pretrained(backbone: nn.Module, name: str, init: Path | str) -> None:
 
 def _misfits(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> str:
     """Return which tensors are missing or have other shapes, and what to do; nothing where all fit."""
-    missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
-    misfits = [
-        f"{key} (expected {tuple(expected[key].shape)}, found {tuple(tensors[key].shape)})"
-        for key in expected
-        if key in tensors and tensors[key].shape != expected[key].shape
-    ]
-    faults = [f"{key} (missing)" for key in missing] + misfits
+    missing, misfits = tensor_faults(expected, tensors)
+    faults = missing + misfits
     if not faults:
         return ""
     choose = "Name the backbone that the file belongs to with --set backbone=NAME"
@@ -435,13 +446,30 @@ def _misfits(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> str:
     return f"{', '.join(faults[:3])}{f' and {len(faults) - 3} more' if len(faults) > 3 else ''}. {choose}"
 
 
+def tensor_faults(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Return which of the expected tensors are missing, and which have other shapes, in words."""
+    missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
+    misfits = [
+        f"{key} (expected {tuple(expected[key].shape)}, found {tuple(tensors[key].shape)})"
+        for key in expected
+        if key in tensors and tensors[key].shape != expected[key].shape
+    ]
+    return [f"{key} (missing)" for key in missing], misfits
+
+
 AVERAGED = ("ema", "teacher")
 """Where two state dicts fit alike, the one under such a key is taken, as timm does: it is the mean over many steps."""
 
 
-def _find_state_dict(content: Any, expected: set[str], where: str) -> dict[str, Tensor]:
-    """Return the state dict in a checkpoint that holds most of the backbone's names, without what stands before them:
-    the keys of nested dicts, and what a larger model puts there, such as "module.backbone."."""
+def find_state_dict(content: Any, expected: set[str], where: str) -> dict[str, Tensor]:
+    """Return the state dict in a checkpoint that holds most of a network's names, without what stands before them: the
+    keys of nested dicts, and what a larger model puts there, such as "module.backbone.".
+
+    Args:
+        content: see `read_checkpoint`.
+        expected: the network's names.
+        where: what a message names as the place.
+    """
     candidates: dict[str, dict[str, Tensor]] = {}
     for place, tensors in _state_dicts(content):
         prefixes = Counter(name.removesuffix(end) for name in tensors for end in _ends(name) if end in expected)

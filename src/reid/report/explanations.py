@@ -113,7 +113,12 @@ def explain_matches(
     queries = Catalogue(catalogue.root, table)
     cache = Cache(weights.folder) if use_cache else None
     extractors = open_extractors(
-        weights.encoders, weights.classifier, recipe, runtime or Runtime(precision=weights.precision), cache
+        weights.encoders,
+        weights.classifier,
+        recipe,
+        runtime or Runtime(precision=weights.precision),
+        cache,
+        weights.extractor,
     )
     features = extract_features(queries, extractors, route, recipe, "reading the queries to show")
     routes = np.array([feature.route for feature in features], object)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from reid.config.recipe import KeypointConfig
-from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, cue_masks
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, cue_masks, stack_arrays
 from reid.retrieval.search import SPARE, exact, inner_products, merge, nearest
 
 __all__ = [
@@ -90,8 +90,7 @@ class DescriptorSets:
 
 def stack_vectors(photographs: Sequence[Keypoints]) -> Tensor:
     """Return the descriptors of photographs, (M, D) float16, one photograph below the other."""
-    descriptors = [keypoints.descriptors for keypoints in photographs if len(keypoints)]
-    return torch.from_numpy(np.concatenate(descriptors or [NO_KEYPOINTS.descriptors]))
+    return torch.from_numpy(stack_arrays(photographs))
 
 
 @dataclass(frozen=True)

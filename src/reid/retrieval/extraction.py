@@ -9,7 +9,6 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import PIL
 import torch
@@ -22,10 +21,11 @@ from reid.data.loading import photograph_batches
 from reid.data.photographs import DECODER_VERSION, View, views_of
 from reid.retrieval.cache import Arrays, Cache, cache_key, photograph_digests
 from reid.retrieval.embedding import BackboneOutput, Embedder, EmbeddingOutput
-from reid.retrieval.extractors import rootsift
+from reid.retrieval.extractors.table import Extractor, open_extractor
 from reid.retrieval.keypoints import (
     NO_KEYPOINTS,
     Keypoints,
+    check_keypoints,
     keypoints_from,
     select_keypoints,
     tensors_of,
@@ -52,6 +52,7 @@ class FeatureExtractors:
         encoders: by dataset; empty where the recipe has no such cue.
         classifier: tells the datasets apart; None where there is none.
         keypoints: how keypoints are found; None where the recipe has no such cue.
+        extractor: what finds them; None likewise.
         runtime: batch size and threads.
         cache: where features are kept; None to keep nothing.
     """
@@ -60,6 +61,7 @@ class FeatureExtractors:
     encoders: dict[str, Embedder]
     classifier: Embedder | None = None
     keypoints: KeypointConfig | None = None
+    extractor: Extractor | None = None
     runtime: Runtime = Runtime()
     cache: Cache | None = None
 
@@ -83,8 +85,9 @@ class FeatureExtractors:
         """
         keypoints = self.cached_keypoints(digest)
         if keypoints is None:
-            assert self.keypoints is not None
-            keypoints = rootsift.extract(image, self.keypoints)
+            assert self.extractor is not None
+            keypoints = self.extractor.extract(image)
+            check_keypoints(keypoints, self.extractor.name, self.extractor.dimension)
             if self.cache and digest:
                 self.cache.put_many({self._keypoint_key(digest): tensors_of([keypoints])})
         return keypoints
@@ -96,11 +99,11 @@ class FeatureExtractors:
 
     def _keypoint_key(self, digest: str) -> str:
         assert self.keypoints is not None
+        assert self.extractor is not None
         made_with = {
-            "extractor": [rootsift.NAME, rootsift.VERSION],
+            **self.extractor.made_with,
             "settings": asdict(self.keypoints),
-            "pixels": DECODER_VERSION,
-            "versions": [cv2.__version__, PIL.__version__],
+            "pixels": [DECODER_VERSION, PIL.__version__],
         }
         return cache_key("keypoints", made_with, digest)
 
@@ -126,6 +129,7 @@ def open_extractors(
     recipe: Recipe,
     runtime: Runtime = Runtime(),
     cache: Cache | None = None,
+    extractor_weights: Path | None = None,
     others: Sequence[FeatureExtractors] = (),
 ) -> FeatureExtractors:
     """Return the extractors that a recipe needs. Networks with the same backbone share it.
@@ -136,10 +140,11 @@ def open_extractors(
         recipe: `matching.cues`, `keypoints` and `prediction`.
         runtime: precision, batch size, threads.
         cache: where features are kept for the next time; None to keep nothing.
+        extractor_weights: the file of a learned local feature's weights; None where the recipe has none.
         others: with the same recipe and runtime, which share their backbones too.
 
     Raises:
-        InputError: a file that is missing or no network.
+        InputError: a file that is missing or no network; kornia is missing or too old.
     """
     sharers = [encoder for one in others for encoder in one.encoders.values()]
     species = Embedder(classifier, recipe, runtime, sharers) if classifier else None
@@ -148,7 +153,9 @@ def open_extractors(
     for dataset, file in encoders.items() if recipe.uses_encoder else ():
         embedders[dataset] = Embedder(file, recipe, runtime, sharers)
         sharers.append(embedders[dataset])
-    return FeatureExtractors(tuple(encoders), embedders, species, keypoint_config(recipe), runtime, cache)
+    config = keypoint_config(recipe)
+    extractor = open_extractor(config, extractor_weights) if config else None
+    return FeatureExtractors(tuple(encoders), embedders, species, config, extractor, runtime, cache)
 
 
 def keypoint_config(recipe: Recipe) -> KeypointConfig | None:

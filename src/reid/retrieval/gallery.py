@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from reid.config.recipe import CUES
+from reid.config.recipe import CUES, EXTRACTORS, ROOTSIFT, Recipe
 from reid.data.sides import read_side
 from reid.errors import InputError
 from reid.retrieval.descriptor_index import EXACT, Cells, find_cells, stack_vectors
@@ -75,6 +76,7 @@ class Gallery:
         clustered: the image_ids of photographs that are queries in the data folder and were enrolled by their clusters.
         cells: where the photographs' descriptors lie, one photograph below the other; None where they are few, or where
             an earlier version wrote the file.
+        extractor: which local feature its keypoints are; "" where there are none.
     """
 
     embeddings: GalleryFeatures
@@ -83,6 +85,7 @@ class Gallery:
     cues: tuple[str, ...] = ()
     clustered: tuple[str, ...] = ()
     cells: Cells | None = None
+    extractor: str = ""
 
     @property
     def individuals(self) -> np.ndarray:
@@ -126,7 +129,7 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
     if gallery.cells:
         tensors |= {"centroids": gallery.cells.centroids, "cell": gallery.cells.cell}
     # in one entry, because safetensors writes several in any order
-    made_with = json.dumps({"precision": gallery.precision, "cues": gallery.cues})
+    made_with = json.dumps({"precision": gallery.precision, "cues": gallery.cues, "extractor": gallery.extractor})
     write_bytes(path, save(tensors, metadata={"made_with": made_with}))
 
 
@@ -168,6 +171,8 @@ def _check_gallery(gallery: Gallery) -> None:
         raise ValueError(f"its vectors are {tuple(vectors.shape)} {vectors.dtype}, or not all of them are numbers")
     if gallery.precision not in ("", *PRECISIONS):
         raise ValueError(f"its precision is {gallery.precision!r}")
+    if gallery.extractor not in ("", *EXTRACTORS):
+        raise ValueError(f"its local feature is {gallery.extractor!r}")
     if not set(gallery.cues) <= set(CUES):
         raise ValueError(f"its cues are {gallery.cues!r}")
 
@@ -184,11 +189,15 @@ def _made_with(opened: Any) -> dict[str, Any]:
     return dict(json.loads(metadata["made_with"])) if "made_with" in metadata else metadata
 
 
-def load_gallery(path: Path) -> Gallery:
+def load_gallery(path: Path, recipe: Recipe | None = None) -> Gallery:
     """Return the gallery of a file.
 
+    Args:
+        path: the file.
+        recipe: refuse it where its keypoints are another local feature's than `keypoints.extractor`; None for any.
+
     Raises:
-        InputError: no such file, or not one that `enroll` wrote.
+        InputError: no such file, or not one that `enroll` wrote; or one of another local feature.
     """
     try:
         with safe_open(path, framework="pt") as opened:
@@ -201,7 +210,8 @@ def load_gallery(path: Path) -> Gallery:
         embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, sides, keypoints)
         precision, cues = made_with.get("precision", ""), tuple(made_with.get("cues", ()))
         names, clustered = tuple(rows["identity"]), tuple(rows.get("clustered", ()))
-        gallery = Gallery(embeddings, names, precision, cues, clustered, _cells_from(tensors))
+        extractor = made_with.get("extractor", ROOTSIFT if tensors else "")  # there was no other before
+        gallery = Gallery(embeddings, names, precision, cues, clustered, _cells_from(tensors), extractor)
         _check_gallery(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `reid enroll` makes it") from None
@@ -210,4 +220,10 @@ def load_gallery(path: Path) -> Gallery:
     optional = [len(column) for column in (embeddings.orientation, keypoints) if column]
     if len({len(gallery.identity), len(embeddings.image_id), len(vectors), *optional}) > 1:
         raise InputError(f"{path}: expected a vector per photograph, found other counts; run `reid enroll`")
+    if recipe and recipe.uses_keypoints and gallery.extractor not in ("", recipe.keypoints.extractor):
+        raise InputError(
+            f"{path}: expected keypoints of {recipe.keypoints.extractor}, as the recipe says, found those of "
+            f"{gallery.extractor}. Run `reid enroll DATA --weights {quote(str(path.parent))} --set "
+            f"keypoints.extractor={recipe.keypoints.extractor}` and then `reid calibrate`"
+        )
     return gallery

