@@ -1,4 +1,4 @@
-# `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, SUBMISSION, MESSAGE, COMPETITION, PYTHON; e.g.
+# `make` prints the targets. Variables: DATA, WEIGHTS, RECIPE, INIT, KORNIA, SUBMISSION, MESSAGE, COMPETITION, PYTHON; e.g.
 #   make train DATA=photos RECIPE=paper
 # COMPETITION=animal-clef-2026 is typed with every target that needs Kaggle, and with predict, which then discovers;
 # without it animal-clef-2025 is meant.
@@ -11,6 +11,7 @@ DATA ?= data
 WEIGHTS ?= weights
 RECIPE ?=
 INIT ?=
+KORNIA ?=
 SUBMISSION ?= build/submission.csv
 MESSAGE ?=
 COMPETITION ?=
@@ -99,7 +100,7 @@ push-weights: $(INSTALLED) ## upload WEIGHTS as a private Kaggle dataset
 	$(ON_KAGGLE) push-weights $(FOR) --weights $(WEIGHTS)
 
 push-kernel: $(INSTALLED) ## bundle, dry run on a toy world, push to Kaggle
-	$(ON_KAGGLE) push-kernel $(FOR) --weights $(WEIGHTS)
+	$(ON_KAGGLE) push-kernel $(FOR) --weights $(WEIGHTS) $(if $(KORNIA),--kornia $(KORNIA))
 
 kernel-status: $(INSTALLED) ## wait until the pushed kernel has ended
 	$(ON_KAGGLE) kernel-status $(FOR)

@@ -38,7 +38,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -66,6 +66,10 @@ MODULE_NAMES = {"pillow": "PIL", "scikit-learn": "sklearn", "opencv-python-headl
 
 LEFT_BEHIND = {"py.typed"}
 """Files of a package that nothing reads at run time."""
+
+
+Sums = Mapping[str, Sequence[str]]
+"""See `reid.runtime.wheels`, which this file does not import: it needs nothing but Python."""
 
 
 class BundleError(Exception):
@@ -253,19 +257,21 @@ def allowed_modules(requirements: Path) -> set[str]:
     return OPTIONAL | {MODULE_NAMES.get(name, name) for name in names - ABSENT_ON_KAGGLE}
 
 
-def bundle(sources: list[Source], commit: str, weights: str = "") -> str:
+def bundle(sources: list[Source], commit: str, weights: str = "", wheels: Sums | None = None) -> str:
     """Return the script's text.
 
     Args:
         sources: in their order; the entry is the last.
         commit: what the banner says of where they come from.
         weights: SHA-256 of the manifest of the only weights that the script may run with; "" for any.
+        wheels: by the name of a wheel that lies beside the weights, the SHA-256 of its file and of its RECORD.
 
     Raises:
         BundleError: it is larger than Kaggle takes.
     """
     files = [(source.name, source.sha256) for source in sources]
-    identity = hashlib.sha256(json.dumps([weights, *files]).encode()).hexdigest()
+    listed = {name: list(sums) for name, sums in sorted((wheels or {}).items())}
+    identity = hashlib.sha256(json.dumps([weights, *([listed] if listed else []), *files]).encode()).hexdigest()
     contents = "\n".join(
         f"#   {source.name:<40} {source.text.count(chr(10)):>5} lines, from {source.origin}" for source in sources
     )
@@ -274,7 +280,9 @@ def bundle(sources: list[Source], commit: str, weights: str = "") -> str:
         f"{_literal(source)}\n"
         for source in sources
     )
-    text = HEAD.format(commit=commit, contents=contents, bundle=identity, weights=weights, name=NAME)
+    text = HEAD.format(
+        commit=commit, contents=contents, bundle=identity, weights=weights, name=NAME, wheels=json.dumps(listed)
+    )
     text += f"{blocks}\n{_heading('start')}\n{START}"
     _refuse_large(text, sources)
     compile(text, NAME, "exec")
@@ -318,6 +326,7 @@ import tempfile
 NAME = "{name}"
 BUNDLE = "{bundle}"
 WEIGHTS = "{weights}"  # SHA-256 of the only manifest.json to run with; empty: any
+WHEELS: dict[str, list[str]] = {wheels}  # by name: SHA-256 of the file and of its RECORD
 FILES: dict[str, tuple[str, str]] = {{}}
 '''
 
@@ -350,16 +359,17 @@ if __name__ == "__main__":
     import kernel_entry
 
     script = os.path.abspath(__file__)
-    sys.exit(kernel_entry.main(sys.argv[1:], script=script, name=NAME, bundle=BUNDLE, weights=WEIGHTS))
+    sys.exit(kernel_entry.main(sys.argv[1:], script=script, name=NAME, bundle=BUNDLE, weights=WEIGHTS, wheels=WHEELS))
 '''
 
 
-def write_bundle(out: Path, weights: Path | None = None) -> Path:
+def write_bundle(out: Path, weights: Path | None = None, wheels: Sums | None = None) -> Path:
     """Bundle this repository into a folder and print what came out.
 
     Args:
         out: the folder.
         weights: a weights folder, if the script shall run with no others.
+        wheels: see `bundle`.
 
     Returns:
         The script.
@@ -369,7 +379,7 @@ def write_bundle(out: Path, weights: Path | None = None) -> Path:
     """
     allowed = allowed_modules(ROOT / "requirements.txt")
     sources = read_sources(ROOT / "src" / PACKAGE, ROOT / "kernel" / "entry.py", allowed)
-    text = bundle(sources, last_commit(), "" if weights is None else manifest_hash(weights))
+    text = bundle(sources, last_commit(), "" if weights is None else manifest_hash(weights), wheels)
     part = out / f".{NAME}.{os.getpid()}.part"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -57,10 +57,14 @@ from reid.decision.matches import Matches
 from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.retrieval.embedding import Embedder
+from reid.retrieval.extractors.kornia_package import kornia_version
+from reid.retrieval.extractors.table import open_extractor
 from reid.retrieval.gallery import load_gallery
+from reid.retrieval.keypoints import check_keypoints
 from reid.runtime.distributed import divide_cores
 from reid.runtime.files import sha256_of, without_nan, write_bytes, write_json
 from reid.runtime.progress import messages_on_stderr, print_result, stage
+from reid.runtime.wheels import Sums, use_wheels
 
 __all__ = ["divide", "find_data", "find_weights", "main", "predict_on"]
 
@@ -91,12 +95,14 @@ class Script:
         name: what its copy is called.
         bundle: the bundle's own hash.
         weights: SHA-256 of the only manifest to run with; "" for any.
+        wheels: sums of the wheels that lie beside the weights, see `wheels.use_wheels`.
     """
 
     path: Path
     name: str
     bundle: str
     weights: str
+    wheels: Sums = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,15 +130,15 @@ class Job:
         return self.output / "submission.csv"
 
 
-def main(arguments: list[str], script: str, name: str, bundle: str, weights: str) -> int:
+def main(arguments: list[str], script: str, name: str, bundle: str, weights: str, wheels: Sums | None = None) -> int:
     """Run the kernel; return the exit status: 0 done, 2 the input or the call is wrong.
 
     Args:
         arguments: the command line.
-        script, name, bundle, weights: see `Script`.
+        script, name, bundle, weights, wheels: see `Script`.
     """
     options = _options(arguments, name)
-    running = Script(Path(script), name, bundle, "" if options.any_weights else weights)
+    running = Script(Path(script), name, bundle, "" if options.any_weights else weights, wheels or {})
     try:
         with messages_on_stderr(), library_warnings_logged():
             _run(options.input, options.output, options.shards, running)
@@ -188,9 +194,22 @@ def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
     _check_weights(weights_folder, script)
     weights = open_weights(weights_folder)
     load_calibrations(weights)
+    if weights.extractor:
+        _try_extractor(weights, folder, script.wheels)
     for dataset in weights.datasets:
         load_gallery(weights.folder / gallery_file(dataset), weights.recipe)
     return read_catalogue(data), weights
+
+
+def _try_extractor(weights: Weights, folder: Path, wheels: Sums) -> None:
+    """Find keypoints on noise, so that a kornia that is missing or can't be imported is told before the first
+    photograph."""
+    if wheels:
+        use_wheels(wheels, [place for place, _ in _walk(folder, lambda names, place: False)])
+    extractor = open_extractor(weights.recipe.keypoints, weights.extractor)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    check_keypoints(extractor.extract(noise), extractor.name, extractor.dimension)
+    log.info(f"local feature {extractor.name}: kornia {kornia_version()} on {extractor.device}")
 
 
 def _origin(job: Job, script: Script) -> dict[str, Any]:
@@ -506,6 +525,7 @@ def _versions() -> dict[str, str]:
         "numpy": np.__version__,
         "pandas": pd.__version__,
         "pillow": PIL.__version__,
+        "kornia": kornia_version() or "none",
     }
     for number in range(torch.cuda.device_count()):
         found[f"cuda:{number}"] = torch.cuda.get_device_name(number)

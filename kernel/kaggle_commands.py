@@ -37,6 +37,7 @@ from reid.decision.artifact import MANIFEST, open_weights
 from reid.errors import InputError
 from reid.runtime.files import sha256_of, write_json
 from reid.runtime.progress import track
+from reid.runtime.wheels import sums_of_wheels
 
 __all__ = ["main"]
 
@@ -302,16 +303,24 @@ def _files_page(api: Any, dataset: str, token: str) -> Any:
 # the kernel
 
 
-def push_kernel(folders: Folders, toy: Path) -> None:
+def push_kernel(folders: Folders, toy: Path, kornia: Path | None, polling: Polling) -> None:
     """Bundle, run the bundle on the toy world, push it, and keep a record of what was pushed.
 
     Args:
         folders: weights, where to build.
         toy: where the toy world and its weights lie, or are made.
+        kornia: a folder with wheels that go up as a dataset of their own; None for none.
+        polling: how to wait for that dataset.
     """
-    script = write_bundle(folders.kernel, folders.weights)
+    wheels = sums_of_wheels(kornia, ("kornia", "kornia_rs")) if kornia else {}
+    script = write_bundle(folders.kernel, folders.weights, wheels)
     api = log_in()  # before the dry run: nobody should wait a minute for "no credentials" or "no network"
     metadata = folders.competition.kernel_metadata(_owner(api)) | {"code_file": script.name}
+    if kornia:
+        metadata["dataset_sources"] = [
+            *(metadata.get("dataset_sources") or []),
+            _push_wheels(api, folders, kornia, list(wheels), polling),
+        ]
     _warn_of_missing_weights(api, metadata.get("dataset_sources") or [], folders.competition)
     print("dry run on the drawn world", flush=True)
     dry_run(script, *prepare_toy(toy, folders.competition.name))
@@ -332,6 +341,25 @@ def push_kernel(folders: Folders, toy: Path) -> None:
     write_json(folders.record, record)
     print(f"pushed version {answer.version_number} of {metadata['id']}: {answer.url}")
     _say_next(folders, "kernel-status")
+
+
+def _push_wheels(api: Any, folders: Folders, source: Path, names: list[str], polling: Polling) -> str:
+    """Upload wheels as a private dataset, or a new version of it, and return its name when kernels can mount it."""
+    dataset = f"{_owner(api)}/animal-reid-kornia"
+    stage = folders.build / "upload-kornia"
+    metadata = {"id": dataset, "title": "Animal ReID kornia", "licenses": [{"name": "apache-2.0"}]}
+    _stage(stage, "dataset-metadata.json", metadata)
+    for name in names:
+        _link(source / name, stage / name)
+    exists = _dataset_status(api, dataset) is not None
+    what = f"uploading {dataset}"
+    print(f"{what}: {', '.join(names)}", flush=True)
+    page = _upload(api, what, stage, names, ", ".join(names) if exists else None)
+    _wait_until_ready(api, dataset, page, polling)
+    listed = _dataset_files(api, dataset)
+    unpacked = {name for name in names if any("-".join(name.split("-")[:2]) in file for file in listed)}
+    _refuse_lost(what, sorted(set(names) - listed - unpacked))
+    return dataset
 
 
 def _check_pushed(answer: Any, what: str, kernel: str, record: Path) -> None:
@@ -674,7 +702,7 @@ def _run(options: argparse.Namespace, competition: Competition) -> None:
         case "push-weights":
             push_weights(folders, polling)
         case "push-kernel":
-            push_kernel(folders, options.toy or options.build / "toy")
+            push_kernel(folders, options.toy or options.build / "toy", options.kornia, polling)
         case "kernel-status":
             kernel_status(folders, polling)
         case "kernel-output":
@@ -691,7 +719,7 @@ def _refuse(problem: str) -> int:
     return 2
 
 
-LIMITS = {"push-weights": 1800.0, "kernel-status": 13 * 3600.0, "submit": 600.0}
+LIMITS = {"push-weights": 1800.0, "push-kernel": 1800.0, "kernel-status": 13 * 3600.0, "submit": 600.0}
 """Seconds to wait; a kernel is stopped by Kaggle after 12 hours, and may queue before."""
 
 
@@ -706,6 +734,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kernel", type=Path, default=Path("build/kernel"), help="the bundle's folder")
     parser.add_argument("--script", type=Path, default=Path("build/kernel/animal_reid.py"), help="dry-run: what to run")
     parser.add_argument("--toy", type=Path, help="push-kernel: where the toy world and its weights lie, or are made")
+    parser.add_argument("--kornia", type=Path, help="push-kernel: a folder with wheels of kornia and kornia-rs")
     parser.add_argument("--submission", type=Path, help="submit: this file; dry-run: the expected answers")
     parser.add_argument("--message", default="animal-reid kit", help="submit: what Kaggle shows next to the score")
     parser.add_argument("--every", type=float, default=20.0, help="seconds between two checks while waiting")

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import bundle
 import cv2
+import dry_run
+import entry
 import numpy as np
 import pytest
 import torch
@@ -443,3 +447,53 @@ def test_settings_of_rootsift_are_not_a_learned_features() -> None:
     assert {"keypoints.clahe", "keypoints.contrast"} <= set(PRESETS["keypoints"].used)
     assert not {"keypoints.clahe", "keypoints.contrast", "keypoints.upright"} & set(recipe.used)
     assert "keypoints.size" in recipe.used
+
+
+# on Kaggle
+
+
+@pytest.fixture
+def learned_folder(textured: Path, tmp_path: Path) -> Path:
+    """A weights folder of `textured` whose local feature is XFeat with random weights."""
+    settings = ("--set", "keypoints.size=64", "--set", "keypoints.count=30", "--set", "keypoints.extractor=xfeat")
+    weights = ("--keypoint-weights", random_weights("xfeat", tmp_path))
+    assert run("train", textured, "--out", tmp_path / "w", "--recipe", "keypoints", *settings, *weights) == 0
+    return tmp_path / "w"
+
+
+def test_the_bundle_answers_as_the_package_does(textured: Path, learned_folder: Path, tmp_path: Path) -> None:
+    submission = tmp_path / "submission.csv"
+    assert run("predict", textured, "--weights", learned_folder, "--out", submission) == 0
+    dry_run.dry_run(bundle.write_bundle(tmp_path / "kernel"), textured, learned_folder, submission)
+
+
+def test_the_kernel_says_what_is_wrong_with_kornia_before_the_first_photograph(
+    textured: Path,
+    learned_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a photograph was opened"))
+    (tmp_path / "input").mkdir()
+    for name, folder in [("data", textured), ("weights", learned_folder)]:
+        (tmp_path / "input" / name).symlink_to(folder)
+    script = tmp_path / "script.py"
+    script.write_text("# the script\n")
+    words = ["--input", str(tmp_path / "input"), "--output", str(tmp_path / "working")]
+
+    def refused(**wheels: Any) -> str:
+        status = entry.main(words, script=str(script), name="animal_reid.py", bundle="b" * 64, weights="", **wheels)
+        assert status == 2
+        return capsys.readouterr().err
+
+    wheels = {"kornia-0.8.3-py2.py3-none-any.whl": ("a" * 64, "b" * 64)}
+    assert "expected the wheel kornia-0.8.3-py2.py3-none-any.whl with sha256 aaaaaaaaaaaa" in refused(wheels=wheels)
+    with monkeypatch.context() as changed:
+        changed.setattr(kornia_package, "kornia_version", lambda: "0.8.2")
+        printed = refused()
+    assert "expected the package kornia 0.8.3 or newer, found kornia 0.8.2" in printed
+    assert "The presets paper, baseline, keypoints, frozen, finetuned and toy work without it" in printed
+    with monkeypatch.context() as changed:
+        changed.setitem(sys.modules, "kornia.feature", None)  # importing it fails
+        assert "expected to import it, but it can't be" in refused()

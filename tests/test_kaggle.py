@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import requests
 from kaggle_stand_in import OWNER, TOKEN, StandIn, kaggle_stand_in
+from test_wheels import NAMES, write_wheels
 from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ProxyError, SSLError
 
@@ -511,6 +512,25 @@ def test_the_name_stands_in_the_staged_copies_only(user: User) -> None:
     assert staged["id"] == KERNEL
     assert staged["dataset_sources"] == [DATASET]
     assert OWNER not in (ROOT / "kernel-metadata.json").read_text()
+
+
+def test_wheels_of_kornia_go_up_as_a_dataset_of_their_own(user: User) -> None:
+    wheels = write_wheels(user.folder / "wheels")
+    (wheels / "another-1.0-py3-none-any.whl").write_bytes(b"")
+    for version in (0, 1):
+        assert user.type("push-kernel", f"--kornia={wheels}") == 0, user.error
+        (created,) = user.kaggle.bodies("CreateDataset")
+        assert (created["slug"], created["isPrivate"]) == ("animal-reid-kornia", True)
+        assert len(user.kaggle.bodies("CreateDatasetVersion")) == version
+        pushed = user.kaggle.bodies("SaveKernel")[-1]
+        assert pushed["datasetDataSources"] == [DATASET, f"{OWNER}/animal-reid-kornia"]
+        for name in NAMES.values():
+            assert f'"{name}": ["{sha256_of(wheels / name)}", "' in pushed["text"]
+    uploaded = {name for name, _ in user.kaggle.blobs.values()}
+    assert uploaded == set(NAMES.values())
+    assert not list(user.weights.rglob("*.whl"))
+    assert user.type("push-kernel", f"--kornia={user.folder / 'nowhere'}") == 2
+    assert "expected one wheel kornia-VERSION" in user.error
 
 
 def test_the_pushed_script_insists_on_the_weights_of_its_time(user: User) -> None:

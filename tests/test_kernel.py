@@ -76,7 +76,7 @@ DEMO = {
     ),
     "entry.py": (
         "import subprocess\nimport sys\n\nfrom demo import __version__\nfrom demo.base import values\n\n\n"
-        "def main(arguments, script, name, bundle, weights):\n"
+        "def main(arguments, script, name, bundle, weights, wheels):\n"
         "    from demo.work import squares\n\n"
         "    print(__file__)\n    print(repr(values.SLASHES))\n    print(repr(values.PAGE))\n"
         "    if arguments == ['fail']:\n        values.fail()\n"

@@ -1,5 +1,6 @@
 """The package kornia, which has the networks of learned local features. The kit does without it otherwise."""
 
+import platform
 import re
 import warnings
 from collections.abc import Iterator
@@ -43,7 +44,17 @@ def refuse_old_kornia(name: str) -> None:
 
 @contextmanager
 def importing_kornia() -> Iterator[None]:
-    """Inside, kornia may be imported: it warns of parts of torch that later versions of torch will do without."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Inside, kornia may be imported: it warns of parts of torch that later versions of torch will do without.
+
+    Raises:
+        InputError: it can't be, for example because kornia-rs is another Python's.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImportError as problem:
+        raise InputError(
+            f"kornia {kornia_version()}: expected to import it, but it can't be ({problem}); install kornia and "
+            f"kornia-rs for Python {platform.python_version()} again"
+        ) from None

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+import torch
 
 from reid.config.recipe import ROOTSIFT, KeypointConfig
 from reid.errors import InputError
@@ -35,6 +36,10 @@ class Extractor(Protocol):
         """D of its descriptors."""
 
     @property
+    def device(self) -> torch.device:
+        """Where it works."""
+
+    @property
     def made_with(self) -> dict[str, object]:
         """Everything that shapes the keypoints besides settings and photograph, for keys of a cache."""
 
@@ -45,7 +50,7 @@ class Extractor(Protocol):
 class RootSift:
     """RootSIFT: no weights, no network."""
 
-    name, dimension = ROOTSIFT, 128
+    name, dimension, device = ROOTSIFT, 128, torch.device("cpu")
 
     def __init__(self, config: KeypointConfig) -> None:
         self._config = config
