@@ -313,7 +313,7 @@ def test_check_prints_json(
             }
             for name in ("Checks", "Dots")
         },
-        "submission": {"file": str(patterns / "sample_submission.csv"), "faults": []},
+        "submission": {"file": str(patterns / "sample_submission.csv"), "faults": [], "beside": None},
     }
     (tmp_path / "s.csv").write_text("image_id,identity\n1,leo\n")
     faults = json_of(capsys, "check", patterns, "--submission", tmp_path / "s.csv", status=2)["submission"]["faults"]

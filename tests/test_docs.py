@@ -4,10 +4,10 @@ docs/recipe.md is made of the settings themselves. After a change of one: `pytho
 """
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+from sources import draw
 from test_commands import command_names
 
 from reid import cli
@@ -50,16 +50,15 @@ def test_the_readmes_example_of_a_table_has_no_fault(tmp_path: Path) -> None:
     assert find_table_warnings(catalogue) == []
 
 
-def test_the_readmes_way_from_a_folder_per_animal_makes_a_table_without_fault(tmp_path: Path) -> None:
-    photographs = ["photos/Mira/b.jpg", "photos/Mira/c.JPG", "photos/Tarn/a b.png", "queries/d.jpeg"]
-    others = ("photos/Mira/notes.txt", "photos/Mira/._b.jpg", "photos/loose.jpg", "report/sheet.jpg")
-    hidden = ("photos/@eaDir/b.jpg", "photos/.Trashes/b.jpg", "photos/Mira/.thumbnails/b.jpg", "queries/._d.jpeg")
-    for path in (*photographs, *others, *hidden):
-        (tmp_path / "photographs" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "photographs" / path).touch()
-    subprocess.run([sys.executable, "-c", block_after("From a folder per animal")], cwd=tmp_path, check=True)
-    catalogue = read_catalogue(tmp_path / "photographs")
-    assert list(catalogue.table["path"]) == photographs == catalogue.image_ids
+def test_the_readmes_way_from_a_folder_per_animal_makes_a_table_without_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for shade, path in enumerate(("Mira/b.jpg", "Mira/c.JPG", "Tarn/a b.png", "new/d.jpeg")):
+        draw(tmp_path / "animals" / path, shade=shade)
+    (line,) = (line for line in shell_lines() if line.startswith("reid import folder "))
+    assert cli.main(line.split()[1:]) == 0
+    catalogue = read_catalogue("photographs")
     assert catalogue.database.identities == ["Mira", "Mira", "Tarn"]
     assert list(catalogue.table["split"]) == ["database"] * 3 + ["query"]
     assert set(catalogue.table["dataset"]) == {"Lynx"}

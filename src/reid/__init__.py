@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from reid.decision.matches import Matches
     from reid.decision.metrics import overall, read_solution, score_matches, score_submission
     from reid.decision.predict import predict
+    from reid.formats.export_choices import ExportChoices
+    from reid.formats.exporting import export_names
+    from reid.formats.found import Choices as ImportChoices
+    from reid.formats.importing import import_source
     from reid.training.train import train
 
 __all__ = [
     "NEW_INDIVIDUAL",
     "Catalogue",
     "Clusters",
+    "ExportChoices",
+    "ImportChoices",
     "InputError",
     "Matches",
     "Recipe",
@@ -40,7 +46,9 @@ __all__ = [
     "calibrate",
     "discover",
     "enroll",
+    "export_names",
     "find_photographs",
+    "import_source",
     "open_weights",
     "overall",
     "predict",
@@ -59,6 +67,8 @@ SOURCES = {
     "NEW_INDIVIDUAL": "reid.data.catalogue.NEW_INDIVIDUAL",
     "Catalogue": "reid.data.catalogue.Catalogue",
     "Clusters": "reid.decision.discovered.Clusters",
+    "ExportChoices": "reid.formats.export_choices.ExportChoices",
+    "ImportChoices": "reid.formats.found.Choices",
     "Matches": "reid.decision.matches.Matches",
     "Recipe": "reid.config.recipe.Recipe",
     "Runtime": "reid.config.runtime.Runtime",
@@ -66,7 +76,9 @@ SOURCES = {
     "calibrate": "reid.decision.calibrate.calibrate_again",
     "discover": "reid.decision.discover.discover",
     "enroll": "reid.decision.enroll.enroll_again",
+    "export_names": "reid.formats.exporting.export_names",
     "find_photographs": "reid.data.folders.find_photographs",
+    "import_source": "reid.formats.importing.import_source",
     "open_weights": "reid.decision.artifact.open_weights",
     "overall": "reid.decision.metrics.overall",
     "predict": "reid.decision.predict.predict",

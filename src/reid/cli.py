@@ -18,7 +18,9 @@ from reid.commands import (
     check,
     discover,
     enroll_again,
+    export,
     fetch,
+    import_photographs,
     predict_queries,
     recipes,
     report,
@@ -30,6 +32,10 @@ from reid.config.presets import DEFAULT, PRESETS
 from reid.config.runtime import Runtime
 from reid.data.library_warnings import library_warnings_logged
 from reid.errors import InputError, MachineError, Stopped
+from reid.formats.exporters.camtrap_dp import SAMPLING_DESIGNS
+from reid.formats.exporters.capture_history import OCCASIONS
+from reid.formats.exporting import EXPORT_FORMATS
+from reid.formats.importing import FORMATS as IMPORT_FORMATS
 from reid.runtime.distributed import rank, world_size
 from reid.runtime.progress import messages_on_stderr, printable
 
@@ -137,6 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(level=logging.INFO, debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_toy(commands)
+    _add_import(commands)
     _add_check(commands)
     _add_train(commands)
     _add_fetch(commands)
@@ -146,6 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_discover(commands)
     _add_score(commands)
     _add_report(commands)
+    _add_export(commands)
     _add_recipes(commands)
     return parser
 
@@ -163,15 +171,87 @@ def _add_toy(commands: Any) -> None:
     )
 
 
+def _add_import(commands: Any) -> None:
+    does = "make metadata.csv of what another tool wrote, or add to it"
+    example = "import megadetector results.json --out photographs --min-confidence 0.2"
+    command = _add_command(commands, "import", import_photographs, does, example)
+    kinds = "; ".join(f"{name}: {words}" for name, words in IMPORT_FORMATS.items())
+    command.add_argument("format", metavar="FORMAT", choices=tuple(IMPORT_FORMATS), help=kinds)
+    command.add_argument("source", metavar="SOURCE", type=Path, help="the file or folder to read")
+    command.add_argument("--out", metavar="DATA", type=Path, required=True, help="the data folder to make or to add to")
+    command.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        help="where the photographs lie, if not beside SOURCE; of absolute paths, also those of Windows, the first "
+        "folders are left out",
+    )
+    command.add_argument(
+        "--copy",
+        action="store_true",
+        help="copy photographs that lie outside DATA into it, in place of hard links (one file under two names)",
+    )
+    command.add_argument(
+        "--dataset", metavar="NAME", default="", help="of all rows (default: the source's, or its species)"
+    )
+    command.add_argument(
+        "--queries",
+        metavar="FOLDER",
+        action="append",
+        default=[],
+        help="of a folder per animal: this folder holds photographs to be named; . for those in no folder; may be "
+        "repeated",
+    )
+    command.add_argument(
+        "--map",
+        metavar="COLUMN=SOURCE",
+        action="append",
+        default=[],
+        help="this column of metadata.csv is that column of a table, such as identity=AnimalName; may be repeated",
+    )
+    command.add_argument(
+        "--min-confidence", metavar="X", type=float, help="leave out detections below it (default: none)"
+    )
+    command.add_argument(
+        "--exif-dates", action="store_true", help="take the date of a row that has none from its photograph's EXIF data"
+    )
+    command.add_argument("--keep-empty", action="store_true", help="keep photographs without a detection, as queries")
+    command.add_argument(
+        "--box-unit", choices=("pixels", "shares"), default="", help="what boxes count in (default: the format's)"
+    )
+    command.add_argument(
+        "--box-layout",
+        choices=("xywh", "xyxy"),
+        default="",
+        help="what the four numbers of a box are (default: the format's)",
+    )
+    command.add_argument(
+        "--boxes-before-rotation",
+        action="store_true",
+        help="the boxes were made before EXIF rotation: turn them with their photographs",
+    )
+    command.add_argument(
+        "--update",
+        action="store_true",
+        help="take the source's cells where metadata.csv has others (default: they are told)",
+    )
+    command.add_argument("--dry-run", action="store_true", help="show ten rows and what was understood, write nothing")
+
+
 def _add_check(commands: Any) -> None:
     does = "validate a data folder, and a submission for it"
     command = _add_command(commands, "check", check, does, "check photographs --submission submission.csv")
     _add_data(command)
-    command.add_argument("--submission", metavar="CSV", type=Path, help="check this submission's rows too")
+    command.add_argument(
+        "--submission",
+        metavar="CSV",
+        type=Path,
+        help="check this submission's rows too, and those of NAME.matches.csv or NAME.clusters.csv next to it",
+    )
     _add_json(
         command,
         "data; rows; faults and warnings, lists of sentences; datasets, with the counts of each; submission, null or "
-        "its file and faults",
+        "its file, faults and beside, null or file, version and faults of what lies next to it",
     )
 
 
@@ -355,6 +435,53 @@ def _add_report(commands: Any) -> None:
     _add_route(command, same)
     _add_settings(command, FOR_THIS_CALL + same)
     _add_runtime(command)
+
+
+def _add_export(commands: Any) -> None:
+    does = "write the animals' names for another tool"
+    example = "export capture-history photographs --out histories --answers answers.csv --occasion week"
+    command = _add_command(commands, "export", export, does, example)
+    kinds = "; ".join(f"{name}: {words}" for name, words in EXPORT_FORMATS.items())
+    command.add_argument("format", metavar="FORMAT", choices=tuple(EXPORT_FORMATS), help=kinds)
+    _add_data(command)
+    command.add_argument("--out", metavar="OUT", type=Path, required=True, help="the file or folder to write")
+    command.add_argument(
+        "--answers",
+        metavar="CSV",
+        type=Path,
+        help="what predict or discover wrote, NAME.csv; with NAME.matches.csv or NAME.clusters.csv next to it for the "
+        "probabilities (default: only the names that people gave)",
+    )
+    command.add_argument(
+        "--pairs",
+        metavar="CSV",
+        type=Path,
+        help="what people said of pairs (default: pairs.csv in DATA, if it is there)",
+    )
+    command.add_argument("--confirmed", action="store_true", help="leave out names that no person confirmed")
+    command.add_argument(
+        "--zone", default="", metavar="+HH:MM", help="camtrap-dp: the time zone of dates that have none"
+    )
+    command.add_argument(
+        "--deployments",
+        metavar="CSV",
+        type=Path,
+        help="camtrap-dp: deploymentID (the place), latitude, longitude and more",
+    )
+    command.add_argument("--title", default="", help="camtrap-dp: of the project (default: the folder's name)")
+    command.add_argument("--contributor", default="", metavar="NAME", help="camtrap-dp and coco: who made it")
+    command.add_argument(
+        "--sampling-design",
+        choices=SAMPLING_DESIGNS,
+        default="opportunistic",
+        help="camtrap-dp: (default opportunistic)",
+    )
+    command.add_argument(
+        "--occasion", choices=OCCASIONS, default="day", help="capture-history: how long an occasion is (default day)"
+    )
+    command.add_argument(
+        "--per-side", action="store_true", help="capture-history: a history of the left sides and one of the right"
+    )
 
 
 def _add_recipes(commands: Any) -> None:

@@ -38,8 +38,9 @@ from reid.data.checks import (
     find_same_files,
     scan_files,
 )
-from reid.data.names import resolve_names, with_names, without_unknown
+from reid.data.names import describe_names, resolve_names, with_names, without_unknown
 from reid.data.table_warnings import find_date_warnings, find_table_warnings
+from reid.decision.answer_files import check_file_beside
 from reid.decision.artifact import CALIBRATION, EXTRACTOR, GALLERY, REFERENCE, Weights, open_weights
 from reid.decision.clusters import (
     CLUSTER_COLUMNS,
@@ -81,7 +82,9 @@ __all__ = [
     "check",
     "discover",
     "enroll_again",
+    "export",
     "fetch",
+    "import_photographs",
     "predict_queries",
     "recipes",
     "report",
@@ -99,6 +102,76 @@ def toy(options: argparse.Namespace) -> None:
     draw_world(options.folder, options.seed, SMALL if options.unlabelled else PLAIN)
     print_result(f"drew a toy world into {options.folder} (solution.csv holds the answers)")
     _log_next("check", options.folder)
+
+
+def import_photographs(options: argparse.Namespace) -> None:
+    from reid.formats.found import Choices
+    from reid.formats.importing import import_source
+    from reid.formats.summary import describe_import, first_rows, import_warnings
+
+    choices = Choices(
+        root=options.root,
+        dataset=options.dataset,
+        min_confidence=options.min_confidence,
+        keep_empty=options.keep_empty,
+        exif_dates=options.exif_dates,
+        boxes_before_rotation=options.boxes_before_rotation,
+        box_unit=options.box_unit,
+        box_layout=options.box_layout,
+        columns=dict(_named_column(words) for words in options.map),
+        queries=tuple(options.queries),
+        copy=options.copy,
+        update=options.update,
+    )
+    imported = import_source(options.format, options.source, options.out, choices, options.dry_run)
+    for words in import_warnings(imported):
+        log.warning(words)
+    if options.dry_run:
+        print_result(first_rows(imported).to_string(index=False))
+    for line in describe_import(imported):
+        print_result(line)
+    path = options.out / "metadata.csv"
+    if options.dry_run:
+        print_result(f"{path}: nothing was written; type the same without --dry-run")
+        return
+    if not imported.is_written:
+        print_result(f"{path}: nothing to change")
+    else:
+        print_result(f"wrote {path}" + (f"; as it was before: {imported.saved}" if imported.saved else ""))
+        for words in describe_names(read_rows(options.out), DataConfig()):
+            log.warning("%s: %s", path, words)
+    _log_next("check", options.out)
+
+
+def export(options: argparse.Namespace) -> None:
+    from reid.formats.export_choices import ExportChoices
+    from reid.formats.exporting import export_names
+    from reid.formats.named import describe_named
+
+    choices = ExportChoices(
+        zone=options.zone,
+        deployments=options.deployments,
+        title=options.title,
+        contributor=options.contributor,
+        sampling_design=options.sampling_design,
+        occasion=options.occasion,
+        per_side=options.per_side,
+    )
+    named, exported = export_names(
+        options.format, options.data, options.out, options.answers, options.pairs, options.confirmed, choices
+    )
+    for words in exported.told:
+        log.warning(words)
+    for line in describe_named(named):
+        print_result(line)
+    print_result(f"wrote {_count(exported.rows, 'row')} into {', '.join(map(str, exported.files))}")
+
+
+def _named_column(words: str) -> tuple[str, str]:
+    ours, equals, theirs = words.partition("=")
+    if not (ours and equals and theirs):
+        raise InputError(f"--map {words}: expected COLUMN=SOURCE, such as identity=AnimalName")
+    return ours, theirs
 
 
 def check(options: argparse.Namespace) -> None:
@@ -147,6 +220,9 @@ def _raise_for_faults(found: dict[str, Any]) -> None:
     if found["submission"] and found["submission"]["faults"]:
         file, number = found["submission"]["file"], _count(len(found["submission"]["faults"]), "fault")
         raise InputError(f"{file}: {number}, listed above; Kaggle would refuse or misread it")
+    if found["submission"] and (beside := found["submission"]["beside"]) and beside["faults"]:
+        number = _count(len(beside["faults"]), "fault")
+        raise InputError(f"{beside['file']}: {number}, listed above; write it again, or remove it")
     if unreadable:
         raise InputError(
             f"{data}: unreadable, listed above: {_count(unreadable, 'photograph')}; replace the files or remove their "
@@ -171,6 +247,9 @@ def _print_check(found: dict[str, Any], as_json: bool) -> None:
     if submission := found["submission"]:
         for fault in submission["faults"] or ["no fault, ready to hand in"]:
             print_result(f"{submission['file']}: {fault}")
+        if beside := submission["beside"]:
+            for fault in beside["faults"] or [f"no fault, version {beside['version']} of its format"]:
+                print_result(f"{beside['file']}: {fault}")
     if not found["faults"]:
         warnings = f", {_count(len(found['warnings']), 'warning')}" if found["warnings"] else ""
         print_result(f"{found['data']}: no fault in {_count(found['rows'], 'row')}{warnings}")
@@ -190,7 +269,8 @@ def _check_submission(path: Path, catalogue: Catalogue) -> dict[str, Any]:
     else:
         known = without_unknown(catalogue, DataConfig()).database.identities
         faults = check_submission(read_submission(path), wanted.image_ids, set(known))
-    return {"file": str(path), "faults": faults}
+    beside = check_file_beside(path, catalogue)
+    return {"file": str(path), "faults": faults, "beside": asdict(beside) if beside else None}
 
 
 def _log_next(*words: object) -> None:

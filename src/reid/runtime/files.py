@@ -29,6 +29,7 @@ __all__ = [
     "is_file",
     "read_json",
     "read_table",
+    "refuse_header",
     "refuse_unwritable",
     "sha256_of",
     "unquoted",
@@ -194,6 +195,22 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     except (OSError, ValueError) as problem:
         advice = '; save it as "CSV UTF-8"' if isinstance(problem, UnicodeDecodeError) else ""
         raise InputError(f"{path}: expected a CSV file in UTF-8, but it can't be read ({problem}){advice}") from None
+    refuse_header(path, header, columns)
+    for place, record in enumerate(records):
+        if len(record) != len(header):  # pandas would fill up or cut off such a row without a word
+            raise InputError(
+                f"{path}: row {place + 2}: expected {len(header)} cells as in the first line, found {len(record)}; "
+                "put a cell that holds a comma between double quotes"
+            )
+    return pd.DataFrame(records, columns=header, dtype=str)
+
+
+def refuse_header(path: Path, header: list[str], columns: tuple[str, ...]) -> None:
+    """Refuse the first line of a table.
+
+    Raises:
+        InputError: a column is missing, or a name comes twice.
+    """
     missing = [column for column in columns if column not in header]
     if missing:
         advice = _cause_of(header)
@@ -206,13 +223,6 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise InputError(
             f"{path}: the first line names {', '.join(doubled)} more than once; keep one column of each name"
         )
-    for place, record in enumerate(records):
-        if len(record) != len(header):  # pandas would fill up or cut off such a row without a word
-            raise InputError(
-                f"{path}: row {place + 2}: expected {len(header)} cells as in the first line, found {len(record)}; "
-                "put a cell that holds a comma between double quotes"
-            )
-    return pd.DataFrame(records, columns=header, dtype=str)
 
 
 def _cause_of(header: list[str]) -> str:
