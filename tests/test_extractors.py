@@ -33,10 +33,11 @@ from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.decision.predict import predict
 from reid.errors import InputError
-from reid.retrieval.extractors import kornia_package, weights
+from reid.retrieval.extractors import kornia_package, sources
 from reid.retrieval.extractors.learned import Found, LearnedExtractor, LearnedFeature
+from reid.retrieval.extractors.sources import fetch_weights, find_weights
 from reid.retrieval.extractors.table import HAND_MADE, LEARNED, Extractor, open_extractor
-from reid.retrieval.extractors.weights import fetch_weights, find_weights, read_weights, save_weights
+from reid.retrieval.extractors.weights import read_weights, save_weights
 from reid.retrieval.gallery import load_gallery
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, check_keypoints, keypoints_from, tensors_of
 from reid.retrieval.local_matching import lnbnn, stack_descriptors, verify
@@ -152,6 +153,17 @@ def test_a_place_is_where_the_photograph_shows_it() -> None:
         assert found.extent == (1.0, 0.5)
 
 
+def test_the_order_is_that_of_strength_then_of_places() -> None:
+    def find(network: torch.nn.Module, pixels: torch.Tensor, count: int) -> Found:
+        places = torch.tensor([[1.0, 9.0], [2.0, 4.0], [3.0, 2.0], [99.0, 1.0], [0.0, 4.0]])
+        return Found(places, torch.tensor([1.0, 2.0, 3.0, 9.0, 2.0]), torch.eye(5))
+
+    feature = LearnedFeature("disk", 5, 1, "", "", ("", ""), torch.nn.Identity, find)
+    extractor = LearnedExtractor(feature, KeypointConfig(size=40, count=3), Path(__file__), dict)
+    found = extractor.extract(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8))
+    assert found.descriptors.argmax(1).tolist() == [2, 4, 1]  # the one outside the photograph is left out
+
+
 def test_keypoints_depend_neither_on_threads_nor_on_other_photographs(tmp_path: Path) -> None:
     extractor = opened("aliked-n16", random_weights("aliked-n16", tmp_path), size=128)
     images = [texture(seed, 128) for seed in range(6)]
@@ -163,6 +175,7 @@ def test_keypoints_depend_neither_on_threads_nor_on_other_photographs(tmp_path: 
             other = opened("aliked-n16", random_weights("aliked-n16", tmp_path), size=128)
             with ThreadPoolExecutor(3) as pool:
                 together = list(pool.map(other.extract, images[::-1]))[::-1]
+            other.extract(images[0])
             assert torch.get_num_threads() == threads
             for one, same in zip(alone, together, strict=True):
                 assert np.array_equal(one.points, same.points)
@@ -407,7 +420,7 @@ def test_weights_travel_in_the_folder_and_nothing_else_is_asked_for(
     assert min(counts) == 0 < max(counts)
     file.unlink()
     for name in ("find_weights", "fetch_weights", "_in_wheel"):
-        monkeypatch.setattr(weights, name, None)
+        monkeypatch.setattr(sources, name, None)
     assert run("predict", textured, "--weights", folder, "--out", tmp_path / "s.csv") == 0
     with pytest.raises(InputError, match=r"expected keypoints of rootsift.*found those of xfeat.*reid enroll DATA"):
         predict(read_catalogue(textured), found, with_settings(found.recipe, {"keypoints.extractor": "rootsift"}))

@@ -409,8 +409,8 @@ def fetch(options: argparse.Namespace) -> None:
 def _fetch_keypoint_weights(name: str, out: Path) -> None:
     """Write the weights of a learned local feature into a file."""
     from reid.retrieval.extractors.kornia_package import refuse_old_kornia
+    from reid.retrieval.extractors.sources import fetch_weights
     from reid.retrieval.extractors.table import LEARNED
-    from reid.retrieval.extractors.weights import fetch_weights
 
     if name not in LEARNED:
         raise InputError(

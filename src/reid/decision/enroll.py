@@ -24,8 +24,9 @@ from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
 from reid.retrieval.extractors.kornia_package import refuse_old_kornia
+from reid.retrieval.extractors.sources import find_weights
 from reid.retrieval.extractors.table import LEARNED
-from reid.retrieval.extractors.weights import find_weights, save_weights
+from reid.retrieval.extractors.weights import save_weights
 from reid.retrieval.gallery import Gallery, gallery_features, save_gallery, with_cells
 from reid.runtime.distributed import barrier, is_main
 
