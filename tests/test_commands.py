@@ -503,4 +503,5 @@ reid.cli.main(["--help"])
 
 
 if __name__ == "__main__":
+    os.environ["COLUMNS"] = "100"
     print(page(), end="")
