@@ -191,6 +191,17 @@ def test_coco_and_its_relatives(cams: Path) -> None:
         "an annotation of an image that is not in the file": 1,
         "a photograph without an animal (--keep-empty keeps such)": 1,
     }
+    box = {"image_id": 2, "bbox": [4, 5, 10, 20]}
+    detected = [box | {"id": number, "category_id": number, "score": 0.3 * number} for number in (1, 2, 3)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(("person", "animal", "animal"), 1)]
+    content = coco(annotations=detected, categories=categories)  # as MegaDetector's tools convert its results
+    done = imported("coco", write_json(cams / "md.json", content), cams.parent / "md", min_confidence=0.7)
+    assert [(row["detection_confidence"], "species" in row) for row in rows_of(done)] == [("0.9", False)]
+    assert (
+        done.left_out["an annotation of the category person"]
+        == done.left_out["a detection below --min-confidence"]
+        == 1
+    )
     words = refusal("coco", write_json(cams / "no.json", {"images": []}))
     assert "expected COCO's images and annotations, found images; missing: annotations" in words
 

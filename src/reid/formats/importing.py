@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -136,7 +137,8 @@ def import_source(
     dataset_of = _dataset(source_format, source, choices, there)
     rows = list(_rows(boxed, files, placed, dataset_of, _unit_there(there), excluded))
     merged = merge(there, rows, source_format, choices.update)
-    table = pd.DataFrame([{name: row.get(name, "") for name in merged.columns} for row in merged.rows])
+    columns = merged.columns
+    table = pd.DataFrame([{name: row.get(name, "") for name in columns} for row in merged.rows])
     left_out = excluded.counts + merged.left_out
     dates = _count_dates(row.date for row, _ in boxed.rows)
     imported = Imported(table, merged, source_format, boxed, dates, left_out, excluded.examples)
@@ -258,7 +260,7 @@ def _rows(
 
 
 def _cells(found: Found, path: str, dataset: str) -> Row:
-    identity = "" if is_unknown(found.identity, UNKNOWN_WORDS) else found.identity
+    identity = "" if _is_nobody(found.identity) else found.identity
     split = found.split or ("database" if identity else "query")
     return {
         "image_id": found.key,
@@ -277,6 +279,12 @@ def _cells(found: Found, path: str, dataset: str) -> Row:
         **found.more,
         "source_id": found.key,
     }
+
+
+@cache
+def _is_nobody(name: str) -> bool:
+    """Return whether a name is a word for nobody; remembered, because a table has few names on many rows."""
+    return is_unknown(name, UNKNOWN_WORDS)
 
 
 def _count_dates(dates: Iterable[str]) -> tuple[int, int, int]:

@@ -17,7 +17,8 @@ __all__ = ["read"]
 IDENTITY = ("individual_id", "identity", "individual", "name", "individual_ids")
 SIDE = ("viewpoint", "orientation", "side")
 DATE = ("datetime", "date_captured", "date")
-EMPTY = ("empty", "blank")
+NOT_ANIMALS = ("empty", "blank", "person", "human", "vehicle")
+"""Categories that are no animal's; those of MegaDetector are among them, whose results its tools convert to COCO."""
 
 NO_WORD = ("", "na", "none", "null", "____")
 """Cells that stand for nothing; Wild Me writes ____ for an animal that nobody has named."""
@@ -44,7 +45,7 @@ def read(source: Path, choices: Choices) -> Iterator[Found | LeftOut]:
         if image_id not in images:
             yield LeftOut(where, "an annotation of an image that is not in the file")
             continue
-        row = _of_annotation(where, annotation, images[image_id], categories)
+        row = _of_annotation(where, annotation, images[image_id], categories, choices)
         seen[image_id] += isinstance(row, Found)
         yield row
     for image_id, photograph in images.items():
@@ -78,18 +79,23 @@ def _of_image(where: str, image: dict[str, Any]) -> Found:
 
 
 def _of_annotation(
-    where: str, annotation: dict[str, Any], photograph: Found, categories: dict[Any, str]
+    where: str, annotation: dict[str, Any], photograph: Found, categories: dict[Any, str], choices: Choices
 ) -> Found | LeftOut:
     category = categories.get(annotation.get("category_id"), "")
-    if category.casefold() in EMPTY:
+    if category.casefold() in NOT_ANIMALS:
         return LeftOut(where, f"an annotation of the category {category}")
+    score = annotation.get("score")
+    confidence = float(score) if isinstance(score, (int, float)) else None
+    if confidence is not None and choices.min_confidence is not None and confidence < choices.min_confidence:
+        return LeftOut(where, "a detection below --min-confidence")
     angle = annotation.get("theta")
     return photograph._replace(
         where=where,
         key=_first(annotation, ("uuid", "id")),
         identity=_first(annotation, IDENTITY),
         orientation=_first(annotation, SIDE),
-        species=category,
+        species="" if category.casefold() == "animal" else category,
+        confidence=confidence,
         date=_first(annotation, DATE) or photograph.date,
         split=_first(annotation, ("split",)) if annotation.get("split") in ("database", "query") else "",
         dataset=_first(annotation, ("dataset",)),
