@@ -23,10 +23,6 @@ from reid.runtime.files import sha256_of
 
 __all__ = ["Found", "LearnedExtractor", "LearnedFeature"]
 
-LEAST_SIDE = 32
-"""Pixels: a narrower photograph is continued by its edge, because networks halve it five times."""
-
-
 CPU = torch.device("cpu")
 
 
@@ -130,7 +126,7 @@ class LearnedExtractor:
             return replace(NO_KEYPOINTS, descriptors=np.zeros((0, self.dimension), np.float16), extent=extent)
         network = self._ready()
         with torch.inference_mode(), _one_thread(self._threads):
-            pixels = torch.from_numpy(_with_least_side(scaled)).to(self.device)
+            pixels = torch.from_numpy(scaled).to(self.device)
             found = self._feature.find(network, pixels.permute(2, 0, 1)[None].float() / 255, self._config.count)
         return _keypoints(found, (width, height), self._config)
 
@@ -148,12 +144,6 @@ def _scaled(image: np.ndarray, size: int) -> np.ndarray:
     factor = size / max(height, width)
     shape = max(1, round(width * factor)), max(1, round(height * factor))
     return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC))
-
-
-def _with_least_side(image: np.ndarray) -> np.ndarray:
-    """Return a photograph continued to the right and below where it is narrower than `LEAST_SIDE`."""
-    below, right = (max(0, LEAST_SIDE - side) for side in image.shape[:2])
-    return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE))
 
 
 def _keypoints(found: Found, sides: tuple[int, int], config: KeypointConfig) -> Keypoints:
