@@ -32,9 +32,10 @@ from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.errors import InputError
 from reid.models.backbones import build_backbone, check_scales, describe_backbone, first_line
-from reid.models.batch_norm import NORMS, fold_batch_norms
+from reid.models.batch_norm import fold_batch_norms
 from reid.models.networks import build_network, load_network, plan_network, save_network
 from reid.retrieval.embedding import Embedder
+from reid.training.synchronised import NORMS
 
 LARGEST = 100e6
 """Parameters; a larger backbone is only planned, on shapes without values."""

@@ -5,12 +5,8 @@ import math
 import pytest
 import torch
 
-from reid.models.losses import (
-    ClassificationLoss,
-    add_angular_margin,
-    batch_hard_triplet,
-    pairwise_distances,
-)
+from reid.models.distances import pairwise_distances
+from reid.models.losses import ClassificationLoss, add_angular_margin, batch_hard_triplet
 
 
 def slow_batch_hard(embeddings: torch.Tensor, labels: torch.Tensor, margin: float | None) -> float:

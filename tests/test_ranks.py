@@ -18,12 +18,12 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import override
 from reid.data.augmentation import Part, augment
-from reid.models.batch_norm import synchronise_batch_norms
 from reid.models.networks import build_network, plan_network
 from reid.runtime import distributed
 from reid.runtime.distributed import all_gather_rows, shard
 from reid.training.objective import EncoderObjective, Labels
 from reid.training.state import TrainState
+from reid.training.synchronised import synchronise_batch_norms
 
 INDIVIDUALS = torch.arange(8).repeat_interleave(4)
 """P = 8 and K = 4: 32 rows, which three ranks share unevenly."""

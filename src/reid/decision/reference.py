@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from reid.config.recipe import Recipe
 from reid.decision.artifact import encoder_file, fold_folder, gallery_file, reference_file
 from reid.errors import InputError
-from reid.models.losses import pairwise_distances
+from reid.models.distances import pairwise_distances
 from reid.models.networks import read_plan
 from reid.retrieval.gallery import Gallery, load_gallery
 from reid.runtime.files import write_bytes

@@ -1,4 +1,4 @@
-"""What training minimises: pairwise distances, the batch-hard triplet loss, classification losses."""
+"""What training minimises: the batch-hard triplet loss, classification losses."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,6 @@ __all__ = [
     "MinedTriplets",
     "add_angular_margin",
     "batch_hard_triplet",
-    "pairwise_distances",
 ]
 
 
@@ -28,21 +27,6 @@ class MinedTriplets(NamedTuple):
     def active(self) -> float:
         """The share of triplets in the wrong order, the negative no farther than the positive; 0 without triplets."""
         return float((self.negative <= self.positive).float().mean()) if len(self.positive) else 0.0
-
-
-def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Return the Euclidean distances between rows; the gradient of a zero distance is zero.
-
-    Args:
-        x: (N, D) float.
-        y: (M, D) float.
-
-    Returns:
-        (N, M), never negative, never NaN for finite input.
-    """
-    squared = x.pow(2).sum(1)[:, None] + y.pow(2).sum(1)[None, :] - 2 * x @ y.T  # (N, M)
-    is_zero = squared <= 0  # rounding can make it slightly negative
-    return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, squared).sqrt())
 
 
 def batch_hard_triplet(

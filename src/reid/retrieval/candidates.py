@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reid.config.recipe import KeypointConfig, MatchingConfig, Recipe
 from reid.errors import InputError
-from reid.models.losses import pairwise_distances
+from reid.models.distances import pairwise_distances
 from reid.models.networks import best_device
 from reid.retrieval.descriptor_index import DescriptorIndex, DescriptorSets, find_cells, one_cell
 from reid.retrieval.gallery import Gallery, GalleryFeatures

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from reid.config.recipe import MatchingConfig, Recipe
-from reid.models.losses import pairwise_distances
+from reid.models.distances import pairwise_distances
 from reid.models.networks import best_device
 from reid.retrieval.candidates import POWERS, keypoint_sets
 from reid.retrieval.gallery import GalleryFeatures

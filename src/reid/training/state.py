@@ -12,11 +12,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
-from reid.models.batch_norm import NORMS, synchronise_batch_norms
 from reid.models.networks import Network
 from reid.retrieval.embedding import precision_on
 from reid.runtime.distributed import all_gather_rows, rank, world_size
 from reid.training.objective import Labels
+from reid.training.synchronised import NORMS, synchronise_batch_norms
 
 __all__ = ["TrainState", "rate_at"]
 

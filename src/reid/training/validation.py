@@ -11,7 +11,7 @@ from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
 from reid.decision.calibrate import fit_calibrations
 from reid.decision.pseudo_queries import HeldOut, match_pseudo_queries, select_pseudo_queries
-from reid.models.losses import pairwise_distances
+from reid.models.distances import pairwise_distances
 from reid.retrieval.gallery import Gallery, GalleryFeatures
 
 __all__ = ["describe_collapse", "open_set_score", "rank1_accuracy"]
