@@ -26,7 +26,7 @@ from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.data.photographs import View, decode
 from reid.decision.artifact import extractor_file
-from reid.decision.enroll import prepare_extractor
+from reid.decision.enroll import prepare_extractors
 from reid.decision.matches import read_matches_next_to
 from reid.decision.metrics import read_solution, read_submission, score_matches, score_submission
 from reid.retrieval.extractors.table import Extractor, open_extractor
@@ -62,8 +62,8 @@ def some_photographs(data: Path, count: int) -> list[np.ndarray]:
 
 def opened(name: str, folder: Path) -> Extractor:
     recipe = with_settings(PRESETS["keypoints"], {"keypoints.extractor": name})
-    prepare_extractor(folder, recipe)()
-    return open_extractor(recipe.keypoints, folder / extractor_file(recipe))
+    prepare_extractors(folder, recipe)()
+    return open_extractor(recipe.keypoints, folder / extractor_file(name))
 
 
 def cost(extractor: Extractor, images: list[np.ndarray]) -> str:

@@ -29,7 +29,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,6 +43,7 @@ import timm
 import torch
 
 from reid import __version__
+from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
 from reid.data.library_warnings import library_warnings_logged
@@ -58,6 +59,7 @@ from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.retrieval.embedding import Embedder
 from reid.retrieval.extractors.kornia_package import kornia_version
+from reid.retrieval.extractors.local_feature import LocalFeature
 from reid.retrieval.extractors.table import open_extractor
 from reid.retrieval.gallery import load_gallery
 from reid.retrieval.keypoints import check_keypoints
@@ -194,19 +196,20 @@ def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
     _check_weights(weights_folder, script)
     weights = open_weights(weights_folder)
     load_calibrations(weights)
-    if weights.extractor:
-        _try_extractor(weights, folder, script.wheels)
     for dataset in weights.datasets:
         load_gallery(weights.folder / gallery_file(dataset), weights.recipe)
+    learned = {one for one in weights.local_features.values() if one.weights and weights.recipe.uses_keypoints}
+    if learned and script.wheels:
+        use_wheels(script.wheels, [place for place, _ in _walk(folder, lambda names, place: False)])
+    for one in sorted(learned):
+        _try_local_feature(one, weights.recipe)
     return read_catalogue(data), weights
 
 
-def _try_extractor(weights: Weights, folder: Path, wheels: Sums) -> None:
+def _try_local_feature(feature: LocalFeature, recipe: Recipe) -> None:
     """Find keypoints on noise, so that a kornia that is missing or can't be imported is told before the first
     photograph."""
-    if wheels:
-        use_wheels(wheels, [place for place, _ in _walk(folder, lambda names, place: False)])
-    extractor = open_extractor(weights.recipe.keypoints, weights.extractor)
+    extractor = open_extractor(replace(recipe.keypoints, extractor=feature.name), feature.weights)
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     check_keypoints(extractor.extract(noise), extractor.name, extractor.dimension)
     log.info(f"local feature {extractor.name}: kornia {kornia_version()} on {extractor.device}")

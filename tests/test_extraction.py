@@ -31,6 +31,7 @@ from reid.retrieval.extraction import (
 )
 from reid.retrieval.extractors import rootsift
 from reid.retrieval.extractors.table import open_extractor
+from reid.retrieval.keypoints import Keypoints
 
 BOTH = with_settings(
     Recipe(),
@@ -163,7 +164,17 @@ ONE, OTHER = "00" * 32, "11" * 32
 
 
 def finder(folder: Path, config: KeypointConfig = SMALL) -> FeatureExtractors:
-    return FeatureExtractors((), {}, keypoints=config, extractor=open_extractor(config), cache=Cache(folder))
+    return FeatureExtractors((), {}, keypoints=config, extractors={"": open_extractor(config)}, cache=Cache(folder))
+
+
+def find(extractors: FeatureExtractors, digest: str, image: np.ndarray) -> Keypoints:
+    (found,) = extractors.find_keypoints(digest, extractors.extractors_for(None), image).values()
+    return found
+
+
+def cached(extractors: FeatureExtractors, digest: str) -> Keypoints | None:
+    (extractor,) = extractors.extractors_for("")
+    return extractors.cached_keypoints(digest, extractor)
 
 
 def save_frozen(folder: Path) -> None:
@@ -212,30 +223,30 @@ def test_a_network_that_was_trained_a_little_has_a_backbone_of_its_own(tensor: s
 
 
 def test_found_keypoints_are_kept(tmp_path: Path) -> None:
-    found = finder(tmp_path).find_keypoints(ONE, texture(1))
+    found = find(finder(tmp_path), ONE, texture(1))
     assert equal(found, rootsift.extract(texture(1), SMALL))
-    again = finder(tmp_path).cached_keypoints(ONE)
+    again = cached(finder(tmp_path), ONE)
     assert again is not None
     assert equal(again, found)
-    assert finder(tmp_path).cached_keypoints(OTHER) is None
-    other = finder(tmp_path).find_keypoints(OTHER, texture(2))
+    assert cached(finder(tmp_path), OTHER) is None
+    other = find(finder(tmp_path), OTHER, texture(2))
     assert equal(other, rootsift.extract(texture(2), SMALL))
 
 
 def test_keypoints_of_a_file_that_could_not_be_hashed_are_not_kept(tmp_path: Path) -> None:
     for seed in (1, 2):
-        found = finder(tmp_path).find_keypoints("", texture(seed))
+        found = find(finder(tmp_path), "", texture(seed))
         assert equal(found, rootsift.extract(texture(seed), SMALL))
-    assert finder(tmp_path).cached_keypoints("") is None
+    assert cached(finder(tmp_path), "") is None
 
 
 def test_another_setting_extractor_or_version_has_entries_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finder(tmp_path).find_keypoints(ONE, texture(1))
+    find(finder(tmp_path), ONE, texture(1))
     for field, value in [("size", 161), ("count", 151), ("clahe", 3.0), ("contrast", 0.02), ("upright", True)]:
         other = finder(tmp_path, replace(SMALL, **{field: value}))  # type: ignore[arg-type]
-        assert other.cached_keypoints(ONE) is None, field
+        assert cached(other, ONE) is None, field
     for module, name in [
         (rootsift, "NAME"),
         (rootsift, "VERSION"),
@@ -245,13 +256,13 @@ def test_another_setting_extractor_or_version_has_entries_of_its_own(
     ]:
         with monkeypatch.context() as changed:
             changed.setattr(module, name, "another")
-            assert finder(tmp_path).cached_keypoints(ONE) is None, name
-    assert finder(tmp_path).cached_keypoints(ONE) is not None
+            assert cached(finder(tmp_path), ONE) is None, name
+    assert cached(finder(tmp_path), ONE) is not None
 
 
 def test_a_photograph_without_any_keypoint_is_kept_too(patterns: Path, tmp_path: Path) -> None:
-    assert len(finder(tmp_path).find_keypoints(ONE, np.full((40, 60, 3), 90, np.uint8))) == 0
-    again = finder(tmp_path).cached_keypoints(ONE)
+    assert len(find(finder(tmp_path), ONE, np.full((40, 60, 3), 90, np.uint8))) == 0
+    again = cached(finder(tmp_path), ONE)
     assert again is not None
     assert equal(again, blank())
     Image.new("RGB", (90, 60)).save(patterns / "flat.png")
@@ -284,5 +295,5 @@ def test_settings_that_find_the_same_keypoints_share_their_entries(tmp_path: Pat
             yield config
 
     one, other = configs()
-    finder(tmp_path, one).find_keypoints(ONE, texture(1))
-    assert finder(tmp_path, other).cached_keypoints(ONE) is not None
+    find(finder(tmp_path, one), ONE, texture(1))
+    assert cached(finder(tmp_path, other), ONE) is not None

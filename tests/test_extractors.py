@@ -19,6 +19,7 @@ import cv2
 import dry_run
 import entry
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -30,7 +31,9 @@ from reid.config.presets import PRESETS
 from reid.config.recipe import EXTRACTORS, KeypointConfig, MatchingConfig
 from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
+from reid.decision import enroll as enroll_module
 from reid.decision.artifact import open_weights
+from reid.decision.extractor_choice import ExtractorChoice
 from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.retrieval.extractors import kornia_package, sources
@@ -411,7 +414,7 @@ def test_weights_travel_in_the_folder_and_nothing_else_is_asked_for(
     train = ("train", textured, "--out", folder, "--recipe", "keypoints", *settings)
     assert run(*train, "--keypoint-weights", file) == 0
     found = open_weights(folder)
-    assert found.extractor == folder / "xfeat.extractor.safetensors"
+    assert {one.weights for one in found.local_features.values()} == {folder / "xfeat.extractor.safetensors"}
     assert "xfeat.extractor.safetensors" in found.manifest["files"]
     assert not [path.name for path in folder.rglob("*") if path.suffix in (".pth", ".pt", ".pkl")]
     galleries = [load_gallery(folder / f"{name}.gallery.safetensors") for name in found.datasets]
@@ -432,7 +435,7 @@ def test_a_folder_is_enrolled_with_another_feature(
     folder = tmp_path / "weights"
     settings = ("--set", "keypoints.size=64", "--set", "keypoints.count=30")
     assert run("train", textured, "--out", folder, "--recipe", "keypoints", *settings) == 0
-    assert open_weights(folder).extractor is None
+    assert {one.weights for one in open_weights(folder).local_features.values()} == {None}
     xfeat = random_weights("xfeat", tmp_path)
     again = ("enroll", textured, "--weights", folder, "--keypoint-weights", xfeat)
     assert run(*again, "--set", "keypoints.extractor=aliked-n16") == 2
@@ -510,3 +513,58 @@ def test_the_kernel_says_what_is_wrong_with_kornia_before_the_first_photograph(
     with monkeypatch.context() as changed:
         changed.setitem(sys.modules, "kornia.feature", None)  # importing it fails
         assert "expected to import it, but it can't be" in refused()
+
+
+def test_features_that_compete_leave_one_to_each_dataset(
+    textured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is chosen answers like a folder that had nothing else, dataset by dataset."""
+    settings = ("--set", "keypoints.size=64", "--set", "keypoints.count=30")
+    xfeat = random_weights("xfeat", tmp_path)
+    answers = {}
+    for name in ("rootsift", "xfeat"):
+        train = ("train", textured, "--out", tmp_path / name, "--recipe", "keypoints", *settings)
+        weights = ("--keypoint-weights", xfeat) if name == "xfeat" else ()
+        assert run(*train, "--set", f"keypoints.extractor={name}", *weights) == 0
+        assert run("predict", textured, "--weights", tmp_path / name, "--out", tmp_path / f"{name}.csv") == 0
+        answers[name] = pd.read_csv(tmp_path / f"{name}.matches.csv", dtype=str)
+
+    chosen = {"Checks": "xfeat", "Dots": "rootsift"}
+
+    def choose(_: object) -> dict[str, ExtractorChoice]:
+        return {dataset: ExtractorChoice(name, True, {}, 1.0) for dataset, name in chosen.items()}
+
+    monkeypatch.setattr(enroll_module, "choose_extractors", choose)
+    both = tmp_path / "both"
+    compete = ("--set", "keypoints.extractors=rootsift,xfeat", "--keypoint-weights", xfeat)
+    assert run("train", textured, "--out", both, "--recipe", "keypoints", *settings, *compete) == 0
+    assert {name: one.name for name, one in open_weights(both).local_features.items()} == chosen
+    assert not [path for path in both.rglob("*") if path.is_dir() and path.name in ("rootsift", "xfeat")]
+    assert run("predict", textured, "--weights", both, "--out", tmp_path / "both.csv") == 0
+    found = pd.read_csv(tmp_path / "both.matches.csv", dtype=str)
+    for dataset, name in chosen.items():
+        own = found[found["dataset"] == dataset].reset_index(drop=True)
+        alone = answers[name][answers[name]["dataset"] == dataset].reset_index(drop=True)
+        columns = ["image_id", "rank", "candidate", "candidate_image_id"]
+        pd.testing.assert_frame_equal(own[columns], alone[columns])
+    assert run("discover", textured, "--weights", both, "--out", tmp_path / "c.csv") == 0
+
+    chosen = dict.fromkeys(chosen, "rootsift")
+    assert run("enroll", textured, "--weights", both) == 0  # they compete again; nobody needs xfeat any more
+    assert not list(both.glob("*.extractor.safetensors"))
+    assert run("calibrate", textured, "--weights", both) == 0
+    assert run("predict", textured, "--weights", both, "--out", tmp_path / "both.csv") == 0
+
+
+def test_files_of_several_features_find_their_place(
+    textured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xfeat, disk = random_weights("xfeat", tmp_path), random_weights("disk", tmp_path)
+    train = ("train", textured, "--out", tmp_path / "w", "--recipe", "keypoints")
+    given = ("--keypoint-weights", disk, "--keypoint-weights", xfeat)
+    assert run(*train, "--set", "keypoints.extractors=rootsift,xfeat", *given) == 2
+    assert f"--keypoint-weights {disk}: expected the weights of xfeat" in capsys.readouterr().err
+    assert run(*train, "--set", "keypoints.extractors=rootsift,xfeat,xfaet", *given) == 2
+    assert "did you mean xfeat" in capsys.readouterr().err
+    assert run(*train, "--set", "keypoints.extractors=xfeat,xfeat", *given) == 2
+    assert "expected each once" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
             "data.upright",
             "data.unknown_words",
             "data.join_names",
-            "keypoints.extractor",
+            *("keypoints.extractor", "keypoints.extractors"),
             "keypoints.size",
             "keypoints.count",
             "keypoints.clahe",

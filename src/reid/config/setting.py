@@ -42,12 +42,17 @@ def check_values(place: str, settings: Any) -> None:
     for each in fields(settings):
         value, name, allowed = getattr(settings, each.name), f"{place}.{each.name}", each.metadata
         if allowed["choices"] and value not in allowed["choices"]:
-            near = difflib.get_close_matches(str(value), allowed["choices"], n=2)
-            advice = f"; did you mean {' or '.join(near)}?" if near else ""
+            advice = _did_you_mean(str(value), allowed["choices"])
             raise InputError(f"{name}: expected {' or '.join(allowed['choices'])}, found {value!r}{advice}")
         if allowed["words"] and (unknown := [word for word in value if word not in allowed["words"]]):
-            raise InputError(f"{name}: expected some of {', '.join(allowed['words'])}, found {unknown[0]!r}")
+            advice = _did_you_mean(unknown[0], allowed["words"])
+            raise InputError(f"{name}: expected some of {', '.join(allowed['words'])}, found {unknown[0]!r}{advice}")
         if allowed["limits"]:
             lowest, highest = allowed["limits"]
             if not lowest <= value <= highest:  # also catches NaN
                 raise InputError(f"{name}: expected {lowest} to {highest}, found {value}")
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=2)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -16,6 +16,7 @@ from reid.config import legacy
 from reid.config.recipe import LEARNED_EXTRACTORS, Recipe
 from reid.config.settings import recipe_from_json
 from reid.errors import InputError
+from reid.retrieval.extractors.local_feature import LocalFeature
 from reid.runtime.files import is_file, read_json, sha256_of, write_json
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "extractor_file",
     "fold_folder",
     "gallery_file",
+    "local_feature",
     "open_weights",
     "reference_file",
     "upgrade_calibration",
@@ -76,10 +78,15 @@ def gallery_file(dataset: str) -> str:
     return f"{dataset}{GALLERY}"
 
 
-def extractor_file(recipe: Recipe) -> str:
-    """Return the name of the file with the weights of the recipe's local feature; "" where it needs none."""
-    name = recipe.keypoints.extractor
-    return f"{name}{EXTRACTOR}" if recipe.uses_keypoints and name in LEARNED_EXTRACTORS else ""
+def extractor_file(name: str) -> str:
+    """Return the name of the file with the weights of a local feature; "" where it needs none."""
+    return f"{name}{EXTRACTOR}" if name in LEARNED_EXTRACTORS else ""
+
+
+def local_feature(folder: Path, name: str) -> LocalFeature:
+    """Return a local feature whose weights, if it needs any, lie in a weights folder."""
+    file = extractor_file(name)
+    return LocalFeature(name, folder / file if file else None)
 
 
 def reference_file(dataset: str) -> str:
@@ -123,10 +130,13 @@ class Weights:
         return self.folder / BACKBONE if BACKBONE in self.manifest["files"] else None
 
     @property
-    def extractor(self) -> Path | None:
-        """The file with the weights of the local feature; None where it needs none."""
-        name = extractor_file(self.recipe)
-        return self.folder / name if name else None
+    def local_features(self) -> dict[str, LocalFeature]:
+        """The local feature of each dataset; of "" where nobody is known. The galleries say which was chosen."""
+        from reid.retrieval.gallery import gallery_extractor
+
+        preferred = self.recipe.keypoints.competing[0]
+        names = {dataset: gallery_extractor(self.folder / gallery_file(dataset)) for dataset in self.datasets}
+        return {dataset: local_feature(self.folder, name or preferred) for dataset, name in (names or {"": ""}).items()}
 
     @property
     def classifier(self) -> Path | None:
@@ -188,6 +198,8 @@ def write_manifest(
     if recipe.uses_encoder and (folder / CLASSIFIER).exists():
         names.append(CLASSIFIER)
     names += [BACKBONE] if recipe.uses_encoder and not datasets else []
+    if recipe.keypoints.extractors:
+        names += sorted(path.name for path in folder.glob(f"*{EXTRACTOR}"))
     names += [reference_file(dataset) for dataset in datasets if (folder / reference_file(dataset)).exists()]
     networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY, REFERENCE, EXTRACTOR))]
     plans = {name: asdict(read_plan(folder / name)) for name in networks}
@@ -211,7 +223,9 @@ def write_manifest(
 def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
     """Return the files without which a weights folder is not complete."""
     encoders = [encoder_file(dataset) for dataset in datasets] if recipe.uses_encoder else []
-    extractor = [extractor_file(recipe)] if extractor_file(recipe) else []
+    # of several that compete the folder holds those that were chosen
+    alone = "" if recipe.keypoints.extractors else extractor_file(recipe.keypoints.extractor)
+    extractor = [alone] if alone and recipe.uses_keypoints else []
     return [CALIBRATION, *encoders, *extractor, *(gallery_file(dataset) for dataset in datasets)]
 
 

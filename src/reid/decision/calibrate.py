@@ -27,6 +27,7 @@ from reid.decision.artifact import (
     upgrade_calibration,
     write_manifest,
 )
+from reid.decision.extractor_choice import SplitScores
 from reid.decision.pseudo_queries import (
     MIN_INDIVIDUALS,
     HeldOut,
@@ -43,7 +44,7 @@ from reid.decision.thresholds import PLATEAU, MeanCurves, Threshold, mean_curves
 from reid.decision.unmatchable import why_gallery_unmatchable, why_unmatchable
 from reid.errors import InputError
 from reid.models.networks import read_plan
-from reid.retrieval.gallery import Gallery, load_gallery
+from reid.retrieval.gallery import Gallery, gallery_extractor, load_gallery
 from reid.runtime.files import read_json, write_json
 from reid.runtime.progress import track
 
@@ -57,6 +58,7 @@ __all__ = [
     "distribution_shift",
     "fit_calibrations",
     "fit_mixture",
+    "gallery_scores",
     "load_calibrations",
     "pseudo_query_pairs",
 ]
@@ -447,7 +449,9 @@ def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recip
     pseudo_queries = {
         dataset: pseudo_query_pairs(catalogue, folder, dataset, recipe, duplicates[dataset]) for dataset in matchable
     }
-    fitted = fit_calibrations(pseudo_queries, recipe)
+    fitted: dict[str, Calibration] = {}
+    for alike in _by_extractor(folder, matchable):  # scores of one local feature say nothing of another's
+        fitted |= fit_calibrations({dataset: pseudo_queries[dataset] for dataset in alike}, recipe)
     calibrations = {
         dataset: _name_nobody(dataset, cause, recipe) if cause else fitted[dataset] for dataset, cause in causes.items()
     }
@@ -460,6 +464,34 @@ def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recip
             save_reference(folder, dataset, reference)
     write_json(folder / CALIBRATION, {dataset: asdict(calibration) for dataset, calibration in calibrations.items()})
     return calibrations
+
+
+def _by_extractor(folder: Path, datasets: Sequence[str]) -> list[list[str]]:
+    """Return the datasets in groups of one local feature."""
+    groups: dict[str, list[str]] = {}
+    for dataset in datasets:
+        groups.setdefault(gallery_extractor(folder / gallery_file(dataset)), []).append(dataset)
+    return list(groups.values())
+
+
+def gallery_scores(catalogue: Catalogue, folder: Path, dataset: str, recipe: Recipe) -> SplitScores:
+    """Return what calibration expects of a dataset's galleries in each of its splits, by the scorer that it would take.
+
+    Args:
+        catalogue: the data folder that was enrolled.
+        folder: the weights folder.
+        dataset: whose.
+        recipe: `calibration`, `matching`, `training.folds`, `seed`.
+    """
+    if _why_unmatchable(catalogue, folder / gallery_file(dataset)):
+        return SplitScores(np.zeros(0), 0)
+    own = pseudo_query_pairs(catalogue, folder, dataset, recipe)
+    splits = list(_splits(own, recipe))
+    if not splits or not own.is_match.any() or own.is_match.all():
+        return SplitScores(np.zeros(0), 0)
+    answers = _select_scorer(dataset, own, _kinds_of_scorers(dataset, own, recipe), splits, recipe).answers
+    scores = np.array([_outcome(answers, split).score for split in splits])
+    return SplitScores(scores, min(_individuals(own, new=False), _individuals(own, new=True)))
 
 
 def _photographs_of(catalogue: Catalogue, gallery: Gallery) -> Catalogue:

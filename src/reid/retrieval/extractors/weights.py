@@ -15,7 +15,7 @@ from reid.models.backbones import contiguous, find_state_dict, read_checkpoint, 
 from reid.retrieval.extractors.learned import LearnedFeature
 from reid.runtime.files import sha256_of, write_bytes
 
-__all__ = ["load_weights", "name_in", "read_weights", "save_weights"]
+__all__ = ["load_weights", "name_in", "read_weights", "save_weights", "whose_weights"]
 
 NAME = "local feature"
 """Under which the metadata of a safetensors file has the feature's name."""
@@ -42,7 +42,7 @@ def read_weights(
     missing, misfits = tensor_faults(expected, tensors)
     name = name_in(path) or _published(path, others)
     if missing or misfits or name not in ("", feature.name):
-        name = name or _fitting(content, others)
+        name = name or " or ".join(_fitting(content, others))
         faults = missing + misfits
         found = f"those of {name}" if name else ", ".join(faults[:3])
         choose = f"Set keypoints.extractor={name}, or name" if name else "Name"
@@ -54,6 +54,22 @@ def read_weights(
             f"the file is damaged. Fetch it again: `reid fetch {feature.name} --out FILE`"
         )
     return kept
+
+
+def whose_weights(path: Path, where: str, features: Iterable[LearnedFeature]) -> list[str]:
+    """Return the names of the local features whose weights a file may hold.
+
+    Args:
+        path: see `read_weights`.
+        where: what a message names as the place.
+        features: all that it may be.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    known = list(features)
+    named = name_in(path) or _published(path, known)
+    return [named] if named else _fitting(read_checkpoint(path, f"{where}: expected a local feature's weights"), known)
 
 
 def name_in(path: Path) -> str:
@@ -71,14 +87,14 @@ def _published(path: Path, others: Iterable[LearnedFeature]) -> str:
     return next((other.name for other in others if other.sha256 == found), "")
 
 
-def _fitting(content: object, others: Iterable[LearnedFeature]) -> str:
+def _fitting(content: object, others: Iterable[LearnedFeature]) -> list[str]:
     """Return the names of the features whose tensors a checkpoint holds."""
     fitting = []
     for other in others:
         expected = other.expected()
         if not any(tensor_faults(expected, find_state_dict(content, set(expected), ""))):
             fitting.append(other.name)
-    return " or ".join(fitting)
+    return fitting
 
 
 def load_weights(feature: LearnedFeature, path: Path) -> dict[str, Tensor]:
