@@ -232,6 +232,8 @@ class _Part(NamedTuple):
     """image_id, dataset, cluster (a number), identity, probability and flags."""
     pairs: pd.DataFrame
     """See `Clusters.pairs`."""
+    links: pd.DataFrame
+    """See `Clusters.links`."""
     cut: Cut
 
 
@@ -253,10 +255,19 @@ def _discover(
     rows = pd.concat([rows, alone], ignore_index=True).astype({"cluster": int}).assign(dataset=dataset)
     rows["flags"] = _flags(rows, photographs, problems, linked.linked, fit)
     share_known = _name(rows, features, dataset, known, links)
-    ids = np.array(features.image_id, dtype=object)
-    compared = {"dataset": dataset, "image_id_a": ids[live.first], "image_id_b": ids[live.second]}
+    compared = _frame_of_pairs(dataset, features, pairs).assign(dissimilarity=dissimilarity)
+    certain = [
+        _frame_of_pairs(dataset, features, some).assign(answer=answer)
+        for answer, some in (("same", linked.must), ("different", linked.cannot))
+    ]
     cut = _cut(dataset, fit, share_known, (*_split_note(tree.split), *_side_notes(rows, photographs)))
-    return _Part(rows, pd.DataFrame({**compared, "dissimilarity": dissimilarity}), cut)
+    return _Part(rows, compared, pd.concat(certain, ignore_index=True), cut)
+
+
+def _frame_of_pairs(dataset: str, features: GalleryFeatures, pairs: np.ndarray) -> pd.DataFrame:
+    """Return pairs of a dataset's photographs by image_id, from their rows (P, 2)."""
+    ids = np.array(features.image_id, dtype=object)
+    return pd.DataFrame({"dataset": dataset, "image_id_a": ids[pairs[:, 0]], "image_id_b": ids[pairs[:, 1]]})
 
 
 def _links_of(photographs: Catalogue, image_ids: Sequence[str], links: Links) -> AppliedLinks:
@@ -407,5 +418,7 @@ def _joined(
     rows["cluster"] = keep_labels(
         earlier, rows["image_id"].tolist(), rows["cluster"].tolist(), rows["image_id"].map(datasets).tolist()
     )
-    pairs = pd.concat([part.pairs for part in parts], ignore_index=True)
-    return Clusters(rows[list(CLUSTERS_COLUMNS)], pairs, {part.cut.dataset: part.cut for part in parts})
+    pairs, links = (
+        pd.concat(some, ignore_index=True) for some in zip(*((p.pairs, p.links) for p in parts), strict=True)
+    )
+    return Clusters(rows[list(CLUSTERS_COLUMNS)], pairs, {part.cut.dataset: part.cut for part in parts}, links)

@@ -11,9 +11,11 @@ import pandas as pd
 
 from reid.runtime.files import write_table
 
-__all__ = ["CLUSTERS_COLUMNS", "CLUSTER_FLAGS", "Clusters", "Cut", "clusters_path"]
+__all__ = ["CLUSTERS_COLUMNS", "CLUSTER_FLAGS", "LINK_COLUMNS", "Clusters", "Cut", "clusters_path"]
 
 CLUSTERS_COLUMNS = ("image_id", "dataset", "cluster", "identity", "probability", "flags")
+
+LINK_COLUMNS = ("dataset", "image_id_a", "image_id_b", "answer")
 
 CLUSTER_FLAGS = {
     "unreadable": "the photograph can't be read; it is a cluster of its own",
@@ -74,11 +76,14 @@ class Clusters:
         pairs: the pairs of photographs that were compared: dataset, image_id_a, image_id_b, dissimilarity (0 to 1).
             A pair that is not there counts as 1.
         cuts: by dataset.
+        links: the pairs that were certain, whatever their dissimilarity: dataset, image_id_a, image_id_b, answer (same
+            or different). Of a group that is one animal, only so many that they connect it.
     """
 
     photographs: pd.DataFrame
     pairs: pd.DataFrame
     cuts: dict[str, Cut] = field(default_factory=dict)
+    links: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(LINK_COLUMNS), dtype=object))
 
     def __len__(self) -> int:
         """Return the number of photographs."""

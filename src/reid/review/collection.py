@@ -1,0 +1,156 @@
+"""The photographs of one dataset as they are reviewed: how alike they are, what is certain of them, and the decisions
+that follow from both.
+
+A decision is about two groups of photographs that were joined, or kept apart. What it would change if it were wrong is
+counted in pairs of photographs, as the adjusted Rand index does.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from reid.decision.discovered import Clusters
+from reid.decision.linkage import JOINED, MergeTree, merge_tree
+
+__all__ = ["Collection", "Decision", "chance_same", "collection_of"]
+
+NEAREST = 5
+"""Photographs next to each one that are its candidates: an evenly drawn question is about one of these pairs."""
+
+
+class Decision(NamedTuple):
+    """Two groups of photographs."""
+
+    groups: tuple[np.ndarray, np.ndarray]
+    """(A,) and (B,) int64, rows of the collection."""
+    dissimilarity: float
+    """The mean over all pairs between the groups."""
+    joined: bool
+
+    @property
+    def size(self) -> int:
+        """How many pairs of photographs it joins or keeps apart."""
+        return len(self.groups[0]) * len(self.groups[1])
+
+
+def chance_same(dissimilarity: float, cut: float) -> float:
+    """Return the chance that two groups show one animal: one half at the cut, linear from there to 1 for groups that
+    are the same, and to 0 for groups that have nothing in common."""
+    if dissimilarity < cut:
+        return 1 - dissimilarity / (2 * cut)
+    return (1 - dissimilarity) / (2 * (1 - cut)) if cut < 1 else 0.5
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Photographs that are reviewed together.
+
+    Attributes:
+        dataset: theirs.
+        image_ids: (N,) str.
+        pairs: (P, 2) int64, rows i < j, those that were compared, each once.
+        dissimilarity: (P,) float64, 0 to 1; a pair that was not compared counts as 1.
+        must, cannot: (M, 2) and (C, 2) int64, rows of photographs that certainly show one animal, and two.
+        cut: groups whose mean dissimilarity is below it are joined.
+    """
+
+    dataset: str
+    image_ids: np.ndarray
+    pairs: np.ndarray
+    dissimilarity: np.ndarray
+    must: np.ndarray
+    cannot: np.ndarray
+    cut: float
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @cached_property
+    def tree(self) -> MergeTree:
+        """Which photographs are joined, and in which order."""
+        return merge_tree(len(self), self.pairs, self.dissimilarity, self.must, self.cannot, cut=self.cut)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) int64, the cluster of each photograph."""
+        return self.tree.labels()
+
+    @cached_property
+    def similarity(self) -> sparse.csr_array:
+        """(N, N) float64, 1 - dissimilarity, symmetric; nothing where a pair was not compared."""
+        first, second = self.pairs.T
+        half = sparse.coo_array((1 - self.dissimilarity, (first, second)), (len(self), len(self))).tocsr()
+        return (half + half.T).tocsr()
+
+    def with_links(self, must: np.ndarray, cannot: np.ndarray) -> "Collection":
+        """Return the same photographs, with further links (M, 2) and (C, 2)."""
+        return replace(self, must=np.concatenate([self.must, must]), cannot=np.concatenate([self.cannot, cannot]))
+
+    def joins(self) -> Iterator[Decision]:
+        """Yield every join within a cluster that is not certain, both groups as they were when they were joined."""
+        for part in self.tree.parts:
+            nodes = [np.array([row]) for row in part.rows]
+            for one, other, height, _ in part.merges.tolist():
+                groups = nodes[int(one)], nodes[int(other)]
+                nodes.append(np.concatenate(groups))
+                if JOINED < height < self.cut:
+                    yield Decision(groups, height, True)
+
+    def neighbours(self) -> Iterator[Decision]:
+        """Yield every two clusters of which photographs were compared, and that no link keeps apart."""
+        yield from self.apart(self.labels)
+
+    def apart(self, labels: np.ndarray) -> Iterator[Decision]:
+        """Yield every two groups of photographs likewise; labels (N,) int64 say whose group each one is in."""
+        order = np.argsort(labels, kind="stable")
+        members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
+        codes = np.empty(len(labels), np.int64)
+        codes[order] = np.repeat(np.arange(len(members)), [len(some) for some in members])
+        within = sparse.csr_array((np.ones(len(labels)), (np.arange(len(labels)), codes)), (len(labels), len(members)))
+        sums = sparse.triu(within.T @ self.similarity @ within, k=1).tocoo()
+        linked = {tuple(sorted(pair)) for pair in codes[self.cannot].tolist()}
+        for one, other, total in zip(sums.row.tolist(), sums.col.tolist(), sums.data.tolist(), strict=True):
+            if (one, other) not in linked:
+                groups = members[one], members[other]
+                yield Decision(groups, 1 - total / (len(groups[0]) * len(groups[1])), False)
+
+    def candidate_pairs(self) -> np.ndarray:
+        """Return each photograph's `NEAREST` among those that it was compared with: (Q, 2) int64, i < j, each pair
+        once, ascending."""
+        ends = np.concatenate([self.pairs, self.pairs[:, ::-1]])
+        values = np.concatenate([self.dissimilarity, self.dissimilarity])
+        order = np.lexsort((ends[:, 1], values, ends[:, 0]))
+        ends = ends[order]
+        starts = np.searchsorted(ends[:, 0], np.arange(len(self)))
+        near = np.arange(len(ends)) - starts[ends[:, 0]] < NEAREST
+        return np.unique(np.sort(ends[near], axis=1), axis=0).reshape(-1, 2)
+
+
+def collection_of(clusters: Clusters, dataset: str) -> Collection:
+    """Return one dataset's photographs, as `discover` has put them together.
+
+    Args:
+        clusters: what it returned.
+        dataset: one of `clusters.cuts`.
+    """
+    photographs, pairs, links = (
+        table[table["dataset"] == dataset] for table in (clusters.photographs, clusters.pairs, clusters.links)
+    )
+    image_ids = photographs["image_id"].to_numpy(object)
+    rows = np.sort(_rows_of(image_ids, pairs), axis=1)
+    certain = _rows_of(image_ids, links)
+    same = (links["answer"] == "same").to_numpy(bool)
+    dissimilarity = pairs["dissimilarity"].to_numpy(float)
+    cut = clusters.cuts[dataset].value
+    return Collection(dataset, image_ids, rows, dissimilarity, certain[same], certain[~same], cut)
+
+
+def _rows_of(image_ids: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
+    """(P, 2) int64, the places of the photographs of some pairs."""
+    places = pd.Index(image_ids)
+    return np.stack([places.get_indexer(pairs[name]) for name in ("image_id_a", "image_id_b")], 1).astype(np.int64)
