@@ -24,6 +24,7 @@ from reid.commands import (
     predict_queries,
     recipes,
     report,
+    review,
     score,
     toy,
     train,
@@ -36,6 +37,7 @@ from reid.formats.exporters.camtrap_dp import SAMPLING_DESIGNS
 from reid.formats.exporters.capture_history import OCCASIONS
 from reid.formats.exporting import EXPORT_FORMATS
 from reid.formats.importing import FORMATS as IMPORT_FORMATS
+from reid.review.choices import CONFLICTS, MODES
 from reid.runtime.distributed import rank, world_size
 from reid.runtime.progress import messages_on_stderr, printable
 
@@ -133,7 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="reid",
         description="Tell individual wild animals apart in photographs.",
         epilog="In this order: check, train, predict or discover, check --submission, score where the answers are "
-        "known, report. "
+        "known, report; review at any time. "
         "`reid COMMAND --help` explains a command. Results go to stdout, progress and warnings to stderr. Exit status: "
         "0 done; 2 the input or the call is wrong; 1 the machine failed (disk, memory, device), or there is a bug; 75 "
         "a training was stopped by a signal, 130 by Ctrl-C: typed again, it resumes.",
@@ -153,6 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_discover(commands)
     _add_score(commands)
     _add_report(commands)
+    _add_review(commands)
     _add_export(commands)
     _add_recipes(commands)
     return parser
@@ -436,6 +439,59 @@ def _add_report(commands: Any) -> None:
     same = "; as in the call of predict, otherwise the page may show other answers than its submission"
     _add_route(command, same)
     _add_settings(command, FOR_THIS_CALL + same)
+    _add_runtime(command)
+
+
+def _add_review(commands: Any) -> None:
+    does = "make a page on which a person answers the pairs that matter most, or keep what she answered"
+    command = _add_command(commands, "review", review, does, "review photographs --weights weights --out review")
+    _add_data(command)
+    command.add_argument("--weights", metavar="WEIGHTS", type=Path, help="the folder that train made")
+    command.add_argument("--out", metavar="DIR", type=Path, help="the folder to make for the page, review.html")
+    command.add_argument(
+        "--mode",
+        choices=tuple(MODES),
+        action="append",
+        default=[],
+        help=f"what to ask: {'; '.join(f'{name}: {words}' for name, words in MODES.items())} (default clusters; may be "
+        "repeated)",
+    )
+    command.add_argument("--most", metavar="N", type=int, default=100, help="pairs that are proposed (default 100)")
+    command.add_argument(
+        "--drawn",
+        metavar="N",
+        type=int,
+        default=20,
+        help="with mode clusters: pairs that are drawn evenly besides, from each photograph's five nearest, for "
+        "unbiased estimates (default 20)",
+    )
+    command.add_argument(
+        "--individual",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="with modes stranger, split and merge: only about this individual; may be repeated",
+    )
+    command.add_argument(
+        "--apply",
+        metavar="FILE",
+        type=Path,
+        help="merge the answers that a page has saved into pairs.csv, in place of making a page",
+    )
+    command.add_argument(
+        "--conflicts",
+        choices=CONFLICTS,
+        default="",
+        help="with --apply: whose answer counts where people contradict each other; the other one becomes unsure "
+        "(default: nothing is written, and they are told)",
+    )
+    command.add_argument(
+        "--pairs",
+        metavar="CSV",
+        type=Path,
+        help="what people said of pairs, which --apply adds to (default: pairs.csv in DATA)",
+    )
+    _add_settings(command, FOR_THIS_CALL)
     _add_runtime(command)
 
 

@@ -41,6 +41,7 @@ from reid.data.checks import (
 from reid.data.names import describe_names, resolve_names, with_names, without_unknown
 from reid.data.table_warnings import find_date_warnings, find_table_warnings
 from reid.decision.answer_files import check_file_beside
+from reid.decision.answers import ANSWERS
 from reid.decision.artifact import CALIBRATION, EXTRACTOR, GALLERY, REFERENCE, Weights, open_weights
 from reid.decision.clusters import (
     CLUSTER_COLUMNS,
@@ -88,6 +89,7 @@ __all__ = [
     "predict_queries",
     "recipes",
     "report",
+    "review",
     "score",
     "toy",
     "train",
@@ -695,6 +697,66 @@ def report(options: argparse.Namespace) -> None:
         )
     page = write_report(options.out, catalogue, weights, prediction, solution, explanations, others, seconds)
     print_result(f"wrote {page}; open it in a browser")
+
+
+def review(options: argparse.Namespace) -> None:
+    if (options.apply is None) == (options.weights is None):
+        raise InputError(
+            "reid review: expected --weights WEIGHTS and --out DIR to make a page, or --apply FILE for the answers "
+            "that a page has saved"
+        )
+    catalogue = read_catalogue(options.data)
+    if options.apply:
+        _apply_answers(catalogue, options)
+        return
+    if options.out is None or is_file(options.out):
+        found = f"a file, {options.out}" if options.out else "none"
+        raise InputError(f"--out: expected the name of a folder to make for the page, found {found}")
+    for name, number, least in (("--most", options.most, 1), ("--drawn", options.drawn, 0)):
+        if not least <= number <= 5000:
+            raise InputError(f"{name}: expected {least} to 5000 pairs, found {number}")
+    refuse_unwritable(options.out / "review.html")
+    weights = open_weights(options.weights)
+
+    from reid.review.review import make_review
+
+    recipe, runtime = _recipe_of(weights, options, settings.PREDICTION)
+    seconds: dict[str, float] = {}
+    with stage("review", seconds):
+        made = make_review(
+            catalogue,
+            weights,
+            options.out,
+            options.mode or ("clusters",),
+            options.most,
+            options.drawn,
+            options.individual,
+            recipe,
+            runtime,
+            options.pairs,
+        )
+    drawn = sum(bool(question.drawn) for question in made.questions)
+    print_result(
+        f"wrote {made.page}, which asks about {_count(len(made.questions), 'pair')}, {drawn} of them evenly drawn; "
+        "open it in a browser"
+    )
+    _log_times(seconds)
+    log.info("when you have saved the answers: reid review %s --apply FILE", quote(str(options.data)))
+
+
+def _apply_answers(catalogue: Catalogue, options: argparse.Namespace) -> None:
+    from reid.review.applying import apply_answers
+
+    done = apply_answers(catalogue, options.apply, options.pairs, options.conflicts)
+    added = ", ".join(f"{done.added[word]} {word}" for word in ANSWERS if word in done.added) or "nothing new"
+    more = (
+        (done.there, "there already"),
+        (done.older, "older than what the same person has said since, left out"),
+        (done.changed, "changed by the same person"),
+        (done.settled, f"contradicted by another person, settled with --conflicts {options.conflicts}"),
+    )
+    print_result("; ".join([f"{done.path}: {added}", *(f"{number} {words}" for number, words in more if number)]))
+    _log_next("discover", options.data, "--weights", "weights", "--out", "clusters.csv")
 
 
 def _named_file(words: str) -> tuple[str, Path]:

@@ -43,7 +43,7 @@ from reid.retrieval.gallery import GalleryFeatures, gallery_features, load_galle
 from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, compares_all, rank_normalised
 from reid.runtime.files import first_of, sha256_of
 
-__all__ = ["discover"]
+__all__ = ["Known", "discover"]
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def discover(
     cache = Cache(weights.folder) if use_cache else None
     encoders = {"": weights.backbone} if weights.backbone else weights.encoders
     extractors = open_extractors(encoders, None, recipe, runtime, cache, weights.local_features)
-    known = _Known(weights, recipe, cache)
+    known = Known(weights, recipe, cache)
     parts = []
     for photographs in queries.by_dataset().values():
         features, problems = _features(photographs, extractors, recipe)
@@ -145,7 +145,7 @@ def _in_medians(vectors: Tensor) -> Tensor:
     return vectors / (median or 1.0)
 
 
-class _Known:
+class Known:
     """What the weights folder knows of each dataset's individuals, prepared when it is first asked for."""
 
     def __init__(self, weights: Weights, recipe: Recipe, cache: Cache | None) -> None:
@@ -201,7 +201,7 @@ class _Fit(NamedTuple):
     """Whether they were fitted on the values of its own photographs, not on ranks."""
 
 
-def _fit(dataset: str, live: PhotographPairs, known: _Known) -> _Fit:
+def _fit(dataset: str, live: PhotographPairs, known: Known) -> _Fit:
     """Fit pair score and cut on the dataset's own photographs, or on ranks of all datasets', or take the kit's own."""
     whole = compares_all(live.size, known.recipe)
     own = known.source(dataset, whole)
@@ -238,7 +238,7 @@ class _Part(NamedTuple):
 
 
 def _discover(
-    photographs: Catalogue, features: GalleryFeatures, problems: Mapping[str, str], known: _Known, links: Links
+    photographs: Catalogue, features: GalleryFeatures, problems: Mapping[str, str], known: Known, links: Links
 ) -> _Part:
     """Put one dataset's photographs together."""
     dataset = str(photographs.table["dataset"].iloc[0])
@@ -320,7 +320,7 @@ def _flags(
     return [" ".join(filter(None, row)) for row in words]
 
 
-def _name(rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: _Known, links: Links) -> float | None:
+def _name(rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: Known, links: Links) -> float | None:
     """Write the columns identity and probability; return the estimated share of photographs whose animal is known."""
     attached, share_known = _attached(rows, features, dataset, known)
     attached |= {str(cluster): Attachment(name, 1.0) for cluster, name in _names_by_answers(rows, links).items()}
@@ -330,7 +330,7 @@ def _name(rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: _K
 
 
 def _attached(
-    rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: _Known
+    rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: Known
 ) -> tuple[dict[str, Attachment], float | None]:
     """Return who each cluster is by the dataset's gallery, and the estimated share of photographs whose animal is in
     it; nobody and None where there is none that tells anybody apart."""

@@ -70,12 +70,14 @@ class PairScorer:
         return _one_minus_chance(np.mean([model(pairs.columns) for model in self.models], axis=0))
 
     def held_out(self, collection: LabelledPairs) -> np.ndarray:
-        """Return the same for a pseudo-collection, (P,): the mean of the models that lack either individual."""
+        """Return the same for a pseudo-collection, (P,): the mean of the models that lack either individual. Models
+        were fitted without a fold of the individuals, and all of them without an individual that is in no fold."""
         pairs = collection.pairs
         if not len(pairs):
             return np.zeros(0)
         logits = np.stack([model(pairs.columns) for model in self.models])
-        fold = np.array([self.fold[label] for label in collection.labels.tolist()])
+        logits = np.concatenate([logits, logits.mean(0, keepdims=True)])
+        fold = np.array([self.fold.get(label, len(self.models)) for label in collection.labels.tolist()])
         row = np.arange(len(pairs))
         return _one_minus_chance((logits[fold[pairs.first], row] + logits[fold[pairs.second], row]) / 2)
 

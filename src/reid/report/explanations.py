@@ -30,7 +30,7 @@ from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, l
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, foreground, top_k
 from reid.retrieval.local_matching import VerifiedMatch, verify
 
-__all__ = ["Candidate", "EmbeddingMap", "Explanations", "embedding_map", "explain_matches"]
+__all__ = ["Candidate", "EmbeddingMap", "Explanations", "embedding_map", "explain_matches", "keypoints_to_show"]
 
 CANDIDATES = 3
 """Individuals shown next to a query, besides the right one."""
@@ -224,7 +224,11 @@ class _Comparison:
         known_photographs = list(zip(known.image_id, mirrored, strict=True))
         originals = [image_id for image_id, is_mirrored in known_photographs if not is_mirrored]
         mirror_images = [image_id for image_id, is_mirrored in known_photographs if is_mirrored]
-        extracted = {False: self._extract([*queries.image_id, *originals]), True: self._extract(mirror_images, True)}
+        shown = [*queries.image_id, *originals]
+        extracted = {
+            False: keypoints_to_show(self.catalogue, self.recipe, shown),
+            True: keypoints_to_show(self.catalogue, self.recipe, mirror_images, mirror=True),
+        }
         query_points = [extracted[False][image_id] for image_id in queries.image_id]
         return query_points, [extracted[is_mirrored][image_id] for image_id, is_mirrored in known_photographs]
 
@@ -234,19 +238,29 @@ class _Comparison:
             return foreground(points, self.recipe.keypoints.foreground)
         return top_k(points, self.recipe.keypoints.count)
 
-    def _extract(self, image_ids: Sequence[str], mirror: bool = False) -> dict[str, Keypoints]:
-        """Return keypoints by image_id; none where a photograph can't be read or is not in the data folder."""
-        recipe = with_settings(self.recipe, {"matching.cues": ("local",), "calibration.scorers": ("local",), **SHOWN})
-        table = self.catalogue.table
-        present = Catalogue(self.catalogue.root, table[table["image_id"].isin(image_ids)])
-        if not len(present):
-            return dict.fromkeys(image_ids, NO_KEYPOINTS)
-        extractors = [partial(extract, config=recipe.keypoints)] * len(present)
-        views = views_of(present, recipe, mirror)
-        batches = photograph_batches(present.paths, views, Runtime(), "finding keypoints to show", extractors)
-        opened = [points for batch in batches for points in batch.extracted]
-        found = [NO_KEYPOINTS if points is None else points for points in opened]
-        return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(present.image_ids, found, strict=True))
+
+def keypoints_to_show(
+    catalogue: Catalogue, recipe: Recipe, image_ids: Sequence[str], mirror: bool = False
+) -> dict[str, Keypoints]:
+    """Return keypoints by image_id; none where a photograph can't be read or is not in the data folder.
+
+    Args:
+        catalogue: the data folder.
+        recipe: how photographs are turned.
+        image_ids: of the photographs.
+        mirror: of their mirror images.
+    """
+    recipe = with_settings(recipe, {"matching.cues": ("local",), "calibration.scorers": ("local",), **SHOWN})
+    table = catalogue.table
+    present = Catalogue(catalogue.root, table[table["image_id"].isin(image_ids)])
+    if not len(present):
+        return dict.fromkeys(image_ids, NO_KEYPOINTS)
+    extractors = [partial(extract, config=recipe.keypoints)] * len(present)
+    views = views_of(present, recipe, mirror)
+    batches = photograph_batches(present.paths, views, Runtime(), "finding keypoints to show", extractors)
+    opened = [points for batch in batches for points in batch.extracted]
+    found = [NO_KEYPOINTS if points is None else points for points in opened]
+    return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(present.image_ids, found, strict=True))
 
 
 def embedding_map(gallery: Gallery, queries: GalleryFeatures | None, seed: int) -> EmbeddingMap:

@@ -13,12 +13,13 @@ import jinja2
 __all__ = ["render"]
 
 
-def render(content: Mapping[str, Any], template: str = "report.html.j2") -> str:
+def render(content: Mapping[str, Any], template: str = "report.html.j2", package: str = __package__) -> str:
     """Return the page.
 
     Args:
         content: by the names that the template uses; all text is escaped, charts are not.
         template: its file's name.
+        package: where that file is; the parts that it includes are here.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: files(__package__).joinpath(name).read_text("utf-8")),  # of parts
@@ -29,7 +30,7 @@ def render(content: Mapping[str, Any], template: str = "report.html.j2") -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"fixed": _fixed, "percent": _percent, "between": _between}
-    text = files(__package__).joinpath(template).read_text("utf-8")
+    text = files(package).joinpath(template).read_text("utf-8")
     return environment.from_string(text).render(content)
 
 

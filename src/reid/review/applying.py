@@ -18,10 +18,7 @@ from reid.errors import InputError
 from reid.review.answer_sheet import SheetAnswer, read_sheet
 from reid.runtime.files import read_table, refuse_unwritable, write_table
 
-__all__ = ["CONFLICTS", "Applied", "apply_answers"]
-
-CONFLICTS = ("old", "new", "neither")
-"""Whose answer stands where two people contradict each other."""
+__all__ = ["Applied", "Choice", "apply_answers"]
 
 Choice = Literal["", "old", "new", "neither"]
 
@@ -64,7 +61,7 @@ def apply_answers(catalogue: Catalogue, file: Path, pairs_file: Path | None = No
         catalogue: all rows of the data folder.
         file: what the page has saved.
         pairs_file: where to; None for `pairs.csv` in the data folder.
-        conflicts: one of `CONFLICTS`, or "" to write nothing where there are any.
+        conflicts: one of `choices.CONFLICTS`, or "" to write nothing where there are any.
 
     Raises:
         InputError: see `read_sheet` and `links.read_links`; people who contradict each other, directly or over what is
@@ -136,8 +133,8 @@ def _words_of(path: Path, file: Path, against: Sequence[_Conflict]) -> str:
     more = f" ({len(against) - 1} more such pairs)" if len(against) > 1 else ""
     return (
         f"{file}: {one.answer.image_id_a} and {one.answer.image_id_b} are {said(one.answer)}, but {rows}{more}. "
-        "Nothing was written: decide together, and correct one of the answers; or say which ones count with --conflicts old, "
-        "new or neither: the others become unsure, and their notes say what they were"
+        "Nothing was written: decide together, and correct one of the answers; or say with --conflicts old, new or "
+        "neither which ones count: the others become unsure, and their notes say what they were"
     )
 
 
