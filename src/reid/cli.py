@@ -354,6 +354,7 @@ def _add_predict(commands: Any) -> None:
     _add_data(command)
     _add_weights(command)
     command.add_argument("--out", metavar="CSV", type=Path, required=True, help="the submission to write")
+    _add_pairs(command)
     _add_route(command)
     _add_settings(command, FOR_THIS_CALL)
     _add_runtime(command)
@@ -377,12 +378,7 @@ def _add_discover(commands: Any) -> None:
         required=True,
         help="the submission to write, NAME.csv; NAME.clusters.csv next to it says who each cluster may be",
     )
-    command.add_argument(
-        "--pairs",
-        metavar="CSV",
-        type=Path,
-        help="what people said of pairs (default: pairs.csv in DATA, if it is there)",
-    )
+    _add_pairs(command)
     command.add_argument(
         "--previous", metavar="CSV", type=Path, help="keep the labels of these clusters where photographs were added"
     )
@@ -437,6 +433,7 @@ def _add_report(commands: Any) -> None:
         "of it (.json); may be repeated",
     )
     same = "; as in the call of predict, otherwise the page may show other answers than its submission"
+    _add_pairs(command, same)
     _add_route(command, same)
     _add_settings(command, FOR_THIS_CALL + same)
     _add_runtime(command)
@@ -510,12 +507,7 @@ def _add_export(commands: Any) -> None:
         help="what predict or discover wrote, NAME.csv; with NAME.matches.csv or NAME.clusters.csv next to it for the "
         "probabilities (default: only the names that people gave)",
     )
-    command.add_argument(
-        "--pairs",
-        metavar="CSV",
-        type=Path,
-        help="what people said of pairs (default: pairs.csv in DATA, if it is there)",
-    )
+    _add_pairs(command)
     command.add_argument("--confirmed", action="store_true", help="leave out names that no person confirmed")
     command.add_argument(
         "--zone", default="", metavar="+HH:MM", help="camtrap-dp: the time zone of dates that have none"
@@ -589,6 +581,15 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 
 def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", metavar="WEIGHTS", type=Path, required=True, help="the folder that train made")
+
+
+def _add_pairs(command: argparse.ArgumentParser, more: str = "") -> None:
+    command.add_argument(
+        "--pairs",
+        metavar="CSV",
+        type=Path,
+        help=f"what people said of pairs (default: pairs.csv in DATA, if it is there){more}",
+    )
 
 
 def _add_route(command: argparse.ArgumentParser, more: str = "") -> None:

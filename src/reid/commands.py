@@ -488,7 +488,7 @@ def predict_queries(options: argparse.Namespace) -> None:
     recipe, runtime = _recipe_of_answers(options, weights)
     seconds: dict[str, float] = {}
     with stage("predict", seconds), process_group():
-        matches = predict(catalogue, weights, recipe, runtime=runtime)
+        matches = predict(catalogue, weights, recipe, runtime=runtime, links_file=options.pairs)
     if not is_main():
         return
     matches.save(options.out)
@@ -690,7 +690,7 @@ def report(options: argparse.Namespace) -> None:
     catalogue = resolve_names(catalogue, recipe, weights.datasets)
     seconds = read_seconds(options.weights)
     with stage("predict (without what was cached)", seconds):  # predict itself may have taken minutes
-        prediction = predict(catalogue, weights, recipe, runtime=runtime)
+        prediction = predict(catalogue, weights, recipe, runtime=runtime, links_file=options.pairs)
     with stage("explanations", seconds):
         explanations = collect_explanations(
             catalogue, replace(weights, recipe=recipe), prediction, solution, runtime=runtime

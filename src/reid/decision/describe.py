@@ -35,6 +35,8 @@ def _shares(matches: Matches) -> Iterator[str]:
         flags = matches.queries["flags"][matches.queries["dataset"] == dataset]
         count, alone = len(flags), int(flags.str.contains("no_candidates").sum())
         words = f", {alone} with nothing to compare (no_candidates)" if alone else ""
+        confirmed = int(flags.str.contains("confirmed").sum())
+        words += f", {confirmed} named by answers (confirmed)" if confirmed else ""
         yield f"{dataset}: {count} queries, {new:.0%} called new{words}{hint if new == 1 and count > 1 else ''}"
 
 

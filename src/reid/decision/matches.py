@@ -34,6 +34,7 @@ FLAGS = {
     "no_candidates": "nothing on it can be compared with a known photograph",
     "rerouted": "the gallery of another dataset than that of its column was searched",
     "shifted": "its dataset's queries match otherwise than the photographs that the threshold was fitted on",
+    "confirmed": "a person's answers say who it is",
 }
 """The words of the column flags, and what they mean."""
 

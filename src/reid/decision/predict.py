@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,17 +19,26 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, rows_to_predict
 from reid.data.missing_files import with_causes
-from reid.data.names import resolve_names
+from reid.data.names import resolve_names, with_names
 from reid.decision.artifact import CALIBRATION, Weights, gallery_file
 from reid.decision.calibrate import Calibration, load_calibrations
+from reid.decision.confirmed import Said, said_of_queries, with_confirmed, without_refused
 from reid.decision.decide import decide
+from reid.decision.links import read_links
 from reid.decision.matches import TOP_K, Matches
 from reid.errors import InputError
 from reid.models.networks import best_device
 from reid.retrieval.cache import Arrays, Cache, array_digest, cache_key
 from reid.retrieval.candidates import CandidatePairs, are_comparable, candidate_pairs
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
-from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, gallery_precision, load_gallery
+from reid.retrieval.gallery import (
+    Gallery,
+    GalleryFeatures,
+    gallery_features,
+    gallery_names,
+    gallery_precision,
+    load_gallery,
+)
 from reid.retrieval.keypoints import tensors_of
 from reid.runtime.distributed import all_gather_object, shard
 
@@ -51,6 +61,7 @@ def predict(
     use_cache: bool = True,
     runtime: Runtime | None = None,
     k: int = TOP_K,
+    links_file: Path | None = None,
 ) -> Matches:
     """Name the individual on every query photograph, or call it new.
 
@@ -62,15 +73,19 @@ def predict(
         use_cache: keep features and matches next to the weights, so that the same costs nothing the next time.
         runtime: device, precision, batch size; None for the precision that training asked for.
         k: how many candidates of each query are kept.
+        links_file: what people said of pairs; None for `pairs.csv` in the data folder, if it is there. Whom a query
+            does not show is no candidate; whom it shows is its answer, see `confirmed`.
 
     Raises:
-        InputError: no query rows, none whose photograph can be read, or a row that the route can't send anywhere.
+        InputError: no query rows, none whose photograph can be read, or a row that the route can't send anywhere;
+            answers as `read_links` refuses them.
     """
     recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
     if weights.caution:
         log.warning(weights.caution)
     queries = rows_to_predict(resolve_names(catalogue.query, recipe, weights.datasets))
     _check_route(queries, weights, recipe.prediction.route)
+    said = _said(catalogue, queries, weights, recipe, links_file)
     calibrations = load_calibrations(weights)
     searched = replace(queries, table=queries.table[queries.table["dataset"].isin(["", *weights.datasets])])
     cache = Cache(weights.folder) if use_cache else None
@@ -82,9 +97,26 @@ def predict(
         features = extract_features(searched, extractors, recipe.prediction.route, recipe, "opening queries")
         features = _with_causes(searched, features)
         _warn_of_precision(weights, features, extractors)
-    candidates = _match(searched, features, weights, calibrations, recipe, cache, k)
+    most = max(map(len, said.refused.values()), default=0)
+    more = -(-most // TOP_K) * TOP_K  # in steps, because every other number is matched again, see `matches_key`
+    candidates = _match(searched, features, weights, calibrations, recipe, cache, k + more)
+    if most:
+        candidates = without_refused(candidates, said.refused, k)
     table = _routed(queries, dict(zip(searched.image_ids, features, strict=True)), weights)
-    return decide(table, candidates, calibrations, recipe.prediction.route)
+    return with_confirmed(decide(table, candidates, calibrations, recipe.prediction.route), said.confirmed)
+
+
+def _said(catalogue: Catalogue, queries: Catalogue, weights: Weights, recipe: Recipe, links_file: Path | None) -> Said:
+    """Return what answers say of the queries."""
+    links = read_links(catalogue, links_file)
+    if not links.groups:
+        return Said()
+    known = with_names(catalogue, recipe.data, weights.datasets).database
+    galleries = [gallery_names(weights.folder / gallery_file(dataset)) for dataset in weights.datasets]
+    enrolled = {image_id: name for names in galleries for image_id, name in names.items()}
+    return said_of_queries(
+        queries.image_ids, links, dict(zip(known.image_ids, known.identities, strict=True)), enrolled
+    )
 
 
 def _with_causes(queries: Catalogue, features: list[Features]) -> list[Features]:

@@ -79,7 +79,8 @@ class Explanations:
     """What a page can show beyond the answers.
 
     Attributes:
-        candidates: by the query's image_id, its best candidates, and the right individual where the gallery has it.
+        candidates: by the query's image_id, its best candidates, and the right individual (by the solution, or by a
+            person's answers) where the gallery has it.
         maps: by dataset; empty without an encoder.
         keypoints_decided: whether keypoints were used for the answers, or are only shown.
     """
@@ -109,6 +110,8 @@ def explain_matches(
     """
     recipe, calibrations = weights.recipe, load_calibrations(weights)
     readable = outcomes[(outcomes["problem"] == "") & outcomes["dataset"].isin(list(weights.datasets))]
+    confirmed = readable["flags"].str.contains("confirmed") & (readable["truth"] == "")
+    right = readable["answer"].where(confirmed, readable["truth"]).to_numpy(str)
     table = catalogue.table.set_index("image_id", drop=False).loc[list(readable["image_id"])].reset_index(drop=True)
     queries = Catalogue(catalogue.root, table)
     cache = Cache(weights.folder) if use_cache else None
@@ -132,7 +135,7 @@ def explain_matches(
             maps[dataset] = embedding_map(gallery, shown, recipe.seed)
         if shown is not None:
             comparison = _Comparison(catalogue, recipe, gallery, calibrations[dataset])
-            candidates |= comparison.candidates(shown, readable["truth"].to_numpy(str)[places])
+            candidates |= comparison.candidates(shown, right[places])
     return Explanations(candidates, maps, recipe.uses_keypoints)
 
 

@@ -7,6 +7,7 @@ template `report.html.j2`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -44,10 +45,18 @@ def collect_explanations(
     use_cache: bool = True,
     runtime: Runtime | None = None,
 ) -> Explanations:
-    """Return candidates and keypoints of the queries that the page may show, see `explanations.explain_matches`."""
+    """Return candidates and keypoints of the queries that the page may show (see `explanations.explain_matches`), but
+    not of individuals that a person has said they do not show."""
     outcomes = classify_outcomes(matches.wide, solution)
     shown = outcomes.iloc[stratified_order(outcomes)[:MAX_EXPLAINED]]
-    return explain_matches(catalogue, weights, shown, matches.route, use_cache, runtime)
+    found = explain_matches(catalogue, weights, shown, matches.route, use_cache, runtime)
+    pairs = [*zip(*(matches.candidates[name] for name in ("image_id", "candidate")), strict=True)]
+    allowed = {*pairs, *zip(shown["image_id"], shown["truth"], strict=True)}
+    kept = {
+        query: tuple(one for one in candidates if (query, one.identity) in allowed)
+        for query, candidates in found.candidates.items()
+    }
+    return replace(found, candidates=kept)
 
 
 def write_report(

@@ -28,6 +28,7 @@ __all__ = [
     "GalleryFeatures",
     "gallery_extractor",
     "gallery_features",
+    "gallery_names",
     "gallery_precision",
     "load_gallery",
     "save_gallery",
@@ -188,6 +189,13 @@ def gallery_extractor(path: Path) -> str:
     """Return `Gallery.extractor` of a file that `enroll` of this version wrote, without its keypoints; "" of others."""
     with safe_open(path, framework="np") as opened:
         return str(_made_with(opened).get("extractor", ""))
+
+
+def gallery_names(path: Path) -> dict[str, str]:
+    """Return the individual on each photograph of a file, by image_id, without its vectors."""
+    with safe_open(path, framework="pt") as opened:
+        rows = json.loads(opened.get_tensor("rows").numpy().tobytes())
+    return dict(zip(rows["image_id"], rows["identity"], strict=True))
 
 
 def _made_with(opened: Any) -> dict[str, Any]:
