@@ -219,7 +219,7 @@ def learned_queries(catalogue: Catalogue, gallery: Gallery, name: str, recipe: R
     rows = catalogue.database.table.set_index("image_id").loc[list(known.image_id)]
     everything = HeldOut(np.ones(len(known), bool), np.zeros(len(known), bool))
     photographs = Catalogue(catalogue.root, rows.reset_index())
-    duplicates = near_duplicates(thumbnails(photographs.paths))
+    duplicates = near_duplicates(thumbnails(photographs))
     days, sides = (rows[column].to_numpy(str) for column in ("day", "orientation"))
     selected = select_pseudo_queries(np.array(gallery.identity), days, duplicates, everything, recipe, sides)
     return match_pseudo_queries(gallery, selected, name, recipe).in_units()

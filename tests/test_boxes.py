@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from reid.data.boxes import Box, BoxError, clipped, read_box
 from reid.errors import InputError
-from reid.formats.boxes import (
-    Box,
-    BoxError,
-    Frame,
-    as_unit,
-    as_upright,
-    clipped,
-    decide_layout,
-    read_box,
-    written_box,
-)
+from reid.formats.boxes import Frame, as_unit, as_upright, decide_layout, written_box
 from reid.formats.found import CORNERS, PIXELS, SHARES
 
 SIZE = (40, 24)

@@ -74,7 +74,7 @@ def test_photographs_are_opened_on_systems_that_do_not_tell_which_cores_are_free
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # neither macOS nor Windows has it
     catalogue = read_rows(patterns)
     assert (scan_files(catalogue)["problem"] == "").all()
-    assert thumbnails(catalogue.paths).shape == (len(catalogue), 256)
+    assert thumbnails(catalogue).shape == (len(catalogue), 256)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert core_count() == 5

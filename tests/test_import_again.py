@@ -205,17 +205,9 @@ def test_boxes_that_leave_a_rotated_photograph_are_told_with_the_option(
     assert "import again with --boxes-before-rotation" in told.err
 
 
-def test_that_boxes_are_not_used_yet_is_told_before_check_refuses_them(
-    cams: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_boxes_that_were_imported_pass_the_check(cams: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = [{"file": "1.jpg", "detections": [detection(BOX), detection(OTHER)]}]
     source, out = write_json(cams / "md.json", megadetector(images)), cams.parent / "data"
     assert cli.main(["import", "megadetector", str(source), "--out", str(out)]) == 0
-    told = capsys.readouterr().err
-    assert "not used yet" in told
-    assert "2 rows share a photograph, which `check` and `train` refuse" in told
-    assert cli.main(["check", str(out)]) == 2
-    capsys.readouterr()
-    draw(cams / "animals" / "Mira" / "4.jpg")
-    assert cli.main(["import", "folder", str(cams / "animals"), "--out", str(cams.parent / "whole")]) == 0
-    assert "not used yet" not in capsys.readouterr().err
+    assert cli.main(["check", str(out)]) == 0
+    assert "bbox" not in capsys.readouterr().err

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from sources import draw_all, imported, megadetector, write_csv, write_json
 
+from reid.data.boxes import read_box
 from reid.errors import InputError
-from reid.formats.boxes import read_box
 from reid.formats.export_choices import ExportChoices
 from reid.formats.exporting import export_names
 

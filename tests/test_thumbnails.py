@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin, TiffTags
 from reid.config.presets import PRESETS
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue
-from reid.data.photographs import UnreadableError, open_photograph
+from reid.data.photographs import UnreadableError, View, open_photograph
 from reid.report import thumbnails
 from reid.report.outcomes import classify_outcomes
 from reid.report.thumbnails import Thumbnails, contact_sheet, match_rows, upright
@@ -23,7 +23,7 @@ def test_a_photograph_keeps_its_proportions_and_is_turned_upright(tmp_path: Path
     Image.new("RGB", (400, 200), "red").save(tmp_path / "flat.jpg")
     assert upright(tmp_path / "lying.jpg", 100).size == (50, 100)
     assert upright(tmp_path / "flat.jpg", 100).size == (100, 50)
-    assert upright(tmp_path / "flat.jpg", 100, turn=90).size == (50, 100)
+    assert upright(tmp_path / "flat.jpg", 100, View(0, turn=90)).size == (50, 100)
 
 
 @pytest.mark.parametrize(("kind", "value"), [(TiffTags.ASCII, "6"), (TiffTags.UNDEFINED, b"\x06")])
@@ -59,7 +59,7 @@ def test_thumbnails_are_turned_as_the_networks_see_them(tmp_path: Path) -> None:
     catalogue, *_ = make_world(tmp_path)
     lying = Catalogue(catalogue.root, catalogue.table.assign(orientation="right"))
     turned = Thumbnails.of(lying, with_settings(PRESETS["toy"], {"data.upright": ("Lynx",)}))
-    assert {turned.turns["1"], turned.turns["3"]} == {-90, 0}
+    assert {turned.views["1"].turn, turned.views["3"].turn} == {-90, 0}
     assert turned.of_photograph("1").uri != Thumbnails.of(lying, PRESETS["toy"]).of_photograph("1").uri
 
 
@@ -80,7 +80,7 @@ def test_contact_sheets_have_a_row_per_dataset(tmp_path: Path) -> None:
     assert [row.title for row in rows] == ["Lynx", "Newt"]
     lying = Catalogue(catalogue.root, catalogue.table.assign(orientation="right"))
     turned = match_rows(lying, outcomes, with_settings(recipe, {"data.upright": ("Lynx",)}))
-    assert [{picture.turn for group in row.pictures for picture in group} for row in turned] == [{-90}, {0}]
+    assert [{picture.view.turn for group in row.pictures for picture in group} for row in turned] == [{-90}, {0}]
     assert {picture[2] for group in rows[0].pictures for picture in group} == {"wrong", "named", "missed", "right", ""}
     assert [len(row.pictures) for row in rows] == [5, 1]
     contact_sheet(tmp_path / "sheet.jpg", rows)

@@ -34,6 +34,7 @@ from reid.data.checks import (
     describe,
     describe_notes,
     describe_unreadable,
+    find_corners,
     find_near_copies,
     find_same_files,
     scan_files,
@@ -201,7 +202,8 @@ def _findings(catalogue: Catalogue, submission: Path | None) -> dict[str, Any]:
         problems = dict(zip(broken["image_id"], broken["problem"], strict=True))
         used = without_unknown(catalogue, DataConfig())
         of_used = files[files["image_id"].isin(used.image_ids)]
-        found["faults"] += [*describe_unreadable(catalogue, problems), *find_same_files(used, of_used)]
+        corners = [f"{catalogue.root / 'metadata.csv'}: {fault}" for fault in find_corners(catalogue, files)]
+        found["faults"] += [*describe_unreadable(catalogue, problems), *corners, *find_same_files(used, of_used)]
         warnings = [
             *find_table_warnings(catalogue),
             *find_near_copies(used, of_used),

@@ -103,6 +103,11 @@ class DataConfig(Group, name="data"):
         "datasets whose photographs are turned by their column orientation first (right by -90 degrees, left by 90, "
         "bottom by 180), as the competition's salamanders need",
     )
+    box_margin: float = setting(
+        0.1,
+        "where a row has a box (column bbox), the share of the box's width and height that is added on each side",
+        limits=(0, 2),
+    )
     skip_unreadable: bool = setting(
         False, "train without the photographs that can't be read, instead of stopping with an error"
     )

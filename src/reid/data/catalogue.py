@@ -11,12 +11,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import starmap
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from reid.data.box_faults import box_faults, shared_photographs
+from reid.data.boxes import Crop, with_crops
 from reid.data.dates import find_date_problems, read_days
 from reid.data.sides import read_side
 from reid.data.spelling import name_key
@@ -63,8 +66,8 @@ class Catalogue:
         table: one row per photograph, every cell of the file a `str`. The columns `COLUMNS`, with `split` and
             `orientation` in the words of this kit, where they were understood; `day` (the date as YYYY-MM-DD, empty
             where none can be read or believed), `date_problem` (a word of `dates.PROBLEMS`, or empty), `answered`
-            (whether a query's identity was taken out) and whatever else the file has. The index is the row's place in
-            `metadata.csv`.
+            (whether a query's identity was taken out) and whatever else the file has; with boxes, also the columns of
+            `boxes.with_crops`. The index is the row's place in `metadata.csv`.
     """
 
     root: Path
@@ -121,12 +124,19 @@ class Catalogue:
         return [self.root / path for path in self.table["path"]]
 
     @property
+    def crops(self) -> list[Crop | None]:
+        """Per photograph the part of it that the row is about; None for all of it."""
+        cells = self.table["crop"] if "crop" in self.table else [None] * len(self)
+        return [cell if isinstance(cell, Crop) else None for cell in cells]
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 of the rows and of the files' sizes, in hex: another label or another photograph changes it.
+        """SHA-256 of the rows and of the files' sizes, in hex: another label, box or photograph changes it.
 
         Sizes instead of contents, because 13,000 photographs are 13 GB to read.
         """
-        rows = self.table.assign(size=[_size(path) for path in self.paths]).sort_values("image_id")[[*COLUMNS, "size"]]
+        columns = [*COLUMNS, *(["bbox", "bbox_unit"] if any(self.crops) else []), "size"]
+        rows = self.table.assign(size=[_size(path) for path in self.paths]).sort_values("image_id")[columns]
         return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
     def row_name(self, image_id: str) -> str:
@@ -178,7 +188,7 @@ def read_rows(folder: Path, today: date | None = None) -> Catalogue:
     days = read_days(table["date"])
     table["date_problem"] = find_date_problems(table, days, today or date.today())
     table["day"] = days.where(table["date_problem"] == "", "")
-    return Catalogue(root=folder, table=table)
+    return Catalogue(root=folder, table=with_crops(table))
 
 
 def _without_empty_edges(path: Path, table: pd.DataFrame) -> pd.DataFrame:
@@ -262,27 +272,9 @@ def find_cell_faults(catalogue: Catalogue) -> list[str]:
 
 
 def find_shared_photographs(catalogue: Catalogue) -> list[str]:
-    """Return the rows whose photograph an earlier row has too."""
-    table = catalogue.table
-    first = table.index.to_series().groupby(table["path"].map(os.path.normpath)).transform("first")
-    again = table[(first != table.index) & (table["path"] != "")]
-    crop = ". Boxes are not used yet: crop the animals into files of their own." * _has_boxes(table)
-    faults = {}
-    for (row, path), place in zip(numbered_cells(again["path"]), first[again.index], strict=True):
-        own, other = table.loc[row - 2], table.loc[place]
-        where = f"path: expected every photograph once, found that of row {place + 2} again, {path[:99]!r}"
-        if own["split"] != other["split"]:
-            faults[row] = f"{where}, there as {other['split']} and here as {own['split']}. Remove one of the rows{crop}"
-        elif own["identity"] != other["identity"]:
-            names = f"there as {other['identity'][:99]!r} and here as {own['identity'][:99]!r}"
-            faults[row] = f"{where}, {names}. Decide who it is, and remove the other row{crop}"
-        else:
-            faults[row] = f"{where}. Remove one of the rows{crop}"
-    return [f"{rows}, column {words}" for rows, words in group_rows(faults.items())]
-
-
-def _has_boxes(table: pd.DataFrame) -> bool:
-    return any(str(column).startswith("bbox") for column in table.columns)
+    """Return the rows whose photograph an earlier row has too, other than with another box around another animal."""
+    faults = shared_photographs(catalogue.table.assign(crop=pd.Series(catalogue.crops, catalogue.table.index, object)))
+    return [f"{rows}, column path: {words}" for rows, words in group_rows(faults.items())]
 
 
 class _Check(NamedTuple):
@@ -314,6 +306,7 @@ def _checks(table: pd.DataFrame) -> list[_Check]:
             (database | (dataset != "")) & ~_matches(dataset, DATASET_NAME),
         ),
         _Check("path", "expected a relative path that stays in the data folder", ~table["path"].map(_leads_below)),
+        *starmap(_Check, box_faults(table)),
     ]
 
 

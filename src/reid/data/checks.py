@@ -7,14 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
+from reid.data.box_faults import CORNERS
+from reid.data.boxes import by_photograph, looks_like_corners
 from reid.data.catalogue import Catalogue, numbered_cells
 from reid.data.missing_files import with_causes
-from reid.data.photographs import inspect_photograph
+from reid.data.photographs import Inspection, inspect_photographs
 from reid.runtime.distributed import core_count
 from reid.runtime.files import group_rows
 from reid.runtime.progress import track
 
-__all__ = ["describe", "describe_notes", "describe_unreadable", "find_near_copies", "find_same_files", "scan_files"]
+__all__ = [
+    "describe",
+    "describe_notes",
+    "describe_unreadable",
+    "find_corners",
+    "find_near_copies",
+    "find_same_files",
+    "scan_files",
+]
 
 ALIKE_SMALL, ALIKE_LARGE = 0.95, 0.98
 """From which correlation of their grey values, of 16 x 16 and of 64 x 64, two photographs are taken for copies of one.
@@ -60,9 +70,14 @@ def scan_files(catalogue: Catalogue) -> pd.DataFrame:
     Returns:
         One row per photograph, in order: image_id and the fields of `photographs.Inspection`.
     """
+    paths, crops = catalogue.paths, catalogue.crops
+    groups = by_photograph(paths)
+    found: dict[int, Inspection] = {}
     with ThreadPoolExecutor(max_workers=core_count()) as pool:  # decoding releases Python's lock
-        inspected = pool.map(inspect_photograph, catalogue.paths)
-        files = pd.DataFrame(list(track(inspected, "opening photographs", total=len(catalogue))))
+        inspected = pool.map(lambda rows: inspect_photographs(paths[rows[0]], [crops[row] for row in rows]), groups)
+        for rows, those in zip(groups, track(inspected, "opening photographs", total=len(groups)), strict=True):
+            found |= zip(rows.tolist(), those, strict=True)
+    files = pd.DataFrame([found[row] for row in range(len(paths))], columns=list(Inspection._fields))
     broken = files["problem"] != ""
     ids = np.array(catalogue.image_ids)
     causes = with_causes(catalogue, dict(zip(ids[broken], files["problem"][broken], strict=True)))
@@ -92,6 +107,20 @@ def describe_notes(catalogue: Catalogue, files: pd.DataFrame) -> list[str]:
     rows = numbered_cells(catalogue.table["path"])
     noted = [(row, note) for (row, _), notes in zip(rows, files["notes"], strict=True) for note in notes]
     return [f"{rows}: {note}" for rows, note in group_rows(noted)]
+
+
+def find_corners(catalogue: Catalogue, files: pd.DataFrame) -> list[str]:
+    """Return the rows whose boxes in pixels leave their photographs, where all boxes lie within as x1,y1,x2,y2; those
+    in shares are faults of `catalogue.find_cell_faults`.
+
+    Args:
+        catalogue: the photographs.
+        files: of them, in order, see `scan_files`.
+    """
+    rows = zip(numbered_cells(catalogue.table["path"]), catalogue.crops, files["width"], files["height"], strict=True)
+    boxed = [(row, crop.box, (w, h) if w else None) for (row, _), crop, w, h in rows if crop and crop.unit == "pixels"]
+    corners = looks_like_corners([(box, size) for _, box, size in boxed])
+    return [f"{rows}, column {words}" for rows, words in group_rows((boxed[i][0], f"bbox: {CORNERS}") for i in corners)]
 
 
 def find_same_files(catalogue: Catalogue, files: pd.DataFrame) -> list[str]:

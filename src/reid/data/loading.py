@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,8 +18,9 @@ from torch import Tensor
 from reid.config.recipe import AugmentationConfig, Recipe
 from reid.config.runtime import Runtime
 from reid.data.augmentation import Part, augment
+from reid.data.boxes import by_photograph
 from reid.data.catalogue import Catalogue
-from reid.data.photographs import GREY, UnreadableError, View, decode, fit_square, views_of
+from reid.data.photographs import GREY, Decoded, UnreadableError, View, decode_all, fit_square, views_of
 from reid.data.sampling import Batch
 from reid.errors import InputError
 from reid.runtime.distributed import core_count, shard
@@ -50,11 +52,21 @@ class Opened(NamedTuple):
     """(B,) why a photograph can't be read; "" where it can."""
 
 
-def _open(path: Path, view: View, extract: Extractor | None) -> tuple[Tensor, Any, str]:
-    """Return one photograph's row of `Opened`."""
+Row = tuple[Tensor, Any, str]
+"""One photograph's row of `Opened`."""
+
+
+def _open(path: Path, views: Sequence[View], extractors: Sequence[Extractor | None]) -> list[Row]:
+    """Return the rows of one photograph, which is decoded once."""
+    decoded = decode_all(path, views)
+    return [_row(*each) for each in zip(decoded, views, extractors, strict=True)]
+
+
+def _row(decoded: Decoded | UnreadableError, view: View, extract: Extractor | None) -> Row:
     extracted, problem = None, ""
     try:
-        decoded = decode(path, view)
+        if isinstance(decoded, UnreadableError):
+            raise decoded
         pixels = fit_square(decoded, view)
         if extract:
             extracted = extract(np.asarray(decoded.upright(decoded.image)))
@@ -72,7 +84,8 @@ def photograph_batches(
 ) -> Iterator[Opened]:
     """Yield batches of photographs from their files, in order.
 
-    Each file is decoded once, for the network and for its extractor. Threads do it. With a GPU they are some batches
+    Each file is decoded once, for the network and for its extractor, and for all rows of it that follow each other
+    (see `boxes.by_photograph`). Threads do it. With a GPU they are some batches
     ahead of it; without one they would only take turns with the network on the same cores, and open a batch when it is
     wanted.
 
@@ -96,12 +109,13 @@ def open_in_threads(
     Decoding and OpenCV release Python's lock; sorting keypoints does not. With a GPU, torch keeps to one thread
     meanwhile: several would wait actively for those of them that get no core (benchmarks/README.md, Predict).
     """
-    waiting: deque[list[Future[tuple[Tensor, Any, str]]]] = deque()
+    waiting: deque[list[_Coming]] = deque()
     pool, threads = ThreadPoolExecutor(runtime.threads or core_count()), torch.get_num_threads()
     torch.set_num_threads(1 if has_gpu else threads)
     try:
-        for start in range(0, len(jobs), runtime.batch_size):
-            waiting.append([pool.submit(_open, *job) for job in jobs[start : start + runtime.batch_size]])
+        coming = _submitted(jobs, pool)
+        for _ in range(0, len(jobs), runtime.batch_size):
+            waiting.append(list(islice(coming, runtime.batch_size)))
             if len(waiting) > BATCHES_AHEAD * has_gpu:
                 yield _collate(waiting.popleft(), has_gpu)
         while waiting:
@@ -111,9 +125,21 @@ def open_in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def _collate(opening: list[Future[tuple[Tensor, Any, str]]], has_gpu: bool) -> Opened:
+_Coming = tuple[Future[list[Row]], int]
+"""The rows of a photograph as soon as it is opened, and which of them is meant."""
+
+
+def _submitted(jobs: Sequence[tuple[Path, View, Extractor | None]], pool: ThreadPoolExecutor) -> Iterator[_Coming]:
+    """Yield a place for each job; when the first of a photograph is asked for, a thread begins to open it."""
+    for path, group in groupby(jobs, key=lambda job: job[0]):
+        _, views, extractors = zip(*group, strict=True)
+        future = pool.submit(_open, path, views, extractors)
+        yield from ((future, row) for row in range(len(views)))
+
+
+def _collate(opening: Sequence[_Coming], has_gpu: bool) -> Opened:
     """Return a batch as soon as its photographs are opened, with a GPU in memory that it copies from by itself."""
-    pixels, extracted, problems = zip(*(future.result() for future in opening), strict=True)
+    pixels, extracted, problems = zip(*(future.result()[row] for future, row in opening), strict=True)
     batch = torch.stack(pixels)
     return Opened(batch.pin_memory() if has_gpu else batch, list(extracted), list(problems))
 
@@ -161,12 +187,15 @@ def decode_photographs(
             f"{file}: {math.prod(shape) / 1e9:.1f} GB of decoded photographs don't fit there ({problem.strerror}); "
             "name a larger disk with the variable TMPDIR"
         ) from None
-    problems: list[str] = []
-    for opened in photograph_batches(catalogue.paths, views, runtime, "decoding photographs"):
-        pixels[len(problems) : len(problems) + len(opened.pixels)] = opened.pixels.numpy()
-        problems += opened.problems
+    paths, problems = catalogue.paths, np.full(len(catalogue), "", object)
+    order, done = np.concatenate(by_photograph(paths)), 0
+    ordered = [paths[row] for row in order], [views[row] for row in order]
+    for opened in photograph_batches(*ordered, runtime, "decoding photographs"):
+        rows = order[done : done + len(opened.problems)]
+        pixels[rows], problems[rows] = opened.pixels.numpy(), opened.problems
+        done += len(rows)
     pixels.flush()
-    return PhotographStore(file, tuple(problems))
+    return PhotographStore(file, tuple(problems.tolist()))
 
 
 def _reserve(file: Path, start: int) -> None:

@@ -7,12 +7,13 @@ import contextlib
 import functools
 import hashlib
 import io
+import math
 import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from reid.config.recipe import Recipe
 from reid.data.bit_depth import eight_bits
+from reid.data.boxes import BoxError, Crop, by_photograph, is_beyond, turned
 from reid.data.catalogue import Catalogue
 from reid.data.damage import damage, source_of
 from reid.data.file_kinds import HEAD, other_kind, raw_kind, read_tiff_pages
@@ -35,13 +37,14 @@ __all__ = [
     "UnreadableError",
     "View",
     "decode",
+    "decode_all",
     "fit_square",
     "inspect_photograph",
+    "inspect_photographs",
     "open_image",
     "open_photograph",
     "thumbnails",
     "undecodable",
-    "upright_size",
     "views_of",
 ]
 
@@ -65,6 +68,9 @@ UPRIGHT = {
 
 SIDEWAYS = (5, 6, 7, 8)
 """The values that exchange width and height."""
+
+BACK = {6: 8, 8: 6}
+"""What undoes the values that do not undo themselves."""
 
 QUARTERS = {90: Image.Transpose.ROTATE_90, -90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180}
 """By degrees, anticlockwise."""
@@ -114,6 +120,7 @@ class View:
         interpolation: "bicubic", "bilinear", "lanczos" or "nearest", antialiased.
         detail: pixels on a side that decoding must keep for keypoints, as far as the file has them.
         mirror: exchange left and right, after turning.
+        crop: the part of it that counts, before it is turned; None for all of it.
     """
 
     size: int
@@ -122,6 +129,7 @@ class View:
     interpolation: str = "bicubic"
     detail: int = 0
     mirror: bool = False
+    crop: Crop | None = field(default=None, repr=False)  # `cache.photograph_digests` names it where there is one
 
     @property
     def min_side(self) -> int:
@@ -135,8 +143,8 @@ def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list
 
     Args:
         catalogue: the photographs; their columns `dataset` and `orientation` say which to turn.
-        recipe: with the backbone's image size and interpolation filled in; also `data.upright`, `prediction.scales`,
-            `matching.cues` and `keypoints.size`.
+        recipe: with the backbone's image size and interpolation filled in; also `data.upright`, `data.box_margin`,
+            `prediction.scales`, `matching.cues` and `keypoints.size`.
         mirror: exchange left and right.
     """
     largest = max(1.0, *recipe.prediction.scales)  # so that a larger scale is no mere enlargement
@@ -144,7 +152,11 @@ def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list
     detail = recipe.keypoints.size if recipe.uses_keypoints else 0
     columns = zip(catalogue.table["dataset"], catalogue.table["orientation"], strict=True)
     turns = [TURNS.get(orientation, 0) if dataset in recipe.data.upright else 0 for dataset, orientation in columns]
-    return [View(size, recipe.backbone.fit, turn, recipe.backbone.interpolation, detail, mirror) for turn in turns]
+    crops = [crop and replace(crop, margin=recipe.data.box_margin) for crop in catalogue.crops]
+    return [
+        View(size, recipe.backbone.fit, turn, recipe.backbone.interpolation, detail, mirror, crop)
+        for turn, crop in zip(turns, crops, strict=True)
+    ]
 
 
 def open_photograph(path: Path, view: View | int) -> np.ndarray:
@@ -167,25 +179,13 @@ def open_photograph(path: Path, view: View | int) -> np.ndarray:
     return fit_square(decode(path, view), view)
 
 
-def upright_size(path: Path) -> tuple[int, int]:
-    """Return the width and height in pixels of a photograph that its EXIF tag has turned upright.
-
-    Raises:
-        UnreadableError: as `open_photograph`.
-    """
-    with _reasons(path), open_image(path) as image:
-        tags = getattr(image, "tag_v2", {})  # of a TIFF, whose size Pillow has turned already
-        width, height = (tags[256], tags[257]) if tags else image.size
-        return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
-
-
 class Inspection(NamedTuple):
     """What a photograph's file holds."""
 
     sha256: str
-    """Of its bytes; "" for a photograph that can't be opened."""
+    """Of its bytes and its box; "" for a photograph that can't be opened."""
     width: int
-    """Pixels as they are stored; 0 where they are unknown."""
+    """Pixels as a viewer shows it; 0 where they are unknown."""
     height: int
     thumbnail: np.ndarray
     """(64, 64) uint8, grey, upright; zeros for a photograph that can't be opened."""
@@ -197,20 +197,39 @@ class Inspection(NamedTuple):
 
 def inspect_photograph(path: Path) -> Inspection:
     """Open a photograph as every other part of the kit does, from a single reading of its file; raise nothing."""
-    view = View(THUMBNAIL)
+    return inspect_photographs(path, [None])[0]
+
+
+def inspect_photographs(path: Path, crops: Sequence[Crop | None]) -> list[Inspection]:
+    """Do the same for several parts of a photograph."""
+    views = [View(THUMBNAIL, crop=crop) for crop in crops]
     try:
         with _reasons(path):
             content = _read(path)
-            picture = _decode(content, view.min_side)
-            pixels = fit_square(_turned(picture, view), view)
+            picture = _decode(content, views)
     except UnreadableError as unreadable:
-        return Inspection("", 0, 0, np.zeros((THUMBNAIL, THUMBNAIL), np.uint8), str(unreadable), ())
-    grey = np.asarray(Image.fromarray(pixels).convert("L"))
-    return Inspection(hashlib.sha256(content).hexdigest(), *picture.stored_size, grey, "", picture.notes)
+        return [_uninspected(unreadable)] * len(views)
+    return [_inspected(content, picture, view) for view in views]
+
+
+def _inspected(content: bytes, picture: "_Picture", view: View) -> Inspection:
+    try:
+        decoded = _viewed(picture, view)
+        grey = np.asarray(Image.fromarray(fit_square(decoded, view)).convert("L"))
+    except UnreadableError as unreadable:
+        return _uninspected(unreadable)
+    box = str(view.crop.box).encode() if view.crop else b""
+    notes = (*picture.notes, *filter(None, [decoded.note]))
+    return Inspection(hashlib.sha256(content + box).hexdigest(), *picture.upright_size, grey, "", notes)
+
+
+def _uninspected(unreadable: UnreadableError) -> Inspection:
+    return Inspection("", 0, 0, np.zeros((THUMBNAIL, THUMBNAIL), np.uint8), str(unreadable), ())
 
 
 class Decoded(NamedTuple):
-    """A photograph as it is stored in its file, decoded no larger than its view needs it."""
+    """A photograph, or the part of it that counts, as it is stored in its file, decoded no larger than its view needs
+    it."""
 
     image: Image.Image
     """RGB."""
@@ -219,6 +238,8 @@ class Decoded(NamedTuple):
     scale reach up to a pixel beyond its edge."""
     turns: list[Image.Transpose]
     """What brings it upright, one after the other."""
+    note: str = ""
+    """What a person should know of its box."""
 
     def upright(self, image: Image.Image) -> Image.Image:
         """Return the image, or what was made of it, turned as its view wants it."""
@@ -235,6 +256,11 @@ class _Picture(NamedTuple):
     stored_size: tuple[int, int]
     notes: tuple[str, ...]
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Its width and height as a viewer shows it."""
+        return self.stored_size[::-1] if self.orientation in SIDEWAYS else self.stored_size
+
 
 def decode(path: Path, view: View) -> Decoded:
     """Decode a photograph's file.
@@ -242,25 +268,69 @@ def decode(path: Path, view: View) -> Decoded:
     Raises:
         UnreadableError: as `open_photograph`.
     """
-    with _reasons(path):
-        return _turned(_decode(_read(path), view.min_side), view)
+    (decoded,) = decode_all(path, [view])
+    if isinstance(decoded, UnreadableError):
+        raise decoded
+    return decoded
 
 
-def _turned(picture: _Picture, view: View) -> Decoded:
+def decode_all(path: Path, views: Sequence[View]) -> list[Decoded | UnreadableError]:
+    """Decode a photograph's file once for several views, and return what each of them shows, or why it can't."""
+    try:
+        with _reasons(path):
+            picture = _decode(_read(path), views)
+    except UnreadableError as unreadable:
+        return [unreadable] * len(views)
+    shown: list[Decoded | UnreadableError] = []
+    for view in views:
+        try:
+            shown.append(_viewed(picture, view))
+        except UnreadableError as unreadable:
+            shown.append(unreadable)
+    return shown
+
+
+def _viewed(picture: _Picture, view: View) -> Decoded:
     turns = [
         *([UPRIGHT[picture.orientation]] if picture.orientation in UPRIGHT else []),
         *([QUARTERS[view.turn]] if view.turn else []),
         *([Image.Transpose.FLIP_LEFT_RIGHT] if view.mirror else []),
     ]
-    return Decoded(picture.rgb, picture.extent, turns)
+    if view.crop is None:
+        return Decoded(picture.rgb, picture.extent, turns)
+    rotated = _rotated_hint(picture, view.crop)
+    try:
+        part, was_cut = view.crop.part(*picture.upright_size)
+    except BoxError:
+        raise UnreadableError(f"its box lies outside the photograph{rotated}") from None
+    x, y, w, h = turned(part, BACK.get(picture.orientation, picture.orientation), 1.0, 1.0)
+    width, height = picture.extent
+    left, top, right, bottom = (round(edge, 3) for edge in (x * width, y * height, (x + w) * width, (y + h) * height))
+    # to whole pixels outwards, so that a box between two has some
+    rgb = picture.rgb.crop((math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)))
+    note = f"its box reaches over the edge of the photograph and is clipped{rotated}" if was_cut else ""
+    return Decoded(rgb, rgb.size, turns, note)
 
 
-def _decode(content: bytes, min_side: int) -> _Picture:
-    """Decode a photograph's bytes, as long as that leaves `min_side` pixels on each side at a smaller scale."""
+def _rotated_hint(picture: _Picture, crop: Crop) -> str:
+    """Return what to do with a box in pixels that leaves a photograph and lies within it as it is stored."""
+    right, bottom = crop.box[0] + crop.box[2], crop.box[1] + crop.box[3]
+    if crop.unit != "pixels" or not is_beyond(right, bottom, picture.upright_size):
+        return ""
+    if is_beyond(right, bottom, picture.stored_size):
+        return ""
+    return (
+        ", and lies within it as it is stored, before EXIF rotation: import the source again with "
+        "`reid import --boxes-before-rotation`"
+    )
+
+
+def _decode(content: bytes, views: Sequence[View]) -> _Picture:
+    """Decode a photograph's bytes, at a smaller scale as long as that leaves every view its `min_side` pixels."""
     source = source_of(content)
     with _open(content, source) as image:
         stored_size, notes = image.size, _notes(image, content)
-        drafted = image.draft("RGB", (min_side, min_side))
+        drafted = image.draft("RGB", _wanted_size(views, stored_size, _orientation(image)))
         try:
             eight, depth = eight_bits(image, lambda: _open(content, io.BytesIO(content)))
             rgb = _as_rgb(eight)
@@ -273,6 +343,17 @@ def _decode(content: bytes, min_side: int) -> _Picture:
         raise UnreadableError(reason)
     extent = drafted[1][2:] if drafted else rgb.size
     return _Picture(rgb, extent, orientation, stored_size, (*notes, *filter(None, [depth])))
+
+
+def _wanted_size(views: Sequence[View], stored: tuple[int, int], orientation: Any) -> tuple[int, int]:
+    """Return the width and height that a whole photograph must have for its views, as it is stored."""
+    wide, high = 1, 1
+    for view in views:
+        upright = stored[::-1] if orientation in SIDEWAYS else stored
+        least = view.crop.least_part(*upright) if view.crop else (1.0, 1.0)
+        across, down = least[::-1] if orientation in SIDEWAYS else least
+        wide, high = max(wide, math.ceil(view.min_side / across)), max(high, math.ceil(view.min_side / down))
+    return wide, high
 
 
 def _notes(image: ImageFile.ImageFile, content: bytes) -> tuple[str, ...]:
@@ -405,20 +486,29 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def thumbnails(paths: Sequence[Path]) -> np.ndarray:
+def thumbnails(catalogue: Catalogue) -> np.ndarray:
     """Return 16 x 16 grey values of each photograph, by which near-duplicates are found.
 
     Returns:
         (N, 256) float32, rows of mean 0 and length 1; zeros for a photograph that can't be read or has one colour.
     """
+    paths, views = catalogue.paths, [View(16, crop=crop) for crop in catalogue.crops]
+    groups = by_photograph(paths)
+    jobs = [(paths[places[0]], [views[place] for place in places]) for places in groups]
+    found = np.zeros((len(paths), 256), np.float32)
     with ThreadPoolExecutor(max_workers=core_count()) as pool:
-        return np.stack(list(track(pool.map(_thumbnail, paths), "looking for near-duplicates", total=len(paths))))
+        drawn = pool.map(_thumbnails, *zip(*jobs, strict=True)) if jobs else iter(())
+        for places, grey in zip(groups, track(drawn, "looking for near-duplicates", total=len(groups)), strict=True):
+            found[places] = grey
+    return found
 
 
-def _thumbnail(path: Path) -> np.ndarray:
-    try:
-        grey = open_photograph(path, 16).mean(2).ravel().astype(np.float32)
-    except UnreadableError:
-        return np.zeros(256, np.float32)
-    grey -= grey.mean()
-    return np.asarray(grey / max(1.0, np.linalg.norm(grey)))
+def _thumbnails(path: Path, views: Sequence[View]) -> np.ndarray:
+    """Return the same of the parts of one photograph, (V, 256) float32."""
+    grey = np.zeros((len(views), 256), np.float32)
+    for row, (view, decoded) in enumerate(zip(views, decode_all(path, views), strict=True)):
+        if isinstance(decoded, Decoded):
+            with contextlib.suppress(UnreadableError):
+                grey[row] = fit_square(decoded, view).mean(2).ravel()
+    grey -= grey.mean(1, keepdims=True)
+    return np.asarray(grey / np.maximum(1.0, np.linalg.norm(grey, axis=1, keepdims=True)))

@@ -18,6 +18,8 @@ __all__ = ["find_date_warnings", "find_table_warnings"]
 OLD = "1995"
 """Before it hardly anybody had a digital camera; scanned slides are real."""
 
+USED = ("bbox", "bbox_unit")
+
 UNUSED = ("bbox", "xmin", "ymin", "segmentation", "mask", "encounter", "occurrence", "sequence", "cluster_id")
 """How columns begin that mean something in other tools, and that this version does not use."""
 
@@ -120,10 +122,12 @@ def _unread_sides(catalogue: Catalogue) -> Iterator[str]:
 
 def _unused_columns(catalogue: Catalogue) -> Iterator[str]:
     table = catalogue.table
-    meant = [column for column in map(str, table.columns) if column.casefold().startswith(UNUSED)]
+    meant = [
+        column for column in map(str, table.columns) if column.casefold().startswith(UNUSED) and column not in USED
+    ]
     filled = [column for column in meant if (table[column] != "").any()]
     if filled:
-        yield f"columns {', '.join(filled)}: not used by this version, which looks at whole photographs, each by itself"
+        yield f"columns {', '.join(filled)}: not used by this version; boxes stand in bbox and bbox_unit"
 
 
 def _formulas(catalogue: Catalogue) -> Iterator[str]:

@@ -505,7 +505,7 @@ def _near_duplicates(catalogue: Catalogue, path: Path) -> np.ndarray:
     """Return the groups of near-duplicates among the photographs of the gallery in a file, (N,) int64."""
     gallery = load_gallery(path)
     _check_enrolled(_known(catalogue, gallery), np.array(gallery.embeddings.image_id), path.name.removesuffix(GALLERY))
-    return near_duplicates(thumbnails(_photographs_of(catalogue, gallery).paths))
+    return near_duplicates(thumbnails(_photographs_of(catalogue, gallery)))
 
 
 def _why_unmatchable(catalogue: Catalogue, path: Path) -> str:

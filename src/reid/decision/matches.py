@@ -133,7 +133,8 @@ class Matches:
         if rows.empty:
             some = ", ".join(self.queries["image_id"][:5])
             raise InputError(f"image_id {image_id}: expected one of the {len(self)} queries, such as {some}")
-        files = dict(zip(catalogue.image_ids, catalogue.paths, strict=True))
+        views = [View(size, "pad", crop=crop) for crop in catalogue.crops]
+        files = dict(zip(catalogue.image_ids, zip(catalogue.paths, views, strict=True), strict=True))
         cells = [_captioned(files.get(image_id), size, f"{image_id}\n{rows['answer'].iloc[0]}")]
         for row in rows[rows["candidate"] != ""].itertuples():
             caption = f"{row.rank}. {row.candidate}\n{row.dissimilarity:.3f}, threshold {row.threshold:.3f}"
@@ -144,13 +145,13 @@ class Matches:
         return picture
 
 
-def _captioned(file: Path | None, size: int, caption: str) -> Image.Image:
+def _captioned(file: tuple[Path, View] | None, size: int, caption: str) -> Image.Image:
     """Return a photograph above two lines of words; grey where it can't be opened or is not in the data folder."""
     cell = Image.new("RGB", (size, size + CAPTION), "white")
     try:
         if file is None:
             raise UnreadableError("not in this data folder")
-        cell.paste(Image.fromarray(open_photograph(file, View(size, "pad"))))
+        cell.paste(Image.fromarray(open_photograph(*file)))
     except UnreadableError as problem:
         cell.paste("#e4e6e8", (0, 0, size, size))
         ImageDraw.Draw(cell).text((6, 6), str(problem)[:40], fill="#50565c")

@@ -3,14 +3,11 @@
 Each function returns the cause and what helps, as a sentence goes on; "" where somebody may be told apart.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from reid.data.catalogue import Catalogue
-from reid.data.photographs import UnreadableError, open_photograph, thumbnails
+from reid.data.photographs import UnreadableError, View, open_photograph, thumbnails
 from reid.retrieval.gallery import Gallery
 
 __all__ = ["leave_out_unmatchable", "why_gallery_unmatchable", "why_unmatchable"]
@@ -39,8 +36,7 @@ def why_unmatchable(photographs: Catalogue) -> str:
     """Return why one dataset's known photographs tell nobody apart, before any feature of them is computed."""
     if len(photographs) == 1:
         return SINGLE
-    paths = photographs.paths
-    return _alike(len(paths)) if _have_one_colour(paths) or _are_copies(paths) else ""
+    return _alike(len(photographs)) if _have_one_colour(photographs) or _are_copies(photographs) else ""
 
 
 def why_gallery_unmatchable(gallery: Gallery) -> str:
@@ -61,17 +57,18 @@ def _alike(count: int) -> str:
     return f"all {count} known photographs are alike; add others"
 
 
-def _have_one_colour(paths: Sequence[Path]) -> bool:
+def _have_one_colour(photographs: Catalogue) -> bool:
+    opened = zip(photographs.paths, photographs.crops, strict=True)
     try:
-        return not any(np.ptp(open_photograph(path, 16), axis=(0, 1)).any() for path in paths)
+        return not any(np.ptp(open_photograph(path, View(16, crop=crop)), axis=(0, 1)).any() for path, crop in opened)
     except UnreadableError:
         return False
 
 
-def _are_copies(paths: Sequence[Path]) -> bool:
+def _are_copies(photographs: Catalogue) -> bool:
     """Return whether all photographs are the first one, but for size and compression."""
-    for some in (paths[:FEW], paths):
-        grey = thumbnails(some)
+    for some in (photographs.table[:FEW], photographs.table):
+        grey = thumbnails(Catalogue(photographs.root, some))
         if (grey @ grey[0] < COPY).any():
             return False
     return True

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from reid.formats.boxes import Box, BoxError, Frame, as_upright, clipped, decide_layout, is_beyond, read_box
+from reid.data.boxes import Box, BoxError, clipped, is_beyond, read_box
+from reid.formats.boxes import Frame, as_upright, decide_layout
 from reid.formats.found import Choices, Found, Layout
 from reid.formats.places import look_into
 from reid.runtime.distributed import core_count

@@ -5,40 +5,14 @@ numbers, nothing is guessed: the person is asked for `--box-unit` or `--box-layo
 """
 
 import math
-import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from reid.data.boxes import SHARES_UP_TO, Box, BoxError, looks_like_corners, turned
 from reid.errors import InputError
 from reid.formats.found import Layout
 
-__all__ = [
-    "Box",
-    "BoxError",
-    "Frame",
-    "as_unit",
-    "as_upright",
-    "clipped",
-    "decide_layout",
-    "is_beyond",
-    "read_box",
-    "written_box",
-]
-
-Box = tuple[float, float, float, float]
-
-NO_BOX = ("", "null", "none", "nan", "[]", "na")
-"""Cells that say that there is no box (Wildbook writes null)."""
-
-SHARES_UP_TO = 1.05
-"""Above it a number is no share: detectors round, and boxes reach over the edge by a hundredth at most (assumed)."""
-
-SLACK = 0.02
-"""A box may reach over the edge by this share of the photograph, and by one pixel, before it counts as outside."""
-
-
-class BoxError(Exception):
-    """Why a box can't be used, in words that many share."""
+__all__ = ["Frame", "as_unit", "as_upright", "decide_layout", "written_box"]
 
 
 class Frame(NamedTuple):
@@ -53,34 +27,6 @@ class Frame(NamedTuple):
     def upright(self) -> tuple[int, int]:
         """Width and height as a viewer shows it."""
         return self.stored[::-1] if self.orientation >= 5 else self.stored
-
-
-def read_box(cell: Any) -> Box | None:
-    """Return the four numbers of a box; None where the cell says that there is none.
-
-    >>> read_box("[1, 2, 3.5, 4]"), read_box([1, 2, 3, 4]), read_box("null")
-    ((1.0, 2.0, 3.5, 4.0), (1.0, 2.0, 3.0, 4.0), None)
-
-    Raises:
-        BoxError: it has other than four numbers, text, or a number that is none.
-    """
-    if cell is None or (isinstance(cell, str) and cell.strip().casefold() in NO_BOX):
-        return None
-    cells = re.split(r"[\s,;]+", cell.strip().strip("[]()").strip()) if isinstance(cell, str) else cell
-    if not isinstance(cells, (list, tuple)):
-        raise BoxError("a box that is not four numbers")
-    if all(isinstance(number, str) and not number.strip() for number in cells) or all(each is None for each in cells):
-        return None
-    try:
-        numbers = [float(number) for number in cells]
-    except (TypeError, ValueError):
-        raise BoxError("a box with text in place of a number") from None
-    if len(numbers) != 4:
-        raise BoxError("a box that is not four numbers")
-    if not all(map(math.isfinite, numbers)):
-        raise BoxError("a box with NaN or infinity")
-    x, y, w, h = numbers
-    return x, y, w, h
 
 
 def decide_layout(
@@ -150,19 +96,12 @@ def _refuse_other_layout(boxes: Sequence[tuple[str, Box, tuple[float, float] | N
             f"{no_corners[0]} and {len(no_corners) - 1} more; say --box-layout xywh if these are x,y,w,h, or "
             "--box-layout xyxy to leave such boxes out"
         )
-    beyond = [where for where, box, edge in boxes if edge and is_beyond(box[0] + box[2], box[1] + box[3], edge)]
-    as_corners = all(not edge or not is_beyond(box[2], box[3], edge) for _, box, edge in boxes)
-    if not says.corners and beyond and not no_corners and as_corners:
+    beyond = [boxes[row][0] for row in looks_like_corners([(box, edge) for _, box, edge in boxes])]
+    if not says.corners and beyond:
         raise InputError(
             f"boxes: expected x,y,w,h, found boxes that leave the photograph as such and lie within it as x1,y1,x2,y2, "
             f"at {beyond[0]} and {len(beyond) - 1} more; say --box-layout xyxy, or --box-layout xywh to clip them"
         )
-
-
-def is_beyond(right: float, bottom: float, edge: tuple[float, float]) -> bool:
-    """Return whether a box that ends there leaves a picture of this width and height by more than a rounding."""
-    slack = 0.0 if edge == (1.0, 1.0) else 1.0
-    return right > edge[0] * (1 + SLACK) + slack or bottom > edge[1] * (1 + SLACK) + slack
 
 
 def as_upright(box: Box, layout: Layout, angle: float, frame: Frame | None, before_rotation: bool) -> Box:
@@ -190,7 +129,7 @@ def as_upright(box: Box, layout: Layout, angle: float, frame: Frame | None, befo
     if frame is None:
         raise BoxError("a box before EXIF rotation, of a photograph that can't be opened")
     width, height = (1.0, 1.0) if layout.unit == "shares" else frame.stored
-    return _turned((x, y, w, h), frame.orientation, width, height)
+    return turned((x, y, w, h), frame.orientation, width, height)
 
 
 def _around(box: Box, angle: float, layout: Layout, frame: Frame | None) -> Box:
@@ -203,35 +142,6 @@ def _around(box: Box, angle: float, layout: Layout, frame: Frame | None) -> Box:
     width, height = w * cos + h * sin, w * sin + h * cos
     left, top = x + (w - width) / 2, y + (h - height) / 2
     return left / wide, top / high, width / wide, height / high
-
-
-def _turned(box: Box, orientation: int, width: float, height: float) -> Box:
-    """Return where a box of a stored picture of this size lies when EXIF's orientation has turned the picture."""
-    x, y, w, h = box
-    right, bottom = width - x - w, height - y - h
-    return {
-        2: (right, y, w, h),
-        3: (right, bottom, w, h),
-        4: (x, bottom, w, h),
-        5: (y, x, h, w),
-        6: (bottom, x, h, w),
-        7: (bottom, right, h, w),
-        8: (y, right, h, w),
-    }.get(orientation, box)
-
-
-def clipped(box: Box, width: float, height: float) -> tuple[Box, bool]:
-    """Return the part of a box x,y,w,h that lies in the photograph, and whether more than a rounding was cut off.
-
-    Raises:
-        BoxError: nothing is left.
-    """
-    x, y, w, h = box
-    left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)
-    if right <= left or bottom <= top:
-        raise BoxError("a box outside the photograph")
-    cut = max(left - x, top - y, x + w - right, y + h - bottom)
-    return (left, top, right - left, bottom - top), cut > 0.01 * max(width, height) + (width > 1)
 
 
 def as_unit(box: Box, unit: str, wanted: str, frame: Frame | None) -> Box:

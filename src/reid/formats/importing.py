@@ -14,13 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from reid.config.recipe import UNKNOWN_WORDS
+from reid.data.boxes import BoxError
 from reid.data.catalogue import COLUMNS
 from reid.data.dates import read_days
 from reid.data.sides import read_side
 from reid.data.spelling import is_unknown
 from reid.errors import InputError
 from reid.formats.boxed import Boxed, Excluded, sizes_of, with_boxes
-from reid.formats.boxes import BoxError, as_unit, written_box
+from reid.formats.boxes import as_unit, written_box
 from reid.formats.found import Choices, Found, Layout, LeftOut
 from reid.formats.importers import (
     animl,

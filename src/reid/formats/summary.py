@@ -46,14 +46,7 @@ def _boxes(imported: Imported) -> str:
 
 def import_warnings(imported: Imported) -> Iterator[str]:
     """Yield what a person should look at."""
-    merged, boxed, table = imported.merged, imported.boxed, imported.table
-    if "bbox" in table:
-        shared = int(table["path"].duplicated(keep=False).sum())
-        refused = f". {_count(shared, 'row')} share a photograph, which `check` and `train` refuse" if shared else ""
-        yield (
-            f"boxes are kept in metadata.csv and not used yet, whole photographs are{refused}. Crop the animals into "
-            "files of their own where that matters"
-        )
+    merged, boxed = imported.merged, imported.boxed
     if boxed.lying:
         yield (
             f"boxes that leave a photograph that EXIF rotates, and lie within it as it is stored: {boxed.lying}. They "

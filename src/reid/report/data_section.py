@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reid.data.catalogue import Catalogue
-from reid.data.photographs import UnreadableError
+from reid.data.photographs import UnreadableError, View
 from reid.decision.artifact import Weights, gallery_file
 from reid.report.charts import date_chart, size_chart
 from reid.report.thumbnails import upright
@@ -48,18 +48,18 @@ def _left_out_photographs(outcomes: pd.DataFrame, catalogue: Catalogue, weights:
     for dataset in weights.datasets:
         enrolled = set(load_gallery(weights.folder / gallery_file(dataset)).embeddings.image_id)
         photographs = catalogue.database.of(dataset)
-        for image_id, path in zip(photographs.image_ids, photographs.paths, strict=True):
+        for image_id, path, crop in zip(photographs.image_ids, photographs.paths, photographs.crops, strict=True):
             if image_id not in enrolled:
-                problems[image_id] = _problem(path)
+                problems[image_id] = _problem(path, View(0, crop=crop))
     rows = catalogue.table.loc[
         catalogue.table["image_id"].isin(list(problems)), ["image_id", "dataset", "split", "path"]
     ]
     return rows.assign(problem=rows["image_id"].map(problems))
 
 
-def _problem(path: Path) -> str:
+def _problem(path: Path, view: View) -> str:
     try:
-        upright(path, 16)
+        upright(path, 16, view)
     except UnreadableError as problem:
         return str(problem)
     return "added after enrolment"

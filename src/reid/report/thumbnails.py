@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reid.config.recipe import Recipe
 from reid.data.catalogue import Catalogue
-from reid.data.photographs import UnreadableError, open_photograph, upright_size, views_of
+from reid.data.photographs import UnreadableError, View, decode, views_of
 from reid.report.outcomes import OUTCOMES
 from reid.runtime.files import atomic_path
 
@@ -47,12 +47,12 @@ class Thumbnails:
 
     Attributes:
         paths: by image_id.
-        turns: by image_id, degrees counterclockwise, see `photographs.View`.
+        views: by image_id, how each is opened.
         drawn: those made so far, by image_id, in the order of their numbers.
     """
 
     paths: dict[str, Path]
-    turns: dict[str, int]
+    views: dict[str, View]
     drawn: dict[str, Thumbnail] = field(default_factory=dict)
 
     @classmethod
@@ -63,9 +63,8 @@ class Thumbnails:
             catalogue: the photographs.
             recipe: `data.upright`: photographs are shown as the networks see them.
         """
-        turns = [view.turn for view in views_of(catalogue, recipe)]
-        ids = catalogue.image_ids
-        return cls(dict(zip(ids, catalogue.paths, strict=True)), dict(zip(ids, turns, strict=True)))
+        ids, views = catalogue.image_ids, views_of(catalogue, recipe)
+        return cls(dict(zip(ids, catalogue.paths, strict=True)), dict(zip(ids, views, strict=True)))
 
     def of_photograph(self, image_id: str) -> Thumbnail:
         """Return the thumbnail of a photograph, made the first time it is needed."""
@@ -83,7 +82,7 @@ class Thumbnails:
         if image_id not in self.paths:
             return "", "not in this data folder"
         try:
-            picture = upright(self.paths[image_id], THUMBNAIL, self.turns[image_id])
+            picture = upright(self.paths[image_id], THUMBNAIL, self.views[image_id])
         except UnreadableError as problem:
             return "", str(problem)
         written = io.BytesIO()
@@ -91,22 +90,22 @@ class Thumbnails:
         return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode(), ""
 
 
-def upright(path: Path, longer: int, turn: int = 0) -> Image.Image:
+def upright(path: Path, longer: int, view: View | None = None) -> Image.Image:
     """Return a photograph as a person expects it: upright and in its own proportions.
 
     Args:
         path: the file.
         longer: pixels of the longer side.
-        turn: degrees counterclockwise, a multiple of 90, after its EXIF orientation is applied.
+        view: how it is turned, and which part of it is shown; None for all of it, as EXIF turns it.
 
     Raises:
         UnreadableError: it can't be read.
     """
-    squashed = Image.fromarray(open_photograph(path, 2 * longer))
-    width, height = upright_size(path)
-    scale = longer / max(width, height)
-    small = squashed.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
-    return small.rotate(turn, expand=True)
+    decoded = decode(path, replace(view or View(0), size=longer, mirror=False))
+    scale = longer / max(decoded.extent)
+    width, height = (max(1, round(side * scale)) for side in decoded.extent)
+    small = decoded.image.resize((width, height), Image.Resampling.LANCZOS, box=(0, 0, *decoded.extent))
+    return decoded.upright(small)
 
 
 CELL, GAP, LINE, TITLE = 150, 10, 16, 24
@@ -124,8 +123,8 @@ class SheetPicture(NamedTuple):
     """A few words."""
     outcome: str = ""
     """Colours the caption; "" for none."""
-    turn: int = 0
-    """Degrees counterclockwise, see `photographs.View`."""
+    view: View = View(0)
+    """How it is turned, and which part of it is shown."""
 
 
 class SheetRow(NamedTuple):
@@ -146,7 +145,7 @@ def match_rows(catalogue: Catalogue, outcomes: pd.DataFrame, recipe: Recipe, mat
         matches: per dataset.
     """
     views = zip(catalogue.image_ids, catalogue.paths, views_of(catalogue, recipe), strict=True)
-    photographs = {image_id: SheetPicture(path, "", turn=view.turn) for image_id, path, view in views}
+    photographs = {image_id: SheetPicture(path, "", view=view) for image_id, path, view in views}
     missing = SheetPicture(Path("not in this data folder"), "")
     rows = []
     compared = outcomes[(outcomes["problem"] == "") & (outcomes["photograph"] != "")]
@@ -179,8 +178,8 @@ def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
         left, top = GAP, GAP + number * step
         draw.text((left, top), row.title, fill=SHEET_INK[""], font=bold)
         for group in row.pictures:
-            for file, caption, outcome, turn in group:
-                sheet.paste(_cell(file, turn), (left, top + TITLE))
+            for file, caption, outcome, view in group:
+                sheet.paste(_cell(file, view), (left, top + TITLE))
                 while caption and draw.textlength(caption, font) > CELL:
                     caption = caption[1:]  # the end tells individuals apart
                 place = (left, top + TITLE + CELL + 2)
@@ -191,11 +190,11 @@ def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
         sheet.save(temporary, "JPEG", quality=85)
 
 
-def _cell(file: Path, turn: int) -> Image.Image:
+def _cell(file: Path, view: View) -> Image.Image:
     """Return a photograph in the middle of a grey cell; the reason where it can't be read."""
     cell = Image.new("RGB", (CELL, CELL), "#e4e6e8")
     try:
-        picture = upright(file, CELL, turn)
+        picture = upright(file, CELL, view)
         cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
     except UnreadableError as problem:
         ImageDraw.Draw(cell).text((6, 6), str(problem)[:30], fill="#50565c", font=ImageFont.load_default(10))

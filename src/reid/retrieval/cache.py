@@ -155,7 +155,8 @@ def _checksum(key: str, value: bytes) -> bytes:
 
 
 def photograph_digests(paths: Sequence[Path], views: Sequence[View]) -> list[str]:
-    """Return what tells photographs apart, whatever their names: the SHA-256 of the file's bytes, and its view.
+    """Return what tells photographs apart, whatever their names: the SHA-256 of the file's bytes, its view and
+    its box.
 
     "" for a file that can't be read.
     """
@@ -166,7 +167,7 @@ def photograph_digests(paths: Sequence[Path], views: Sequence[View]) -> list[str
 def _digest(path: Path, view: View) -> str:
     with suppress(OSError):
         if path.is_file():  # opening a pipe would wait for ever
-            return f"{sha256_of(path)} {view}"
+            return f"{sha256_of(path)} {view}{f' {view.crop}' if view.crop else ''}"
     return ""
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reid.config.recipe import KeypointConfig, Recipe
 from reid.config.runtime import Runtime
+from reid.data.boxes import by_photograph
 from reid.data.catalogue import Catalogue
 from reid.data.loading import photograph_batches
 from reid.data.photographs import DECODER_VERSION, View, views_of
@@ -260,13 +261,15 @@ def extract_features(
     """
     own = replace(catalogue, table=catalogue.table[shard(len(catalogue))])
     photographs = _photographs(own, extractors, recipe, mirror)
+    turn = np.argsort(np.concatenate([np.zeros(0, int), *by_photograph(own.paths)]), kind="stable")
     features = {one.place: known for one in photographs if (known := _from_cache(one, extractors, route, recipe))}
     missing = [
         one
         for one in photographs
         if one.place not in features or not all(_is_embedded(one, features[one.place].route, other) for other in others)
     ]
-    missing.sort(key=lambda one: one.column)  # those of one dataset together, so that its encoder gets full batches
+    # those of one dataset together, so that its encoder gets full batches, and in it the rows of one photograph
+    missing.sort(key=lambda one: (one.column, turn[one.place]))
     for batch in _full_passes(_routed(missing, extractors, route, what), extractors):
         seen: Seen = []
         features |= _compute(batch, extractors, recipe, seen)

@@ -10,10 +10,11 @@ import numpy as np
 
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
+from reid.data.boxes import Crop
 from reid.data.catalogue import Catalogue
 from reid.data.loading import PhotographStore, decode_photographs, temporary_folder
 from reid.data.missing_files import with_causes
-from reid.data.photographs import UnreadableError, open_photograph
+from reid.data.photographs import UnreadableError, View, open_photograph
 from reid.errors import InputError
 from reid.runtime.distributed import all_cores, barrier, broadcast_from_local_main, world_size
 from reid.training.tasks import RunContext, encoder_split
@@ -77,14 +78,14 @@ def readable_photographs(database: Catalogue, store: PhotographStore, recipe: Re
 def refuse_unreadable(database: Catalogue) -> None:
     """Refuse a dataset without a photograph that can be read, where nothing is trained; the first one is enough."""
     for dataset, photographs in database.by_dataset().items():
-        if all(map(_problem, photographs.paths)):
+        if all(map(_problem, photographs.paths, photographs.crops)):
             raise _none_readable(photographs, dataset)
 
 
-def _problem(path: Path) -> str:
+def _problem(path: Path, crop: Crop | None) -> str:
     """Return why a photograph can't be read, "" where it can."""
     try:
-        open_photograph(path, 16)  # as `check` does: what passes here passes everywhere
+        open_photograph(path, View(16, crop=crop))  # as `check` does: what passes here passes everywhere
         return ""
     except UnreadableError as unreadable:
         return str(unreadable)
@@ -92,7 +93,7 @@ def _problem(path: Path) -> str:
 
 def _none_readable(photographs: Catalogue, dataset: str) -> InputError:
     first = photographs.image_ids[0]
-    cause = with_causes(photographs, {first: _problem(photographs.paths[0])})[first]
+    cause = with_causes(photographs, {first: _problem(photographs.paths[0], photographs.crops[0])})[first]
     return InputError(
         f"{photographs.root / 'metadata.csv'}: dataset {dataset}: none of its photographs can be read; "
         f"{photographs.row_name(first)}: {cause}"

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import reid
+from reid.data.boxes import read_box
 from reid.formats.boxed import sizes_of
-from reid.formats.boxes import as_unit, read_box
+from reid.formats.boxes import as_unit
 from reid.formats.export_choices import ExportChoices, Exported
 from reid.formats.named import Named
 from reid.runtime.files import write_json

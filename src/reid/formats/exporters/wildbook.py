@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from reid.data.boxes import read_box
 from reid.data.dates import read_moments
 from reid.errors import InputError
 from reid.formats.boxed import sizes_of
-from reid.formats.boxes import Frame, as_unit, read_box
+from reid.formats.boxes import Frame, as_unit
 from reid.formats.export_choices import ExportChoices, Exported
 from reid.formats.named import Named
 from reid.runtime.files import atomic_path, write_table
