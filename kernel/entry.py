@@ -45,6 +45,7 @@ import torch
 from reid import __version__
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
+from reid.data.boxes import by_photograph
 from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
 from reid.data.library_warnings import library_warnings_logged
 from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
@@ -418,15 +419,19 @@ def predict_on(devices: Sequence[str], catalogue: Catalogue, weights: Weights, r
         except BrokenProcessPool:  # one that the system killed, most likely for want of memory
             log.warning("a process was killed; every query is answered by this one alone, which takes longer")
             return predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime)
-    return join_matches(predictions, load_calibrations(weights))
+    joined = join_matches(predictions, load_calibrations(weights))
+    ids = rows_to_predict(catalogue).image_ids
+    return replace(joined, queries=joined.queries.set_index("image_id").loc[ids].reset_index())
 
 
 def divide(queries: Catalogue, count: int) -> list[Catalogue]:
-    """Return the queries in `count` parts of about the same size, in order; fewer where there are fewer queries."""
+    """Return the queries in `count` parts of about the same size, in order, but the rows of one photograph together;
+    fewer where there are fewer photographs."""
     # absolute paths and a root without a sample file: the rows are predicted as they stand
     table = queries.table.assign(path=[str(path.absolute()) for path in queries.paths])
-    parts = [rows for rows in np.array_split(np.arange(len(queries)), count) if len(rows)]
-    return [Catalogue(queries.root / "part", table.iloc[rows]) for rows in parts]
+    photographs = by_photograph(queries.paths)
+    parts = [[photographs[one] for one in part] for part in np.array_split(np.arange(len(photographs)), count)]
+    return [Catalogue(queries.root / "part", table.iloc[np.concatenate(part)]) for part in parts if part]
 
 
 def _processes(count: int) -> ProcessPoolExecutor:

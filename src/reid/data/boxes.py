@@ -163,21 +163,24 @@ def photograph_keys(table: pd.DataFrame) -> pd.Series:
 
 
 def with_crops(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with the columns `crop`, a `Crop` or None where there is no box or a faulty one, and `beside`, the
-    known individuals on the same photograph; as it is where no row has a box."""
+    """Return a table with the columns `crop`, a `Crop` or None where there is no box or a faulty one, and `beside`,
+    dataset and name of the known individuals on the same photograph; as it is where no row has a box."""
     boxes = [_positive(cell) for cell in table["bbox"]] if "bbox" in table and "bbox_unit" in table else []
     if not any(boxes):
         return table
     keys = photograph_keys(table)
     sizes = pd.DataFrame([(box[2], box[3]) if box else (math.inf, math.inf) for box in boxes], index=table.index)
     least = sizes.groupby(keys).transform("min").to_numpy().tolist()
-    known = table["identity"].where(table["split"] == "database", "")
-    beside = {key: tuple(sorted(set(names) - {""})) for key, names in known.groupby(keys)}
+    beside: dict[str, set[tuple[str, str]]] = {key: set() for key in keys}
+    known = table["split"] == "database"
+    for key, dataset, name in zip(keys[known], table["dataset"][known], table["identity"][known], strict=True):
+        beside[key].add((dataset, name))
     crops = [
         Crop(box, unit, (width, height)) if box else None
         for box, unit, (width, height) in zip(boxes, table["bbox_unit"], least, strict=True)
     ]
-    return table.assign(crop=pd.Series(crops, table.index, dtype=object), beside=keys.map(beside.get))
+    columns = {"crop": crops, "beside": [tuple(sorted(beside[key])) for key in keys]}
+    return table.assign(**{name: pd.Series(cells, table.index, object) for name, cells in columns.items()})
 
 
 def _positive(cell: str) -> Box | None:

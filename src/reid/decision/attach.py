@@ -5,6 +5,7 @@ best individual's must be below the dataset's threshold, and so much smaller tha
 two are not confused. Attaching names clusters and never changes them.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,12 @@ def votes_of_clusters(candidates: pd.DataFrame, clusters: pd.Series) -> pd.DataF
 
 
 def attach(
-    candidates: pd.DataFrame, clusters: pd.Series, threshold: float, is_probability: bool, margin: float = MARGIN
+    candidates: pd.DataFrame,
+    clusters: pd.Series,
+    threshold: float,
+    is_probability: bool,
+    margin: float = MARGIN,
+    photographs: Mapping[str, str] | None = None,
 ) -> dict[str, Attachment]:
     """Return who each cluster is.
 
@@ -55,12 +61,21 @@ def attach(
         threshold: the dataset's, see `Threshold.value`.
         is_probability: whether 1 - dissimilarity is a calibrated probability.
         margin: see `MARGIN`.
+        photographs: by image_id, which photograph a row is about, where some share one: of two clusters that are seen
+            on one photograph, the more similar one is the individual, and the other is not; None where none do.
     """
     votes = votes_of_clusters(candidates, clusters)
-    attached = {}
-    for cluster, rows in votes.groupby("cluster", sort=False):
+    shown = [(photographs or {}).get(image_id, image_id) for image_id in clusters.index]
+    on = pd.Series(shown, clusters.index, object).groupby(clusters).agg(set)
+    attached: dict[str, Attachment] = {}
+    taken: dict[str, set[str]] = {}
+    for cluster, rows in sorted(votes.groupby("cluster"), key=lambda each: each[1]["dissimilarity"].iloc[0]):
         best, *others = rows["dissimilarity"].head(2).tolist()
+        name, seen = str(rows["candidate"].iloc[0]), on[cluster]
         named = best < threshold and (not others or (best < others[0] and best <= margin * others[0]))
+        named = named and not seen & taken.get(name, set())
+        if named:
+            taken.setdefault(name, set()).update(seen)
         chance = float(np.clip(1 - best if named else best, 0, 1)) if is_probability else float("nan")
-        attached[str(cluster)] = Attachment(str(rows["candidate"].iloc[0]) if named else "", chance)
+        attached[str(cluster)] = Attachment(name if named else "", chance)
     return attached

@@ -14,6 +14,7 @@ import pandas as pd
 
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
+from reid.data.boxes import photograph_keys
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.data.photographs import thumbnails
 from reid.decision.artifact import (
@@ -570,12 +571,13 @@ def pseudo_query_pairs(
         duplicates = _near_duplicates(catalogue, folders[0] / gallery_file(dataset))
     held_out = _held_out([path / encoder_file(dataset) for path in folders], labels, image_ids, recipe)
     days, sides = rows["day"].to_numpy(str), rows["orientation"].to_numpy(str)
+    photographs = np.unique(photograph_keys(rows).to_numpy(str), return_inverse=True)[1]
     most = -(-recipe.calibration.pseudo_queries // len(folders))
     fold_recipe = with_settings(recipe, {"calibration.pseudo_queries": most})
     ever = np.any([unseen.either for unseen in held_out], axis=0)
     parts = []
     for path, unseen in zip(folders, held_out, strict=True):
-        selection = select_pseudo_queries(labels, days, duplicates, unseen, fold_recipe, sides, ever)
+        selection = select_pseudo_queries(labels, days, duplicates, unseen, fold_recipe, sides, ever, photographs)
         pairs = match_pseudo_queries(load_gallery(path / gallery_file(dataset), recipe), selection, dataset, recipe)
         parts.append(pairs.in_units())
     return join_pseudo_query_pairs(parts)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
+from reid.data.boxes import photograph_keys
 from reid.data.catalogue import Catalogue, rows_to_predict
 from reid.data.missing_files import with_causes
 from reid.data.names import resolve_names
@@ -35,6 +36,7 @@ from reid.decision.links import AppliedLinks, Links, apply_links, read_links
 from reid.decision.predict import match_cached
 from reid.decision.pseudo_queries import MIN_INDIVIDUALS
 from reid.decision.reference import load_reference
+from reid.decision.sightings import keep_apart, most_neighbours
 from reid.decision.unfitted import unfitted_cut
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
@@ -254,7 +256,7 @@ def _discover(
     alone = pd.DataFrame({"image_id": unreadable, "cluster": len(features) + np.arange(len(unreadable))})
     rows = pd.concat([rows, alone], ignore_index=True).astype({"cluster": int}).assign(dataset=dataset)
     rows["flags"] = _flags(rows, photographs, problems, linked.linked, fit)
-    share_known = _name(rows, features, dataset, known, links)
+    share_known = _name(rows, features, photographs, known, links)
     compared = _frame_of_pairs(dataset, features, pairs).assign(dissimilarity=dissimilarity)
     certain = [
         _frame_of_pairs(dataset, features, some).assign(answer=answer)
@@ -271,12 +273,12 @@ def _frame_of_pairs(dataset: str, features: GalleryFeatures, pairs: np.ndarray) 
 
 
 def _links_of(photographs: Catalogue, image_ids: Sequence[str], links: Links) -> AppliedLinks:
-    """Return the links among one dataset's photographs: those that are given, and that files of the same bytes show the
-    same animal, where these do not say otherwise."""
+    """Return the links among one dataset's photographs: those that are given, and that files of the same bytes, with
+    the same box if any, show the same animal, where these do not say otherwise."""
     applied = apply_links({image_id: row for row, image_id in enumerate(image_ids)}, links)
-    paths = dict(zip(photographs.image_ids, photographs.paths, strict=True))
-    digests = np.array([sha256_of(paths[image_id]) for image_id in image_ids], dtype=str)
-    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    parts = dict(zip(photographs.image_ids, zip(photographs.paths, photographs.crops, strict=True), strict=True))
+    digests = [f"{sha256_of(path)} {crop.box if crop else ''}" for path, crop in map(parts.__getitem__, image_ids)]
+    _, first, inverse = np.unique(np.array(digests, dtype=str), return_index=True, return_inverse=True)
     copies = np.stack([first[inverse], np.arange(len(digests))], 1)
     return applied._replace(must=_joined_copies(applied, copies[copies[:, 0] != copies[:, 1]], len(digests)))
 
@@ -320,9 +322,11 @@ def _flags(
     return [" ".join(filter(None, row)) for row in words]
 
 
-def _name(rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: Known, links: Links) -> float | None:
+def _name(
+    rows: pd.DataFrame, features: GalleryFeatures, photographs: Catalogue, known: Known, links: Links
+) -> float | None:
     """Write the columns identity and probability; return the estimated share of photographs whose animal is known."""
-    attached, share_known = _attached(rows, features, dataset, known)
+    attached, share_known = _attached(rows, features, photographs, known)
     attached |= {str(cluster): Attachment(name, 1.0) for cluster, name in _names_by_answers(rows, links).items()}
     answers = [attached.get(str(cluster), Attachment("", float("nan"))) for cluster in rows["cluster"]]
     rows["identity"], rows["probability"] = [list(column) for column in zip(*answers, strict=True)]
@@ -330,10 +334,11 @@ def _name(rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: Kn
 
 
 def _attached(
-    rows: pd.DataFrame, features: GalleryFeatures, dataset: str, known: Known
+    rows: pd.DataFrame, features: GalleryFeatures, photographs: Catalogue, known: Known
 ) -> tuple[dict[str, Attachment], float | None]:
     """Return who each cluster is by the dataset's gallery, and the estimated share of photographs whose animal is in
     it; nobody and None where there is none that tells anybody apart."""
+    dataset, table = str(photographs.table["dataset"].iloc[0]), photographs.table
     calibration = known.calibrations.get(dataset)
     if calibration is None or calibration.unmatchable or not len(features):
         return {}, None
@@ -341,7 +346,11 @@ def _attached(
     candidates = match_cached(features, dataset, weights, calibration, recipe, known.cache, CANDIDATES)
     clusters = rows.set_index("image_id")["cluster"].astype(str)
     is_probability = calibration.scorer.gives_probability
-    attached = attach(candidates, clusters, calibration.threshold.value, is_probability)
+    shared: dict[str, str] = {}
+    if most_neighbours(table):
+        shared = dict(zip(table["image_id"], photograph_keys(table), strict=True))
+        candidates = keep_apart(candidates, table, dict.fromkeys(shared, dataset), {}, CANDIDATES)
+    attached = attach(candidates, clusters, calibration.threshold.value, is_probability, photographs=shared)
     best = candidates[candidates["rank"] == 1]["dissimilarity"].to_numpy(float)
     share_new = fit_mixture(best, calibration)[1]
     return attached, None if share_new is None else 1 - share_new

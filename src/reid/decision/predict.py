@@ -26,6 +26,7 @@ from reid.decision.confirmed import Said, said_of_queries, with_confirmed, witho
 from reid.decision.decide import decide
 from reid.decision.links import read_links
 from reid.decision.matches import TOP_K, Matches
+from reid.decision.sightings import also_refused, keep_apart, most_neighbours
 from reid.errors import InputError
 from reid.models.networks import best_device
 from reid.retrieval.cache import Arrays, Cache, array_digest, cache_key
@@ -97,11 +98,15 @@ def predict(
         features = extract_features(searched, extractors, recipe.prediction.route, recipe, "opening queries")
         features = _with_causes(searched, features)
         _warn_of_precision(weights, features, extractors)
-    most = max(map(len, said.refused.values()), default=0)
-    more = -(-most // TOP_K) * TOP_K  # in steps, because every other number is matched again, see `matches_key`
+    refused = also_refused(said.refused, searched.table, {name: one.individual for name, one in said.confirmed.items()})
+    beside, most = most_neighbours(searched.table), max(map(len, refused.values()), default=0)
+    more = -(-(beside + most) // TOP_K) * TOP_K  # in steps, because every other number is matched again: `matches_key`
     candidates = _match(searched, features, weights, calibrations, recipe, cache, k + more)
-    if most:
-        candidates = without_refused(candidates, said.refused, k)
+    if more:
+        routes = {name: one.route for name, one in zip(searched.image_ids, features, strict=True)}
+        limits = {name: one.threshold.value for name, one in calibrations.items()}
+        candidates = without_refused(candidates, refused, k + more)
+        candidates = keep_apart(candidates, searched.table, routes, limits, k)
     table = _routed(queries, dict(zip(searched.image_ids, features, strict=True)), weights)
     return with_confirmed(decide(table, candidates, calibrations, recipe.prediction.route), said.confirmed)
 

@@ -146,6 +146,7 @@ class _Rows(NamedTuple):
     days: np.ndarray
     duplicates: np.ndarray
     sides: np.ndarray
+    photographs: np.ndarray
 
     def of(self, places: np.ndarray) -> "_Rows":
         return _Rows(*(values[places] for values in self))
@@ -159,10 +160,12 @@ def select_pseudo_queries(
     recipe: Recipe,
     sides: np.ndarray | None = None,
     ever: np.ndarray | None = None,
+    photographs: np.ndarray | None = None,
 ) -> PseudoQuerySelection:
     """Choose pseudo-queries and what each of them may be compared with, so that nothing gives the answer away.
 
-    - None is compared with itself or a near-duplicate of itself, of which only one is chosen.
+    - None is compared with itself or a near-duplicate of itself, of which only one is chosen, nor with another animal
+      on the same photograph.
     - Real queries are later than the database: with `calibration.dates` "earlier" a pseudo-query is compared only with
       photographs of earlier days (and not chosen if that hides more than half of the database), with "other" with
       nothing of its own individual's same day; "any" leaks, and is there to measure how much.
@@ -182,9 +185,11 @@ def select_pseudo_queries(
         sides: (N,) str, orientations, "" where not known; None where none is known.
         ever: (N,) bool, what the encoders of all folds have not learned from, by which the rule for sides is decided;
             None for `held_out` alone.
+        photographs: (N,) int64, the photograph that each row is about; None where every row has one of its own.
     """
     rng = np.random.default_rng([recipe.seed, 2])
-    rows = _Rows(labels, days, duplicates, np.full(len(labels), "") if sides is None else sides)
+    sides = np.full(len(labels), "") if sides is None else sides
+    rows = _Rows(labels, days, duplicates, sides, np.arange(len(labels)) if photographs is None else photographs)
     candidates = _spread(np.flatnonzero(held_out.either), rows, rng)
     by_side = _compares_own_side(np.flatnonzero(held_out.either if ever is None else ever), rows, recipe)
     places, hidden = _choose(candidates, rows, by_side, recipe)
@@ -273,6 +278,7 @@ def _hidden(places: np.ndarray, rows: _Rows, dates: str) -> np.ndarray:
     """(A, N) bool, what the photograph at each place may not be compared with."""
     days = rows.days
     hidden: np.ndarray = rows.duplicates[places][:, None] == rows.duplicates  # a photograph is in a group with itself
+    hidden |= rows.photographs[places][:, None] == rows.photographs
     dated = (days[places] != "")[:, None] & (days != "")
     first, last = _spans(days)
     not_before = last >= first[places][:, None]
