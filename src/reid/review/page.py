@@ -21,7 +21,7 @@ import numpy as np
 from reid import __version__
 from reid.config.recipe import Recipe
 from reid.data.catalogue import Catalogue
-from reid.data.photographs import UnreadableError, upright_size, views_of
+from reid.data.photographs import UnreadableError, View, views_of
 from reid.report.explanations import keypoints_to_show
 from reid.report.page import render
 from reid.report.thumbnails import upright
@@ -154,40 +154,38 @@ class _Album:
         root: the data folder.
         out: the page's folder.
         rows: by image_id, its row of the table.
-        turns: by image_id, degrees counterclockwise, see `photographs.View`.
+        views: by image_id, how it is turned, and which part of it is shown.
     """
 
     root: Path
     out: Path
     rows: Mapping[str, Mapping[str, Any]]
-    turns: Mapping[str, int]
+    views: Mapping[str, View]
 
     @classmethod
     def of(cls, catalogue: Catalogue, recipe: Recipe, out: Path) -> "_Album":
         rows = {str(row["image_id"]): row for row in catalogue.table.to_dict("records")}
-        turns = dict(zip(catalogue.image_ids, [view.turn for view in views_of(catalogue, recipe)], strict=True))
+        views = dict(zip(catalogue.image_ids, views_of(catalogue, recipe), strict=True))
         return cls(
-            catalogue.root, out, {name: {str(key): row[key] for key in row} for name, row in rows.items()}, turns
+            catalogue.root, out, {name: {str(key): row[key] for key in row} for name, row in rows.items()}, views
         )
 
     def photo(self, image_id: str, most: int) -> dict[str, Any]:
         """Return a photograph with its preview, of so many bytes if one of `QUALITIES` allows it."""
-        row, turn = self.rows[image_id], self.turns[image_id]
+        row, view = self.rows[image_id], self.views[image_id]
         path = self.root / row["path"]
         facts = [*(str(row.get(name, "")) for name in ("date", "place", "orientation")), path.name]
         photo = {
             "facts": " \u00b7 ".join(filter(None, facts)),
-            "turn": turn,
+            "turn": view.turn,
             "problem": "",
-            "original": self._link(path),
+            "original": "" if view.crop else self._link(path),  # the whole photograph would show other animals
         }
         try:
-            width, height = upright_size(path)
-            preview = _as_uri(upright(path, PREVIEW, turn), most)
+            picture = upright(path, PREVIEW, view)
         except UnreadableError as problem:
             return {**photo, "width": 4, "height": 3, "preview": "", "original": "", "problem": str(problem)}
-        width, height = (height, width) if turn % 180 else (width, height)
-        return {**photo, "width": width, "height": height, "preview": preview}
+        return {**photo, "width": picture.width, "height": picture.height, "preview": _as_uri(picture, most)}
 
     def _link(self, path: Path) -> str:
         """Return where the page finds the original; "" where no relative path leads there, as between two drives."""
