@@ -16,7 +16,13 @@ from reid.data.catalogue import Catalogue
 from reid.decision.artifact import encoder_file, fold_folder, gallery_file
 from reid.decision.calibrate import fit_calibrations, pseudo_query_pairs
 from reid.decision.predict import match_queries
-from reid.decision.pseudo_queries import HeldOut, match_pseudo_queries, select_pseudo_queries
+from reid.decision.pseudo_queries import (
+    HeldOut,
+    PseudoQueryPairs,
+    match_pseudo_queries,
+    numbered,
+    select_pseudo_queries,
+)
 from reid.decision.scorers import Scorer
 from reid.models.networks import build_network, plan_network, save_network
 from reid.retrieval.gallery import Gallery, GalleryFeatures, save_gallery
@@ -144,3 +150,54 @@ def test_whether_other_sides_may_answer_depends_on_the_pseudo_queries_of_all_fol
     pseudo_queries = pseudo_query_pairs(catalogue, tmp_path, "Lions", with_settings(ENCODER, {"training.folds": 2}))
     assert pseudo_queries.new.sum() == 40
     assert (~pseudo_queries.new).sum() == 20, "of the first fold one lion, not all of its eleven by any side"
+
+
+def random_folder(folder: Path, names: dict[str, str], shuffled: bool = False) -> tuple[PseudoQueryPairs, Recipe]:
+    """The pseudo-queries of forty animals with two folds' encoders, vectors and sides at random, under some names, and
+    the recipe; the rows of the table shuffled or not."""
+    rng = np.random.default_rng(0)
+    animals = np.repeat([f"lion {number:02d}" for number in range(40)], np.resize([1, 2, 3, 4], 40))
+    labels = np.array([names.get(animal, animal) for animal in animals])
+    rows = tuple(f"p{row:03d}" for row in range(len(labels)))
+    sides = tuple(rng.choice(["left", "right"], len(labels)).tolist())
+    centres = rng.normal(size=(40, 16))[np.unique(animals, return_inverse=True)[1]]
+    vectors = torch.from_numpy((centres + rng.normal(size=centres.shape)).astype(np.float32))
+    known = Gallery(GalleryFeatures(rows, vectors, sides, (NO_KEYPOINTS,) * len(rows)), tuple(labels.tolist()))
+    for fold, learned in enumerate([rows[:50], rows[50:]]):
+        save_fold(folder, fold, known, learned)
+    columns = {"identity": labels, "day": "", "orientation": sides, "split": "database", "path": rows}
+    table = pd.DataFrame({"image_id": rows, **columns})
+    table = table.sample(frac=1, random_state=1) if shuffled else table
+    recipe = with_settings(
+        BOTH,
+        {
+            "training.folds": 2,
+            "calibration.pseudo_queries": 60,
+            "calibration.scorers": ("distance", "logistic", "boosted"),
+            "calibration.splits": 10,
+        },
+    )
+    return pseudo_query_pairs(Catalogue(folder, table), folder, "Lions", recipe), recipe
+
+
+@pytest.mark.parametrize("change", ["other names", "other order"])
+def test_names_and_the_order_of_the_rows_change_nothing(change: str, tmp_path: Path) -> None:
+    """The new names are in another alphabetical order."""
+    names = {f"lion {number:02d}": f"{'zab'[number % 3]}{number}" for number in range(40)}
+    renamed = change == "other names"
+    before, recipe = random_folder(tmp_path / "before", {})
+    after, _ = random_folder(tmp_path / "after", names if renamed else {}, shuffled=not renamed)
+    expected = [names[name] if renamed else name for name in before.individual]
+    assert after.individual.tolist() == expected
+    assert after.pairs.photograph.tolist() == before.pairs.photograph.tolist()
+    for name, values in before.pairs.features.items():
+        assert after.pairs.features[name] == pytest.approx(values, rel=1e-9), name  # sums in another order
+    one, other = (fit_calibrations({"Lions": pairs}, recipe)["Lions"] for pairs in (before, after))
+    assert (one.scorer.kind, one.scorer_scores) == (other.scorer.kind, pytest.approx(other.scorer_scores))
+    assert (one.threshold.value, one.threshold.score) == pytest.approx((other.threshold.value, other.threshold.score))
+    assert 0.1 < one.threshold.score < 0.9  # type: ignore[operator]
+
+
+def test_individuals_are_numbered_in_the_order_of_their_first_photographs() -> None:
+    assert numbered(np.array(["b", "a", "b", "c", "a"])).tolist() == [f"{number:09d}" for number in (0, 1, 0, 2, 1)]
+    assert len(numbered(np.zeros(0, str))) == 0

@@ -37,6 +37,7 @@ from reid.decision.pseudo_queries import (
     join_pseudo_query_pairs,
     match_pseudo_queries,
     near_duplicates,
+    numbered,
     select_pseudo_queries,
 )
 from reid.decision.reference import find_reference, save_reference
@@ -243,7 +244,7 @@ def _select_scorer(
 ) -> ScorerSelection:
     """Let every kind of scorer answer the pseudo-queries, cross-fitted, and compare them on the same splits."""
     pairs, is_match, weight = source.pairs, source.is_match, _pair_weights(source)
-    group = source.individual[pairs.query]
+    group = numbered(source.individual)[pairs.query]
     answers = {
         kind: source.answered(cross_fitted(kind, pairs, is_match, weight, group, recipe.seed))
         for kind in track(kinds, f"comparing scorers for {dataset}")
@@ -299,16 +300,17 @@ def _splits(source: PseudoQueryPairs, recipe: Recipe) -> Iterator[Split]:
     over (the bootstrap of Efron 1979 and its out-of-bag rest).
     """
     rng = np.random.default_rng([recipe.seed, 4])
-    both = np.intersect1d(source.individual[source.new], source.individual[~source.new])
-    counts = np.array([(source.individual == individual).sum() for individual in both.tolist()], int)
+    individual = numbered(source.individual)
+    both = np.intersect1d(individual[source.new], individual[~source.new])
+    counts = np.array([(individual == each).sum() for each in both.tolist()], int)
     for _ in range(recipe.calibration.splits):
         steps = np.floor(np.arange(len(both) + 1) * recipe.calibration.new_share + rng.random())
         plays_new = np.zeros(len(both), bool)
         plays_new[np.lexsort((rng.random(len(both)), counts))] = np.diff(steps) > 0
         times, left_over = np.zeros(len(source.new), int), np.zeros(len(source.new), bool)
         for new, absent in ((True, both[~plays_new]), (False, both[plays_new])):
-            rows = (source.new == new) & ~np.isin(source.individual, absent)
-            individuals, inverse = np.unique(source.individual[rows], return_inverse=True)
+            rows = (source.new == new) & ~np.isin(individual, absent)
+            individuals, inverse = np.unique(individual[rows], return_inverse=True)
             if len(individuals):
                 chances = np.full(len(individuals), 1 / len(individuals))
                 times[rows] = rng.multinomial(len(individuals), chances)[inverse]
@@ -564,7 +566,7 @@ def pseudo_query_pairs(
     folders = [fold_folder(folder, fold) for fold in range(recipe.training.folds)]
     folders = [path for path in folders if (path / gallery_file(dataset)).exists()]
     gallery = load_gallery(folders[0] / gallery_file(dataset))
-    labels, image_ids = np.array(gallery.identity), np.array(gallery.embeddings.image_id)
+    labels, image_ids = numbered(np.array(gallery.identity)), np.array(gallery.embeddings.image_id)
     rows = _photographs_of(catalogue, gallery).table
     del gallery  # a gallery with keypoints may take a gigabyte: one at a time
     if duplicates is None:

@@ -27,6 +27,7 @@ __all__ = [
     "join_pseudo_query_pairs",
     "match_pseudo_queries",
     "near_duplicates",
+    "numbered",
     "select_pseudo_queries",
 ]
 
@@ -110,6 +111,16 @@ def hold_out(catalogue: Catalogue, recipe: Recipe, fold: int = 0) -> HeldOut:
         leaves_two = len(photographs) - len(last_day) >= 2
         single[last_day if leaves_two else rng.choice(photographs, size=1)] = True
     return HeldOut(individuals=whole, photographs=single & ~whole)
+
+
+def numbered(labels: np.ndarray) -> np.ndarray:
+    """Return the individuals by number instead of name, (N,) str, in the order of their first photographs.
+
+    What is drawn at random is drawn from these: another name for an individual then changes nothing.
+    """
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))
+    return np.array([f"{number:09d}" for number in rank[inverse]], dtype=str)
 
 
 class Note(NamedTuple):
@@ -438,6 +449,7 @@ def match_pseudo_queries(
     pairs = candidate_pairs(
         gallery.embeddings.of(place), gallery, recipe, hidden, f"matching pseudo-queries of {dataset}"
     )
+    pairs = pairs.of(np.lexsort((pairs.photograph, pairs.query)))  # whatever the individuals' names
     return PseudoQueryPairs(
         individual=names[place],
         new=new,

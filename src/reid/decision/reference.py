@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save
 
 from reid.config.recipe import Recipe
 from reid.decision.artifact import encoder_file, fold_folder, gallery_file, reference_file
+from reid.decision.pseudo_queries import numbered
 from reid.errors import InputError
 from reid.models.distances import pairwise_distances
 from reid.models.networks import read_plan
@@ -42,7 +43,8 @@ class Reference:
 
     Attributes:
         image_id: (n,) which; no two of them are near-duplicates.
-        identity: (n,) the individual on each.
+        identity: (n,) the individual on each, by a number (`pseudo_queries.numbered`); in folders of earlier versions by
+            its name.
         day: (n,) as in the catalogue, "" where not known.
         distances: (n, n) float32, how far apart they are for encoders that have met neither of the two individuals, or
             where there is none, for the two encoders that have met one of them; in the median distance of each
@@ -76,7 +78,7 @@ def find_reference(
         duplicates: (N,) int64, the group of near-duplicates that each belongs to, see `near_duplicates`.
         first: the gallery, N photographs.
     """
-    labels, image_ids = np.array(first.identity), np.array(first.embeddings.image_id)
+    labels, image_ids = numbered(np.array(first.identity)), np.array(first.embeddings.image_id)
     folders = [fold_folder(folder, fold) for fold in range(recipe.training.folds)] if recipe.uses_encoder else []
     folders = [path for path in folders if (path / gallery_file(dataset)).exists()]
     met = _met([path / encoder_file(dataset) for path in folders], labels, image_ids)
