@@ -29,7 +29,8 @@ from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.photographs import thumbnails
 from reid.decision.artifact import MANIFEST, Weights, gallery_file, open_weights
-from reid.decision.calibrate import Calibration, fit_calibrations, pseudo_query_pairs
+from reid.decision.calibrate import fit_calibrations, pseudo_query_pairs
+from reid.decision.calibration import Calibration
 from reid.decision.metrics import read_solution
 from reid.decision.pseudo_queries import (
     HeldOut,

@@ -26,7 +26,7 @@ from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import Weights, gallery_file, open_weights
 from reid.decision.attach import Attachment, attach
-from reid.decision.calibrate import load_calibrations
+from reid.decision.calibration import load_calibrations
 from reid.decision.clusters import adjusted_rand_index
 from reid.decision.cuts import GRID, FittedCut, Source, fit_cut, rand_index_at
 from reid.decision.linkage import merge_tree

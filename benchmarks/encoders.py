@@ -37,11 +37,12 @@ from reid.config.settings import override, with_settings
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.loading import decode_photographs
 from reid.decision.artifact import encoder_file, gallery_file
-from reid.decision.calibrate import Calibration, calibrate
+from reid.decision.calibrate import calibrate
+from reid.decision.calibration import Calibration
 from reid.decision.enroll import enroll
 from reid.decision.metrics import read_solution
+from reid.decision.open_set import OpenSetQueries
 from reid.decision.predict import match_queries
-from reid.decision.pseudo_queries import OpenSetQueries
 from reid.decision.thresholds import sweep
 from reid.models.backbones import describe_backbone
 from reid.models.networks import load_network, plan_network

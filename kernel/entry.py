@@ -49,7 +49,7 @@ from reid.data.boxes import by_photograph
 from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
 from reid.data.library_warnings import library_warnings_logged
 from reid.decision.artifact import CLASSIFIER, MANIFEST, Weights, encoder_file, gallery_file, open_weights
-from reid.decision.calibrate import load_calibrations
+from reid.decision.calibration import load_calibrations
 from reid.decision.clusters import asks_for_clusters, check_clusters
 from reid.decision.decide import join_matches
 from reid.decision.describe import describe_clusters, describe_matches

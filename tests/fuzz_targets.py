@@ -38,7 +38,7 @@ from reid.decision.artifact import (
     open_weights,
     write_manifest,
 )
-from reid.decision.calibrate import load_calibrations
+from reid.decision.calibration import load_calibrations
 from reid.decision.matches import MATCH_COLUMNS, read_matches
 from reid.decision.metrics import check_submission, read_solution, read_submission, score_matches, score_submission
 from reid.errors import InputError

@@ -14,7 +14,7 @@ from PIL import Image
 from reid.config.presets import PRESETS
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import CALIBRATION, Weights, gallery_file
-from reid.decision.calibrate import Calibration, Curve
+from reid.decision.calibration import Calibration, Curve
 from reid.decision.decide import decide
 from reid.decision.matches import Matches
 from reid.decision.scorers import Scorer

@@ -11,16 +11,11 @@ from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
 from reid.config.settings import override, with_settings
 from reid.data.catalogue import NEW_INDIVIDUAL
-from reid.decision.calibrate import (
-    LOW_BAKS,
-    Calibration,
-    calibration_from,
-    choose_scorer,
-    distribution_shift,
-    fit_calibrations,
-)
+from reid.decision.calibrate import LOW_BAKS, choose_scorer, fit_calibrations
+from reid.decision.calibration import Calibration, calibration_from, distribution_shift
 from reid.decision.metrics import score_submission
-from reid.decision.pseudo_queries import OpenSetQueries, PseudoQueryPairs
+from reid.decision.open_set import OpenSetQueries
+from reid.decision.pseudo_queries import PseudoQueryPairs
 from reid.decision.scorers import cross_fitted
 from reid.decision.thresholds import PLATEAU, sweep
 from reid.errors import InputError

@@ -33,7 +33,7 @@ from reid import cli  # noqa: E402
 from reid.config.runtime import Runtime  # noqa: E402
 from reid.data.catalogue import read_catalogue, rows_to_predict  # noqa: E402
 from reid.decision.artifact import Weights, open_weights  # noqa: E402
-from reid.decision.calibrate import load_calibrations  # noqa: E402
+from reid.decision.calibration import load_calibrations  # noqa: E402
 from reid.decision.decide import join_matches  # noqa: E402
 from reid.decision.discover import discover  # noqa: E402
 from reid.decision.discovered import Clusters, Cut  # noqa: E402

@@ -20,7 +20,7 @@ from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue, read_catalogue
 from reid.decision.artifact import Weights, open_weights
-from reid.decision.calibrate import Calibration, Curve
+from reid.decision.calibration import Calibration, Curve
 from reid.decision.decide import decide, join_matches
 from reid.decision.describe import describe_matches
 from reid.decision.matches import FLAGS, Matches

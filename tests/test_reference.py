@@ -12,14 +12,14 @@ from test_candidates import BOTH, LOCAL
 
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
-from reid.decision import reference
+from reid.decision import find_reference as reference_photographs
 from reid.decision.artifact import gallery_file, reference_file
+from reid.decision.find_reference import find_reference
 from reid.decision.pseudo_queries import near_duplicates, numbered
 from reid.decision.reference import (
     Reference,
     companions_of,
     draw_collection,
-    find_reference,
     load_reference,
     save_reference,
 )
@@ -130,7 +130,7 @@ def test_without_an_encoder_everybody_is_unmet(tmp_path: Path) -> None:
 def test_other_names_and_their_order_choose_the_same_photographs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference, "PHOTOGRAPHS", 10)
+    monkeypatch.setattr(reference_photographs, "PHOTOGRAPHS", 10)
     renamed = [{"a": "zoe", "b": "yan", "c": "x"}.get(name, name) for name in LABELS]
     found = []
     for number, labels in enumerate((LABELS, renamed)):
@@ -143,8 +143,8 @@ def test_other_names_and_their_order_choose_the_same_photographs(
 
 
 def test_no_more_are_taken_than_can_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "PHOTOGRAPHS", 10)
-    monkeypatch.setattr(reference, "OF_ONE", 4)
+    monkeypatch.setattr(reference_photographs, "PHOTOGRAPHS", 10)
+    monkeypatch.setattr(reference_photographs, "OF_ONE", 4)
     labels = [name for name in "abcdef" for _ in range(7)]
     make_folds(tmp_path, labels, [""])
     found = found_in(tmp_path, LOCAL)

@@ -18,7 +18,7 @@ from reid.config.runtime import Runtime
 from reid.config.settings import override, with_settings
 from reid.data.catalogue import Catalogue, read_catalogue
 from reid.decision.artifact import open_weights
-from reid.decision.calibrate import load_calibrations
+from reid.decision.calibration import load_calibrations
 from reid.decision.enroll import enroll
 from reid.decision.predict import predict
 from reid.errors import InputError

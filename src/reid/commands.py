@@ -75,7 +75,7 @@ from reid.runtime.progress import print_result, stage
 from reid.runtime.signals import stop_on_signals
 
 if TYPE_CHECKING:  # they need torch
-    from reid.decision.calibrate import Calibration
+    from reid.decision.calibration import Calibration
     from reid.decision.matches import Matches
     from reid.decision.thresholds import Threshold
 
@@ -321,7 +321,7 @@ def train(options: argparse.Namespace) -> None:
     only = [name for name in (options.only or "").split(",") if name]
     _warn_of_dates(catalogue)
 
-    from reid.decision.calibrate import load_calibrations
+    from reid.decision.calibration import load_calibrations
     from reid.decision.unmatchable import leave_out_unmatchable
     from reid.training.checkpoints import SAVE_EVERY
     from reid.training.run_folder import missing_networks, network_files, read_seconds
@@ -465,10 +465,11 @@ def calibrate_again(options: argparse.Namespace) -> None:
     weights = open_weights(options.weights, remade=(CALIBRATION, REFERENCE))
 
     from reid.decision import calibrate
+    from reid.decision.calibration import load_calibrations
 
     recipe, _ = _recipe_of(weights, options, settings.CALIBRATION)
     _warn_of_dates(catalogue)
-    calibrations = calibrate.load_calibrations(calibrate.calibrate_again(catalogue, weights, recipe))
+    calibrations = load_calibrations(calibrate.calibrate_again(catalogue, weights, recipe))
     if options.json:
         datasets = {dataset: _json_of_calibration(calibration) for dataset, calibration in calibrations.items()}
         _print_json({"weights": str(options.weights), "datasets": datasets})

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from reid.data.catalogue import NEW_INDIVIDUAL
-from reid.decision.calibrate import Calibration, distribution_shift
+from reid.decision.calibration import Calibration, distribution_shift
 from reid.decision.matches import Matches
 
 __all__ = ["decide", "has_shifted", "join_matches"]

@@ -27,14 +27,14 @@ from reid.data.missing_files import with_causes
 from reid.data.names import resolve_names
 from reid.decision.artifact import Weights, gallery_file, reference_file
 from reid.decision.attach import Attachment, attach
-from reid.decision.calibrate import fit_mixture, load_calibrations
+from reid.decision.calibration import fit_mixture, load_calibrations
 from reid.decision.cuts import FittedCut, Source, fit_cut
 from reid.decision.discovered import CLUSTERS_COLUMNS, Clusters, Cut
 from reid.decision.labels import keep_labels, read_labels
 from reid.decision.linkage import SplitParts, merge_tree
 from reid.decision.links import AppliedLinks, Links, apply_links, read_links
+from reid.decision.open_set import MIN_INDIVIDUALS
 from reid.decision.predict import match_cached
-from reid.decision.pseudo_queries import MIN_INDIVIDUALS
 from reid.decision.reference import load_reference
 from reid.decision.sightings import keep_apart, most_neighbours
 from reid.decision.unfitted import unfitted_cut

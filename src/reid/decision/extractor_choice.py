@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reid.decision.pseudo_queries import MIN_INDIVIDUALS
+from reid.decision.open_set import MIN_INDIVIDUALS
 
 __all__ = ["ExtractorChoice", "SplitScores", "choose_extractors"]
 

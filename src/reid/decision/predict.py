@@ -21,7 +21,7 @@ from reid.data.catalogue import Catalogue, rows_to_predict
 from reid.data.missing_files import with_causes
 from reid.data.names import resolve_names, with_names
 from reid.decision.artifact import CALIBRATION, Weights, gallery_file
-from reid.decision.calibrate import Calibration, load_calibrations
+from reid.decision.calibration import Calibration, load_calibrations
 from reid.decision.confirmed import Said, said_of_queries, with_confirmed, without_refused
 from reid.decision.decide import decide
 from reid.decision.links import read_links

@@ -14,13 +14,12 @@ import numpy as np
 
 from reid.config.recipe import Recipe
 from reid.data.catalogue import Catalogue
+from reid.decision.open_set import MIN_INDIVIDUALS, OpenSetQueries
 from reid.retrieval.candidates import CandidatePairs, best_and_runner_up, candidate_pairs
 from reid.retrieval.gallery import Gallery
 
 __all__ = [
-    "MIN_INDIVIDUALS",
     "HeldOut",
-    "OpenSetQueries",
     "PseudoQueryPairs",
     "PseudoQuerySelection",
     "hold_out",
@@ -34,9 +33,6 @@ __all__ = [
 DATES = ("earlier", "other", "any")
 """Which photographs a pseudo-query may be compared with by their date, the strictest first. A database in which nobody
 has a photograph of an earlier day falls back to the next."""
-
-MIN_INDIVIDUALS = 8
-"""With fewer known or fewer new individuals a dataset's own pseudo-queries say less of it than all datasets' do."""
 
 BLOCK = 256
 """Candidates whose hidden photographs are found at a time."""
@@ -347,23 +343,6 @@ def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
             if len(joined) > 1:
                 group[np.isin(group, joined)] = joined[0]
     return group
-
-
-class OpenSetQueries(NamedTuple):
-    """Queries whose answer is known."""
-
-    distance: np.ndarray
-    """(Q,) float: the dissimilarity to the most similar individual of the gallery; inf where there is none."""
-    is_match: np.ndarray
-    """(Q,) bool: it is the individual on the query."""
-    individual: np.ndarray
-    """(Q,) str: the individual on the query."""
-    new: np.ndarray
-    """(Q,) bool: that individual is not in the gallery."""
-
-    def of(self, mask: np.ndarray) -> "OpenSetQueries":
-        """Return the queries that a mask (Q,) chooses."""
-        return OpenSetQueries(*(values[mask] for values in self))
 
 
 @dataclass(frozen=True)

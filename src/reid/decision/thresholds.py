@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reid.decision.pseudo_queries import OpenSetQueries
+from reid.decision.open_set import OpenSetQueries
 
 __all__ = ["Sweep", "Threshold", "mean_curves", "mean_of_splits", "plateau_of", "run_around_best", "sweep"]
 

@@ -21,7 +21,7 @@ from reid.data.catalogue import Catalogue
 from reid.data.loading import photograph_batches
 from reid.data.photographs import views_of
 from reid.decision.artifact import Weights, gallery_file
-from reid.decision.calibrate import Calibration, load_calibrations
+from reid.decision.calibration import Calibration, load_calibrations
 from reid.decision.predict import score_pairs
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import extract_features, open_extractors

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from reid.data.catalogue import NEW_INDIVIDUAL
-from reid.decision.calibrate import Calibration
+from reid.decision.calibration import Calibration
 from reid.decision.matches import Matches
 from reid.decision.metrics import Score, resampled, score_submission
-from reid.decision.pseudo_queries import OpenSetQueries
+from reid.decision.open_set import OpenSetQueries
 from reid.decision.thresholds import Sweep, Threshold, sweep
 
 __all__ = [

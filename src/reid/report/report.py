@@ -15,7 +15,7 @@ import pandas as pd
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
 from reid.decision.artifact import Weights
-from reid.decision.calibrate import load_calibrations
+from reid.decision.calibration import load_calibrations
 from reid.decision.matches import Matches
 from reid.decision.metrics import score_matches
 from reid.report.data_section import data_section

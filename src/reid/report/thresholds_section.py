@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from reid.data.catalogue import NEW_INDIVIDUAL
-from reid.decision.calibrate import Calibration
+from reid.decision.calibration import Calibration
 from reid.decision.decide import has_shifted
 from reid.decision.thresholds import Sweep
 from reid.report.charts import ThresholdPlot, threshold_chart
