@@ -103,9 +103,10 @@ def predict(
     more = -(-(beside + most) // TOP_K) * TOP_K  # in steps, because every other number is matched again: `matches_key`
     candidates = _match(searched, features, weights, calibrations, recipe, cache, k + more)
     if more:
+        candidates = without_refused(candidates, refused, k + beside)
+    if beside:
         routes = {name: one.route for name, one in zip(searched.image_ids, features, strict=True)}
         limits = {name: one.threshold.value for name, one in calibrations.items()}
-        candidates = without_refused(candidates, refused, k + more)
         candidates = keep_apart(candidates, searched.table, routes, limits, k)
     table = _routed(queries, dict(zip(searched.image_ids, features, strict=True)), weights)
     return with_confirmed(decide(table, candidates, calibrations, recipe.prediction.route), said.confirmed)
