@@ -166,7 +166,13 @@ def _add_toy(commands: Any) -> None:
     command = _add_command(commands, "toy", toy, does, "toy world")
     command.add_argument("folder", metavar="DIR", type=Path, help="the data folder to make")
     command.add_argument("--seed", type=int, default=0, help="another seed draws another world (default 0)")
-    command.add_argument(
+    kind = command.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--boxes",
+        action="store_true",
+        help="a world of larger photographs with several animals on many of them, and a box and a mask around each",
+    )
+    kind.add_argument(
         "--unlabelled",
         action="store_true",
         help="a smaller world for discovering individuals: several query photographs of each, and a fourth species "

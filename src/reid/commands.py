@@ -100,9 +100,13 @@ log = logging.getLogger(__name__)
 
 
 def toy(options: argparse.Namespace) -> None:
+    from reid.data.boxed_world import draw_boxed_world
     from reid.data.synthetic import PLAIN, SMALL, draw_world
 
-    draw_world(options.folder, options.seed, SMALL if options.unlabelled else PLAIN)
+    if options.boxes:
+        draw_boxed_world(options.folder, options.seed)
+    else:
+        draw_world(options.folder, options.seed, SMALL if options.unlabelled else PLAIN)
     print_result(f"drew a toy world into {options.folder} (solution.csv holds the answers)")
     _log_next("check", options.folder)
 

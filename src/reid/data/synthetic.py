@@ -11,7 +11,7 @@ several photographs of each, and horned lizards have no known individuals at all
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,26 @@ from reid.runtime.distributed import core_count
 from reid.runtime.files import atomic_path, refuse_unwritable, write_table
 from reid.runtime.progress import track
 
-__all__ = ["PLAIN", "SMALL", "Design", "Species", "draw_photograph", "draw_world"]
+__all__ = [
+    "BODY",
+    "PLAIN",
+    "SMALL",
+    "Bodies",
+    "Design",
+    "Shot",
+    "Species",
+    "background",
+    "day_of",
+    "draw_photograph",
+    "draw_world",
+    "in_front",
+    "lit",
+    "posed",
+    "refuse_other_folders",
+    "save_photograph",
+    "shots_of",
+    "write_tables",
+]
 
 SIZE = 180
 """Pixels on a photograph's side, about: small files, yet larger than what a toy network sees."""
@@ -229,8 +248,8 @@ GROUNDS = (
 """Two colours each: grass, stones, sand, water."""
 
 
-def _background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Return noise of several sizes between two colours."""
+def background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Return noise of several sizes between two colours, RGB."""
     light, dark = np.array(GROUNDS[rng.integers(len(GROUNDS))])
     noise = np.zeros((height, width))
     for cells in (3, 8, 24, 60):
@@ -240,11 +259,25 @@ def _background(rng: np.random.Generator, width: int, height: int) -> Image.Imag
     return Image.fromarray((dark + (light - dark) * noise[..., None]).astype(np.uint8))
 
 
-def _posed(rng: np.random.Generator, body: Image.Image, width: int, height: int) -> Image.Image:
-    """Return the body turned, scaled, sheared and moved, on a transparent canvas of the photograph's size."""
+def posed(
+    rng: np.random.Generator,
+    body: Image.Image,
+    width: int,
+    height: int,
+    room: tuple[float, float, float, float] | None = None,
+) -> Image.Image:
+    """Return the body turned, scaled, sheared and moved, on a transparent canvas of the photograph's size.
+
+    Args:
+        rng: random numbers.
+        body: RGBA, of the size `BODY`.
+        width, height: of the photograph.
+        room: x,y,w,h, the part of it that the body fills; None for all of it.
+    """
+    left, top, wide, high = room or (0, 0, width, height)
     angle, shear = np.radians(rng.uniform(-8, 8)), rng.uniform(-0.06, 0.06)
-    scale = rng.uniform(0.88, 1.02) * min(width / BODY[0], height / BODY[1])
-    centre = np.array([width, height]) / 2 + rng.uniform(-0.05, 0.05, size=2) * (width, height)
+    scale = rng.uniform(0.88, 1.02) * min(wide / BODY[0], high / BODY[1])
+    centre = np.array([left + wide / 2, top + high / 2]) + rng.uniform(-0.05, 0.05, size=2) * (wide, high)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     forward = scale * turn @ np.array([[1, shear], [0, rng.uniform(0.88, 1.08)]])
     back = np.linalg.inv(forward)  # Pillow asks where each pixel comes from
@@ -254,7 +287,7 @@ def _posed(rng: np.random.Generator, body: Image.Image, width: int, height: int)
     return small.transform((width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
 
 
-def _lit(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
+def lit(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
     """Return the picture as at another time of day, with another camera."""
     picture = ImageEnhance.Color(picture).enhance(rng.uniform(0.6, 1.2))
     picture = ImageEnhance.Contrast(picture).enhance(rng.uniform(0.75, 1.2))
@@ -270,19 +303,25 @@ def _lit(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
 def draw_photograph(rng: np.random.Generator, body: Image.Image) -> Image.Image:
     """Return one photograph of a body, RGB; the generator decides pose, light, background and what hides it."""
     width, height = (int(SIZE * rng.uniform(0.95, 1.25)), int(SIZE * rng.uniform(0.75, 0.95)))
-    picture = _background(rng, width, height)
-    posed = _posed(rng, body, width, height)
-    picture.paste(posed, mask=posed.getchannel("A"))
+    picture = background(rng, width, height)
+    animal = posed(rng, body, width, height)
+    picture.paste(animal, mask=animal.getchannel("A"))
+    in_front(rng, picture)
+    return lit(rng, picture)
+
+
+def in_front(rng: np.random.Generator, picture: Image.Image) -> None:
+    """Draw leaves and stones in front of an animal, or none."""
+    width, height = picture.size
     pen = ImageDraw.Draw(picture)
-    for _ in range(int(rng.integers(0, 2))):  # leaves and stones in front of the animal
+    for _ in range(int(rng.integers(0, 2))):
         centre = rng.uniform((0, 0.1 * height), (width, height))
         red, green, blue = np.array(GROUNDS[rng.integers(len(GROUNDS))][0]) * rng.uniform(0.6, 1.1)
         pen.polygon(_blob(rng, centre, rng.uniform(6, 17)), fill=(int(red), int(green), int(blue)))
-    return _lit(rng, picture)
 
 
 @dataclass(frozen=True)
-class _Shot:
+class Shot:
     """One row of metadata.csv before it is drawn."""
 
     species: Species
@@ -296,17 +335,17 @@ class _Shot:
         return f"{self.species.dataset}_{self.species.word}_{self.number:02d}"
 
 
-def _shots(species: Species, design: Design, rng: np.random.Generator) -> list[_Shot]:
+def shots_of(species: Species, design: Design, rng: np.random.Generator) -> list[Shot]:
     """Return the photographs to draw: of known individuals, queries of most of them, queries of new ones."""
     shots = []
     for number, count in enumerate(rng.permutation(design.photographs) if species.is_known else ()):
         queries = int(rng.integers(1, 3)) if rng.random() < 0.85 else 0
         first_query = int(count) if design.first_query is None else design.first_query
-        shots += [_Shot(species, number, photograph, "database", False) for photograph in range(int(count))]
-        shots += [_Shot(species, number, first_query + photograph, "query", False) for photograph in range(queries)]
+        shots += [Shot(species, number, photograph, "database", False) for photograph in range(int(count))]
+        shots += [Shot(species, number, first_query + photograph, "query", False) for photograph in range(queries)]
     for number in range(design.first_new, design.first_new + design.new_individuals):
         photographs = range(int(rng.integers(*design.photographs_of_new)))
-        shots += [_Shot(species, number, photograph, "query", True) for photograph in photographs]
+        shots += [Shot(species, number, photograph, "query", True) for photograph in photographs]
     return shots
 
 
@@ -325,17 +364,17 @@ def draw_world(folder: Path, seed: int = 0, design: Design = PLAIN) -> None:
     Raises:
         InputError: the folder holds something that is not a toy world; the seed is negative.
     """
-    _refuse(folder, seed)
+    refuse_other_folders(folder, seed, FILES)
     (folder / "metadata.csv").unlink(missing_ok=True)  # which stands for a complete world
     rng = np.random.default_rng(seed)
-    shots = [shot for species in design.species for shot in _shots(species, design, rng)]
-    bodies = _Bodies(design, seed, {})
+    shots = [shot for species in design.species for shot in shots_of(species, design, rng)]
+    bodies = Bodies(design, seed, {})
 
-    def draw(shot: _Shot) -> tuple[dict[str, str], str]:
+    def draw(shot: Shot) -> tuple[dict[str, str], str]:
         """Draw a photograph into its file; return its row of metadata.csv and its Usage."""
         photograph_rng = np.random.default_rng([seed, design.species.index(shot.species), shot.number, shot.photograph])
         row, picture = _take(shot, photograph_rng, bodies)
-        _save(folder / row["path"], picture, photograph_rng)
+        save_photograph(folder / row["path"], picture, photograph_rng)
         return row, "Public" if photograph_rng.random() < 0.3 else "Private"
 
     ordered = [shots[place] for place in rng.permutation(len(shots))]
@@ -346,15 +385,29 @@ def draw_world(folder: Path, seed: int = 0, design: Design = PLAIN) -> None:
             rows.append({"image_id": image_id, **row})
             if shot.split == "query":
                 answers.append((image_id, shot.identity, shot.new, shot.species.dataset, usage))
+    write_tables(folder, pd.DataFrame(rows)[list(COLUMNS)], answers, design)
+
+
+def write_tables(
+    folder: Path, rows: pd.DataFrame, answers: Sequence[tuple[int, str, bool, str, str]], design: Design
+) -> None:
+    """Write solution.csv, sample_submission.csv and, last, metadata.csv.
+
+    Args:
+        folder: where.
+        rows: of metadata.csv.
+        answers: of each query image_id, identity, whether it is new, dataset and Usage.
+        design: the world's.
+    """
     solution = pd.DataFrame(answers, columns=["image_id", "identity", "new_identity", "dataset", "Usage"])
     write_table(folder / "solution.csv", solution)
     write_table(folder / "sample_submission.csv", _sample(solution, design))
-    write_table(folder / "metadata.csv", pd.DataFrame(rows)[list(COLUMNS)])
+    write_table(folder / "metadata.csv", rows)
 
 
-def _refuse(folder: Path, seed: int) -> None:
-    """Raise InputError where the folder is not for a toy world, or the seed is none."""
-    others = [path.name for path in folder.iterdir() if path.name not in FILES] if folder.is_dir() else []
+def refuse_other_folders(folder: Path, seed: int, names: Collection[str]) -> None:
+    """Raise InputError where the folder holds anything but files of these names, or the seed is none."""
+    others = [path.name for path in folder.iterdir() if path.name not in names] if folder.is_dir() else []
     if others or (folder.exists() and not folder.is_dir()):
         found = f"{others[0]!r} in it" if others else "a file"
         raise InputError(
@@ -376,14 +429,14 @@ FILES = ("metadata.csv", "sample_submission.csv", "solution.csv", "images")
 
 
 @dataclass(frozen=True)
-class _Bodies:
+class Bodies:
     """The bodies of a world's individuals, each drawn once; the other flank has other markings."""
 
     design: Design
     seed: int
     drawn: dict[tuple[str, str], Image.Image]
 
-    def of(self, shot: _Shot, flank: str) -> Image.Image:
+    def of(self, shot: Shot, flank: str) -> Image.Image:
         key = (shot.identity, flank)
         if key not in self.drawn:
             species, side = self.design.species.index(shot.species), shot.species.flanks.index(flank)
@@ -392,7 +445,7 @@ class _Bodies:
         return self.drawn[key]
 
 
-def _take(shot: _Shot, rng: np.random.Generator, bodies: _Bodies) -> tuple[dict[str, str], Image.Image]:
+def _take(shot: Shot, rng: np.random.Generator, bodies: Bodies) -> tuple[dict[str, str], Image.Image]:
     """Return one photograph and its row of metadata.csv, without the image_id."""
     species, database = shot.species, shot.split == "database"
     met_from_both_sides = shot.number % 10 == 0  # the others showed one flank only
@@ -406,7 +459,7 @@ def _take(shot: _Shot, rng: np.random.Generator, bodies: _Bodies) -> tuple[dict[
     row = {
         "identity": shot.identity if database else "",
         "path": f"images/{species.dataset}/{shot.split}/{digest}.{'JPG' if rng.random() < 0.05 else 'jpg'}",
-        "date": _day(shot) if species.is_dated else "",
+        "date": day_of(shot) if species.is_dated else "",
         "orientation": "" if species.is_dated and not database else orientation,
         "species": "" if species.lies_down and database else species.species,
         "split": shot.split,
@@ -415,7 +468,7 @@ def _take(shot: _Shot, rng: np.random.Generator, bodies: _Bodies) -> tuple[dict[
     return row, picture
 
 
-def _day(shot: _Shot) -> str:
+def day_of(shot: Shot) -> str:
     """Return the date: queries are later than the whole database."""
     if shot.split == "database":
         return f"{2012 + shot.photograph // 2}-07-{1 + shot.number % 31:02d}"
@@ -432,7 +485,7 @@ def _lying(rng: np.random.Generator, picture: Image.Image) -> tuple[str, Image.I
     return "top", picture
 
 
-def _save(path: Path, picture: Image.Image, rng: np.random.Generator) -> None:
+def save_photograph(path: Path, picture: Image.Image, rng: np.random.Generator) -> None:
     """Write a JPEG; a few are stored turned, with the EXIF tag that says so."""
     exif = Image.Exif()
     if rng.random() < 0.05:
