@@ -428,7 +428,8 @@ def divide(queries: Catalogue, count: int) -> list[Catalogue]:
     """Return the queries in `count` parts of about the same size, in order, but the rows of one photograph together;
     fewer where there are fewer photographs."""
     # absolute paths and a root without a sample file: the rows are predicted as they stand
-    table = queries.table.assign(path=[str(path.absolute()) for path in queries.paths])
+    masks = {"mask": queries.masks} if "mask" in queries.table else {}
+    table = queries.table.assign(path=[str(path.absolute()) for path in queries.paths], **masks)
     photographs = by_photograph(queries.paths)
     parts = [[photographs[one] for one in part] for part in np.array_split(np.arange(len(photographs)), count)]
     return [Catalogue(queries.root / "part", table.iloc[np.concatenate(part)]) for part in parts if part]

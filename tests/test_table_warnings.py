@@ -50,7 +50,7 @@ def test_each_kind_is_told(tmp_path: Path, row: str, words: str) -> None:
     assert any(words in sentence for sentence in told)
 
 
-@pytest.mark.parametrize("column", ["BBox_w", "bbox1", "xmin", "segmentation", "Encounter", "mask"])
+@pytest.mark.parametrize("column", ["BBox_w", "bbox1", "xmin", "segmentation", "Encounter", "mask_area"])
 def test_columns_that_mean_something_and_are_not_used_are_named(tmp_path: Path, column: str) -> None:
     lines = [",".join([*COLUMNS, column]), '1,leo,a.jpg,,,,database,Lions,"[1, 2, 3, 4]"']
     (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")

@@ -21,6 +21,7 @@ import pandas as pd
 from reid.data.box_faults import box_faults, shared_photographs
 from reid.data.boxes import Crop, with_crops
 from reid.data.dates import find_date_problems, read_days
+from reid.data.masks import is_run_length
 from reid.data.sides import read_side
 from reid.data.spelling import name_key
 from reid.errors import InputError
@@ -130,12 +131,20 @@ class Catalogue:
         return [cell if isinstance(cell, Crop) else None for cell in cells]
 
     @property
+    def masks(self) -> list[str]:
+        """Per photograph the file of its mask, an absolute path, or its run-length code; "" where there is none."""
+        cells = self.table["mask"].str.strip() if "mask" in self.table else [""] * len(self)
+        root = self.root.absolute()
+        return [cell if not cell or is_run_length(cell) else str(root / cell) for cell in cells]
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the rows and of the files' sizes, in hex: another label, box or photograph changes it.
 
         Sizes instead of contents, because 13,000 photographs are 13 GB to read.
         """
-        columns = [*COLUMNS, *(["bbox", "bbox_unit"] if any(self.crops) else []), "size"]
+        more = [*(["bbox", "bbox_unit"] if any(self.crops) else []), *(["mask"] if any(self.masks) else [])]
+        columns = [*COLUMNS, *more, "size"]
         rows = self.table.assign(size=[_size(path) for path in self.paths]).sort_values("image_id")[columns]
         return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
@@ -307,7 +316,14 @@ def _checks(table: pd.DataFrame) -> list[_Check]:
         ),
         _Check("path", "expected a relative path that stays in the data folder", ~table["path"].map(_leads_below)),
         *starmap(_Check, box_faults(table)),
+        *([_mask_check(table["mask"])] if "mask" in table else []),
     ]
+
+
+def _mask_check(column: pd.Series) -> _Check:
+    expected = "expected a relative path that stays in the data folder, or a run-length code of COCO as JSON"
+    paths = column.str.strip().map(lambda cell: "." if not cell or is_run_length(cell) else cell)
+    return _Check("mask", expected, ~paths.map(_leads_below))
 
 
 def _matches(column: pd.Series, pattern: re.Pattern[str]) -> pd.Series:

@@ -11,7 +11,7 @@ from reid.data.box_faults import CORNERS
 from reid.data.boxes import by_photograph, looks_like_corners
 from reid.data.catalogue import Catalogue, numbered_cells
 from reid.data.missing_files import with_causes
-from reid.data.photographs import Inspection, inspect_photographs
+from reid.data.photographs import Inspection, View, inspect_photographs
 from reid.runtime.distributed import core_count
 from reid.runtime.files import group_rows
 from reid.runtime.progress import track
@@ -70,11 +70,12 @@ def scan_files(catalogue: Catalogue) -> pd.DataFrame:
     Returns:
         One row per photograph, in order: image_id and the fields of `photographs.Inspection`.
     """
-    paths, crops = catalogue.paths, catalogue.crops
+    paths = catalogue.paths
+    views = [View(0, crop=crop, mask=mask) for crop, mask in zip(catalogue.crops, catalogue.masks, strict=True)]
     groups = by_photograph(paths)
     found: dict[int, Inspection] = {}
     with ThreadPoolExecutor(max_workers=core_count()) as pool:  # decoding releases Python's lock
-        inspected = pool.map(lambda rows: inspect_photographs(paths[rows[0]], [crops[row] for row in rows]), groups)
+        inspected = pool.map(lambda rows: inspect_photographs(paths[rows[0]], [views[row] for row in rows]), groups)
         for rows, those in zip(groups, track(inspected, "opening photographs", total=len(groups)), strict=True):
             found |= zip(rows.tolist(), those, strict=True)
     files = pd.DataFrame([found[row] for row in range(len(paths))], columns=list(Inspection._fields))

@@ -30,8 +30,9 @@ __all__ = ["PhotographStore", "decode_photographs", "photograph_batches", "tempo
 
 Item = TypeVar("Item")
 
-Extractor = Callable[[np.ndarray], Any]
-"""From an upright photograph (H, W, 3) uint8, RGB, to local features or whatever else is wanted of it."""
+Extractor = Callable[..., Any]
+"""From an upright photograph (H, W, 3) uint8, RGB, to local features or whatever else is wanted of it; of one with a
+mask also from this, (h, w) bool, see `photographs.Decoded`."""
 
 BATCHES_AHEAD = 8
 """How many batches are opened in advance while a GPU works: 512 photographs, which take as long as the networks take to
@@ -69,7 +70,8 @@ def _row(decoded: Decoded | UnreadableError, view: View, extract: Extractor | No
             raise decoded
         pixels = fit_square(decoded, view)
         if extract:
-            extracted = extract(np.asarray(decoded.upright(decoded.image)))
+            mask = [] if decoded.mask is None else [decoded.mask]
+            extracted = extract(np.asarray(decoded.upright(decoded.image)), *mask)
     except UnreadableError as unreadable:
         pixels, problem = np.full((view.size, view.size, 3), GREY, np.uint8), str(unreadable)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), extracted, problem

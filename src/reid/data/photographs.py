@@ -22,12 +22,13 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from reid.config.recipe import Recipe
 from reid.data.bit_depth import eight_bits
-from reid.data.boxes import BoxError, Crop, by_photograph, is_beyond, turned
+from reid.data.boxes import Box, BoxError, Crop, by_photograph, is_beyond, turned
 from reid.data.catalogue import Catalogue
 from reid.data.damage import damage, source_of
 from reid.data.file_kinds import HEAD, other_kind, raw_kind, read_tiff_pages
 from reid.data.jpeg import JpegSource, jpeg_damage
 from reid.data.library_warnings import opening
+from reid.data.masks import cut_mask, is_run_length, read_run_length
 from reid.runtime.distributed import core_count
 from reid.runtime.progress import track
 
@@ -121,6 +122,7 @@ class View:
         detail: pixels on a side that decoding must keep for keypoints, as far as the file has them.
         mirror: exchange left and right, after turning.
         crop: the part of it that counts, before it is turned; None for all of it.
+        mask: which pixels show the animal, see `Catalogue.masks`; "" where nobody says.
     """
 
     size: int
@@ -129,7 +131,9 @@ class View:
     interpolation: str = "bicubic"
     detail: int = 0
     mirror: bool = False
-    crop: Crop | None = field(default=None, repr=False)  # `cache.photograph_digests` names it where there is one
+    # `cache.photograph_digests` names these where there are any
+    crop: Crop | None = field(default=None, repr=False)
+    mask: str = field(default="", repr=False)
 
     @property
     def min_side(self) -> int:
@@ -153,9 +157,10 @@ def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list
     columns = zip(catalogue.table["dataset"], catalogue.table["orientation"], strict=True)
     turns = [TURNS.get(orientation, 0) if dataset in recipe.data.upright else 0 for dataset, orientation in columns]
     crops = [crop and replace(crop, margin=recipe.data.box_margin) for crop in catalogue.crops]
+    masks = catalogue.masks if recipe.uses_keypoints else [""] * len(catalogue)
     return [
-        View(size, recipe.backbone.fit, turn, recipe.backbone.interpolation, detail, mirror, crop)
-        for turn, crop in zip(turns, crops, strict=True)
+        View(size, recipe.backbone.fit, turn, recipe.backbone.interpolation, detail, mirror, crop, mask)
+        for turn, crop, mask in zip(turns, crops, masks, strict=True)
     ]
 
 
@@ -197,12 +202,12 @@ class Inspection(NamedTuple):
 
 def inspect_photograph(path: Path) -> Inspection:
     """Open a photograph as every other part of the kit does, from a single reading of its file; raise nothing."""
-    return inspect_photographs(path, [None])[0]
+    return inspect_photographs(path, [View(0)])[0]
 
 
-def inspect_photographs(path: Path, crops: Sequence[Crop | None]) -> list[Inspection]:
-    """Do the same for several parts of a photograph."""
-    views = [View(THUMBNAIL, crop=crop) for crop in crops]
+def inspect_photographs(path: Path, views: Sequence[View]) -> list[Inspection]:
+    """Do the same for several parts of a photograph, with their masks; of views only `crop` and `mask` count."""
+    views = [View(THUMBNAIL, crop=view.crop, mask=view.mask) for view in views]
     try:
         with _reasons(path):
             content = _read(path)
@@ -240,6 +245,8 @@ class Decoded(NamedTuple):
     """What brings it upright, one after the other."""
     note: str = ""
     """What a person should know of its box."""
+    mask: np.ndarray | None = None
+    """(h, w) bool, which of its pixels show the animal, upright and at the mask's own scale; None where nobody says."""
 
     def upright(self, image: Image.Image) -> Image.Image:
         """Return the image, or what was made of it, turned as its view wants it."""
@@ -296,20 +303,47 @@ def _viewed(picture: _Picture, view: View) -> Decoded:
         *([QUARTERS[view.turn]] if view.turn else []),
         *([Image.Transpose.FLIP_LEFT_RIGHT] if view.mirror else []),
     ]
+    part, was_cut, rotated = (0.0, 0.0, 1.0, 1.0), False, ""
+    if view.crop:
+        rotated = _rotated_hint(picture, view.crop)
+        try:
+            part, was_cut = view.crop.part(*picture.upright_size)
+        except BoxError:
+            raise UnreadableError(f"its box lies outside the photograph{rotated}") from None
+    note = f"its box reaches over the edge of the photograph and is clipped{rotated}" if was_cut else ""
+    mask = _mask_of(picture, view, part) if view.mask else None
     if view.crop is None:
-        return Decoded(picture.rgb, picture.extent, turns)
-    rotated = _rotated_hint(picture, view.crop)
-    try:
-        part, was_cut = view.crop.part(*picture.upright_size)
-    except BoxError:
-        raise UnreadableError(f"its box lies outside the photograph{rotated}") from None
+        return Decoded(picture.rgb, picture.extent, turns, note, mask)
     x, y, w, h = turned(part, BACK.get(picture.orientation, picture.orientation), 1.0, 1.0)
     width, height = picture.extent
     left, top, right, bottom = (round(edge, 3) for edge in (x * width, y * height, (x + w) * width, (y + h) * height))
     # to whole pixels outwards, so that a box between two has some
     rgb = picture.rgb.crop((math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)))
-    note = f"its box reaches over the edge of the photograph and is clipped{rotated}" if was_cut else ""
-    return Decoded(rgb, rgb.size, turns, note)
+    return Decoded(rgb, rgb.size, turns, note, mask)
+
+
+def _mask_of(picture: _Picture, view: View, part: Box) -> np.ndarray:
+    """Return `Decoded.mask` of a part, x,y,w,h in shares of a photograph."""
+    try:
+        mask = read_run_length(view.mask) if is_run_length(view.mask) else _read_mask(Path(view.mask))
+        if mask.shape != picture.upright_size[::-1]:
+            found, expected = (f"{width} x {height}" for width, height in (mask.shape[::-1], picture.upright_size))
+            raise UnreadableError(
+                f"its mask has {found} pixels, the photograph {expected} as a viewer shows it; save it in that size"
+            )
+        return cut_mask(mask, part, view.turn, view.mirror)
+    except BoxError as problem:
+        raise UnreadableError(f"its mask can't be used: {problem}") from None
+
+
+def _read_mask(path: Path) -> np.ndarray:
+    """Return which pixels of an image file are bright, (H, W) bool."""
+    try:
+        decoded = decode(path, View(0, detail=Image.MAX_IMAGE_PIXELS or 2**31))
+    except UnreadableError as unreadable:
+        raise BoxError(f"{path.name}: {unreadable}") from None
+    grey = np.asarray(decoded.upright(decoded.image.convert("L")))
+    return np.asarray(grey > grey.max() / 2)
 
 
 def _rotated_hint(picture: _Picture, crop: Crop) -> str:

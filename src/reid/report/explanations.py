@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
-from reid.config.recipe import Recipe
+from reid.config.recipe import KeypointConfig, Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue
@@ -27,7 +27,7 @@ from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.extractors.rootsift import extract
 from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, load_gallery
-from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, foreground, top_k
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, foreground, on_mask, top_k
 from reid.retrieval.local_matching import VerifiedMatch, verify
 
 __all__ = ["Candidate", "EmbeddingMap", "Explanations", "embedding_map", "explain_matches", "keypoints_to_show"]
@@ -258,12 +258,16 @@ def keypoints_to_show(
     present = Catalogue(catalogue.root, table[table["image_id"].isin(image_ids)])
     if not len(present):
         return dict.fromkeys(image_ids, NO_KEYPOINTS)
-    extractors = [partial(extract, config=recipe.keypoints)] * len(present)
+    extractors = [partial(_extract_on, recipe.keypoints)] * len(present)
     views = views_of(present, recipe, mirror)
     batches = photograph_batches(present.paths, views, Runtime(), "finding keypoints to show", extractors)
     opened = [points for batch in batches for points in batch.extracted]
     found = [NO_KEYPOINTS if points is None else points for points in opened]
     return dict.fromkeys(image_ids, NO_KEYPOINTS) | dict(zip(present.image_ids, found, strict=True))
+
+
+def _extract_on(config: KeypointConfig, image: np.ndarray, mask: np.ndarray | None = None) -> Keypoints:
+    return on_mask(extract(image, config), mask)
 
 
 def embedding_map(gallery: Gallery, queries: GalleryFeatures | None, seed: int) -> EmbeddingMap:

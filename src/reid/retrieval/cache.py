@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from reid.data.masks import is_run_length
 from reid.data.photographs import View
 from reid.runtime.distributed import core_count
 from reid.runtime.files import is_file, sha256_of
@@ -155,8 +156,8 @@ def _checksum(key: str, value: bytes) -> bytes:
 
 
 def photograph_digests(paths: Sequence[Path], views: Sequence[View]) -> list[str]:
-    """Return what tells photographs apart, whatever their names: the SHA-256 of the file's bytes, its view and
-    its box.
+    """Return what tells photographs apart, whatever their names: the SHA-256 of the file's bytes, its view,
+    its box and its mask.
 
     "" for a file that can't be read.
     """
@@ -167,7 +168,8 @@ def photograph_digests(paths: Sequence[Path], views: Sequence[View]) -> list[str
 def _digest(path: Path, view: View) -> str:
     with suppress(OSError):
         if path.is_file():  # opening a pipe would wait for ever
-            return f"{sha256_of(path)} {view}{f' {view.crop}' if view.crop else ''}"
+            mask = sha256_of(Path(view.mask)) if view.mask and not is_run_length(view.mask) else view.mask
+            return " ".join(filter(None, [sha256_of(path), str(view), str(view.crop or ""), mask]))
     return ""
 
 

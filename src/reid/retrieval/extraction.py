@@ -29,6 +29,7 @@ from reid.retrieval.keypoints import (
     Keypoints,
     check_keypoints,
     keypoints_from,
+    on_mask,
     select_keypoints,
     tensors_of,
     weight_by_saliency,
@@ -89,19 +90,23 @@ class FeatureExtractors:
         recipe has no such cue."""
         return next(iter(self.extractors_for(dataset)), None)
 
-    def find_keypoints(self, digest: str, extractors: Sequence[Extractor], image: np.ndarray) -> dict[str, Keypoints]:
+    def find_keypoints(
+        self, digest: str, extractors: Sequence[Extractor], image: np.ndarray, mask: np.ndarray | None = None
+    ) -> dict[str, Keypoints]:
         """Return the keypoints of an upright photograph by extractor, out of the cache where it has them, else into it.
 
         Args:
             digest: the photograph's, see `cache.photograph_digests`.
             extractors: some of `extractors`.
             image: (H, W, 3) uint8, RGB.
+            mask: (h, w) bool, where the animal is; keypoints off it are left out. None where nobody says.
         """
         found = {}
         for extractor in extractors:
             keypoints = self.cached_keypoints(digest, extractor)
             if keypoints is None:
                 keypoints = check_keypoints(extractor.extract(image), extractor.name, extractor.dimension)
+                keypoints = on_mask(keypoints, mask)
                 if self.cache and digest:
                     self.cache.put_many({self._keypoint_key(digest, extractor): tensors_of([keypoints])})
             found[extractor.name] = keypoints

@@ -20,6 +20,7 @@ __all__ = [
     "cue_masks",
     "foreground",
     "keypoints_from",
+    "on_mask",
     "select_keypoints",
     "stack_arrays",
     "tensors_of",
@@ -75,6 +76,15 @@ def weight_by_saliency(keypoints: Keypoints, saliency: np.ndarray, fit: str) -> 
     x, y = (across * saliency.shape[::-1] - 0.5).T.astype(np.float32)  # the centre of a cell is where its value holds
     weights = cv2.remap(saliency, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return replace(keypoints, weights=np.asarray(weights, np.float32).ravel())
+
+
+def on_mask(keypoints: Keypoints, mask: np.ndarray | None) -> Keypoints:
+    """Return the keypoints whose centre lies on the animal by a mask (h, w) bool over the whole photograph, if any."""
+    if mask is None or not len(keypoints):
+        return keypoints
+    size = np.array(mask.shape[::-1])
+    x, y = np.minimum((keypoints.points[:, :2] / keypoints.extent * size).astype(int), size - 1).T
+    return keypoints.of(mask[y, x])
 
 
 def select_keypoints(keypoints: Keypoints, count: int, least: float) -> Keypoints:

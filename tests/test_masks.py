@@ -1,0 +1,188 @@
+"""Masks, from an image file or COCO's run-length code to the keypoints that lie on the animal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+from scene import scene
+from textures import texture
+
+from reid import cli
+from reid.config.presets import PRESETS
+from reid.config.settings import with_settings
+from reid.data.boxes import BoxError, Crop
+from reid.data.catalogue import COLUMNS, read_catalogue
+from reid.data.masks import read_run_length
+from reid.data.photographs import UnreadableError, View, decode
+from reid.errors import InputError
+from reid.retrieval.cache import Cache, photograph_digests
+from reid.retrieval.extraction import Features, extract_features, open_extractors
+from reid.retrieval.keypoints import Keypoints, on_mask
+
+SIZE = (90, 60)
+
+
+def runs_of(mask: np.ndarray) -> list[int]:
+    """The slow way: one pixel after the other, down the columns."""
+    runs, last = [0], False
+    for pixel in mask.T.ravel():
+        if pixel == last:
+            runs[-1] += 1
+        else:
+            runs.append(1)
+            last = pixel
+    return runs
+
+
+def packed(runs: list[int]) -> str:
+    """As maskApi.c of cocoapi packs runs, rleToString."""
+    text = ""
+    for place, run in enumerate(runs):
+        value = run - runs[place - 2] if place > 2 else run
+        more = True
+        while more:
+            bits, value = value & 31, value >> 5
+            more = value != -1 if bits & 16 else value != 0
+            text += chr((bits | 32 if more else bits) + 48)
+    return text
+
+
+def code_of(mask: np.ndarray, pack: bool = True) -> str:
+    return json.dumps({"size": list(mask.shape), "counts": packed(runs_of(mask)) if pack else runs_of(mask)})
+
+
+@given(st.integers(0, 10**6), st.booleans())
+def test_run_lengths_are_read_again(seed: int, pack: bool) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.kron(rng.random((rng.integers(1, 9), rng.integers(1, 9))) > 0.5, np.ones((7, 23))) > 0
+    assert (read_run_length(code_of(mask, pack)) == mask).all()
+
+
+def test_codes_of_cocoapi_are_read() -> None:
+    """As pycocotools 2.0.11 encodes them."""
+    assert (read_run_length('{"size": [4, 4], "counts": "01400000"}') == np.eye(4)).all()
+    mask = np.zeros((40, 70), bool)
+    mask[3:30, 10:60], mask[12:20, 20:33], mask[5, 65] = True, False, True
+    holes = "OK15" * 12
+    counts = f"c<k0=000000000000000000^{holes}OK15a00000000000000000000000000000000000000000000000000000Z6VO[O"
+    assert (read_run_length(json.dumps({"size": [40, 70], "counts": counts})) == mask).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        '{"size": [2, 3], "counts": [1, 3]}',
+        '{"size": [2, 3], "counts": [7, -1]}',
+        '{"size": [99999999, 99999999], "counts": [1]}',
+        '{"size": [2], "counts": "04"}',
+        '{"size": [2, 2], "counts": null}',
+    ],
+)
+def test_a_faulty_code_is_told(text: str) -> None:
+    with pytest.raises(BoxError, match="no run-length code of COCO"):
+        read_run_length(text)
+
+
+@pytest.fixture
+def animal(tmp_path: Path) -> np.ndarray:
+    """A photograph on its side, and the mask of the picture as a viewer shows it."""
+    tag = Image.Exif()
+    tag[274] = 6
+    scene(*SIZE).save(tmp_path / "x.png", exif=tag)
+    mask = np.zeros((SIZE[0], SIZE[1]), bool)
+    mask[20:70, 10:40] = True
+    mask[20:30, 10:20] = False
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    return mask
+
+
+def shown(path: Path, mask: str, **more: Any) -> np.ndarray:
+    found = decode(path, View(0, detail=999, mask=mask, **more)).mask
+    assert found is not None
+    return found
+
+
+def test_the_mask_is_cut_and_turned_as_the_picture_is(animal: np.ndarray, tmp_path: Path) -> None:
+    crop = Crop((10, 20, 30, 50), "pixels", (30, 50))
+    for mask in (str(tmp_path / "mask.png"), code_of(animal)):
+        assert (shown(tmp_path / "x.png", mask) == animal).all()
+        cut = shown(tmp_path / "x.png", mask, crop=crop)
+        assert (cut == animal[20:70, 10:40]).all()
+        assert (shown(tmp_path / "x.png", mask, crop=crop, turn=90) == np.rot90(cut)).all()
+        assert (shown(tmp_path / "x.png", mask, crop=crop, mirror=True) == cut[:, ::-1]).all()
+    with Image.open(tmp_path / "x.png") as image:
+        assert ImageOps.exif_transpose(image).size == animal.shape[::-1]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda path, mask: code_of(mask.T),
+            "has 90 x 60 pixels, the photograph 60 x 90 as a viewer",
+        ),
+        (lambda path, mask: str(path / "none.png"), r"its mask can't be used: none\.png: no such file"),
+        (lambda path, mask: '{"size": 3}', r"its mask can't be used: a mask that is no run-length code"),
+        (lambda path, mask: code_of(mask & False), "its mask can't be used: a mask that shows nothing within its box"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_makes_its_row_unreadable(
+    make: Any, words: str, animal: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = make(tmp_path, animal)
+    with pytest.raises(UnreadableError, match=words):
+        decode(tmp_path / "x.png", View(16, mask=mask))
+    row = dict.fromkeys(COLUMNS, "") | {"image_id": "1", "path": "x.png", "split": "query", "dataset": "Lynx"}
+    cell = mask if mask.startswith("{") else "none.png"
+    pd.DataFrame([row | {"mask": cell}]).to_csv(tmp_path / "metadata.csv", index=False)
+    assert cli.main(["check", str(tmp_path)]) == 2
+    assert "its mask" in capsys.readouterr().out
+
+
+def test_a_mask_outside_the_folder_is_a_fault(tmp_path: Path) -> None:
+    row = dict.fromkeys(COLUMNS, "") | {"image_id": "1", "path": "x.png", "split": "query", "dataset": "Lynx"}
+    pd.DataFrame([row | {"mask": "../mask.png"}]).to_csv(tmp_path / "metadata.csv", index=False)
+    with pytest.raises(InputError, match="row 2, column mask: expected a relative path that stays in the data folder"):
+        read_catalogue(tmp_path)
+
+
+def test_keypoints_off_the_animal_are_dropped() -> None:
+    points = np.array([[0.01, 0.01, 0, 0], [0.99, 0.01, 0, 0], [0.49, 0.49, 0, 0], [1, 0.5, 0, 0]], np.float32)
+    found = Keypoints(points, np.zeros((4, 128), np.float16), (1.0, 0.5), np.ones(4, np.float32))
+    mask = np.array([[True, False], [False, True]])
+    assert on_mask(found, mask).points[:, 0].tolist() == pytest.approx([0.01, 1])
+    assert on_mask(found, None) is found
+
+
+def features_of(folder: Path, mask: str, cache: Cache) -> Features:
+    row = dict.fromkeys(COLUMNS, "") | {"image_id": "1", "path": "x.png", "split": "query", "dataset": "Lynx"}
+    pd.DataFrame([row | {"mask": mask}]).to_csv(folder / "metadata.csv", index=False)
+    recipe = with_settings(PRESETS["keypoints"], {"keypoints.count": 200})
+    extractors = open_extractors({"Lynx": folder}, None, recipe, cache=cache)
+    (found,) = extract_features(read_catalogue(folder), extractors, "column", recipe, "testing")
+    return found
+
+
+def test_features_and_their_cache_go_by_the_mask(tmp_path: Path) -> None:
+    Image.fromarray(texture(0)).save(tmp_path / "x.png")
+    high, wide = texture(0).shape[:2]
+    left = np.zeros((high, wide), bool)
+    left[:, : wide // 2] = True
+    Image.fromarray(left).save(tmp_path / "left.png")
+    cache = Cache(tmp_path)
+    for _ in range(2):  # the second time out of the cache
+        whole, part, rest = (features_of(tmp_path, mask, cache).keypoints for mask in ("", "left.png", code_of(~left)))
+        assert len(part) + len(rest) == len(whole)
+        assert (part.points[:, 0] < 0.5).all()
+        assert (rest.points[:, 0] >= 0.5).all()
+        assert min(len(part), len(rest)) > 5
+    views = [View(16), View(16, mask=str(tmp_path / "left.png")), View(16, mask=code_of(left))]
+    assert len(set(photograph_digests([tmp_path / "x.png"] * 3, views))) == 3
