@@ -409,7 +409,8 @@ def predict_on(devices: Sequence[str], catalogue: Catalogue, weights: Weights, r
         devices: "cuda:0" and so on, or "cpu", one per process.
         catalogue, weights, runtime: see `decision.predict.predict`.
     """
-    parts = divide(rows_to_predict(catalogue), len(devices))
+    # the photographs of an encounter are answered together, by one process
+    parts = divide(rows_to_predict(catalogue), 1 if weights.recipe.prediction.encounter_minutes else len(devices))
     if len(parts) == 1:
         return predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime)
     with _processes(len(parts)) as pool:

@@ -100,7 +100,7 @@ def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
         *("matching.local_best", "matching.neighbours", "matching.ratio", "matching.model", "matching.iterations"),
         *("matching.tolerance", "calibration.scorers", "calibration.pseudo_queries", "calibration.dates"),
         *("calibration.photographs", "calibration.new_share", "calibration.splits", "prediction.route"),
-        "prediction.mirrored",
+        *("prediction.encounter_minutes", "prediction.mirrored"),
     )
     without_keypoints = set(SETTINGS) - set(PRESETS["paper"].used)
     assert without_keypoints == {
@@ -219,7 +219,7 @@ def test_no_number_is_infinite_or_none(text: str) -> None:
 
 def test_what_a_command_may_change_are_settings() -> None:
     assert {*PREDICTION, *ENROLMENT, *CALIBRATION} <= set(SETTINGS)
-    with pytest.raises(InputError, match=r"training has fixed this setting; here you may set prediction\.route"):
+    with pytest.raises(InputError, match=r"training has fixed this setting; here you may set prediction\."):
         override(Recipe(), ["epochs=3"], only=PREDICTION)
     assert override(Recipe(), ["route=auto"], only=PREDICTION).prediction.route == "auto"
 

@@ -460,6 +460,12 @@ class PredictionConfig(Group, name="prediction"):
     scales: tuple[float, ...] = setting(
         (1.0,), "an embedding is the mean over these sizes of the photograph, 1 being backbone.image_size"
     )
+    encounter_minutes: float = setting(
+        0.0,
+        "queries of one place, each at most so many minutes after the one before, or with the same cell encounter, are "
+        "answered together by the mean of their dissimilarities; 0 for each by itself",
+        limits=(0, 1440),
+    )
     mirrored: tuple[str, ...] = setting(
         (), "datasets whose galleries also hold every photograph's mirror image, for animals whose sides match"
     )

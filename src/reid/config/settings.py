@@ -41,7 +41,7 @@ KINDS: dict[str, Any] = {
 }
 """The type of every setting."""
 
-PREDICTION = ("prediction.route",)
+PREDICTION = ("prediction.route", "prediction.encounter_minutes")
 """What may be changed for a complete weights folder."""
 
 ENROLMENT = (

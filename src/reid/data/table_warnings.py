@@ -18,7 +18,7 @@ __all__ = ["find_date_warnings", "find_table_warnings"]
 OLD = "1995"
 """Before it hardly anybody had a digital camera; scanned slides are real."""
 
-USED = ("bbox", "bbox_unit", "mask")
+USED = ("bbox", "bbox_unit", "mask", "encounter")
 
 UNUSED = ("bbox", "xmin", "ymin", "segmentation", "mask", "encounter", "occurrence", "sequence", "cluster_id")
 """How columns begin that mean something in other tools, and that this version does not use."""

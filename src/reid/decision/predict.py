@@ -24,6 +24,7 @@ from reid.decision.artifact import CALIBRATION, Weights, gallery_file
 from reid.decision.calibration import Calibration, load_calibrations
 from reid.decision.confirmed import Said, said_of_queries, with_confirmed, without_refused
 from reid.decision.decide import decide
+from reid.decision.encounters import CANDIDATES, answered_together, find_encounters
 from reid.decision.links import read_links
 from reid.decision.matches import TOP_K, Matches
 from reid.decision.sightings import also_refused, keep_apart, most_neighbours
@@ -100,13 +101,15 @@ def predict(
         _warn_of_precision(weights, features, extractors)
     refused = also_refused(said.refused, searched.table, {name: one.individual for name, one in said.confirmed.items()})
     beside, most = most_neighbours(searched.table), max(map(len, refused.values()), default=0)
+    encounters = find_encounters(searched.table, recipe.prediction.encounter_minutes)
     more = -(-(beside + most) // TOP_K) * TOP_K  # in steps, because every other number is matched again: `matches_key`
+    more += CANDIDATES if encounters else 0
     candidates = _match(searched, features, weights, calibrations, recipe, cache, k + more)
     if more:
-        candidates = without_refused(candidates, refused, k + beside)
-    if beside:
         routes = {name: one.route for name, one in zip(searched.image_ids, features, strict=True)}
         limits = {name: one.threshold.value for name, one in calibrations.items()}
+        candidates = without_refused(candidates, refused, k + more)
+        candidates = answered_together(candidates, encounters, routes) if encounters else candidates
         candidates = keep_apart(candidates, searched.table, routes, limits, k)
     table = _routed(queries, dict(zip(searched.image_ids, features, strict=True)), weights)
     return with_confirmed(decide(table, candidates, calibrations, recipe.prediction.route), said.confirmed)

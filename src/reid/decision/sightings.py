@@ -35,7 +35,7 @@ def keep_apart(
         k: how many candidates of each query are kept.
     """
     photograph = dict(zip(rows["image_id"], photograph_keys(rows), strict=True))
-    beside = dict(zip(rows["image_id"], rows["beside"], strict=True))
+    beside = dict(zip(rows["image_id"], rows["beside"], strict=True)) if "beside" in rows else {}
     taken = {
         (photograph[image_id], dataset, name_key(name)) for image_id, names in beside.items() for dataset, name in names
     }
