@@ -2,10 +2,14 @@
 
     python benchmarks/boxes.py world                       # the drawn world with boxes, three seeds
     python benchmarks/boxes.py decode --photographs DIR    # a photograph with ten boxes, beside the same file whole
+    python benchmarks/boxes.py saliency --data DATA --weights WEIGHTS --recipe frozen --set ...    # boxes by a backbone
 
 The world is `reid toy --boxes`, whose boxes are off by some hundredths as a detector's are. It is answered four times
 by one recipe: whole photographs (each row with a file of its own, boxes left out), boxes, boxes with masks, and the
 same animals cut out exactly around their masks, each a file of its own. Photographs, animals and seeds are the same.
+
+Boxes by a backbone lie around the largest patch where the saliency of the weights' encoders, the norm of the feature
+map, is `SALIENT` of its peak or more.
 """
 
 import argparse
@@ -15,15 +19,24 @@ import statistics
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
 from reid import cli
+from reid.config.runtime import Runtime
 from reid.data.boxed_world import draw_boxed_world
 from reid.data.boxes import Crop
-from reid.data.photographs import View, decode_all, fit_square
+from reid.data.catalogue import read_catalogue
+from reid.data.loading import photograph_batches
+from reid.data.photographs import View, decode_all, fit_square, views_of
+from reid.decision.artifact import open_weights
 from reid.decision.metrics import overall, read_solution, read_submission, score_submission
+from reid.retrieval.embedding import Embedder
+
+SALIENT = 0.4
+"""As `keypoints.foreground`."""
 
 VARIANTS = ("whole", "boxes", "masks", "cut out")
 
@@ -31,7 +44,10 @@ VARIANTS = ("whole", "boxes", "masks", "cut out")
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("world", "decode"))
+    parser.add_argument("what", choices=("world", "decode", "saliency"))
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--init", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--recipe", default="keypoints")
     parser.add_argument("--variants", default=",".join(VARIANTS))
@@ -42,13 +58,19 @@ def main() -> None:
     if options.what == "decode":
         decode_table(options.photographs)
         return
+    init = ["--init", str(options.init)] if options.init else []
+    if options.what == "saliency":
+        boxed = salient(options.data, options.weights, options.out / "salient")
+        for seed in map(int, options.seeds.split(",")):
+            print(f"| {seed} | {answered(boxed, options.recipe, seed, options.settings, init):.3f} |", flush=True)
+        return
     variants = options.variants.split(",")
     print(f"| seed | {' | '.join(variants)} |\n|{'---|' * (1 + len(variants))}", flush=True)
     rows = []
     for seed in map(int, options.seeds.split(",")):
         world = options.out / f"world-{seed}"
         draw_boxed_world(world, seed)
-        rows.append([answered(made(world, name), options.recipe, seed, options.settings) for name in variants])
+        rows.append([answered(made(world, name), options.recipe, seed, options.settings, init) for name in variants])
         print(f"| {seed} | {' | '.join(f'{score:.3f}' for score in rows[-1])} |", flush=True)
     print(f"| mean | {' | '.join(f'{statistics.mean(column):.3f}' for column in zip(*rows, strict=True))} |")
 
@@ -75,12 +97,45 @@ def made(world: Path, variant: str) -> Path:
     return folder
 
 
-def answered(data: Path, recipe: str, seed: int, settings: list[str]) -> float:
+def salient(data: Path, weights: Path, out: Path) -> Path:
+    """Make the data folder with boxes of a backbone's saliency, and print how much of the photographs they hold."""
+    opened, catalogue = open_weights(weights), read_catalogue(data)
+    recipe = opened.recipe
+    encoders = {name: Embedder(file, recipe) for name, file in opened.encoders.items()}
+    boxes: dict[str, str] = {}
+    for dataset, rows in catalogue.by_dataset().items():
+        saliency = [
+            encoders[dataset].embed_with_saliency(batch.pixels).saliency.numpy()
+            for batch in photograph_batches(rows.paths, views_of(rows, recipe), Runtime(), "finding boxes")
+        ]
+        boxes |= zip(rows.image_ids, map(box_of, np.concatenate(saliency)), strict=True)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for path in data.iterdir():
+        if path.name != "metadata.csv":
+            shutil.copytree(path, out / path.name) if path.is_dir() else shutil.copy(path, out / path.name)
+    table = pd.read_csv(data / "metadata.csv", dtype=str, keep_default_na=False)
+    table = table.assign(bbox=table["image_id"].map(boxes).fillna(""), bbox_unit="shares")
+    table.to_csv(out / "metadata.csv", index=False)
+    areas = [np.prod([float(number) for number in box.split(",")[2:]]) for box in boxes.values()]
+    print(f"boxes hold {np.median(areas):.0%} of the photographs (median)", flush=True)
+    return out
+
+
+def box_of(saliency: np.ndarray) -> str:
+    """Return x,y,w,h in shares around the largest salient patch of a map (h, h) over a squashed photograph."""
+    large = cv2.resize(saliency, (64, 64), interpolation=cv2.INTER_LINEAR)
+    _, _, patches, _ = cv2.connectedComponentsWithStats((large >= SALIENT * large.max()).astype(np.uint8))
+    x, y, w, h, _ = max(patches[1:], key=lambda patch: patch[4])
+    return ",".join(f"{number / 64:.4f}" for number in (x, y, w, h))
+
+
+def answered(data: Path, recipe: str, seed: int, settings: list[str], init: list[str]) -> float:
     """Train, predict and score."""
     weights, submission = data.with_name(f"{data.name}.weights"), data.with_name(f"{data.name}.csv")
     words = [word for setting in (*settings, f"seed={seed}") for word in ("--set", setting)]
     for command in (
-        ["-q", "train", data, "--out", weights, "--recipe", recipe, "--fresh", *words],
+        ["-q", "train", data, "--out", weights, "--recipe", recipe, "--fresh", *init, *words],
         ["-q", "predict", data, "--weights", weights, "--out", submission],
     ):
         if cli.main([str(word) for word in command]):

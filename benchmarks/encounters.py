@@ -52,10 +52,7 @@ def with_encounters(data: Path, solution: pd.DataFrame, out: Path) -> Path:
     names = table["image_id"].map(dict(zip(solution["image_id"], solution["identity"], strict=True))).fillna("")
     key = names + " " + table["date"]
     number = key.groupby(key).cumcount() // MOST
-    out.mkdir()
-    for path in data.iterdir():
-        if path.name != "metadata.csv":
-            (out / path.name).symlink_to(path.resolve())
+    shutil.copytree(data, out)
     table.assign(encounter=(key + " " + number.astype(str)).where(names != "", "")).to_csv(
         out / "metadata.csv", index=False
     )
