@@ -49,9 +49,10 @@ def command_names() -> list[str]:
 
 def page() -> str:
     parts = ["# The commands\nWhat `reid --help` and `reid COMMAND --help` print; `tests/test_commands.py` wrote it."]
-    for words in [(), *((command,) for command in command_names())]:
+    actions = [("identities", "DATA", action) for action in ("list", "rename", "merge", "split", "undo", "log")]
+    for words in [(), *((command,) for command in command_names()), *actions]:
         typed = " ".join(["reid", *words, "--help"])
-        parts.append(f"## {''.join(words) or 'reid'}\n```\n$ {typed}\n{help_of(*words)}```")
+        parts.append(f"## {' '.join(words) or 'reid'}\n```\n$ {typed}\n{help_of(*words)}```")
     return "\n\n".join(parts) + "\n"
 
 
@@ -64,7 +65,7 @@ def test_the_page_shows_what_the_program_prints(monkeypatch: pytest.MonkeyPatch)
 def test_every_argument_is_explained(command: str) -> None:
     entries = re.findall(r"^ {2,4}([-\w].*(?:\n {5,}.*)*)", help_of(*filter(None, [command])), re.MULTILINE)
     assert any(entry.startswith("-h, --help") for entry in entries)
-    for entry in set(entries) - {"COMMAND"}:
+    for entry in set(entries) - {"COMMAND", "ACTION"}:
         assert re.search(r"\S(?: {2,}|\n +)\w", entry), entry
 
 

@@ -21,6 +21,7 @@ from reid.decision.matches import Matches
 from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.report.report import collect_explanations
+from reid.retrieval.gallery import load_gallery
 
 Edit = Callable[[Callable[[pd.DataFrame], pd.DataFrame]], None]
 
@@ -204,4 +205,74 @@ def test_a_competitions_queries_are_named_by_nobodys_word(
     query = table["image_id"][table["split"] == "query"].iloc[0]
     write_pairs(patterns, f"{query},{table['image_id'].iloc[0]},same,,,")
     assert run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv") == 2
+    assert "whose rules forbid labels made by hand" in capsys.readouterr().err
+
+
+# enrolled
+
+
+def rows_of(folder: Path, dataset: str, individual: str) -> list[str]:
+    gallery = load_gallery(folder / f"{dataset}.gallery.safetensors")
+    found = zip(gallery.embeddings.image_id, gallery.identity, strict=True)
+    return [image_id for image_id, name in found if name == individual]
+
+
+def test_confirmed_queries_are_enrolled(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    dots = table[table["dataset"] == "Dots"]
+    one, other, third = dots["image_id"][dots["split"] == "query"][:3]
+    known = {name: dots["image_id"][dots["identity"] == name].iloc[0] for name in ("Dots_0", "Dots_1")}
+    before = rows_of(patterns_weights, "Dots", "Dots_1")
+    call = ["enroll", patterns, "--weights", patterns_weights]
+    assert run(*call, "--confirmed") == 2
+    assert "pairs.csv: expected answers that queries show known individuals, found none" in capsys.readouterr().err
+    assert run(*call, "--pairs", tmp_path / "pairs.csv") == 2
+    assert "--pairs: expected --confirmed with it" in capsys.readouterr().err
+    path = write_pairs(
+        tmp_path,
+        f"{known['Dots_1']},{one},same,,,",
+        f"{one},{other},same,,,",
+        f"{third},{known['Dots_0']},different,,,",
+    )
+    assert run(*call, "--confirmed", "--pairs", path) == 0
+    assert "and the queries that answers name into" in capsys.readouterr().out
+    assert set(rows_of(patterns_weights, "Dots", "Dots_1")) == {*before, one, other}
+    gallery = load_gallery(patterns_weights / "Dots.gallery.safetensors")
+    assert set(gallery.clustered) == {one, other}
+    assert load_gallery(patterns_weights / "Checks.gallery.safetensors").clustered == ()
+    assert open_weights(patterns_weights).manifest["data"] == read_catalogue(patterns).database.fingerprint
+    assert run("calibrate", patterns, "--weights", patterns_weights) == 0
+    assert run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv") == 0
+    # with clusters, of which answers take one away
+    clusters = tmp_path / "d.clusters.csv"
+    lines = [f"{image_id},cluster_Dots_9" for image_id in (other, third, dots["image_id"].iloc[-1])]
+    clusters.write_text("\n".join(["image_id,cluster", *lines]))
+    assert run(*call, "--confirmed", "--pairs", path, "--clusters", clusters) == 0
+    assert set(rows_of(patterns_weights, "Dots", "Dots_1")) == {*before, one, other}
+    assert len(rows_of(patterns_weights, "Dots", "cluster_Dots_9")) == 2
+    assert run(*call) == 0
+    assert rows_of(patterns_weights, "Dots", "Dots_1") == before
+
+
+def test_a_query_without_a_dataset_gets_that_of_its_individual(
+    patterns: Path, patterns_weights: Path, edit_rows: Edit
+) -> None:
+    edit_rows(lambda table: table.assign(dataset=table["dataset"].mask(table["split"] == "query", "")))
+    table = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    query, known = table["image_id"][table["split"] == "query"].iloc[-1], table["image_id"].iloc[0]
+    write_pairs(patterns, f"{query},{known},same,,,")
+    assert run("enroll", patterns, "--weights", patterns_weights, "--confirmed") == 0
+    assert query in rows_of(patterns_weights, table["dataset"].iloc[0], table["identity"].iloc[0])
+
+
+def test_a_competitions_queries_are_never_enrolled(
+    patterns: Path, patterns_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    query = table["image_id"][table["split"] == "query"].iloc[0]
+    write_pairs(patterns, f"{query},{table['image_id'].iloc[0]},same,,,")
+    (patterns / "competition.json").touch()
+    assert run("enroll", patterns, "--weights", patterns_weights, "--confirmed") == 2
     assert "whose rules forbid labels made by hand" in capsys.readouterr().err

@@ -293,7 +293,7 @@ def test_a_dataset_without_an_encoder_is_refused(
     clusters(dataset=table["dataset"].mask(new, "Newts"), cluster=table["cluster"].mask(new, "cluster_Newts_6"))
     call = ["enroll", patterns, "--weights", patterns_weights, "--clusters", path]
     told = fails(capsys, *call)
-    assert "expected an encoder for Newts, of which clusters are to be enrolled, found those of Checks, Dots" in told
+    assert "expected an encoder for Newts, of which queries are to be enrolled, found those of Checks, Dots" in told
     assert run(*call, "--only", "cluster_Checks_6") == 0
 
 

@@ -20,6 +20,7 @@ from reid.commands import (
     enroll_again,
     export,
     fetch,
+    identities,
     import_photographs,
     predict_queries,
     recipes,
@@ -156,6 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_score(commands)
     _add_report(commands)
     _add_review(commands)
+    _add_identities(commands)
     _add_export(commands)
     _add_recipes(commands)
     return parser
@@ -335,6 +337,10 @@ def _add_enroll(commands: Any) -> None:
     command.add_argument(
         "--only", metavar="CLUSTER,...", help="with --clusters: only these, such as cluster_Lynx_3,cluster_Lynx_9"
     )
+    command.add_argument(
+        "--confirmed", action="store_true", help="also enrol the queries that a person's answers name, see --pairs"
+    )
+    _add_pairs(command)
     _add_settings(command)
     _add_keypoint_weights(command)
     _add_runtime(command)
@@ -496,6 +502,40 @@ def _add_review(commands: Any) -> None:
     )
     _add_settings(command, FOR_THIS_CALL)
     _add_runtime(command)
+
+
+def _add_identities(commands: Any) -> None:
+    does = "list, rename, merge and split the individuals of metadata.csv, with a log that can be undone"
+    command = _add_command(commands, "identities", identities, does, "identities photographs rename Mira Mirra")
+    _add_data(command)
+    command.set_defaults(json=False)
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=False)
+
+    def add(name: str, does: str, example: str) -> argparse.ArgumentParser:
+        action: argparse.ArgumentParser = _add_command(actions, name, identities, does, f"identities {example}")
+        return action
+
+    listing = add("list", "list the individuals, which is done without an action too", "photographs list --json")
+    _add_json(listing, "individuals, of each the dataset, identity, photographs, first and last (days), and sides")
+    naming = add("rename", "give an individual another name", "photographs rename Mira Mirra")
+    merging = add("merge", "make the photographs of one individual another's", "photographs merge Mirra Mira")
+    splitting = add(
+        "split",
+        "take photographs from an individual, for a new one or another",
+        "photographs split Mira Tom --photographs 17 18",
+    )
+    for action, new in ((naming, "its new name"), (merging, "whose they become"), (splitting, "whose they become")):
+        action.add_argument("old", metavar="OLD", help="the individual, as it is written in metadata.csv")
+        action.add_argument("new", metavar="NEW", help=new)
+        action.add_argument("--dataset", metavar="NAME", default="", help="needed where OLD stands in several datasets")
+    splitting.add_argument("--photographs", metavar="ID", nargs="+", required=True, help="their image_ids")
+    undoing = add("undo", "undo the last change; again: the one before", "photographs undo")
+    for action in (naming, merging, splitting, undoing):
+        action.add_argument(
+            "--who", metavar="NAME", default="", help="for the log (default: your name on this machine)"
+        )
+    logged = add("log", "list the changes", "photographs log")
+    _add_json(logged, "changes, as the lines of identities.jsonl")
 
 
 def _add_export(commands: Any) -> None:

@@ -10,6 +10,8 @@ import logging
 import re
 import textwrap
 from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from getpass import getuser
 from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,7 @@ from reid.data.checks import (
     scan_files,
 )
 from reid.data.names import describe_names, resolve_names, with_names, without_unknown
+from reid.data.spelling import spelled
 from reid.data.table_warnings import find_date_warnings, find_table_warnings
 from reid.decision.answer_files import check_file_beside
 from reid.decision.answers import ANSWERS
@@ -74,7 +77,8 @@ from reid.runtime.files import is_file, refuse_unwritable, without_nan
 from reid.runtime.progress import print_result, stage
 from reid.runtime.signals import stop_on_signals
 
-if TYPE_CHECKING:  # they need torch
+if TYPE_CHECKING:  # most of them need torch
+    from reid.data.identities import Change
     from reid.decision.calibration import Calibration
     from reid.decision.matches import Matches
     from reid.decision.thresholds import Threshold
@@ -86,6 +90,7 @@ __all__ = [
     "enroll_again",
     "export",
     "fetch",
+    "identities",
     "import_photographs",
     "predict_queries",
     "recipes",
@@ -435,6 +440,10 @@ def enroll_again(options: argparse.Namespace) -> None:
     only = [label for label in (options.only or "").split(",") if label]
     if only and not options.clusters:
         raise InputError("--only: expected --clusters CSV with it, which has the clusters; add it")
+    if options.pairs and not options.confirmed:
+        raise InputError(
+            "--pairs: expected --confirmed with it, which enrols the queries that the answers name; add it"
+        )
     catalogue = read_catalogue(options.data)
     weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION, REFERENCE, EXTRACTOR))
 
@@ -442,13 +451,18 @@ def enroll_again(options: argparse.Namespace) -> None:
 
     recipe, runtime = _recipe_of(weights, options, settings.ENROLMENT)
     with process_group():
-        enroll.enroll_again(catalogue, weights, recipe, runtime, options.clusters, only, options.keypoint_weights)
+        enroll.enroll_again(
+            *(catalogue, weights, recipe, runtime, options.clusters, only, options.keypoint_weights),
+            confirmed=options.confirmed,
+            links_file=options.pairs,
+        )
     more = f" and the clusters of {options.clusters}" if options.clusters else ""
+    more += " and the queries that answers name" if options.confirmed else ""
     print_result(f"enrolled the known photographs of {options.data}{more} into the galleries of {options.weights}")
     if is_main():
-        if options.clusters:
+        if options.clusters or options.confirmed:
             log.info(
-                "they stay queries in %s; enrolled again without --clusters, the galleries lose them", options.data
+                "they stay queries in %s; enrolled again without this option, the galleries lose them", options.data
             )
         _log_next("calibrate", options.data, "--weights", options.weights)
 
@@ -568,6 +582,64 @@ def discover(options: argparse.Namespace) -> None:
             print_result(line)
     _log_times(seconds)
     _log_next("check", options.data, "--submission", options.out)
+
+
+def identities(options: argparse.Namespace) -> None:
+    from reid.data.identities import list_individuals, read_log
+
+    if options.action in (None, "list"):
+        individuals = list_individuals(options.data)
+        if options.json:
+            _print_json({"individuals": individuals.to_dict("records")})
+        else:
+            print_result(individuals.to_string(index=False))
+        return
+    if options.action != "log":
+        _change_identities(options)
+        return
+    changes = read_log(options.data)
+    if options.json:
+        _print_json({"changes": [asdict(change) for change in changes]})
+        return
+    for number, change in enumerate(changes, 1):
+        print_result(f"{number}. {change.when}{f' {change.who}' if change.who else ''}: {_words_of_change(change)}")
+
+
+def _words_of_change(change: "Change") -> str:
+    what = f"{change.action} {change.undoes}" if change.undoes else change.action
+    photographs = _count(len(change.photographs), "photograph")
+    return f"{what}: {photographs} of {change.dataset}, {spelled(change.old)} -> {spelled(change.new)}"
+
+
+def _change_identities(options: argparse.Namespace) -> None:
+    """Rename, merge, split or undo, and say what must follow."""
+    from reid.data.identities import LOG, merge, rename, split, undo
+
+    stamp = {"who": options.who or _user(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
+    if options.action == "undo":
+        change = undo(options.data, **stamp)
+    elif options.action == "split":
+        photographs = options.photographs
+        change = split(options.data, options.old, options.new, photographs, **stamp, dataset=options.dataset)
+    else:
+        do = rename if options.action == "rename" else merge
+        change = do(options.data, options.old, options.new, **stamp, dataset=options.dataset)
+    table = options.data / "metadata.csv"
+    saved = f"; as it was before: {options.data / change.saved}" if change.saved else ""
+    print_result(_words_of_change(change))
+    print_result(f"wrote {table}{saved}; {LOG} next to it keeps the change, which `reid identities DATA undo` undoes")
+    if (options.data / "solution.csv").exists():
+        log.warning("%s still has the names as they were", options.data / "solution.csv")
+    _log_next("enroll", options.data, "--weights", "WEIGHTS")
+    log.info("then: reid calibrate, as the galleries and thresholds of WEIGHTS know the names as they were")
+
+
+def _user() -> str:
+    """Return the name by which this machine knows the person; "" where it does not."""
+    try:
+        return getuser()
+    except (OSError, KeyError, ImportError):
+        return ""
 
 
 def _json_of_clusters(clusters: Clusters, out: Path, seconds: dict[str, float]) -> dict[str, Any]:

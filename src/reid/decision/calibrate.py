@@ -505,7 +505,7 @@ def pseudo_query_pairs(
 
 def _known(catalogue: Catalogue, gallery: Gallery) -> Catalogue:
     """Return the photographs whose individual is known: those of the database, and those queries that were enrolled by
-    their clusters, about which the gallery says who is on them."""
+    their clusters or by answers, about which the gallery says who is on them."""
     table = catalogue.table
     known = (table["split"] == "database") | table["image_id"].isin(list(gallery.clustered))
     return replace(catalogue, table=table[known])

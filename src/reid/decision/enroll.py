@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue
 from reid.data.names import resolve_names
+from reid.decision.answers import PAIRS
 from reid.decision.artifact import (
     EXTRACTOR,
     RUN_FOLDER,
@@ -24,8 +26,10 @@ from reid.decision.artifact import (
     write_manifest,
 )
 from reid.decision.calibrate import gallery_scores
+from reid.decision.confirmed import said_of_queries
 from reid.decision.extractor_choice import SplitScores, choose_extractors
 from reid.decision.labels import with_clusters
+from reid.decision.links import read_links
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
@@ -188,12 +192,15 @@ def enroll_again(
     clusters: Path | None = None,
     only: Sequence[str] = (),
     keypoint_weights: Sequence[Path] = (),
+    confirmed: bool = False,
+    links_file: Path | None = None,
 ) -> Weights:
     """Make the galleries of a weights folder again, e.g. with new individuals, without training. Its thresholds stay as
     they are until it is calibrated.
 
-    Photographs of clusters stay queries in the data folder. The galleries say who is on them, and that clusters said
-    it; calibration believes them. A call without `clusters` leaves them out again.
+    Photographs of clusters and queries that answers name stay queries in the data folder. The galleries say who is on
+    them, and that this was said elsewhere; calibration believes them. A call without `clusters` or `confirmed` leaves
+    them out again.
 
     Args:
         catalogue: database photographs of all the datasets of the weights.
@@ -204,17 +211,24 @@ def enroll_again(
             `labels.with_clusters`; None for none.
         only: the labels of the clusters to take; empty for all with two or more photographs.
         keypoint_weights: see `prepare_extractors`.
+        confirmed: also enrol the queries that a person's answers name, directly or over others. They count more than
+            clusters.
+        links_file: the answers; None for `pairs.csv` in the data folder.
 
     Raises:
-        InputError: as `enroll`, `prepare_extractors` and `with_clusters`; clusters of a dataset that has no encoder in
-            the weights.
+        InputError: as `enroll`, `prepare_extractors`, `with_clusters` and `read_links`; answers that name no query;
+            photographs of a dataset that has no encoder in the weights.
     """
     recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
     write_extractor = prepare_extractors(weights.folder, recipe, keypoint_weights)
-    catalogue = resolve_names(catalogue, recipe, weights.datasets)
-    fingerprint, datasets = catalogue.database.fingerprint, list(weights.datasets)
+    as_read, catalogue = catalogue, resolve_names(catalogue, recipe, weights.datasets)
+    known, datasets = catalogue.database, list(weights.datasets)
+    fingerprint = known.fingerprint
     if clusters:
         catalogue = with_clusters(catalogue, clusters, only)
+    if confirmed:
+        catalogue = _with_confirmed(catalogue, known, as_read, links_file)
+    if clusters or confirmed:
         datasets = _with_new(datasets, catalogue, weights, recipe)
     write_extractor()
     enroll(catalogue, weights.folder, datasets, recipe, runtime)
@@ -223,14 +237,41 @@ def enroll_again(
     return write_manifest(weights.folder, recipe, datasets, fingerprint, limit, weights.precision)
 
 
+def _with_confirmed(catalogue: Catalogue, known: Catalogue, as_read: Catalogue, links_file: Path | None) -> Catalogue:
+    """Return a catalogue in which the queries that answers name are database photographs, see `labels.with_clusters`.
+
+    Args:
+        catalogue: the data folder's rows, some of which clusters may have made database rows.
+        known: the database photographs alone, names resolved.
+        as_read: the rows whose names are as the answers' file knows them.
+        links_file: see `enroll_again`.
+    """
+    links = read_links(as_read, links_file)
+    names = dict(zip(known.image_ids, known.identities, strict=True))
+    confirmed = said_of_queries(as_read.query.image_ids, links, names, {}).confirmed
+    if not confirmed:
+        raise InputError(
+            f"{links_file or as_read.root / PAIRS}: expected answers that queries show known individuals, found none; "
+            "answer pairs of a query and a known photograph with same, or enroll without --confirmed"
+        )
+    table, datasets = catalogue.table, dict(zip(known.image_ids, known.table["dataset"], strict=True))
+    sure = table["image_id"].isin(list(confirmed))
+    said = [confirmed[image_id] for image_id in table["image_id"][sure]]
+    table = table.assign(clustered=sure | table.get("clustered", False))
+    table.loc[sure, "split"] = "database"
+    table.loc[sure, "identity"] = [one.individual for one in said]
+    table.loc[sure, "dataset"] = [datasets[one.image_id] for one in said]
+    return replace(catalogue, table=table)
+
+
 def _with_new(datasets: list[str], catalogue: Catalogue, weights: Weights, recipe: Recipe) -> list[str]:
-    """Return the weights' datasets and those of clusters that have no gallery yet; without networks they need nothing
-    else."""
+    """Return the weights' datasets and those of enrolled queries that have no gallery yet; without networks they need
+    nothing else."""
     clustered = catalogue.table[catalogue.table["clustered"]]
     new = sorted(set(clustered["dataset"]) - set(datasets))
     if new and recipe.uses_encoder:
         raise InputError(
-            f"{weights.folder}: expected an encoder for {', '.join(new)}, of which clusters are to be enrolled, found "
+            f"{weights.folder}: expected an encoder for {', '.join(new)}, of which queries are to be enrolled, found "
             f"those of {', '.join(datasets)}. Enrol clusters of these with --only; or name the individuals in "
             "metadata.csv (split database) and train"
         )

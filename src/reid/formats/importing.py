@@ -36,7 +36,8 @@ from reid.formats.importers import (
 )
 from reid.formats.merging import Merged, Row, merge
 from reid.formats.places import Placed, find_files, look_into, place_file, put_file
-from reid.runtime.files import atomic_path, first_of, read_table, write_table
+from reid.runtime.copies import keep_copy
+from reid.runtime.files import first_of, read_table, write_table
 
 __all__ = ["FORMATS", "Imported", "import_source"]
 
@@ -308,17 +309,6 @@ def _write(imported: Imported, placed: Iterable[Placed], out: Path, copy: bool) 
         if each.path in used:
             put_file(each, out, copy)
     if path.exists():
-        saved = _free_name(path)
-        with atomic_path(saved) as temporary:
-            temporary.write_bytes(path.read_bytes())
-        imported = replace(imported, saved=saved)
+        imported = replace(imported, saved=keep_copy(path))
     write_table(path, imported.table)
     return replace(imported, is_written=True)
-
-
-def _free_name(path: Path) -> Path:
-    """metadata.csv -> metadata.csv.1, or the next number that is free"""
-    number = 1
-    while (free := path.with_name(f"{path.name}.{number}")).exists():
-        number += 1
-    return free

@@ -75,7 +75,8 @@ class Gallery:
         precision: the number format in which the vectors were computed, such as "float32"; "" where there is no
             encoder, or where 0.1.0 wrote the file.
         cues: those of `matching.cues` that it was made for; () where an earlier version wrote the file.
-        clustered: the image_ids of photographs that are queries in the data folder and were enrolled by their clusters.
+        clustered: the image_ids of photographs that are queries in the data folder and were enrolled by their clusters
+            or by a person's answers.
         cells: where the photographs' descriptors lie, one photograph below the other; None where they are few, or where
             an earlier version wrote the file.
         extractor: which local feature its keypoints are; "" where there are none.
