@@ -16,6 +16,7 @@ from reid import __version__
 from reid.commands import (
     calibrate_again,
     check,
+    count,
     discover,
     enroll_again,
     export,
@@ -154,6 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_calibrate(commands)
     _add_predict(commands)
     _add_discover(commands)
+    _add_count(commands)
     _add_score(commands)
     _add_report(commands)
     _add_review(commands)
@@ -405,6 +407,29 @@ def _add_discover(commands: Any) -> None:
         "submission and clusters, the files; photographs; datasets, of each the photographs, clusters, known "
         "(photographs of clusters with a name), value (the cut), plateau, score (expected ARI), interval, companions, "
         "fitted_companions, share_known, individuals, scorer, borrowed and notes; seconds",
+    )
+
+
+def _add_count(commands: Any) -> None:
+    does = "count the individuals on the query photographs, with an interval"
+    command = _add_command(commands, "count", count, does, "count photographs --weights weights --by year")
+    _add_data(command)
+    _add_weights(command)
+    _add_pairs(command, "; those to evenly drawn pairs make the interval narrower")
+    command.add_argument(
+        "--by",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="count the values of this column of metadata.csv, or of year, apart (default: orientation and season); "
+        "may be repeated",
+    )
+    _add_settings(command, FOR_THIS_CALL)
+    _add_runtime(command)
+    _add_json(
+        command,
+        "counts, of each the dataset, group (empty for all), photographs, clusters, individuals, low, high (null where "
+        "nothing is known) and answers (to evenly drawn pairs)",
     )
 
 

@@ -86,6 +86,7 @@ if TYPE_CHECKING:  # most of them need torch
 __all__ = [
     "calibrate_again",
     "check",
+    "count",
     "discover",
     "enroll_again",
     "export",
@@ -582,6 +583,24 @@ def discover(options: argparse.Namespace) -> None:
             print_result(line)
     _log_times(seconds)
     _log_next("check", options.data, "--submission", options.out)
+
+
+def count(options: argparse.Namespace) -> None:
+    catalogue = read_catalogue(options.data)
+    weights = open_weights(options.weights)
+
+    from reid.decision.count import count as count_individuals
+    from reid.decision.count import describe_counts
+
+    recipe, runtime = _recipe_of(weights, options, settings.PREDICTION)
+    found = count_individuals(catalogue, weights, recipe, runtime=runtime, links_file=options.pairs, by=options.by)
+    if options.json:
+        _print_json({"counts": found.to_dict("records")})
+    else:
+        for line in describe_counts(found):
+            print_result(line)
+    if not found["answers"].any():
+        log.info("answers to pairs that `reid review` draws evenly make the interval narrower")
 
 
 def identities(options: argparse.Namespace) -> None:

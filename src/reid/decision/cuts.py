@@ -23,6 +23,7 @@ __all__ = [
     "GRID",
     "FittedCut",
     "Source",
+    "Trial",
     "confident_companions",
     "curve_of",
     "fit_cut",
@@ -63,6 +64,19 @@ class Source(NamedTuple):
     pool: Pool
 
 
+class Trial(NamedTuple):
+    """A pseudo-collection as it was clustered to find the cut."""
+
+    labels: np.ndarray
+    """(N,) str, the individual on each photograph."""
+    pairs: np.ndarray
+    """(P, 2) int64, its pairs."""
+    dissimilarity: np.ndarray
+    """(P,) float64, of models that lack the pair's individuals."""
+    cut: float
+    """Fitted on the other pseudo-collections."""
+
+
 @dataclass(frozen=True)
 class FittedCut:
     """A pair score and its cut.
@@ -76,6 +90,7 @@ class FittedCut:
             draws differ, not other animals.
         companions: of the live photographs, estimated, see `reference.companions_of`.
         fitted_companions: of the pseudo-collections, mean.
+        trials: the pseudo-collections; () where there are none.
     """
 
     scorer: PairScorer
@@ -84,6 +99,7 @@ class FittedCut:
     scores: np.ndarray
     companions: float
     fitted_companions: float
+    trials: tuple[Trial, ...] = ()
 
 
 def fit_cut(
@@ -154,13 +170,20 @@ def _fit(
     curves = np.stack([curve_of(one, values, method) for one, values in zip(collections, scored, strict=True)])
     value, plateau = middle_of_plateau(curves.mean(0))
     known = np.array([companions_of(collection.labels) for collection in collections])
+    cuts = _cuts_of_others(curves)
+    places = [int(np.abs(GRID - cut).argmin()) for cut in cuts]
+    trials = zip(collections, scored, cuts, strict=True)
     return FittedCut(
         scorer=scorer,
         value=value,
         plateau=plateau,
-        scores=_left_out(curves),
+        scores=curves[np.arange(len(curves)), places] if len(curves) > 1 else np.zeros(0),
         companions=_estimate(collections, scored, live.size, scorer.dissimilarity(live)),
         fitted_companions=float(known.mean()),
+        trials=tuple(
+            Trial(one.labels, np.stack([one.pairs.first, one.pairs.second], 1), values, cut)
+            for one, values, cut in trials
+        ),
     )
 
 
@@ -239,12 +262,9 @@ def middle_of_plateau(curve: np.ndarray) -> tuple[float, tuple[float, float]]:
     return float((GRID[first] + GRID[last]) / 2), (float(GRID[first]), float(GRID[last]))
 
 
-def _left_out(curves: np.ndarray) -> np.ndarray:
-    """Return the index of each pseudo-collection at the cut that is fitted on the others, (R,)."""
+def _cuts_of_others(curves: np.ndarray) -> list[float]:
+    """Return, for each pseudo-collection, the cut that is fitted on the others; on itself where it is alone."""
     if len(curves) == 1:
-        return np.zeros(0)
+        return [middle_of_plateau(curves[0])[0]]
     total = curves.sum(0)
-    cuts = [middle_of_plateau((total - own) / (len(curves) - 1))[0] for own in curves]
-    places = [int(np.abs(GRID - cut).argmin()) for cut in cuts]
-    index: np.ndarray = curves[np.arange(len(curves)), places]
-    return index
+    return [middle_of_plateau((total - own) / (len(curves) - 1))[0] for own in curves]

@@ -28,7 +28,7 @@ from reid.data.names import resolve_names
 from reid.decision.artifact import Weights, gallery_file, reference_file
 from reid.decision.attach import Attachment, attach
 from reid.decision.calibration import fit_mixture, load_calibrations
-from reid.decision.cuts import FittedCut, Source, fit_cut
+from reid.decision.cuts import FittedCut, Source, Trial, fit_cut
 from reid.decision.discovered import CLUSTERS_COLUMNS, Clusters, Cut
 from reid.decision.labels import keep_labels, read_labels
 from reid.decision.linkage import SplitParts, merge_tree
@@ -64,6 +64,7 @@ def discover(
     runtime: Runtime | None = None,
     links_file: Path | None = None,
     previous: Path | None = None,
+    use_answers: bool = True,
 ) -> Clusters:
     """Put the query photographs of each dataset together by individual.
 
@@ -75,6 +76,7 @@ def discover(
         runtime: device, precision, batch size; None for the precision that training asked for.
         links_file: what a person said of pairs; None for `pairs.csv` in the data folder, if it is there.
         previous: the clusters of an earlier call, whose labels are kept; None for new labels.
+        use_answers: whether what a person said counts.
 
     Raises:
         InputError: no query rows, none whose photograph can be read, one without a dataset, or links that contradict
@@ -85,7 +87,7 @@ def discover(
         log.warning(weights.caution)
     queries = rows_to_predict(resolve_names(catalogue.query, recipe, weights.datasets))
     _check_datasets(queries)
-    links = read_links(catalogue, links_file)
+    links = read_links(catalogue, links_file, use_answers)
     datasets = dict(zip(catalogue.image_ids, catalogue.table["dataset"], strict=True))
     earlier = read_labels(previous, datasets) if previous else None
     cache = Cache(weights.folder) if use_cache else None
@@ -237,6 +239,7 @@ class _Part(NamedTuple):
     links: pd.DataFrame
     """See `Clusters.links`."""
     cut: Cut
+    trials: tuple[Trial, ...]
 
 
 def _discover(
@@ -263,7 +266,7 @@ def _discover(
         for answer, some in (("same", linked.must), ("different", linked.cannot))
     ]
     cut = _cut(dataset, fit, share_known, (*_split_note(tree.split), *_side_notes(rows, photographs)))
-    return _Part(rows, compared, pd.concat(certain, ignore_index=True), cut)
+    return _Part(rows, compared, pd.concat(certain, ignore_index=True), cut, fit.cut.trials)
 
 
 def _frame_of_pairs(dataset: str, features: GalleryFeatures, pairs: np.ndarray) -> pd.DataFrame:
@@ -430,4 +433,6 @@ def _joined(
     pairs, links = (
         pd.concat(some, ignore_index=True) for some in zip(*((p.pairs, p.links) for p in parts), strict=True)
     )
-    return Clusters(rows[list(CLUSTERS_COLUMNS)], pairs, {part.cut.dataset: part.cut for part in parts}, links)
+    cuts = {part.cut.dataset: part.cut for part in parts}
+    trials = {part.cut.dataset: part.trials for part in parts}
+    return Clusters(rows[list(CLUSTERS_COLUMNS)], pairs, cuts, links, trials)

@@ -6,10 +6,14 @@ photograph, in the columns `CLUSTERS_COLUMNS`.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from reid.runtime.files import write_table
+
+if TYPE_CHECKING:  # it needs torch
+    from reid.decision.cuts import Trial
 
 __all__ = ["CLUSTERS_COLUMNS", "CLUSTER_FLAGS", "LINK_COLUMNS", "Clusters", "Cut", "clusters_path"]
 
@@ -78,12 +82,14 @@ class Clusters:
         cuts: by dataset.
         links: the pairs that were certain, whatever their dissimilarity: dataset, image_id_a, image_id_b, answer (same
             or different). Of a group that is one animal, only so many that they connect it.
+        trials: by dataset, the pseudo-collections that its cut was fitted on.
     """
 
     photographs: pd.DataFrame
     pairs: pd.DataFrame
     cuts: dict[str, Cut] = field(default_factory=dict)
     links: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(LINK_COLUMNS), dtype=object))
+    trials: "dict[str, tuple[Trial, ...]]" = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of photographs."""

@@ -98,12 +98,13 @@ class AppliedLinks(NamedTuple):
     """(L,) int64, ascending: the rows about which an answer or a moment says something."""
 
 
-def read_links(catalogue: Catalogue, pairs_file: Path | None = None) -> Links:
+def read_links(catalogue: Catalogue, pairs_file: Path | None = None, use_answers: bool = True) -> Links:
     """Return what is certain about the photographs of a data folder.
 
     Args:
         catalogue: all rows of the folder, as `read_catalogue` returns them: answers may name any of them.
         pairs_file: what people said; None for `pairs.csv` in the folder, which need not be there.
+        use_answers: whether that counts; else only photographs and moments do.
 
     Raises:
         InputError: see `answers.read_pairs`; links that contradict each other, with the rows of each; or answers about
@@ -111,7 +112,7 @@ def read_links(catalogue: Catalogue, pairs_file: Path | None = None) -> Links:
     """
     path = pairs_file or catalogue.root / PAIRS
     datasets = dict(zip(catalogue.image_ids, catalogue.table["dataset"], strict=True))
-    answers = read_pairs(path, datasets) if pairs_file or os.path.lexists(path) else []
+    answers = read_pairs(path, datasets) if use_answers and (pairs_file or os.path.lexists(path)) else []
     named = {image_id for answer in answers for image_id in answer.pair}
     refuse_hand_labels(catalogue, named, str(path), "Remove these rows")
     table = catalogue.table
