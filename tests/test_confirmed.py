@@ -15,6 +15,7 @@ from test_links import world
 from reid import cli
 from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
+from reid.decision.calibrate import pseudo_query_pairs
 from reid.decision.confirmed import Confirmed, said_of_queries, with_confirmed, without_refused
 from reid.decision.links import read_links
 from reid.decision.matches import Matches
@@ -217,6 +218,12 @@ def rows_of(folder: Path, dataset: str, individual: str) -> list[str]:
     return [image_id for image_id, name in found if name == individual]
 
 
+def pseudo_queries(data: Path, folder: Path) -> int:
+    """How many photographs of Dots play queries when thresholds are fitted."""
+    weights = open_weights(folder)
+    return len(pseudo_query_pairs(read_catalogue(data), folder, "Dots", weights.recipe).new)
+
+
 def test_confirmed_queries_are_enrolled(
     patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,7 +231,7 @@ def test_confirmed_queries_are_enrolled(
     dots = table[table["dataset"] == "Dots"]
     one, other, third = dots["image_id"][dots["split"] == "query"][:3]
     known = {name: dots["image_id"][dots["identity"] == name].iloc[0] for name in ("Dots_0", "Dots_1")}
-    before = rows_of(patterns_weights, "Dots", "Dots_1")
+    before, queries = rows_of(patterns_weights, "Dots", "Dots_1"), pseudo_queries(patterns, patterns_weights)
     call = ["enroll", patterns, "--weights", patterns_weights]
     assert run(*call, "--confirmed") == 2
     assert "pairs.csv: expected answers that queries show known individuals, found none" in capsys.readouterr().err
@@ -243,6 +250,8 @@ def test_confirmed_queries_are_enrolled(
     assert set(gallery.clustered) == {one, other}
     assert load_gallery(patterns_weights / "Checks.gallery.safetensors").clustered == ()
     assert open_weights(patterns_weights).manifest["data"] == read_catalogue(patterns).database.fingerprint
+    # calibration learns from them, by encoders that have not
+    assert pseudo_queries(patterns, patterns_weights) > queries
     assert run("calibrate", patterns, "--weights", patterns_weights) == 0
     assert run("predict", patterns, "--weights", patterns_weights, "--out", tmp_path / "s.csv") == 0
     # with clusters, of which answers take one away

@@ -105,7 +105,7 @@ def test_the_drawn_answers_are_right_on_average() -> None:
 def test_the_interval_holds_the_truth_in_about_nine_of_ten_collections_and_answers_help() -> None:
     experience = experience_of([world(30, seed) for seed in range(12)])
     rng = np.random.default_rng(0)
-    inside, errors = [], []
+    inside, errors, widths = [], [], []
     for seed in range(100, 220):
         trial = world(int(rng.integers(12, 40)), seed)
         truth, labels = len(np.unique(trial.labels)), clusters_of(trial)
@@ -116,9 +116,11 @@ def test_the_interval_holds_the_truth_in_about_nine_of_ten_collections_and_answe
         ]
         inside.append([one.interval[0] <= truth <= one.interval[1] for one in both])
         errors.append([abs(one.individuals - truth) / truth for one in both])
+        widths.append([np.log(one.interval[1] / one.interval[0]) for one in both])
     assert ((np.mean(inside, 0) >= 0.83) & (np.mean(inside, 0) <= 0.99)).all()
     alone, helped = np.mean(errors, 0)
     assert helped < 0.8 * alone
+    assert np.mean(widths, 0)[1] < 0.9 * np.mean(widths, 0)[0]
 
 
 def test_without_experience_and_answers_nothing_is_known() -> None:
