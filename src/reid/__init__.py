@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reid.data.folders import find_photographs
     from reid.decision.artifact import Weights, open_weights
     from reid.decision.calibrate import calibrate_again as calibrate
+    from reid.decision.count import count
     from reid.decision.discover import discover
     from reid.decision.discovered import Clusters
     from reid.decision.enroll import enroll_again as enroll
@@ -44,6 +45,7 @@ __all__ = [
     "Weights",
     "__version__",
     "calibrate",
+    "count",
     "discover",
     "enroll",
     "export_names",
@@ -74,6 +76,7 @@ SOURCES = {
     "Runtime": "reid.config.runtime.Runtime",
     "Weights": "reid.decision.artifact.Weights",
     "calibrate": "reid.decision.calibrate.calibrate_again",
+    "count": "reid.decision.count.count",
     "discover": "reid.decision.discover.discover",
     "enroll": "reid.decision.enroll.enroll_again",
     "export_names": "reid.formats.exporting.export_names",

@@ -206,9 +206,8 @@ def describe_counts(counts: pd.DataFrame) -> list[str]:
         what = f"{row['dataset']}, {row['group']}" if row["group"] else row["dataset"]
         known = f"{row['low']:.0f} to {row['high']:.0f} in nine of ten cases"
         interval = known if row["low"] == row["low"] else "no interval: too few known individuals, no answers"
-        made_of = ", ".join(f"{row[name]} {name}" for name in ("photographs", "clusters"))
-        answers = f"{row['answers']} evenly drawn answers" if row["answers"] else "no evenly drawn answers"
-        lines.append(f"{what}: about {row['individuals']:.0f} individuals ({interval}); {made_of}, {answers}")
+        made_of = f"photographs: {row['photographs']}, clusters: {row['clusters']}, drawn answers: {row['answers']}"
+        lines.append(f"{what}: about {row['individuals']:.0f} individuals ({interval}); {made_of}")
     return lines
 
 
@@ -296,7 +295,6 @@ def count_individuals(
     """
     size, clusters = len(labels), len(np.unique(labels))
     sums = _sum_of_pairs(labels, pairs, dissimilarity, experience, answered)
-    answers = int(answered.drawn.sum()) if sums else 0
     if experience:
         number, variance = _together(clusters, sums, experience)
     elif sums:
@@ -305,7 +303,7 @@ def count_individuals(
         number, variance = float(clusters), float("nan")
     factor = np.exp(NORMAL * np.sqrt(variance) / max(1.0, number))  # no number is below one
     low, high = np.clip([np.floor(number / factor), np.ceil(number * factor)], 1, size).tolist()
-    return Count(size, clusters, float(np.clip(number, 1, size)), (low, high), answers)
+    return Count(size, clusters, float(np.clip(number, 1, size)), (low, high), sums.answers if sums else 0)
 
 
 class _Sum(NamedTuple):
@@ -313,6 +311,8 @@ class _Sum(NamedTuple):
 
     value: float
     variance: float
+    answers: int
+    """To pairs that were drawn."""
 
 
 def _together(clusters: int, sums: _Sum | None, experience: Experience) -> tuple[float, float]:
@@ -351,7 +351,7 @@ def _sum_of_pairs(
     prior = PRIOR * experience.residual if experience else 0.0
     square = (np.square(drawn - drawn.mean()).sum() + prior) / (len(drawn) - 1 + PRIOR)
     variance = among**2 * square / len(drawn) * (1 - len(drawn) / among)
-    return _Sum(float(expected.sum() + left[chosen].sum() + among * drawn.mean()), float(variance))
+    return _Sum(float(expected.sum() + left[chosen].sum() + among * drawn.mean()), float(variance), len(drawn))
 
 
 def _effects(labels: np.ndarray, near: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
