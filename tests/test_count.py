@@ -134,10 +134,12 @@ def test_without_experience_and_answers_nothing_is_known() -> None:
 
 
 def test_groups_are_counted_apart() -> None:
-    photographs = pd.DataFrame({"image_id": list("abcd"), "dataset": "Lynx", "cluster": ["x", "x", "y", "y"]})
+    photographs = pd.DataFrame({"image_id": list("abcde"), "dataset": "Lynx", "cluster": list("xxyyz"), "flags": ""})
+    photographs.loc[4, "flags"] = "unreadable alone"
     pairs = pd.DataFrame([("Lynx", "a", "b", 0.1), ("Lynx", "c", "d", 0.2)])
     pairs.columns = pd.Index(["dataset", "image_id_a", "image_id_b", "dissimilarity"])
-    groups = pd.DataFrame({"orientation": ["left", "right", "left", ""], "season": ["wet"] * 4}, index=list("abcd"))
+    sides = ["left", "right", "left", "", "left"]
+    groups = pd.DataFrame({"orientation": sides, "season": ["wet"] * 5}, index=list("abcde"))
     found = count_table(Clusters(photographs, pairs), [("b", "a", True, True)], groups)
     assert found[["dataset", "group", "photographs", "clusters", "answers"]].to_numpy().tolist() == [
         ["Lynx", "", 4, 2, 1],

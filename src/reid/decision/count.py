@@ -184,16 +184,18 @@ def count_table(
         groups: by image_id, the columns whose values are counted apart; "" is no value.
     """
     rows = []
-    for dataset, photographs in clusters.photographs.groupby("dataset"):
+    readable = clusters.photographs[~clusters.photographs["flags"].str.contains("unreadable")]
+    for dataset, photographs in readable.groupby("dataset"):
+        collection = _Collection.of(photographs, clusters.pairs, answers)
         experience = experience_of(clusters.trials.get(str(dataset), ()))
         own = groups.reindex(photographs["image_id"])
-        chosen = [("", photographs)]
+        chosen = [("", np.ones(len(photographs), bool))]
         for column in groups:
             values = own[column].fillna("").to_numpy()
             several = [value for value in sorted(set(values)) if value]
-            chosen += [(f"{column} {value}", photographs[values == value]) for value in several if len(several) > 1]
-        for group, some in chosen:
-            found = _count_of(some, clusters.pairs, answers, experience)
+            chosen += [(f"{column} {value}", values == value) for value in several if len(several) > 1]
+        for group, mask in chosen:
+            found = collection.count(mask, experience)
             estimate = (found.individuals, *found.interval, found.answers)
             rows.append((dataset, group, found.photographs, found.clusters, *estimate))
     return pd.DataFrame(rows, columns=list(COUNT_COLUMNS))
@@ -211,21 +213,40 @@ def describe_counts(counts: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _count_of(
-    photographs: pd.DataFrame,
-    pairs: pd.DataFrame,
-    answers: Sequence[tuple[str, str, bool, bool]],
-    experience: Experience | None,
-) -> Count:
-    """Count the individuals on some photographs of one dataset, rows of `Clusters.photographs`."""
-    row_of = {image_id: row for row, image_id in enumerate(photographs["image_id"])}
-    ends = pd.DataFrame({name: pairs[name].map(row_of) for name in ("image_id_a", "image_id_b")}).dropna()
-    dissimilarity = pairs.loc[ends.index, "dissimilarity"].to_numpy(float)
-    own = [(row_of[a], row_of[b], same, drawn) for a, b, same, drawn in answers if a in row_of and b in row_of]
-    cells = np.array(own, np.int64).reshape(-1, 4)
-    answered = Answered(cells[:, :2], cells[:, 2].astype(bool), cells[:, 3].astype(bool))
-    labels = pd.factorize(photographs["cluster"])[0]
-    return count_individuals(labels, ends.to_numpy(np.int64), dissimilarity, experience, answered)
+@dataclass(frozen=True)
+class _Collection:
+    """One dataset's photographs, with what `count_individuals` takes."""
+
+    labels: np.ndarray
+    pairs: np.ndarray
+    dissimilarity: np.ndarray
+    answered: Answered
+    near: np.ndarray
+
+    @classmethod
+    def of(
+        cls, photographs: pd.DataFrame, pairs: pd.DataFrame, answers: Sequence[tuple[str, str, bool, bool]]
+    ) -> "_Collection":
+        """Return rows of `Clusters.photographs` with the pairs and answers that are about them."""
+        row_of = {image_id: row for row, image_id in enumerate(photographs["image_id"])}
+        ends = pd.DataFrame({name: pairs[name].map(row_of) for name in ("image_id_a", "image_id_b")}).dropna()
+        dissimilarity = pairs.loc[ends.index, "dissimilarity"].to_numpy(float)
+        own = [(row_of[a], row_of[b], same, drawn) for a, b, same, drawn in answers if a in row_of and b in row_of]
+        cells = np.array(own, np.int64).reshape(-1, 4)
+        answered = Answered(cells[:, :2], cells[:, 2].astype(bool), cells[:, 3].astype(bool))
+        rows = np.sort(ends.to_numpy(np.int64), axis=1)
+        labels = pd.factorize(photographs["cluster"])[0]
+        return cls(labels, rows, dissimilarity, answered, near_pairs(len(labels), rows, dissimilarity))
+
+    def count(self, mask: np.ndarray, experience: Experience | None) -> Count:
+        """Count the individuals on some of the photographs, (N,) bool."""
+        place = np.cumsum(mask) - 1
+        among, near = (mask[pairs].all(1) for pairs in (self.pairs, self.near))
+        own = mask[self.answered.pairs].all(1)
+        answered = Answered(place[self.answered.pairs[own]], self.answered.same[own], self.answered.drawn[own])
+        labels = np.unique(self.labels[mask], return_inverse=True)[1]
+        pairs, dissimilarity = place[self.pairs[among]], self.dissimilarity[among]
+        return count_individuals(labels, pairs, dissimilarity, experience, answered, place[self.near[near]])
 
 
 def near_pairs(size: int, pairs: np.ndarray, dissimilarity: np.ndarray) -> np.ndarray:
@@ -244,8 +265,9 @@ def near_pairs(size: int, pairs: np.ndarray, dissimilarity: np.ndarray) -> np.nd
 
 
 def experience_of(trials: Sequence[Trial]) -> Experience | None:
-    """Return what pseudo-collections say; None without any."""
-    if not trials:
+    """Return what pseudo-collections say; None without any, or with one individual."""
+    known = len(np.unique(np.concatenate([[], *(trial.labels for trial in trials)])))
+    if known < 2:
         return None
     shares, residuals = [], []
     for trial in trials:
@@ -266,7 +288,7 @@ def experience_of(trials: Sequence[Trial]) -> Experience | None:
         shares=means.mean(1),
         within=within,
         between=_without_negative(np.cov(means) - by_chance) if len(trials) > 1 else np.zeros((2, 2)),
-        known=len(np.unique(np.concatenate([trial.labels for trial in trials]))),
+        known=known,
         residual=float(np.mean(residuals)),
     )
 
@@ -284,6 +306,7 @@ def count_individuals(
     dissimilarity: np.ndarray,
     experience: Experience | None,
     answered: Answered = NOTHING,
+    near: np.ndarray | None = None,
 ) -> Count:
     """Return how many individuals some photographs show.
 
@@ -292,9 +315,13 @@ def count_individuals(
         pairs, dissimilarity: (P, 2) int64 and (P,) float64, see `Clusters.pairs`.
         experience: see `experience_of`; None where there is none, then clusters alone give no interval.
         answered: answers; those about pairs that are not near are not used.
+        near: (M, 2) int64, the near pairs where the photographs are some of those among which pairs were drawn; None
+            where they are all.
     """
     size, clusters = len(labels), len(np.unique(labels))
-    sums = _sum_of_pairs(labels, pairs, dissimilarity, experience, answered)
+    near = near_pairs(size, pairs, dissimilarity) if near is None else near
+    chances = _chances(near, pairs, dissimilarity, size)
+    sums = _sum_of_pairs(labels, near, chances, answered, experience.residual if experience else 0.0)
     if experience:
         number, variance = _together(clusters, sums, experience)
     elif sums:
@@ -320,9 +347,7 @@ def _together(clusters: int, sums: _Sum | None, experience: Experience) -> tuple
     share, of_pairs = experience.shares
     number = clusters / share
     covariance = number * (1 + number / experience.known) * experience.within + number**2 * experience.between
-    turned = np.array(
-        [[1 / share, 0], [-of_pairs / share, 1]]
-    )  # from h and d to h / mean(h) and d - h mean(d) / mean(h)
+    turned = np.array([[1, 0], [-of_pairs, share]]) / share  # h and d become h / mean(h) and d - h mean(d) / mean(h)
     (own, shared), (_, other) = turned @ covariance @ turned.T
     if not sums:
         return number, own
@@ -331,25 +356,26 @@ def _together(clusters: int, sums: _Sum | None, experience: Experience) -> tuple
 
 
 def _sum_of_pairs(
-    labels: np.ndarray,
-    pairs: np.ndarray,
-    dissimilarity: np.ndarray,
-    experience: Experience | None,
-    answered: Answered,
+    labels: np.ndarray, near: np.ndarray, chances: np.ndarray, answered: Answered, residual: float
 ) -> _Sum | None:
-    """Return D, see above, "From answers"; None where no pair was drawn."""
-    size = len(labels)
-    near = near_pairs(size, pairs, dissimilarity)
-    answer, is_drawn = _answers_of(near, answered, size)
+    """Return D, see above, "From answers"; None where no pair was drawn.
+
+    Args:
+        labels: (N,) int64, the clusters.
+        near: (M, 2) int64, the near pairs.
+        chances: (M,) float64, that each shows one animal.
+        answered: the answers.
+        residual: see `Experience`.
+    """
+    answer, is_drawn = _answers_of(near, answered, len(labels))
     if not is_drawn.any():
         return None
     effect = _effects(labels, near)
-    expected = effect(_chances(near, pairs, dissimilarity, size))
+    expected = effect(chances)
     left = effect(answer) - expected
     chosen = ~np.isnan(answer) & ~is_drawn
     drawn, among = left[is_drawn], int((~chosen).sum())
-    prior = PRIOR * experience.residual if experience else 0.0
-    square = (np.square(drawn - drawn.mean()).sum() + prior) / (len(drawn) - 1 + PRIOR)
+    square = (np.square(drawn - drawn.mean()).sum() + PRIOR * residual) / (len(drawn) - 1 + PRIOR)
     variance = among**2 * square / len(drawn) * (1 - len(drawn) / among)
     return _Sum(float(expected.sum() + left[chosen].sum() + among * drawn.mean()), float(variance), len(drawn))
 
