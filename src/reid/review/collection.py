@@ -1,8 +1,7 @@
 """The photographs of one dataset as they are reviewed: how alike they are, what is certain of them, and the decisions
 that follow from both.
 
-A decision is about two groups of photographs that were joined, or kept apart. What it would change if it were wrong is
-counted in pairs of photographs, as the adjusted Rand index does.
+A decision is about two groups of photographs that were joined, or kept apart.
 """
 
 from collections.abc import Iterator
@@ -30,6 +29,8 @@ class Decision(NamedTuple):
     """(A,) and (B,) int64, rows of the collection."""
     dissimilarity: float
     """The mean over all pairs between the groups."""
+    nearest: float
+    """The smallest of a pair."""
     joined: bool
 
     @property
@@ -93,31 +94,36 @@ class Collection:
 
     def joins(self) -> Iterator[Decision]:
         """Yield every join within a cluster that is not certain, both groups as they were when they were joined."""
-        for part in self.tree.parts:
+        yield from (one for one in self.joins_of(self.tree) if JOINED < one.dissimilarity < self.cut)
+
+    def joins_of(self, tree: MergeTree) -> Iterator[Decision]:
+        """Yield every join of a tree of these photographs."""
+        for part in tree.parts:
             nodes = [np.array([row]) for row in part.rows]
             for one, other, height, _ in part.merges.tolist():
                 groups = nodes[int(one)], nodes[int(other)]
                 nodes.append(np.concatenate(groups))
-                if JOINED < height < self.cut:
-                    yield Decision(groups, height, True)
-
-    def neighbours(self) -> Iterator[Decision]:
-        """Yield every two clusters of which photographs were compared, and that no link keeps apart."""
-        yield from self.apart(self.labels)
+                yield Decision(groups, height, 1 - self.similarity[groups[0]][:, groups[1]].max(), True)
 
     def apart(self, labels: np.ndarray) -> Iterator[Decision]:
-        """Yield every two groups of photographs likewise; labels (N,) int64 say whose group each one is in."""
-        order = np.argsort(labels, kind="stable")
-        members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
-        codes = np.empty(len(labels), np.int64)
-        codes[order] = np.repeat(np.arange(len(members)), [len(some) for some in members])
-        within = sparse.csr_array((np.ones(len(labels)), (np.arange(len(labels)), codes)), (len(labels), len(members)))
-        sums = sparse.triu(within.T @ self.similarity @ within, k=1).tocoo()
-        linked = {tuple(sorted(pair)) for pair in codes[self.cannot].tolist()}
-        for one, other, total in zip(sums.row.tolist(), sums.col.tolist(), sums.data.tolist(), strict=True):
-            if (one, other) not in linked:
-                groups = members[one], members[other]
-                yield Decision(groups, 1 - total / (len(groups[0]) * len(groups[1])), False)
+        """Yield every two groups of which photographs were compared, and that no link keeps apart.
+
+        Args:
+            labels: (N,) int64, from 0 on, the group of each photograph.
+        """
+        order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
+        members = np.split(order, np.cumsum(sizes)[:-1]) if len(labels) else []
+        kept_apart = {(min(pair), max(pair)) for pair in labels[self.cannot].tolist()}
+        ends = np.sort(labels[self.pairs], axis=1)
+        between = ends[:, 0] != ends[:, 1]
+        keys, inverse = np.unique(ends[between, 0] * len(sizes) + ends[between, 1], return_inverse=True)
+        total = np.bincount(inverse, 1 - self.dissimilarity[between], len(keys))
+        nearest = np.ones(len(keys))
+        np.minimum.at(nearest, inverse, self.dissimilarity[between])
+        for key, similar, least in zip(keys.tolist(), total.tolist(), nearest.tolist(), strict=True):
+            one, other = divmod(key, len(sizes))
+            if (one, other) not in kept_apart:
+                yield Decision((members[one], members[other]), 1 - similar / (sizes[one] * sizes[other]), least, False)
 
     def candidate_pairs(self) -> np.ndarray:
         """Return each photograph's `NEAREST` among those that it was compared with: (Q, 2) int64, i < j, each pair

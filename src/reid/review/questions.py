@@ -1,17 +1,20 @@
 """Questions to a person: pairs of photographs, those first whose answers would change most.
 
-Of every decision about two groups of photographs, such as two clusters that were kept apart, the expected change is the
-chance that it is wrong, times the pairs of photographs that it is about, per photograph of the dataset. The question
-shows the two photographs, one of each group, that are most alike.
+A question is about a decision on two groups of photographs, such as two clusters that were kept apart, and shows the
+two photographs, one of each group, that are most alike. How much its answer is expected to change is the chance that
+the decision is wrong, times the geometric mean of the groups' sizes, per photograph of the dataset. The size counts no
+more than that because large groups are rarely of one animal alone, so that one answer seldom settles all of their pairs
+(benchmarks/README.md). For groups that were kept apart to be one, they must be alike as a whole, and the two
+photographs that are shown must be, too.
 
 Besides these, some pairs are drawn evenly from each photograph's nearest: their answers say how often the kit is right,
 which those of the doubtful ones do not.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as Container
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,7 @@ from reid.data.catalogue import NEW_INDIVIDUAL
 from reid.decision.discovered import Clusters
 from reid.decision.linkage import merge_tree
 from reid.decision.matches import Matches
-from reid.review.collection import Collection, Decision, chance_same, collection_of
+from reid.review.collection import Collection, Decision, chance_same
 
 __all__ = [
     "Pairs",
@@ -30,6 +33,7 @@ __all__ = [
     "ask_about_individuals",
     "ask_about_names",
     "draw_evenly",
+    "names_of_clusters",
 ]
 
 Pairs = Container[tuple[str, str]]
@@ -67,24 +71,25 @@ class Question:
         return first, second
 
 
-def ask_about_clusters(clusters: Clusters, answered: Pairs, most: int) -> list[Question]:
+def ask_about_clusters(
+    collections: Iterable[Collection], called: Mapping[str, str], answered: Pairs, most: int
+) -> list[Question]:
     """Return the questions whose answers would change the clusters most, the most first.
 
     Args:
-        clusters: what `discover` returned.
+        collections: the unknown photographs of each dataset.
+        called: by image_id, what its cluster is called.
         answered: pairs that nobody need be asked about.
         most: how many.
     """
-    called = _names_of_clusters(clusters)
-    questions = []
-    for dataset in clusters.cuts:
-        collection = collection_of(clusters, dataset)
-        decisions = [*collection.joins(), *collection.neighbours()]
-        questions += _ask(collection, decisions, "clusters", lambda image_id: called[image_id], answered, most)
+    questions: list[Question] = []
+    for collection in collections:
+        decisions = [*collection.joins(), *collection.apart(collection.labels)]
+        questions += _ask(collection, decisions, "clusters", called, answered, most)
     return _first(questions, most)
 
 
-def _names_of_clusters(clusters: Clusters) -> dict[str, str]:
+def names_of_clusters(clusters: Clusters) -> dict[str, str]:
     """Return by image_id what its cluster is called, and who it may be."""
     table = clusters.photographs
     return {
@@ -97,7 +102,7 @@ def _ask(
     collection: Collection,
     decisions: Iterable[Decision],
     mode: str,
-    name: Callable[[str], str],
+    called: Mapping[str, str],
     answered: Pairs,
     most: int,
 ) -> list[Question]:
@@ -114,7 +119,7 @@ def _ask(
                 for group, own in zip(_by_likeness(collection, decision), pair, strict=True)
             )
             change = _expected(collection, decision)
-            names = name(pair[0]), name(pair[1])
+            names = called[pair[0]], called[pair[1]]
             question = Question(mode, collection.dataset, pair, names, (others[0], others[1]), change, decision.size)
             taken.add(question.key)
             questions.append(question)
@@ -123,8 +128,8 @@ def _ask(
 
 def _expected(collection: Collection, decision: Decision) -> float:
     same = chance_same(decision.dissimilarity, collection.cut)
-    wrong = 1 - same if decision.joined else same
-    return wrong * decision.size / len(collection)
+    wrong = 1 - same if decision.joined else 2 * same * (1 - decision.nearest)  # 2: one half is the most that it is
+    return wrong * math.sqrt(decision.size) / len(collection)
 
 
 MOST_COMPARED = 500
@@ -160,22 +165,23 @@ def _first(questions: Iterable[Question], most: int) -> list[Question]:
     return sorted(questions, key=lambda question: -question.change)[:most]
 
 
-def draw_evenly(clusters: Clusters, answered: Pairs, count: int, seed: int) -> list[Question]:
+def draw_evenly(
+    collections: Iterable[Collection], called: Mapping[str, str], answered: Pairs, count: int, seed: int
+) -> list[Question]:
     """Return questions drawn evenly from each photograph's nearest that nobody has answered, in random order: whoever
     answers the first few of them has answered an even draw, too.
 
     Args:
-        clusters: what `discover` returned.
+        collections: the unknown photographs of each dataset.
+        called: by image_id, what its cluster is called.
         answered: pairs that have an answer.
         count: how many.
         seed: of the draw.
     """
-    called = _names_of_clusters(clusters)
     candidates: list[tuple[str, tuple[str, str]]] = []
-    for dataset in clusters.cuts:
-        collection = collection_of(clusters, dataset)
+    for collection in collections:
         pairs = map(tuple, collection.image_ids[collection.candidate_pairs()].tolist())
-        candidates += [(dataset, pair) for pair in pairs if (min(pair), max(pair)) not in answered]
+        candidates += [(collection.dataset, pair) for pair in pairs if (min(pair), max(pair)) not in answered]
     count = min(count, len(candidates))
     chosen = np.random.default_rng([seed, 8]).permutation(len(candidates))[:count]
     note = f"evenly drawn: {count} of {len(candidates)}"
@@ -226,14 +232,6 @@ def _doubts(first: pd.DataFrame) -> np.ndarray:
     return doubts
 
 
-class _Within(NamedTuple):
-    """Groups of one individual's photographs."""
-
-    decision: Decision
-    single: bool
-    """Whether one of them is a single photograph: a stranger, if it is another animal."""
-
-
 def ask_about_individuals(
     collection: Collection,
     names: np.ndarray,
@@ -254,31 +252,19 @@ def ask_about_individuals(
     """
     wanted = np.isin(names, list(individuals)) if individuals else np.ones(len(names), bool)
     named = dict(zip(collection.image_ids.tolist(), names.tolist(), strict=True))
-    asked: dict[str, list[Decision]] = {
-        "stranger": [one.decision for one in _within(collection, names, wanted) if one.single],
-        "split": [one.decision for one in _within(collection, names, wanted) if not one.single],
+    one, other = collection.pairs.T
+    own = (names[one] == names[other]) & wanted[one]
+    within = list(collection.joins_of(merge_tree(len(names), collection.pairs[own], collection.dissimilarity[own])))
+    decisions = {
+        "stranger": [one for one in within if min(map(len, one.groups)) == 1],
+        "split": [one for one in within if min(map(len, one.groups)) > 1],
         "merge": [one for one in collection.apart(pd.factorize(names)[0]) if any(wanted[g[0]] for g in one.groups)],
     }
     questions: list[Question] = []
-    for mode in asked:
+    for mode in decisions:
         if mode in modes:
-            questions += _ask(collection, asked[mode], mode, lambda image_id: named[image_id], answered, most)
+            questions += _ask(collection, decisions[mode], mode, named, answered, most)
     return _first(questions, most)
-
-
-def _within(collection: Collection, names: np.ndarray, wanted: np.ndarray) -> list[_Within]:
-    """Return the joins of each individual's photographs, as if nobody knew that they are one."""
-    one, other = collection.pairs.T
-    own = (names[one] == names[other]) & wanted[one]
-    tree = merge_tree(len(names), collection.pairs[own], collection.dissimilarity[own])
-    found = []
-    for part in tree.parts:
-        nodes = [np.array([row]) for row in part.rows]
-        for left, right, height, _ in part.merges.tolist():
-            groups = nodes[int(left)], nodes[int(right)]
-            nodes.append(np.concatenate(groups))
-            found.append(_Within(Decision(groups, height, True), min(map(len, groups)) == 1))
-    return found
 
 
 def arranged(proposed: Sequence[Question], drawn: Sequence[Question]) -> list[Question]:

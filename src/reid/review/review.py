@@ -16,6 +16,7 @@ from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.review.choices import MODES
+from reid.review.collection import collection_of
 from reid.review.known import known_photographs
 from reid.review.page import write_review
 from reid.review.questions import (
@@ -25,6 +26,7 @@ from reid.review.questions import (
     ask_about_individuals,
     ask_about_names,
     draw_evenly,
+    names_of_clusters,
 )
 from reid.runtime.files import is_file
 
@@ -107,8 +109,10 @@ def find_questions(
     evenly: list[Question] = []
     if "clusters" in modes:
         clusters = discover(catalogue, weights, recipe, runtime=runtime, links_file=pairs_file)
-        proposed += ask_about_clusters(clusters, answered, most)
-        evenly = draw_evenly(clusters, answered, drawn, recipe.seed)
+        collections = [collection_of(clusters, dataset) for dataset in clusters.cuts]
+        called = names_of_clusters(clusters)
+        proposed += ask_about_clusters(collections, called, answered, most)
+        evenly = draw_evenly(collections, called, answered, drawn, recipe.seed)
     if "names" in modes:
         matches = predict(resolve_names(catalogue, recipe, weights.datasets), weights, recipe, runtime=runtime)
         proposed += ask_about_names(matches, _photographs_by_name(catalogue), answered, most)
