@@ -105,7 +105,7 @@ class Answered:
 class Run(NamedTuple):
     """The index of each dataset after each of `ANSWERS`."""
 
-    index: np.ndarray
+    reached: np.ndarray
     """(len(ANSWERS), datasets)"""
     contradictions: int
 
@@ -150,7 +150,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/bench/review"), help="build/bench/review")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    truth = pd.read_csv(options.data / "solution.csv", dtype=str).set_index("image_id")["identity"].to_dict()
+    solution = pd.read_csv(options.data / "solution.csv", dtype=str)
+    truth = dict(zip(solution["image_id"], solution["identity"], strict=True))
     print(machine(), flush=True)
     rows = []
     for seed, folder in enumerate(options.weights):
@@ -163,7 +164,7 @@ def main() -> None:
             draws = DRAWS if error or order == "drawn" else 1
             for draw in range(draws):
                 run = simulate(collections, Person(truth, error, draw), order, draw)
-                for count, index in zip(ANSWERS, run.index.tolist(), strict=True):
+                for count, index in zip(ANSWERS, run.reached.tolist(), strict=True):
                     of = dict(zip(clusters.cuts, index, strict=True))
                     rows.append({"seed": seed, "order": order, "error": error, "draw": draw, "answers": count, **of})
                     rows[-1]["mean"] = np.mean([of[name] for name in COUNTED])
@@ -201,9 +202,13 @@ def draw_plot(table: pd.DataFrame, path: Path) -> None:
         for error, style in zip(ERRORS, ("-", "--", ":"), strict=True):
             own = table[(table["order"] == order) & (table["error"] == error)]
             by_seed = own.groupby(["answers", "seed"])["mean"].mean().unstack()
-            axes.plot(by_seed.index, by_seed.mean(1), style, color=colour, label=words[order] if not error else None)
+            axes.plot(
+                by_seed.index, by_seed.mean(axis=1), style, color=colour, label=words[order] if not error else None
+            )
             if not error:
-                axes.fill_between(by_seed.index, by_seed.min(1), by_seed.max(1), color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(
+                    by_seed.index, by_seed.min(axis=1), by_seed.max(axis=1), color=colour, alpha=0.15, linewidth=0
+                )
     axes.set_xlabel("answered pairs (dashed: 2 % wrong, dotted: 5 % wrong; band: three seeds)")
     axes.set_ylabel("adjusted Rand index, mean of cattle and nyala")
     axes.spines[["top", "right"]].set_visible(False)

@@ -45,7 +45,7 @@ from reid.retrieval.gallery import GalleryFeatures, gallery_features, load_galle
 from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, compares_all, rank_normalised
 from reid.runtime.files import first_of, sha256_of
 
-__all__ = ["Known", "discover"]
+__all__ = ["Fit", "Known", "discover", "fit_pair_score"]
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class Known:
         return Source(dataset, reference, pool)
 
 
-class _Fit(NamedTuple):
+class Fit(NamedTuple):
     """Pair score and cut for one dataset."""
 
     cut: FittedCut
@@ -205,19 +205,25 @@ class _Fit(NamedTuple):
     """Whether they were fitted on the values of its own photographs, not on ranks."""
 
 
-def _fit(dataset: str, live: PhotographPairs, known: Known) -> _Fit:
-    """Fit pair score and cut on the dataset's own photographs, or on ranks of all datasets', or take the kit's own."""
+def fit_pair_score(dataset: str, live: PhotographPairs, known: Known) -> Fit:
+    """Fit pair score and cut on the dataset's own photographs, or on ranks of all datasets', or take the kit's own.
+
+    Args:
+        dataset: whose photographs these are.
+        live: their pairs.
+        known: what the weights folder knows.
+    """
     whole = compares_all(live.size, known.recipe)
     own = known.source(dataset, whole)
     if own and own.reference.individuals >= MIN_INDIVIDUALS:
         as_it_is = partial(PhotographPairs.with_features, names=_shared_features(live, [own]))
         if fitted := fit_cut([own], as_it_is(live), known.recipe.seed, as_it_is):
-            return _Fit(fitted, as_it_is, (own,), by_value=True)
+            return Fit(fitted, as_it_is, (own,), by_value=True)
     sources = known.every_source(whole)
     ranked = partial(rank_normalised, names=_shared_features(live, sources))
     if sources and (fitted := fit_cut(sources, ranked(live), known.recipe.seed, ranked)):
-        return _Fit(fitted, ranked, tuple(sources))
-    return _Fit(unfitted_cut(rank_normalised(live)), rank_normalised, ())
+        return Fit(fitted, ranked, tuple(sources))
+    return Fit(unfitted_cut(rank_normalised(live)), rank_normalised, ())
 
 
 def _shared_features(live: PhotographPairs, sources: Sequence[Source]) -> tuple[str, ...]:
@@ -249,7 +255,7 @@ def _discover(
     dataset = str(photographs.table["dataset"].iloc[0])
     pool = Pool.of(features, known.recipe, f"comparing {dataset}", kept=known.recipe.matching.neighbours + 1)
     live = compare(pool, np.arange(len(features)))
-    fit = _fit(dataset, live, known)
+    fit = fit_pair_score(dataset, live, known)
     dissimilarity = fit.cut.scorer.dissimilarity(fit.transform(live))
     linked = _links_of(photographs, features.image_id, links)
     pairs = np.stack([live.first, live.second], 1)
@@ -306,7 +312,7 @@ def _flags(
     photographs: Catalogue,
     problems: Mapping[str, str],
     linked: np.ndarray,
-    fit: _Fit,
+    fit: Fit,
 ) -> list[str]:
     """Return the words of `CLUSTER_FLAGS` that hold for each photograph."""
     sizes = rows["cluster"].map(rows["cluster"].value_counts())
@@ -365,7 +371,7 @@ def _names_by_answers(rows: pd.DataFrame, links: Links) -> dict[int, str]:
     return {int(cluster): name for cluster, name in pairs if name}
 
 
-def _cut(dataset: str, fit: _Fit, share_known: float | None, notes: Sequence[str]) -> Cut:
+def _cut(dataset: str, fit: Fit, share_known: float | None, notes: Sequence[str]) -> Cut:
     cut, names = fit.cut, tuple(source.dataset for source in fit.sources)
     measured = len(cut.scores) > 0
     return Cut(

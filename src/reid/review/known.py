@@ -11,10 +11,9 @@ import numpy as np
 
 from reid.config.recipe import Recipe
 from reid.decision.artifact import Weights
-from reid.decision.cuts import Source, fit_cut
-from reid.decision.discover import Known
+from reid.decision.cuts import Source
+from reid.decision.discover import Known, fit_pair_score
 from reid.decision.pair_scores import LabelledPairs
-from reid.decision.reference import companions_of
 from reid.retrieval.cache import Cache
 from reid.retrieval.photograph_pairs import compare
 from reid.review.collection import Collection
@@ -33,7 +32,7 @@ class KnownPhotographs(NamedTuple):
 
 
 def known_photographs(weights: Weights, recipe: Recipe, cache: Cache | None = None) -> list[KnownPhotographs]:
-    """Return the reference photographs of every dataset that has enough of them to fit a pair score on.
+    """Return the reference photographs of every dataset that has two of one individual.
 
     Args:
         weights: the folder, calibrated by a version that keeps reference photographs.
@@ -43,24 +42,20 @@ def known_photographs(weights: Weights, recipe: Recipe, cache: Cache | None = No
     known = Known(weights, recipe, cache)
     found = []
     for dataset in weights.datasets:
-        source = known.source(dataset, whole=True)
-        compared = _compared(source, recipe) if source else None
-        if compared is None:
-            log.warning("%s: too few known individuals with several photographs to compare them", dataset)
+        if source := known.source(dataset, whole=True):
+            found.append(_compared(source, known))
         else:
-            found.append(compared)
+            log.warning("%s: nothing to compare, because no individual has two photographs", dataset)
     return found
 
 
-def _compared(source: Source, recipe: Recipe) -> KnownPhotographs | None:
+def _compared(source: Source, known: Known) -> KnownPhotographs:
     reference = source.reference
     names = np.array(reference.identity)
     live = compare(source.pool, np.arange(len(names)))
-    fitted = fit_cut([source], live, recipe.seed, companions=companions_of(names))
-    if fitted is None:
-        return None
-    scored = fitted.scorer.held_out(LabelledPairs(live, np.char.add(f"{source.dataset} ", names)))
-    none = np.zeros((0, 2), np.int64)
+    fit = fit_pair_score(source.dataset, live, known)
+    pairs = LabelledPairs(fit.transform(live), np.char.add(f"{source.dataset} ", names))
+    scored, none = fit.cut.scorer.held_out(pairs), np.zeros((0, 2), np.int64)
+    rows = np.stack([live.first, live.second], 1)
     image_ids = np.array(reference.image_id, dtype=object)
-    pairs = np.stack([live.first, live.second], 1)
-    return KnownPhotographs(Collection(source.dataset, image_ids, pairs, scored, none, none, fitted.value), names)
+    return KnownPhotographs(Collection(source.dataset, image_ids, rows, scored, none, none, fit.cut.value), names)

@@ -104,6 +104,7 @@ def find_questions(
     if set(modes) & set(OF_QUERIES):
         advice = "Ask about the database alone, with --mode stranger, split or merge"
         refuse_hand_labels(catalogue, catalogue.query.image_ids, "reid review", advice)
+    _refuse_unknown(catalogue, individuals)
     answered = _answered(catalogue, pairs_file)
     proposed: list[Question] = []
     evenly: list[Question] = []
@@ -122,6 +123,15 @@ def find_questions(
     there = set(catalogue.image_ids)
     proposed = [question for question in proposed if set(question.pair) <= there]
     return arranged(sorted(proposed, key=lambda question: -question.change)[:most], evenly)
+
+
+def _refuse_unknown(catalogue: Catalogue, individuals: Sequence[str]) -> None:
+    known = set(catalogue.database.identities)
+    if unknown := [name for name in individuals if name not in known]:
+        raise InputError(
+            f"--individual: expected individuals of the database, found {', '.join(map(repr, unknown))}; write the "
+            "name as metadata.csv does"
+        )
 
 
 def _answered(catalogue: Catalogue, pairs_file: Path | None) -> set[tuple[str, str]]:

@@ -1,0 +1,162 @@
+"""`reid review` from end to end: what it asks in every mode, what it refuses, and answers that come back."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from test_discover import QUICK, draw
+
+from reid import cli
+from reid.decision import cuts
+from reid.review.choices import MODES
+
+
+@pytest.fixture(autouse=True)
+def few_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut that is fitted on less is fitted sooner."""
+    monkeypatch.setattr(cuts, "COLLECTIONS", 4)
+    monkeypatch.setattr(cuts, "ROUNDS", 1)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten known lions, one with six photographs and three of them queries too, and three new ones."""
+    known = [("Lions", animal, 3 + 3 * (animal == 9), 2 * (animal < 3)) for animal in range(10)]
+    return draw(
+        tmp_path_factory.mktemp("review") / "data", [*known, *(("Lions", animal, 0, 3) for animal in range(100, 103))]
+    )
+
+
+@pytest.fixture
+def data(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "data"))
+
+
+@pytest.fixture(scope="module")
+def weights(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("review") / "weights"
+    assert cli.main(["train", str(original), "--out", str(folder), *QUICK]) == 0
+    return folder
+
+
+def review(data: Path, *options: object) -> int:
+    return cli.main(["review", str(data), *map(str, options)])
+
+
+def content(page: Path) -> dict[str, Any]:
+    """What the page's script reads."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
+    assert found
+    return dict(json.loads(found[1]))
+
+
+def answer_all(page: Path, file: Path, answer: str) -> None:
+    """Write the file that the page's button would save, had a person given one answer to every pair."""
+    data = content(page)
+    rows = [
+        {"image_id_a": a, "image_id_b": b, "answer": answer, "who": "Ann", "when": "2025-06-01T10:00:00Z", "note": ""}
+        for a, b in (question["pair"] for question in data["questions"])
+    ]
+    head = {name: data[name] for name in ("format", "version", "fingerprint")}
+    file.write_text(json.dumps({**head, "photographs": data["asked"], "answers": rows}))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_asks_about_photographs_of_its_kind(data: Path, weights: Path, tmp_path: Path, mode: str) -> None:
+    assert (
+        review(data, "--weights", weights, "--out", tmp_path / "page", "--mode", mode, "--most", 7, "--drawn", 3) == 0
+    )
+    found = content(tmp_path / "page" / "review.html")
+    questions = found["questions"]
+    assert 0 < len(questions) <= 10
+    assert sum(bool(one["drawn"]) for one in questions) == 3 * (mode == "clusters")
+    table = pd.read_csv(data / "metadata.csv", dtype=str, keep_default_na=False).set_index("image_id")
+    for question in questions:
+        splits = table.loc[question["pair"], "split"].tolist()
+        expected = {"clusters": ["query"] * 2, "names": ["query", "database"]}.get(mode, ["database"] * 2)
+        assert splits == expected
+        assert table.loc[question["pair"], "dataset"].nunique() == 1
+        names = table.loc[question["pair"], "identity"].tolist()
+        assert (names[0] == names[1]) == (mode not in ("names", "merge"))
+    assert set(found["asked"]) == {image_id for one in questions for image_id in one["pair"]}
+    assert all(photo["preview"].startswith("data:image/jpeg") for photo in found["photos"].values())
+
+
+def test_answers_come_back_and_are_not_asked_again(
+    data: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, file = tmp_path / "page" / "review.html", tmp_path / "answers.json"
+    options = ("--weights", weights, "--out", tmp_path / "page", "--most", 5, "--drawn", 2)
+    assert review(data, *options) == 0
+    asked = [tuple(sorted(one["pair"])) for one in content(page)["questions"]]
+    assert "review.html, which asks about" in capsys.readouterr().out
+    answer_all(page, file, "different")
+    assert review(data, "--apply", file) == 0
+    assert f"{data / 'pairs.csv'}: {len(asked)} different" in capsys.readouterr().out
+    assert review(data, *options) == 0
+    again = [tuple(sorted(one["pair"])) for one in content(page)["questions"]]
+    assert not set(again) & set(asked)
+    # what two people say is told
+    answer_all(page, file, "same")
+    file.write_text(file.read_text().replace('"Ann"', '"Bo"'))
+    answers = json.loads(file.read_text())
+    answers["answers"] = [{**answers["answers"][0], "image_id_a": again[0][0], "image_id_b": again[0][1]}]
+    file.write_text(json.dumps(answers))
+    assert review(data, "--apply", file, "--pairs", tmp_path / "elsewhere.csv") == 0
+    assert len(pd.read_csv(tmp_path / "elsewhere.csv")) == 1
+
+
+@pytest.mark.parametrize("marked", ["sample", "competition.json"])
+def test_a_competitions_queries_are_refused_and_its_database_is_not(
+    data: Path, weights: Path, tmp_path: Path, marked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if marked == "sample":
+        queries = pd.read_csv(data / "metadata.csv", dtype=str).query("split == 'query'")
+        queries[["image_id"]].assign(identity="new_individual").to_csv(data / "sample_submission.csv", index=False)
+    else:
+        (data / marked).write_text("{}")
+    options = ("--weights", weights, "--out", tmp_path / "page")
+    for mode in ("clusters", "names"):
+        assert review(data, *options, "--mode", mode) == 2
+        assert "whose rules forbid labels made by hand" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists() or not list((tmp_path / "page").iterdir())
+    assert review(data, *options, "--mode", "merge") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "expected --weights WEIGHTS and --out DIR to make a page, or --apply FILE"),
+        (("--weights", "w", "--apply", "f"), "expected --weights WEIGHTS and --out DIR"),
+        (("--weights", "w"), "--out: expected the name of a folder"),
+        (("--weights", "w", "--out", "p", "--most", "0"), "--most: expected 1 to 5000 pairs, found 0"),
+        (("--weights", "w", "--out", "p", "--drawn", "-1"), "--drawn: expected 0 to 5000 pairs, found -1"),
+        (("--apply", "nowhere.json"), "nowhere.json: expected a JSON file here, found none"),
+    ],
+)
+def test_a_wrong_call_is_told_at_once(
+    data: Path,
+    options: tuple[str, ...],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(data)
+    assert review(data, *options) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_individual_that_is_not_compared_is_told(
+    data: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--weights", weights, "--out", tmp_path / "page", "--mode", "stranger")
+    assert review(data, *options, "--individual", "animal 4") == 0
+    assert {name for one in content(tmp_path / "page" / "review.html")["questions"] for name in one["names"]} == {
+        "animal 4"
+    }
+    assert review(data, *options, "--individual", "nobody") == 2
+    assert "expected individuals of the database, found 'nobody'" in capsys.readouterr().err
