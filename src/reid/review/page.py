@@ -52,11 +52,11 @@ ASKED_SHARE, OTHERS_SHARE = 0.7, 0.9
 """Of these bytes: for the photographs asked about, and for these and the others beside them."""
 
 TITLES = {
-    "clusters": "Do both photographs show the same animal?",
+    "clusters": "Is it the same animal?",
     "names": "Is it {names[1]}?",
-    "stranger": "Both are called {names[0]}. Are they the same animal?",
-    "split": "Both are called {names[0]}. Are they the same animal?",
-    "merge": "They are called {names[0]} and {names[1]}. Are they the same animal?",
+    "stranger": "Both are called {names[0]}. Is it the same animal?",
+    "split": "Both are called {names[0]}. Is it the same animal?",
+    "merge": "They are called {names[0]} and {names[1]}. Is it the same animal?",
 }
 
 

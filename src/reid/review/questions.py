@@ -2,7 +2,7 @@
 
 A question is about a decision on two groups of photographs, such as two clusters that were kept apart, and shows the
 two photographs, one of each group, that are most alike. How much its answer is expected to change is the chance that
-the decision is wrong, times the geometric mean of the groups' sizes, per photograph of the dataset. The size counts no
+the decision is wrong, times the geometric mean of the groups' sizes, per photograph of the dataset. Sizes count no
 more than that because large groups are rarely of one animal alone, so that one answer seldom settles all of their pairs
 (benchmarks/README.md). For groups that were kept apart to be one, they must be alike as a whole, and the two
 photographs that are shown must be, too.
@@ -50,7 +50,7 @@ class Question:
         pair: their image_ids.
         names: what either is called: a cluster, an individual, or "".
         others: other photographs of either's group, those first that are most like the other group.
-        change: how many pairs of photographs the answer is expected to change, per photograph of the dataset.
+        change: how many photographs the answer is expected to move, per photograph of the dataset.
         size: how many pairs depend on it.
         drawn: "evenly drawn: 20 of 314" where it was, else "".
     """
@@ -126,9 +126,16 @@ def _ask(
     return questions
 
 
+JOINED_COUNTS = 0.5
+"""What a doubtful join counts for each pair of groups that were kept apart: who splits a cluster at one place does not
+know yet where its photographs belong. Of 0, 0.25, 0.5, 1 and 2 it is the best (benchmarks/README.md)."""
+
+
 def _expected(collection: Collection, decision: Decision) -> float:
+    """Return how many photographs the answer is expected to move, per photograph of the dataset."""
     same = chance_same(decision.dissimilarity, collection.cut)
-    wrong = 1 - same if decision.joined else 2 * same * (1 - decision.nearest)  # 2: one half is the most that it is
+    # doubled: at the cut, where `same` is one half, the chance of the two photographs alone counts
+    wrong = JOINED_COUNTS * (1 - same) if decision.joined else 2 * same * (1 - decision.nearest)
     return wrong * math.sqrt(decision.size) / len(collection)
 
 

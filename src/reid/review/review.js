@@ -376,7 +376,7 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     unsaved = 0;
-    tell(`${answers.length} answers saved as ${link.download}. Next: reid review --apply ${link.download} DATA`);
+    tell(`${answers.length} answers saved as ${link.download}. Next: reid review DATA --apply ${link.download}`);
   }
 
   async function load(file) {
