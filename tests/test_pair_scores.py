@@ -96,6 +96,11 @@ def test_a_pair_is_scored_by_the_models_that_lack_its_individuals(kind: str) -> 
         assert found[row] == pytest.approx(1 - 1 / (1 + np.exp(-logit)))
 
 
+def test_an_individual_that_no_model_has_met_is_scored_by_all_of_them() -> None:
+    scorer, strangers = fitted("logistic", draw(0, individuals=12)), draw(1, individuals=4, prefix="stranger")
+    assert scorer.held_out(strangers) == pytest.approx(scorer.dissimilarity(strangers.pairs))
+
+
 def test_no_number_overflows() -> None:
     scorer = PairScorer("by hand", (lambda columns: columns[:, 0] * 1000,), {"a": 0})
     features = {"x": np.array([-1e6, 0.0, 1e6])}
