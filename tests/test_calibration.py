@@ -9,7 +9,7 @@ import pytest
 
 from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
-from reid.config.settings import override, with_settings
+from reid.config.settings import override, recipe_from_json, with_settings
 from reid.data.catalogue import NEW_INDIVIDUAL
 from reid.decision.calibrate import LOW_BAKS, choose_scorer, fit_calibrations
 from reid.decision.calibration import Calibration, calibration_from, distribution_shift
@@ -17,7 +17,7 @@ from reid.decision.metrics import score_submission
 from reid.decision.open_set import OpenSetQueries
 from reid.decision.pseudo_queries import PseudoQueryPairs
 from reid.decision.scorers import cross_fitted
-from reid.decision.thresholds import PLATEAU, sweep
+from reid.decision.thresholds import NEAREST_OF, PLATEAU, sweep
 from reid.errors import InputError
 from reid.retrieval.candidates import CandidatePairs
 
@@ -130,7 +130,7 @@ def test_nothing_is_expected_of_shuffled_pairs() -> None:
 
 @pytest.mark.parametrize(("apart", "seed"), [(0.5, 4), (0.5, 1), (0.8, 2)])  # runs of one step, of two and of three
 def test_the_threshold_is_the_middle_of_the_best_run_of_steps(apart: float, seed: int) -> None:
-    calibrated = fit(drawn_pairs(apart=apart, seed=seed))
+    calibrated = fit(drawn_pairs(apart=apart, seed=seed), override(RECIPE, ["calibration.prior=0"]))
     score, edges = np.array(calibrated.curve.score), np.array(calibrated.curve.threshold)
     assert len(edges) <= 120, "a place for every query at most: nothing of the curve is left out"
     good = score >= score.max() - PLATEAU
@@ -141,6 +141,49 @@ def test_the_threshold_is_the_middle_of_the_best_run_of_steps(apart: float, seed
         last += 1
     assert calibrated.threshold.plateau == (edges[first - 1], edges[last])
     assert calibrated.threshold.value == (edges[first - 1] + edges[last]) / 2
+
+
+def test_the_prior_is_one_more_known_individual_among_those_that_there_are() -> None:
+    """With three known individuals a fourth is as near as the nearest of `NEAREST_OF` drawn new queries: by simulation.
+    Without a prior, nothing changes."""
+    queries = OpenSetQueries(
+        np.array([0.1, 0.4, 0.8, *np.linspace(0.2, 1, 9)]),
+        np.array([True, False, True, *[False] * 9]),
+        np.array([f"animal {number}" for number in range(12)]),
+        np.array([False] * 3 + [True] * 9),
+    )
+    rng = np.random.default_rng(0)
+    nearest = rng.choice(queries.distance[queries.new], (20_000, NEAREST_OF)).min(1)
+    thresholds = np.array([0.05, 0.25, 0.45, 0.9])
+    swept = sweep(queries)
+    expected = [(3 * swept.at(np.array([t])).baks[0] + (nearest < t).mean()) / 4 for t in thresholds]
+    assert swept.with_prior(1 / 4).at(thresholds).baks == pytest.approx(np.array(expected), abs=0.005)
+    assert np.array_equal(swept.with_prior(0).baks, swept.baks)
+
+
+def test_where_no_known_animal_was_found_the_new_ones_still_tell_a_threshold() -> None:
+    """All candidates of the known are wrong: without a prior every threshold is equally bad, and the middle of them all
+    is anywhere. Stored recipes, which lack the setting, have none."""
+    drawn = drawn_pairs(individuals=12)
+    no_match = replace(drawn, is_match=np.zeros(len(drawn.pairs), bool))
+    no_match.is_match[0] = True  # one pair, or nothing could be measured
+    answered = no_match.answered(no_match.pairs.features["distance"])
+    value = fit(no_match).threshold.value
+    assert 0.5 < float(sweep(answered).at(np.array([value])).baus[0]) < 0.95
+    stored = asdict(RECIPE)
+    del stored["calibration"]["prior"]
+    assert recipe_from_json(stored).calibration.prior == 0
+    assert recipe_from_json(asdict(RECIPE)).calibration.prior == 1
+
+
+def test_what_thresholds_of_other_draws_reach_is_told() -> None:
+    """Where all is clear every threshold is perfect; else none reaches more than the best in hindsight."""
+    assert fit(drawn_pairs(individuals=40)).threshold.support == pytest.approx((1, 1))
+    pseudo_queries = drawn_pairs(apart=0.5, seed=4, individuals=12)
+    support = fit(pseudo_queries).threshold.support
+    own = sweep(pseudo_queries.answered(pseudo_queries.pairs.features["distance"]))
+    assert support is not None
+    assert 0 < support[0] < support[1] <= np.sqrt(own.baks * own.baus).max()
 
 
 def test_the_curve_is_the_mean_over_draws_of_individuals() -> None:

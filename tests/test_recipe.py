@@ -99,8 +99,8 @@ def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
         *("keypoints.upright", "matching.cues", "matching.shortlist", "matching.probes", "matching.verified"),
         *("matching.local_best", "matching.neighbours", "matching.ratio", "matching.model", "matching.iterations"),
         *("matching.tolerance", "calibration.scorers", "calibration.pseudo_queries", "calibration.dates"),
-        *("calibration.photographs", "calibration.new_share", "calibration.splits", "prediction.route"),
-        *("prediction.encounter_minutes", "prediction.mirrored"),
+        *("calibration.photographs", "calibration.new_share", "calibration.splits", "calibration.prior"),
+        *("prediction.route", "prediction.encounter_minutes", "prediction.mirrored"),
     )
     without_keypoints = set(SETTINGS) - set(PRESETS["paper"].used)
     assert without_keypoints == {

@@ -356,8 +356,8 @@ def _add_calibrate(commands: Any) -> None:
     _add_settings(command)
     _add_json(
         command,
-        "weights; datasets, of each the scorer, threshold, plateau, expected_score, interval, called_new, known, new, "
-        "scorer_scores and notes",
+        "weights; datasets, of each the scorer, threshold, plateau, expected_score, interval, support, called_new, "
+        "known, new, scorer_scores and notes",
     )
 
 

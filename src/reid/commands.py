@@ -910,6 +910,7 @@ def _print_calibrations(calibrations: "dict[str, Calibration]") -> None:
                 "threshold": f"{threshold.value:.3f}",
                 "plateau": f"{threshold.plateau[0]:.3f} to {threshold.plateau[1]:.3f}",
                 "expected score": _range(threshold) if is_measured else "unknown",
+                "by threshold": "{:.2f} to {:.2f}".format(*threshold.support) if threshold.support else "unknown",
                 "called new": f"{threshold.share_new:.0%}" if is_measured else "unknown",
                 "known": threshold.known,
                 "new": threshold.new,
@@ -917,8 +918,9 @@ def _print_calibrations(calibrations: "dict[str, Calibration]") -> None:
         )
     print_result(pd.DataFrame(rows).to_string(index=False))
     print_result(
-        "expected score: on individuals that the threshold was not fitted on, with the range of nine of ten splits; "
-        "known, new: individuals among the pseudo-queries"
+        "expected score: on individuals that the threshold was not fitted on, with the range of nine of ten splits; by "
+        "threshold: what nine of ten thresholds score, each fitted on another draw of the individuals; known, new: "
+        "individuals among the pseudo-queries"
     )
     for dataset, calibration in calibrations.items():
         if len(calibration.scorer_scores) > 1:
@@ -937,6 +939,7 @@ def _json_of_calibration(calibration: "Calibration") -> dict[str, Any]:
         "plateau": list(threshold.plateau),
         "expected_score": threshold.score,
         "interval": None if threshold.interval is None else list(threshold.interval),
+        "support": None if threshold.support is None else list(threshold.support),
         "called_new": threshold.share_new,
         "known": threshold.known,
         "new": threshold.new,

@@ -83,6 +83,11 @@ VALUES: dict[str, dict[str, str]] = {
 }
 """Values that have another name now, by setting."""
 
-BEFORE: dict[str, Any] = {"data.unknown_words": (), "matching.probes": 0, "matching.iterations": 2000}
+BEFORE: dict[str, Any] = {
+    "data.unknown_words": (),
+    "matching.probes": 0,
+    "matching.iterations": 2000,
+    "calibration.prior": 0.0,
+}
 """For settings that are newer than 0.2.0: the value by which folders that lack them behave, where that is not the
 default."""

@@ -444,6 +444,12 @@ class CalibrationConfig(Group, name="calibration"):
         0.5, "the share of held-out individuals that play new in a calibration split", limits=(0.01, 0.99)
     )
     splits: int = setting(50, "over how many random splits the threshold is averaged", limits=(1, 10_000))
+    prior: float = setting(
+        1.0,
+        "the threshold is chosen as if so many more known individuals had been seen, each as similar as the most "
+        "similar of four new ones: where few are known, chance alone would decide; 0 for none, as in 0.2",
+        limits=(0, 1000),
+    )
 
 
 @dataclass(frozen=True)

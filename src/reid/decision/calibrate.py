@@ -42,7 +42,15 @@ from reid.decision.pseudo_queries import (
 )
 from reid.decision.reference import save_reference
 from reid.decision.scorers import SINGLE_CUES, Scorer, cross_fitted, fit_scorer, scorers_for
-from reid.decision.thresholds import PLATEAU, MeanCurves, Threshold, mean_curves, mean_of_splits, plateau_of, sweep
+from reid.decision.thresholds import (
+    MeanCurves,
+    Sweep,
+    Threshold,
+    mean_curves,
+    mean_of_splits,
+    plateau_of,
+    sweep,
+)
 from reid.decision.unmatchable import why_gallery_unmatchable, why_unmatchable
 from reid.errors import InputError
 from reid.models.networks import read_plan
@@ -59,10 +67,13 @@ __all__ = [
     "pseudo_query_pairs",
 ]
 
+EQUAL = 0.005
+"""Scorers whose mean score is within half a point of the best are taken as equal: far less than splits differ."""
+
 SIMPLICITY_SLACK = 0.5
 """With few individuals a simpler scorer is taken if it is behind by less than so many standard deviations of the
 difference over splits: among so few, a flexible scorer fits anything. It fades with the square of their number; from
-about 25 on PLATEAU alone decides. Where all datasets' pseudo-queries are used, all their individuals count."""
+about 25 on EQUAL alone decides. Where all datasets' pseudo-queries are used, all their individuals count."""
 
 LOW_BAKS = 0.2
 """Below this expected BAKS (photographs of known individuals named correctly) it is reported; the competition's winners
@@ -136,8 +147,11 @@ def _fit(
     if not measurable:
         return _fallback(dataset, own, Scorer(kinds[0], {}), notes)
     selection = _select_scorer(dataset, source, kinds, splits, recipe)
-    edges, curves = mean_curves([sweep(selection.answers, split.times) for split in splits])
-    threshold = _threshold(dataset, own, selection.outcomes, plateau_of(edges, curves.score), notes)
+    sweeps, share = [sweep(selection.answers, split.times) for split in splits], _share_of_prior(source, recipe)
+    plateau = plateau_of(*_chosen_by(sweeps, share))
+    threshold = _threshold(dataset, own, selection.outcomes, plateau, notes)
+    threshold = replace(threshold, support=_support(selection.answers, splits, share))
+    edges, curves = mean_curves(sweeps)
     known, new = _by_role(selection.answers.of(rows))
     curve = _thinned(edges, curves)
     return _in_lengths(Calibration(threshold, selection.scorer, own.unit, selection.scores, curve, known, new))
@@ -207,7 +221,8 @@ def _select_scorer(
         kind: source.answered(cross_fitted(kind, pairs, is_match, weight, group, recipe.seed))
         for kind in track(kinds, f"comparing scorers for {dataset}")
     }
-    outcomes = {kind: [_outcome(answers[kind], split) for split in splits] for kind in kinds}
+    share = _share_of_prior(source, recipe)
+    outcomes = {kind: [_outcome(answers[kind], split, share) for split in splits] for kind in kinds}
     scores = {kind: np.array([outcome.score for outcome in outcomes[kind]]) for kind in kinds}
     winner = choose_scorer(scores, min(_individuals(source, new=False), _individuals(source, new=True)))
     return ScorerSelection(
@@ -277,14 +292,42 @@ def _splits(source: PseudoQueryPairs, recipe: Recipe) -> Iterator[Split]:
             yield Split(times, left_over)
 
 
-def _outcome(queries: OpenSetQueries, split: Split) -> Outcome:
-    """Return what the drawn individuals' best threshold reaches on those left over; NaN where a role is missing."""
-    edges, curves = mean_curves([sweep(queries, split.times)])
+def _share_of_prior(source: PseudoQueryPairs, recipe: Recipe) -> float:
+    """Return the share of the prior individuals among all known ones, 0 to 1."""
+    prior = recipe.calibration.prior
+    return prior / (prior + _individuals(source, new=False)) if prior else 0.0
+
+
+def _chosen_by(sweeps: Sequence[Sweep], share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return thresholds and the mean score by which one of them is chosen, (T,) each."""
+    edges, curves = mean_curves([swept.with_prior(share) for swept in sweeps])
+    return edges, curves.score
+
+
+def _support(queries: OpenSetQueries, splits: Sequence[Split], share: float) -> tuple[float, float] | None:
+    """See `Threshold.support`."""
+    drawn = [_threshold_of(queries, split, share) for split in splits]
+    thresholds = np.array([value for value in drawn if value is not None])
+    if not len(thresholds):
+        return None
+    reached = sweep(queries).at(thresholds)
+    low, high = np.quantile(np.sqrt(reached.baks * reached.baus), [0.05, 0.95]).tolist()
+    return low, high
+
+
+def _threshold_of(queries: OpenSetQueries, split: Split, share: float) -> float | None:
+    """Return the threshold that the drawn individuals alone would choose; None where they have no pair."""
+    edges, score = _chosen_by([sweep(queries, split.times)], share)
+    return sum(plateau_of(edges, score)) / 2 if len(edges) else None
+
+
+def _outcome(queries: OpenSetQueries, split: Split, share: float) -> Outcome:
+    """Return what the drawn individuals' threshold reaches on those left over; NaN where a role is missing."""
     rest = queries.of(split.left_over)
-    if not len(edges) or not rest.new.any() or rest.new.all():
+    threshold = _threshold_of(queries, split, share)
+    if threshold is None or not rest.new.any() or rest.new.all():
         return Outcome(*[float("nan")] * 4)
-    low, high = plateau_of(edges, curves.score)
-    reached = sweep(rest).at(np.array([(low + high) / 2]))
+    reached = sweep(rest).at(np.array([threshold]))
     return Outcome(float(np.sqrt(reached.baks[0] * reached.baus[0])), *(float(curve[0]) for curve in reached[1:]))
 
 
@@ -300,7 +343,7 @@ def choose_scorer(scores: Mapping[str, np.ndarray], individuals: int) -> str:
     for kind in scores:
         behind = scores[best] - scores[kind]
         behind = behind[~np.isnan(behind)]
-        if not len(behind) or behind.mean() <= max(PLATEAU, slack * behind.std()):
+        if not len(behind) or behind.mean() <= max(EQUAL, slack * behind.std()):
             return kind
     return best
 

@@ -109,7 +109,8 @@ def calibration_from(stored: Mapping[str, Any]) -> Calibration:
     """
     threshold = dict(stored["threshold"])
     threshold["plateau"] = tuple(threshold["plateau"])
-    threshold["interval"] = threshold["interval"] and tuple(threshold["interval"])
+    for name in ("interval", "support"):
+        threshold[name] = tuple(threshold[name]) if threshold.get(name) else None
     rebuilt = {
         "threshold": Threshold(**threshold),
         "scorer": Scorer(**stored["scorer"]),

@@ -14,9 +14,13 @@ from reid.decision.open_set import OpenSetQueries
 
 __all__ = ["Sweep", "Threshold", "mean_curves", "mean_of_splits", "plateau_of", "run_around_best", "sweep"]
 
+
 PLATEAU = 0.005
-"""Thresholds and scorers whose mean score is within half a point of the best are taken as equal: far less than splits
-differ."""
+"""Thresholds whose mean score is within half a point of the best are taken as equal: far less than splits differ."""
+
+NEAREST_OF = 4
+"""A prior individual is as similar to its best candidate as the nearest of so many new ones is to theirs. 2, 4 and 8
+were tried on collections of 10 to 40 individuals (benchmarks/few_individuals.py)."""
 
 
 class Sweep(NamedTuple):
@@ -39,6 +43,13 @@ class Sweep(NamedTuple):
         """Return the same functions read at other thresholds."""
         step = np.searchsorted(self.edges, thresholds, side="left")
         return Sweep(thresholds, self.baks[step], self.baus[step], self.share_new[step])
+
+    def with_prior(self, share: float) -> "Sweep":
+        """Return the same with a share of BAKS, 0 to 1, by what is believed before any known query was seen: that a
+        right match is as near as the nearest of `NEAREST_OF` new queries. So a handful of matches, all by chance far
+        away or none at all, do not push the threshold to where everybody or nobody is named."""
+        believed = 1 - np.clip(self.baus, 0, 1) ** NEAREST_OF
+        return self._replace(baks=(1 - share) * self.baks + share * believed)
 
 
 def sweep(queries: OpenSetQueries, times: np.ndarray | None = None) -> Sweep:
@@ -88,6 +99,9 @@ class Threshold:
         plateau: thresholds between these two do as well, to within half a point.
         known, new: how many individuals were known and new pseudo-queries.
         note: what a person must know about it, a line each; "" when nothing.
+        support: what the data can support: nine of ten thresholds, each fitted on another draw of the individuals,
+            reach a score between these on all of them; None where it could not be measured, and in folders of earlier
+            versions.
     """
 
     dataset: str
@@ -101,6 +115,7 @@ class Threshold:
     known: int
     new: int
     note: str = ""
+    support: tuple[float, float] | None = None
 
 
 def mean_of_splits(scores: np.ndarray) -> float:
