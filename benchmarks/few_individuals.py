@@ -26,8 +26,10 @@ from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
-from reid.decision.calibrate import Calibration, fit_calibrations, pseudo_query_pairs
-from reid.decision.pseudo_queries import OpenSetQueries, PseudoQueryPairs
+from reid.decision.calibrate import fit_calibrations, pseudo_query_pairs
+from reid.decision.calibration import Calibration
+from reid.decision.open_set import OpenSetQueries
+from reid.decision.pseudo_queries import PseudoQueryPairs
 from reid.decision.thresholds import sweep
 
 RULES = {"no prior": 0.0, "one prior individual": 1.0}

@@ -88,6 +88,7 @@ BEFORE: dict[str, Any] = {
     "matching.probes": 0,
     "matching.iterations": 2000,
     "calibration.prior": 0.0,
+    "calibration.probability": "scorer",
 }
 """For settings that are newer than 0.2.0: the value by which folders that lack them behave, where that is not the
 default."""

@@ -32,7 +32,12 @@ STRONG = {
 }
 """What won among the encoders, here or in others' measurements (benchmarks/README.md)."""
 
-EVERY_CUE = {"training.folds": 5, "matching.cues": ("encoder", "local"), "calibration.scorers": SCORERS}
+EVERY_CUE = {
+    "training.folds": 5,
+    "matching.cues": ("encoder", "local"),
+    "calibration.scorers": SCORERS,
+    "calibration.probability": "fitted",
+}
 """What won among the decisions (likewise)."""
 
 PRESETS = {
@@ -56,6 +61,7 @@ PRESETS = {
         {
             "matching.cues": ("local",),
             "calibration.scorers": ("local", "inliers", "mean", "logistic", "boosted"),
+            "calibration.probability": "fitted",
             "prediction.route": "column",
         },
     ),

@@ -450,6 +450,12 @@ class CalibrationConfig(Group, name="calibration"):
         "similar of four new ones: where few are known, chance alone would decide; 0 for none, as in 0.2",
         limits=(0, 1000),
     )
+    probability: str = setting(
+        "scorer",
+        "the probability in matches.csv: fitted on the pseudo-queries, by scorers that had not seen them, for any "
+        "scorer; or what the scorer itself says, which is nothing for a single cue",
+        choices=("scorer", "fitted"),
+    )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from reid.decision.calibration import Calibration, Curve
 from reid.decision.extractor_choice import SplitScores
 from reid.decision.find_reference import find_reference
 from reid.decision.open_set import MIN_INDIVIDUALS, OpenSetQueries
+from reid.decision.probability import fit_probability
 from reid.decision.pseudo_queries import (
     HeldOut,
     PseudoQueryPairs,
@@ -154,7 +155,10 @@ def _fit(
     edges, curves = mean_curves(sweeps)
     known, new = _by_role(selection.answers.of(rows))
     curve = _thinned(edges, curves)
-    return _in_lengths(Calibration(threshold, selection.scorer, own.unit, selection.scores, curve, known, new))
+    fitted = recipe.calibration.probability == "fitted"
+    probability = fit_probability(selection.answers, selection.scorer.kind == "distance") if fitted else None
+    calibration = Calibration(threshold, selection.scorer, own.unit, selection.scores, curve, known, new)
+    return _in_lengths(replace(calibration, probability=probability))
 
 
 def _kinds_of_scorers(dataset: str, source: PseudoQueryPairs, recipe: Recipe) -> list[str]:
@@ -399,6 +403,7 @@ def _in_lengths(calibration: Calibration) -> Calibration:
         threshold=replace(threshold, value=threshold.value * unit, plateau=(low * unit, high * unit)),
         unit=1.0,
         curve=replace(calibration.curve, threshold=[value * unit for value in calibration.curve.threshold]),
+        probability=calibration.probability and calibration.probability.in_unit(unit),
         known=[value * unit for value in calibration.known],
         new=[value * unit for value in calibration.new],
     )
@@ -454,7 +459,8 @@ def gallery_scores(catalogue: Catalogue, folder: Path, dataset: str, recipe: Rec
     if not splits or not own.is_match.any() or own.is_match.all():
         return SplitScores(np.zeros(0), 0)
     answers = _select_scorer(dataset, own, _kinds_of_scorers(dataset, own, recipe), splits, recipe).answers
-    scores = np.array([_outcome(answers, split).score for split in splits])
+    share = _share_of_prior(own, recipe)
+    scores = np.array([_outcome(answers, split, share).score for split in splits])
     return SplitScores(scores, min(_individuals(own, new=False), _individuals(own, new=True)))
 
 

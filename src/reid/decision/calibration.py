@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reid.decision.artifact import CALIBRATION, Weights, upgrade_calibration
+from reid.decision.probability import ProbabilityCurve
 from reid.decision.scorers import Scorer
 from reid.decision.thresholds import Threshold
 from reid.errors import InputError
@@ -49,6 +50,7 @@ class Calibration:
         known, new: dissimilarity of the known and of the new pseudo-queries, ascending, by scorers that were fitted on
             other individuals, as the threshold's are.
         unmatchable: why the known photographs tell nobody apart, see `unmatchable`; then every query is called new.
+        probability: that a query's best candidate is right, over its dissimilarity; None for what the scorer says.
     """
 
     threshold: Threshold
@@ -59,6 +61,7 @@ class Calibration:
     known: list[float]
     new: list[float]
     unmatchable: str = ""
+    probability: ProbabilityCurve | None = None
 
 
 def distribution_shift(live: np.ndarray, calibration: Calibration) -> float:
@@ -115,6 +118,7 @@ def calibration_from(stored: Mapping[str, Any]) -> Calibration:
         "threshold": Threshold(**threshold),
         "scorer": Scorer(**stored["scorer"]),
         "curve": Curve(**stored["curve"]),
+        "probability": ProbabilityCurve(**curve) if (curve := stored.get("probability")) else None,
     }
     return Calibration(**{**stored, **rebuilt})
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from reid.data.catalogue import NEW_INDIVIDUAL
@@ -77,10 +78,18 @@ def _flags(
 def _probabilities(
     queries: pd.DataFrame, candidates: pd.DataFrame, calibrations: Mapping[str, Calibration]
 ) -> pd.Series:
-    """Return 1 - dissimilarity where the dataset's scorer gives calibrated probabilities, else NaN."""
-    calibrated = [name for name, one in calibrations.items() if one.scorer.gives_probability]
+    """Return the fitted probability of each candidate, those of a query together at most 1; where none was fitted,
+    1 - dissimilarity if the dataset's scorer gives probabilities, else NaN."""
+    by_scorer = [name for name, one in calibrations.items() if one.scorer.gives_probability]
     dataset = candidates["image_id"].map(queries.set_index("image_id")["dataset"])
-    return (1 - candidates["dissimilarity"]).clip(0, 1).where(dataset.isin(calibrated))
+    probability = (1 - candidates["dissimilarity"]).clip(0, 1).where(dataset.isin(by_scorer))
+    for name, one in calibrations.items():
+        if one.probability:
+            own = candidates[dataset == name]
+            alone = pd.Series(one.probability.of(own["dissimilarity"].to_numpy(float)), index=own.index)
+            better = alone.groupby(own["image_id"]).cumsum() - alone
+            probability.loc[own.index] = np.minimum(alone, (1 - better).clip(0, 1))
+    return probability
 
 
 def join_matches(parts: Sequence[Matches], calibrations: Mapping[str, Calibration]) -> Matches:
