@@ -35,7 +35,7 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import override, with_settings
 from reid.data.catalogue import Catalogue, read_catalogue
-from reid.data.loading import decode_photographs
+from reid.data.store import decode_photographs
 from reid.decision.artifact import encoder_file, gallery_file
 from reid.decision.calibrate import calibrate
 from reid.decision.calibration import Calibration

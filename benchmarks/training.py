@@ -18,7 +18,7 @@ from predict import write_world
 from reid.config.presets import PRESETS
 from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
-from reid.data.loading import decode_photographs
+from reid.data.store import decode_photographs
 from reid.models.backbones import describe_backbone
 from reid.models.networks import best_device
 from reid.training.networks import resolve_defaults

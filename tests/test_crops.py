@@ -15,7 +15,7 @@ from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.boxes import Crop
 from reid.data.catalogue import COLUMNS, find_faults, read_catalogue, read_rows
-from reid.data.loading import decode_photographs, photograph_batches
+from reid.data.loading import photograph_batches
 from reid.data.photographs import (
     UnreadableError,
     View,
@@ -26,6 +26,7 @@ from reid.data.photographs import (
     thumbnails,
     views_of,
 )
+from reid.data.store import decode_photographs
 from reid.errors import InputError
 from reid.retrieval.cache import photograph_digests
 from reid.retrieval.extraction import extract_features, open_extractors

@@ -16,8 +16,8 @@ from PIL import Image
 
 from reid import cli
 from reid.data.catalogue import read_catalogue
-from reid.data.loading import temporary_folder
 from reid.data.photographs import UnreadableError, View, open_photograph
+from reid.data.store import temporary_folder
 from reid.decision import predict
 from reid.decision.matches import Matches
 from reid.errors import InputError

@@ -9,8 +9,8 @@ import torch
 from reid.config.presets import PRESETS
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
-from reid.data.loading import PhotographStore
 from reid.data.sampling import Batch
+from reid.data.store import PhotographStore
 from reid.models.networks import build_network, plan_network
 from reid.training.inputs import AugmentedPhotographs, FrozenFeatures
 

@@ -19,15 +19,10 @@ from reid.config.recipe import AugmentationConfig
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.catalogue import read_rows
-from reid.data.loading import (
-    PhotographStore,
-    decode_photographs,
-    photograph_batches,
-    temporary_folder,
-    training_batches,
-)
+from reid.data.loading import photograph_batches
 from reid.data.photographs import UnreadableError, View, open_photograph
 from reid.data.sampling import Batch
+from reid.data.store import PhotographStore, decode_photographs, temporary_folder, training_batches
 from reid.errors import InputError
 
 PAIRS = Runtime(batch_size=2)

@@ -12,9 +12,9 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.boxes import Crop
 from reid.data.catalogue import Catalogue
-from reid.data.loading import PhotographStore, decode_photographs, temporary_folder
 from reid.data.missing_files import with_causes
 from reid.data.photographs import UnreadableError, View, open_photograph
+from reid.data.store import PhotographStore, decode_photographs, temporary_folder
 from reid.errors import InputError
 from reid.runtime.distributed import all_cores, barrier, broadcast_from_local_main, world_size
 from reid.training.tasks import RunContext, encoder_split

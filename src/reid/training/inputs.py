@@ -17,8 +17,8 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.augmentation import augment
-from reid.data.loading import PhotographStore, training_batches
 from reid.data.sampling import Batch
+from reid.data.store import PhotographStore, training_batches
 from reid.models.networks import Network, NetworkPlan, best_device, build_network
 from reid.retrieval.cache import Cache
 from reid.retrieval.embedding import BackboneOutput, Embedder, embed

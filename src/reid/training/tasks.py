@@ -13,8 +13,8 @@ from torch import nn
 from reid.config.recipe import SMALLEST, Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
-from reid.data.loading import PhotographStore
 from reid.data.sampling import PKSampler, ShuffledSampler, TurnsSampler
+from reid.data.store import PhotographStore
 from reid.decision.artifact import CLASSIFIER
 from reid.decision.pseudo_queries import hold_out
 from reid.models.backbones import Backbone
