@@ -12,6 +12,8 @@ from sources import detection, draw, draw_all, imported, megadetector, refusal, 
 
 from reid.data.catalogue import find_cell_faults, read_rows
 from reid.formats import json_stream
+from reid.formats.boxes import Frame, as_upright
+from reid.formats.found import SHARES
 from reid.formats.importing import FORMATS, READERS, as_dataset
 from reid.formats.json_stream import read_items, read_members
 
@@ -486,6 +488,41 @@ def test_boxes_before_exif_rotation_are_told_and_turned(tmp_path: Path) -> None:
     turned = imported("coco", path, tmp_path / "turned", boxes_before_rotation=True)
     assert (turned.boxed.lying, turned.boxed.clipped) == (0, 0)
     assert [row["bbox"] for row in rows_of(turned)] == ["18,30,10,8", "24,1,4,3"]  # of a picture 30 wide and 40 high
+
+
+WRITERS = {
+    "MegaDetector": ({"format_version": "1.5", "detector": "md_v5a.0.0.pt"}, {1, 3, 6, 8}),
+    "SpeciesNet": ({"format_version": "1.4", "detector": "converted_from_predictions_json"}, set(range(1, 9))),
+    "PytorchWildlife": ({"detector": "megadetector_v5"}, {1}),
+    "animl": ({"format_version": "3.0", "detector": "MegaDetector v5"}, {1}),
+}
+"""By tool, what it writes about itself, and which EXIF orientations it applies before it looks for animals."""
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_are_turned_where_their_detector_did_not_turn_the_photograph(
+    writer: str, orientation: int, tmp_path: Path
+) -> None:
+    draw(tmp_path / "cams" / "1.jpg", size=(40, 30), orientation=orientation)
+    info, turned = WRITERS[writer]
+    box = (0.1, 0.2, 0.3, 0.4)
+    content = megadetector([{"file": "1.jpg", "detections": [detection(list(box))]}], info=info)
+    done = imported("megadetector", write_json(tmp_path / "cams" / "md.json", content))
+    (row,) = rows_of(done)
+    expected = box if orientation in turned else as_upright(box, SHARES, 0, Frame((40, 30), orientation), True)
+    assert [float(number) for number in row["bbox"].split(",")] == pytest.approx(expected)
+    assert done.boxed.turned == (orientation not in turned)
+
+
+def test_tables_of_animl_and_pytorchwildlife_have_boxes_of_the_stored_picture(tmp_path: Path) -> None:
+    draw(tmp_path / "cams" / "1.jpg", size=(40, 30), orientation=6)
+    done = imported("animl", write_csv(tmp_path / "cams" / "a.csv", [animl_row("1.jpg", 1, [0.75, 0.1, 0.2, 0.5])]))
+    assert rows_of(done)[0]["bbox"] == "0.4,0.75,0.5,0.2"
+    one = {"img_id": "1.jpg", "bbox": [[30, 3, 38, 18]], "category": [0], "confidence": [0.9]}
+    content = {"annotations": [one], "categories": {"0": "animal"}}
+    done = imported("megadetector", write_json(tmp_path / "cams" / "pw.json", content), tmp_path / "other")
+    assert rows_of(done)[0]["bbox"] == "12,30,15,8"
 
 
 def test_absolute_paths_of_windows_are_found_below_a_root(cams: Path) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from reid.data.boxes import Box, BoxError, clipped, is_beyond, read_box
 from reid.formats.boxes import Frame, as_upright, decide_layout
-from reid.formats.found import Choices, Found, Layout
+from reid.formats.found import EVERY_TURN, Choices, Found, Layout
 from reid.formats.places import look_into
 from reid.runtime.distributed import core_count
 from reid.runtime.progress import track
@@ -43,6 +43,8 @@ class Boxed(NamedTuple):
     """Boxes that reached over the edge."""
     lying: int
     """Boxes that leave a photograph that EXIF turns, and lie within it as it is stored."""
+    turned: int
+    """Boxes that were made before EXIF rotation, and are turned."""
 
 
 def with_boxes(found: Iterable[Found], files: Mapping[str, Path], choices: Choices, excluded: Excluded) -> Boxed:
@@ -65,7 +67,7 @@ def with_boxes(found: Iterable[Found], files: Mapping[str, Path], choices: Choic
             excluded.add(row.where, str(problem))
     boxes = [(row, box) for row, box in read if box is not None]
     if not boxes:
-        return Boxed(read, None, {}, 0, 0)
+        return Boxed(read, None, {}, 0, 0, 0)
     frames = _frames([row for row, _ in boxes], files, choices)
     layout = decide_layout(
         [(row.where, box, frames.get(row.photograph)) for row, box in boxes],
@@ -80,7 +82,7 @@ def with_boxes(found: Iterable[Found], files: Mapping[str, Path], choices: Choic
 def _frames(rows: list[Found], files: Mapping[str, Path], choices: Choices) -> dict[str, Frame | None]:
     """Return the sizes of photographs whose boxes need one: pixels, turned boxes, and such before EXIF rotation."""
     all_needed = choices.boxes_before_rotation or choices.box_unit == "pixels"
-    needed = [row for row in rows if all_needed or row.layout.unit == "pixels" or row.angle]
+    needed = [row for row in rows if all_needed or row.layout.unit == "pixels" or row.angle or row.turned != EVERY_TURN]
     said = {row.photograph: Frame(row.size) for row in needed if row.size}
     looked = sizes_of((row.photograph for row in needed), files)
     return {name: frame or said.get(name) for name, frame in looked.items()}
@@ -102,23 +104,25 @@ def _upright(
     excluded: Excluded,
 ) -> Boxed:
     rows: list[tuple[Found, Box | None]] = []
-    cut, lying = 0, 0
+    cut, lying, turned = 0, 0, 0
     for row, box in read:
         if box is None:
             rows.append((row, None))
             continue
         frame = frames.get(row.photograph)
+        as_stored = before_rotation or (frame is not None and frame.orientation not in row.turned)
         try:
-            upright = as_upright(box, layout, row.angle, frame, before_rotation)
-            is_lying = layout.unit == "pixels" and frame is not None and not before_rotation and _lies(upright, frame)
+            upright = as_upright(box, layout, row.angle, frame, as_stored)
+            is_lying = layout.unit == "pixels" and frame is not None and not as_stored and _lies(upright, frame)
             lying += is_lying
+            turned += as_stored and frame is not None and frame.orientation != 1
             upright, was_cut = _clipped(upright, layout.unit, frame)
         except BoxError as problem:
             excluded.add(row.where, str(problem))
             continue
         cut += was_cut
         rows.append((row, upright))
-    return Boxed(rows, layout, frames, cut, lying)
+    return Boxed(rows, layout, frames, cut, lying, turned)
 
 
 def _lies(box: Box, frame: Frame) -> bool:

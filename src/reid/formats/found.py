@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from reid.errors import InputError
 
-__all__ = ["CORNERS", "PIXELS", "SHARES", "Choices", "Found", "Layout", "LeftOut", "mapped"]
+__all__ = ["CORNERS", "EVERY_TURN", "NO_TURN", "PIXELS", "SHARES", "Choices", "Found", "Layout", "LeftOut", "mapped"]
 
 
 class Layout(NamedTuple):
@@ -20,6 +20,10 @@ class Layout(NamedTuple):
 
 
 PIXELS, SHARES, CORNERS = Layout("pixels", False), Layout("shares", False), Layout("pixels", True)
+
+
+EVERY_TURN, NO_TURN = frozenset(range(1, 9)), frozenset({1})
+"""EXIF orientations that a tool applies before it looks for animals: all, or none."""
 
 
 class Found(NamedTuple):
@@ -44,6 +48,9 @@ class Found(NamedTuple):
     """As the source has it, four numbers or a text of them; None for the whole photograph."""
     layout: Layout = PIXELS
     """What the format says of its boxes."""
+    turned: frozenset[int] = EVERY_TURN
+    """EXIF orientations that the tool applied before it made the box; with others the box is of the picture as it is
+    stored."""
     angle: float = 0.0
     """Radians by which the box is turned about its centre."""
     size: tuple[int, int] | None = None

@@ -41,7 +41,8 @@ def _boxes(imported: Imported) -> str:
     count, rows = sum(box is not None for _, box in boxed.rows), len(boxed.rows)
     numbers = "x1,y1,x2,y2" if layout.corners else "x,y,w,h"
     cut = f"; {boxed.clipped} reached over the edge and were clipped" if boxed.clipped else ""
-    return f"on {count} of {_count(rows, 'row')}, {numbers} in {unit}{cut}"
+    turned = f"; {boxed.turned} made before EXIF rotation were turned" if boxed.turned else ""
+    return f"on {count} of {_count(rows, 'row')}, {numbers} in {unit}{cut}{turned}"
 
 
 def import_warnings(imported: Imported) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""animl's manifest, CSV: one row per detection, boxes x,y,w,h in shares of the photograph.
+"""animl's manifest, CSV: one row per detection, boxes x,y,w,h in shares of the photograph as it is stored: animl does
+not turn photographs as EXIF says.
 
 animl writes the file's own time as `datetime` where EXIF has none; only `createdate`, or a `datetime` that differs from
 `filemodifydate`, is taken for a date.
@@ -9,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from reid.errors import InputError
-from reid.formats.found import SHARES, Choices, Found, LeftOut, mapped
+from reid.formats.found import NO_TURN, SHARES, Choices, Found, LeftOut, mapped
 from reid.formats.importers.megadetector import confident
 from reid.formats.tables import read_header, read_rows
 
@@ -64,7 +65,12 @@ def _of_row(
     category = CATEGORIES.get(cells.get("category", "").removesuffix(".0"), "")
     species = cells.get("species", "")
     photograph = Found(
-        where, cells["path"], date=cells.get("date") or _date(row), place=cells.get("place", ""), layout=SHARES
+        where,
+        cells["path"],
+        date=cells.get("date") or _date(row),
+        place=cells.get("place", ""),
+        layout=SHARES,
+        turned=NO_TURN,
     )
     if category == "empty":
         return photograph, LeftOut(where, "")

@@ -1,8 +1,11 @@
 """MegaDetector's results, JSON of the format versions 1.0 to 1.6, and what PytorchWildlife writes.
 
 - MegaDetector and PytorchWildlife's writer for Timelapse: `images`, each with `file` and `detections`, whose `bbox` is
-  x,y,w,h in shares of the photograph after EXIF rotation. animl's export of this kind says version 3.0.
+  x,y,w,h in shares of the photograph. animl's export of this kind says version 3.0.
 - PytorchWildlife's other writers: `annotations`, each with `img_id` and lists of boxes, x1,y1,x2,y2 in pixels.
+
+They turn photographs differently before they look for animals (findings/): MegaDetector applies the EXIF orientations
+that turn and none that mirror, SpeciesNet all, PytorchWildlife and animl none.
 
 Lists are read one item at a time: MegaDetector writes its categories behind the photographs, so the file is read twice.
 """
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.errors import InputError
-from reid.formats.found import CORNERS, SHARES, Choices, Found, LeftOut
+from reid.formats.found import CORNERS, EVERY_TURN, NO_TURN, SHARES, Choices, Found, LeftOut
 from reid.formats.json_stream import read_items, read_members
 
 __all__ = ["read"]
@@ -23,6 +26,11 @@ NOT_ANIMALS = ("person", "human", "vehicle", "empty", "blank")
 """Categories that are no animal's; any other is taken for one, because detectors of single species have their own."""
 
 ANIMAL = "animal"
+
+MEGADETECTOR_TURNS = frozenset({1, 3, 6, 8})
+
+FROM_SPECIESNET = "converted_from_predictions_json"
+"""What MegaDetector's tools write as the detector where they convert SpeciesNet's results."""
 
 
 def read(source: Path, choices: Choices) -> Iterator[Found | LeftOut]:
@@ -61,7 +69,8 @@ def _of_image(where: str, image: Any, head: dict[str, Any], choices: Choices) ->
     if not isinstance(image, dict) or not isinstance(image.get("file"), str):
         yield LeftOut(where, "an entry without a file's name")
         return
-    photograph = Found(where, image["file"], date=str(image.get("datetime") or ""), layout=SHARES)
+    date = str(image.get("datetime") or "")
+    photograph = Found(where, image["file"], date=date, layout=SHARES, turned=_turned(head))
     detections = image.get("detections")
     if image.get("failure"):
         yield LeftOut(where, f"a photograph that the detector failed on ({str(image['failure'])[:60]})")
@@ -73,6 +82,15 @@ def _of_image(where: str, image: Any, head: dict[str, Any], choices: Choices) ->
         _of_detection(f"{where}.detections[{place}]", each, photograph, head) for place, each in enumerate(detections)
     ]
     yield from confident(rows, photograph, choices)
+
+
+def _turned(head: dict[str, Any]) -> frozenset[int]:
+    """Return the EXIF orientations that the writer of a file applies; PytorchWildlife writes no version."""
+    said = head.get("info")
+    info = said if isinstance(said, dict) else {}
+    if str(info.get("format_version", "3.0")) == "3.0":
+        return NO_TURN
+    return EVERY_TURN if info.get("detector") == FROM_SPECIESNET else MEGADETECTOR_TURNS
 
 
 def _of_detection(where: str, detection: Any, photograph: Found, head: dict[str, Any]) -> Found | LeftOut:
@@ -117,7 +135,7 @@ def _of_annotation(where: str, annotation: Any, head: dict[str, Any], choices: C
     if not isinstance(annotation, dict) or not isinstance(annotation.get("img_id"), str):
         yield LeftOut(where, "an entry without a file's name")
         return
-    photograph = Found(where, annotation["img_id"], layout=CORNERS)
+    photograph = Found(where, annotation["img_id"], layout=CORNERS, turned=NO_TURN)
     boxes = annotation.get("bbox")
     categories = annotation.get("category", annotation.get("det_category"))
     confidences = annotation.get("confidence", annotation.get("det_confidence"))
