@@ -6,15 +6,17 @@ from typing import Any
 
 import bundle
 import dry_run
+import entry
 import numpy as np
 import pandas as pd
 import pytest
 from boxed import boxed, cut_out
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from reid import cli
-from reid.data.catalogue import read_catalogue
+from reid.data.catalogue import read_catalogue, rows_to_predict
 from reid.decision import calibrate
 from reid.decision.artifact import open_weights
 from reid.decision.attach import attach
@@ -100,10 +102,27 @@ def test_a_pseudo_query_never_meets_its_photograph(herds: Path, monkeypatch: pyt
     assert all(own != other for own, other in met)
 
 
-def test_the_bundle_answers_boxes_as_the_package_does(herds: Path, tmp_path: Path) -> None:
+def test_the_bundle_answers_boxes_and_masks_as_the_package_does(patterns_original: Path, tmp_path: Path) -> None:
+    data = boxed(patterns_original, tmp_path / "data", together=2)
+    table = pd.read_csv(data / "metadata.csv", dtype=str, keep_default_na=False)
+    with Image.open(data / "1.png") as image:
+        half = np.zeros(ImageOps.exif_transpose(image).size[::-1], np.uint8)
+    half[:, ::2] = half[:, 1::4] = 255
+    Image.fromarray(half).save(data / "mask.png")
+    shared = table.groupby("path")["path"].transform("size") == 2  # the others are smaller
+    table.assign(mask=np.where(shared, "mask.png", "")).to_csv(data / "metadata.csv", index=False)
     submission = tmp_path / "s.csv"
-    run("predict", herds / "data", "--weights", herds / "weights", "--out", submission)
-    dry_run.dry_run(bundle.write_bundle(tmp_path / "kernel"), herds / "data", herds / "weights", submission)
+    run("train", data, "--out", tmp_path / "weights", *LOCAL)
+    run("predict", data, "--weights", tmp_path / "weights", "--out", submission)
+    dry_run.dry_run(bundle.write_bundle(tmp_path / "kernel"), data, tmp_path / "weights", submission)
+
+
+def test_the_kernel_keeps_the_rows_of_a_photograph_in_one_part(herds: Path) -> None:
+    queries = rows_to_predict(read_catalogue(herds / "data"))
+    parts = entry.divide(queries, 2)
+    assert sorted(name for part in parts for name in part.image_ids) == sorted(queries.image_ids)
+    assert not set(parts[0].paths) & set(parts[1].paths)
+    assert min(map(len, parts)) > 5
 
 
 def candidates_of(rows: list[tuple[str, str, float]]) -> pd.DataFrame:
