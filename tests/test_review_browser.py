@@ -156,6 +156,14 @@ def test_keys_answer_take_back_and_move(tab: Tab, world: World, tmp_path: Path) 
     assert answers_of(tab.saved(tmp_path)) == expected
 
 
+def test_taking_back_more_than_was_said_does_nothing(tab: Tab) -> None:
+    tab.press("s d z z z z")
+    assert (tab.text("place"), tab.text("done")) == ("Pair 1 of 6", "0 answered")
+    assert tab.tab.locator("#undo").is_disabled()
+    tab.press("u")
+    assert tab.text("done") == "1 answered"
+
+
 def test_all_answers_go_into_pairs_csv(tab: Tab, world: World, tmp_path: Path) -> None:
     tab.tab.locator("#who").fill("  Ann  Lee ")
     tab.tab.locator("#who").press("Enter")

@@ -174,17 +174,20 @@
     else $("previews").hidden = false;
   }
 
+  const held = [null, null]; // what each frame holds: a photograph, and whether its original was asked for
   function showPicture(side, photo) {
     const image = images[side];
+    const wanted = shown[side];
+    if (held[side]?.id === wanted && held[side].original === originals) return;
+    held[side] = { id: wanted, original: originals };
     const frame = frames[side];
     frame.querySelector(".problem").textContent = photo.problem;
     image.removeAttribute("transform");
     image.setAttribute("width", photo.width);
     image.setAttribute("height", photo.height);
     image.setAttribute("href", photo.preview);
-    frame.setAttribute("aria-label", `photograph ${shown[side]}`);
+    frame.setAttribute("aria-label", `photograph ${wanted}`);
     if (!originals || !photo.original) return;
-    const wanted = shown[side];
     const large = new Image();
     large.addEventListener("load", () => {
       if (shown[side] !== wanted) return;
