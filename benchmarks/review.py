@@ -209,8 +209,8 @@ def draw_plot(table: pd.DataFrame, path: Path) -> None:
                 axes.fill_between(
                     by_seed.index, by_seed.min(axis=1), by_seed.max(axis=1), color=colour, alpha=0.15, linewidth=0
                 )
-    axes.set_xlabel("answered pairs (dashed: 2 % wrong, dotted: 5 % wrong; band: three seeds)")
-    axes.set_ylabel("adjusted Rand index, mean of cattle and nyala")
+    axes.set_xlabel("answered pairs (dashed: 2 % of them wrong, dotted: 5 %; band: three seeds)")
+    axes.set_ylabel("adjusted Rand index")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
