@@ -1,4 +1,5 @@
-"""What a person's answers are worth: the adjusted Rand index of `discover` against the number of answered pairs.
+"""What a person's answers are worth: the adjusted Rand index of `discover`, and the score of the names that `predict`
+gives, against the number of answered pairs.
 
     python benchmarks/review.py ../shared/reid-mini --weights W0 W1 W2
 
@@ -10,13 +11,18 @@ pairs come in three orders:
 - rounds: the same, with a new page after every 25 answers (`reid review --apply`, then `reid review` again);
 - drawn: evenly from the pairs of each photograph and its five nearest, the mean of `DRAWS` draws.
 
-Pair scores are computed once for each folder and kept in `--out`; what is simulated is only which pairs are linked.
+For names (`reid review --mode names`) the pairs are a query and a known photograph: a name that is confirmed is the answer, and an
+individual that is refused is no candidate of the query any more.
+
+Pair scores and candidates are computed once for each folder and kept in `--out`; what is simulated is only what is made
+of the answers.
 """
 
 import argparse
 import pickle
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,13 +33,17 @@ from matplotlib.figure import Figure
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from reid.data.catalogue import read_catalogue
+from reid.data.catalogue import NEW_INDIVIDUAL, read_catalogue
+from reid.data.names import resolve_names
 from reid.decision.artifact import open_weights
 from reid.decision.clusters import adjusted_rand_index
 from reid.decision.discover import discover
 from reid.decision.discovered import Clusters
+from reid.decision.matches import Matches
+from reid.decision.metrics import overall, read_solution, score_submission
+from reid.decision.predict import predict
 from reid.review.collection import Collection, collection_of
-from reid.review.questions import ask_about_clusters
+from reid.review.questions import ask_about_clusters, ask_about_names
 
 ANSWERS = (0, 25, 50, 100, 200, 400)
 
@@ -102,6 +112,66 @@ class Answered:
         return [question.pair for question in questions]
 
 
+class AnsweredNames:
+    """The candidates of a folder's queries, and what was answered so far."""
+
+    def __init__(self, matches: Matches, known: dict[str, list[str]]) -> None:
+        self.matches, self.known = matches, known
+        self.confirmed: dict[str, str] = {}
+        self.pairs: set[Pair] = set()
+
+    def add(self, pair: Pair, same: bool) -> None:
+        candidates = self.matches.candidates
+        own = candidates["image_id"] == pair[0]
+        names = candidates.loc[own & (candidates["candidate_image_id"] == pair[1]), "candidate"]
+        if same and len(names):
+            self.confirmed[pair[0]] = str(names.iloc[0])
+        elif len(names):
+            left = candidates[~(own & candidates["candidate"].isin(names))].copy()
+            left["rank"] = left.groupby("image_id").cumcount() + 1
+            self.matches = replace(self.matches, queries=answered_by(self.matches.queries, left), candidates=left)
+        self.pairs.add((min(pair), max(pair)))
+
+    def proposals(self, most: int) -> list[Pair]:
+        candidates = self.matches.candidates
+        open_ones = candidates[~candidates["image_id"].isin(list(self.confirmed))]
+        matches = replace(self.matches, candidates=open_ones)
+        return [question.pair for question in ask_about_names(matches, self.known, self.pairs, most)]
+
+    def score(self, solution: pd.DataFrame) -> float:
+        answers = self.matches.submission
+        names = [self.confirmed.get(*pair) for pair in zip(answers["image_id"], answers["identity"], strict=True)]
+        return overall(score_submission(answers.assign(identity=names), solution))
+
+
+def answered_by(queries: pd.DataFrame, candidates: pd.DataFrame) -> pd.DataFrame:
+    """Answers each query by its first candidate, if that is below the threshold."""
+    first = candidates[candidates["rank"] == 1].set_index("image_id").reindex(queries["image_id"])
+    named = first["dissimilarity"].to_numpy(float) < queries["threshold"].to_numpy(float)
+    return queries.assign(answer=np.where(named, first["candidate"].to_numpy(object), NEW_INDIVIDUAL))
+
+
+def simulate_names(
+    matches: Matches, data: Path, solution: pd.DataFrame, person: Person, order: str, seed: int
+) -> list[float]:
+    """Returns the score after each of `ANSWERS`."""
+    table = read_catalogue(data).database.table
+    known = {str(name): list(ids) for name, ids in table.groupby("identity")["image_id"]}
+    answered, scores = AnsweredNames(matches, known), []
+    pairs = matches.candidates[["image_id", "candidate_image_id"]].to_numpy(str).tolist()
+    drawn = [(pairs[place][0], pairs[place][1]) for place in np.random.default_rng([seed, 10]).permutation(len(pairs))]
+    waiting = drawn if order == "drawn" else answered.proposals(ANSWERS[-1])
+    for count in range(ANSWERS[-1] + 1):
+        if count in ANSWERS:
+            scores.append(answered.score(solution))
+        if order == "rounds" and count % ROUND == 0:
+            waiting = answered.proposals(ROUND)
+        if waiting and count < ANSWERS[-1]:
+            pair = waiting.pop(0)
+            answered.add(pair, person.says_same(pair))
+    return scores
+
+
 class Run(NamedTuple):
     """The index of each dataset after each of `ANSWERS`."""
 
@@ -143,6 +213,37 @@ def clusters_of(data: Path, weights: Path, file: Path) -> Clusters:
     return clusters
 
 
+def matches_of(data: Path, weights: Path, file: Path) -> Matches:
+    if not file.exists():
+        opened = open_weights(weights)
+        found = predict(resolve_names(read_catalogue(data), opened.recipe, opened.datasets), opened)
+        file.write_bytes(pickle.dumps(found))
+    matches = pickle.loads(file.read_bytes())
+    assert isinstance(matches, Matches)
+    return matches
+
+
+def tell_names(options: argparse.Namespace, truth: dict[str, str]) -> None:
+    """Prints what so many answers about names do to the score, mean of the seeds, their lowest and highest."""
+    solution = read_solution(options.data / "solution.csv")
+    truth = truth | dict(read_catalogue(options.data).database.table[["image_id", "identity"]].to_numpy(str).tolist())
+    print(f"\nscore of names\n\n| order | errs in | {' | '.join(map(str, ANSWERS))} |\n|{'---|' * (len(ANSWERS) + 2)}")
+    for order in ("page", "rounds", "drawn"):
+        for error in ERRORS:
+            seeds = []
+            for seed, folder in enumerate(options.weights):
+                matches = matches_of(options.data, folder, options.out / f"{seed}.names.pkl")
+                draws = range(DRAWS if error or order == "drawn" else 1)
+                runs = [
+                    simulate_names(matches, options.data, solution, Person(truth, error, draw), order, draw)
+                    for draw in draws
+                ]
+                seeds.append(np.mean(runs, 0))
+            of = np.array(seeds)
+            cells = [f"{a:.3f} ({b:.3f} to {c:.3f})" for a, b, c in zip(of.mean(0), of.min(0), of.max(0), strict=True)]
+            print(f"| {order} | {error:.0%} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", type=Path)
@@ -172,6 +273,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     table.to_csv(options.out / "review.csv", index=False)
     tell(table)
+    tell_names(options, truth)
     draw_plot(table, Path("benchmarks/plots/review.svg"))
 
 
