@@ -11,8 +11,8 @@ pairs come in three orders:
 - rounds: the same, with a new page after every 25 answers (`reid review --apply`, then `reid review` again);
 - drawn: evenly from the pairs of each photograph and its five nearest, the mean of `DRAWS` draws.
 
-For names (`reid review --mode names`) the pairs are a query and a known photograph: a name that is confirmed is the answer, and an
-individual that is refused is no candidate of the query any more.
+For names (`reid review --mode names`) the pairs are a query and a known photograph: a name that is confirmed is the
+answer, and an individual that is refused is no candidate of the query any more.
 
 Pair scores and candidates are computed once for each folder and kept in `--out`; what is simulated is only what is made
 of the answers.
