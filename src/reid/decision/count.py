@@ -1,23 +1,24 @@
 """How many individuals a collection shows, from its clusters and from answers to pairs that were drawn evenly.
 
-**From clusters.** Let photograph i lie in a cluster of s_i photographs. Over all photographs, 1 / s_i sums to the
-number of clusters C; over those of individual k, to its share h_k of the clusters: 1 where its photographs are a
-cluster, 2 where they are two, less where others are among them. So C / K is the mean of h_k over the K individuals. In
-pseudo-collections of known animals (`cuts.Trial`), clustered at a cut that others have fitted, h_k is known; K is
-estimated as C / mean(h).
+**Clusters.** Let photograph i lie in a cluster of s_i photographs. Over all photographs, 1 / s_i sums to the number of
+clusters C; over those of individual k, to its share h_k of the clusters: 1 where its photographs are a cluster, 2 where
+they are two, less where others are among them. So K, the number of individuals, is C / mean(h). In pseudo-collections
+of known animals (`cuts.Trial`), clustered at a cut that others have fitted, h_k is known.
 
-**From answers.** K = C + (animals that share a cluster with others) - (clusters that share their animal with others).
-To first order the two differences together are a sum D over pairs of photographs that are near each other
-(`near_pairs`): two animals in a cluster of s photographs with e near pairs add s / 2e, because a single stray
-photograph is in 2e / s of them on average; one animal in two clusters with e near pairs between them takes 1 / e away.
-Of the M pairs that nobody chose to ask about, m were drawn evenly: the sum is M times the mean over these, here of what
-remains when each pair's expectation by its probability is taken away (a difference estimator: Särndal, Swensson and
-Wretman, Model Assisted Survey Sampling, 1992, section 6.3). Pairs that were chosen are known, and counted as they are.
+**Density.** h grows with the number n of photographs of an individual, and collections differ in that. The individuals
+of the pseudo-collections are weighted by exp(t n): each t is a density, and gives a mean of h. `discover` estimates the
+density from the similarities alone, in companions per photograph; the logarithm of its error is taken as normal with a
+standard deviation of `DENSITY_ERROR`.
 
-**Together.** K is estimated as a C + b D. Individual k's share d_k of D is half of each pair in which it is; in the
-pseudo-collections the mean of a h + b d is 1 for a = (1 - b mean(d)) / mean(h), and b is chosen so that the variance is
-least: that of a h + b d among as many individuals, here and among the known, and of its mean between
-pseudo-collections beyond that, plus b^2 times that of the draw. Without answers b is 0.
+**Answers.** S, the number of pairs of one animal among those of photographs near each other (`near_pairs`), tells the
+density better. Of the M near pairs that nobody chose to ask about, m were drawn evenly: S is M times the share of one
+animal among these, corrected by each pair's probability (a difference estimator: Särndal, Swensson and Wretman, Model
+Assisted Survey Sampling, 1992, section 6.3). Pairs that were chosen are known, and counted as they are. For each t the
+pseudo-collections say how many near pairs of one animal so many photographs have, to within `RATE_ERROR`; so the
+densities are weighted anew, by Bayes' rule.
+
+**Interval.** At each density K is normal around C / mean(h), with the variance of h among as many individuals, and
+among the known; the interval holds nine tenths of all densities together.
 
 That pairs drawn by a known law and answered by a person give the number of individuals with an interval, because it is
 a sum over photographs of one over how many their individual has, is the idea of arXiv 2312.05287, which draws
@@ -26,13 +27,14 @@ photographs and then their neighbours.
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr
 
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
@@ -60,6 +62,7 @@ __all__ = [
     "describe_counts",
     "experience_of",
     "near_pairs",
+    "read_answers",
 ]
 
 COUNT_COLUMNS = ("dataset", "group", "photographs", "clusters", "individuals", "low", "high", "answers")
@@ -70,8 +73,22 @@ GROUPS = ("orientation", "season")
 NEAREST = 5
 """Photographs next to each one with which it is a near pair."""
 
-NORMAL = 1.645
-"""Standard deviations of nine of ten normal values."""
+TILTS = np.linspace(-3, 4, 141)
+"""The values of t: from photographs of which hardly one has a companion, to as dense as the database has animals."""
+
+LEAST_EFFECTIVE = 10.0
+"""Individuals that must count, at least, at a density (one over the sum of the squared weights)."""
+
+FLOOR = 0.1
+"""Companions that are added before a logarithm is taken, for there may be none."""
+
+DENSITY_ERROR = 0.4
+"""Of the logarithm of the density that `discover` estimates: on real photographs it was 1.0, 1.0 and 0.8 of the truth
+for cattle with three seeds, and 1.3, 1.5 and 3.4 of it for nyala (benchmarks/README.md)."""
+
+RATE_ERROR = 0.15
+"""Of the number of near pairs of one animal that pseudo-collections tell, as a share of it: among more photographs more
+strangers are near."""
 
 PRIOR = 10.0
 """Answers that what is known of the pseudo-collections' pairs counts as, for the variance of few answers."""
@@ -114,18 +131,18 @@ class Count:
 
 
 class Experience(NamedTuple):
-    """What pseudo-collections say of clusters and near pairs."""
+    """What pseudo-collections of known animals say, see above; a row for each individual in each of them, I in all."""
 
+    photographs: np.ndarray
+    """(I,) float64, n."""
     shares: np.ndarray
-    """(2,) float64, the means of h and d, see above."""
-    within: np.ndarray
-    """(2, 2) float64, the covariance of h and d among individuals."""
-    between: np.ndarray
-    """(2, 2) float64, the covariance of their means between pseudo-collections, beyond that of their individuals."""
+    """(I,) float64, h."""
+    near: np.ndarray
+    """(I,) float64, its near pairs, each of which is two photographs of it."""
     known: int
     """Individuals."""
     residual: float
-    """The mean square of what an answer to a near pair adds beyond its expectation."""
+    """The mean square of what an answer to a near pair adds beyond its probability."""
 
 
 def count(
@@ -157,20 +174,29 @@ def count(
         raise InputError(
             f"--by {missing[0]}: expected a column of metadata.csv or year, one of {', '.join(map(str, table.columns))}"
         )
-    path = links_file or catalogue.root / PAIRS
-    answers = []
-    if links_file or os.path.lexists(path):
-        read_links(catalogue, path)  # refuses those that contradict each other, and those about a competition's queries
-        datasets = dict(zip(catalogue.image_ids, table["dataset"], strict=True))
-        notes = read_table(path, ()).get("note", pd.Series(dtype=str))
-        answers = [
-            (*one.pair, one.answer == "same", bool(DRAWN.search(notes.get(one.row - 2, ""))))
-            for one in read_pairs(path, datasets)
-            if one.answer != "unsure"
-        ]
+    answers = read_answers(catalogue, links_file)
     clusters = discover(catalogue, weights, recipe, use_cache, runtime, use_answers=False)
     groups = table.set_index("image_id")[[name for name in by or GROUPS if name in table]]
     return count_table(clusters, answers, groups)
+
+
+def read_answers(catalogue: Catalogue, links_file: Path | None = None) -> list[tuple[str, str, bool, bool]]:
+    """Return what people said of pairs: two image_ids, whether they show one animal, whether the pair was drawn evenly.
+
+    Raises:
+        InputError: see `links.read_links`.
+    """
+    path = links_file or catalogue.root / PAIRS
+    if not links_file and not os.path.lexists(path):
+        return []
+    read_links(catalogue, path)  # refuses those that contradict each other, and those about a competition's queries
+    datasets = dict(zip(catalogue.image_ids, catalogue.table["dataset"], strict=True))
+    notes = read_table(path, ()).get("note", pd.Series(dtype=str))
+    return [
+        (*one.pair, one.answer == "same", bool(DRAWN.search(notes.get(one.row - 2, ""))))
+        for one in read_pairs(path, datasets)
+        if one.answer != "unsure"
+    ]
 
 
 def count_table(
@@ -180,7 +206,7 @@ def count_table(
 
     Args:
         clusters: made without answers.
-        answers: two image_ids, whether they show one animal, and whether the pair was drawn evenly.
+        answers: see `read_answers`.
         groups: by image_id, the columns whose values are counted apart; "" is no value.
     """
     rows = []
@@ -188,6 +214,7 @@ def count_table(
     for dataset, photographs in readable.groupby("dataset"):
         collection = _Collection.of(photographs, clusters.pairs, answers)
         experience = experience_of(clusters.trials.get(str(dataset), ()))
+        companions = clusters.cuts[str(dataset)].companions
         own = groups.reindex(photographs["image_id"])
         chosen = [("", np.ones(len(photographs), bool))]
         for column in groups:
@@ -195,7 +222,7 @@ def count_table(
             several = [value for value in sorted(set(values)) if value]
             chosen += [(f"{column} {value}", values == value) for value in several if len(several) > 1]
         for group, mask in chosen:
-            found = collection.count(mask, experience)
+            found = collection.count(mask, experience, companions)
             estimate = (found.individuals, *found.interval, found.answers)
             rows.append((dataset, group, found.photographs, found.clusters, *estimate))
     return pd.DataFrame(rows, columns=list(COUNT_COLUMNS))
@@ -207,7 +234,7 @@ def describe_counts(counts: pd.DataFrame) -> list[str]:
     for row in counts.to_dict("records"):
         what = f"{row['dataset']}, {row['group']}" if row["group"] else row["dataset"]
         known = f"{row['low']:.0f} to {row['high']:.0f} in nine of ten cases"
-        interval = known if row["low"] == row["low"] else "no interval: too few known individuals, no answers"
+        interval = known if row["low"] == row["low"] else "no interval: too few known individuals"
         made_of = f"photographs: {row['photographs']}, clusters: {row['clusters']}, drawn answers: {row['answers']}"
         lines.append(f"{what}: about {row['individuals']:.0f} individuals ({interval}); {made_of}")
     return lines
@@ -238,7 +265,7 @@ class _Collection:
         labels = pd.factorize(photographs["cluster"])[0]
         return cls(labels, rows, dissimilarity, answered, near_pairs(len(labels), rows, dissimilarity))
 
-    def count(self, mask: np.ndarray, experience: Experience | None) -> Count:
+    def count(self, mask: np.ndarray, experience: Experience | None, companions: float) -> Count:
         """Count the individuals on some of the photographs, (N,) bool."""
         place = np.cumsum(mask) - 1
         among, near = (mask[pairs].all(1) for pairs in (self.pairs, self.near))
@@ -246,7 +273,7 @@ class _Collection:
         answered = Answered(place[self.answered.pairs[own]], self.answered.same[own], self.answered.drawn[own])
         labels = np.unique(self.labels[mask], return_inverse=True)[1]
         pairs, dissimilarity = place[self.pairs[among]], self.dissimilarity[among]
-        return count_individuals(labels, pairs, dissimilarity, experience, answered, place[self.near[near]])
+        return count_individuals(labels, pairs, dissimilarity, experience, companions, answered, place[self.near[near]])
 
 
 def near_pairs(size: int, pairs: np.ndarray, dissimilarity: np.ndarray) -> np.ndarray:
@@ -269,35 +296,19 @@ def experience_of(trials: Sequence[Trial]) -> Experience | None:
     known = len(np.unique(np.concatenate([[], *(trial.labels for trial in trials)])))
     if known < 2:
         return None
-    shares, residuals = [], []
+    rows, residuals = [], []
     for trial in trials:
         size = len(trial.labels)
         labels = merge_tree(size, trial.pairs, trial.dissimilarity, cut=trial.cut).labels()
-        _, truth = np.unique(trial.labels, return_inverse=True)
-        near = near_pairs(size, trial.pairs, trial.dissimilarity)
-        effect = _effects(labels, near)
-        exact = effect((truth[near[:, 0]] == truth[near[:, 1]]).astype(float))
-        expected = effect(_chances(near, trial.pairs, trial.dissimilarity, size))
-        of_clusters = np.bincount(truth, 1 / np.bincount(labels)[labels])
-        of_pairs = sum(np.bincount(truth[near[:, end]], exact / 2, len(of_clusters)) for end in (0, 1))
-        shares.append(np.stack([of_clusters, of_pairs]))
-        residuals.append(np.square(exact - expected).mean() if len(near) else 0.0)
-    means, within = np.stack([some.mean(1) for some in shares], 1), np.cov(np.concatenate(shares, 1))
-    by_chance = within * np.mean([1 / some.shape[1] for some in shares])
-    return Experience(
-        shares=means.mean(1),
-        within=within,
-        between=_without_negative(np.cov(means) - by_chance) if len(trials) > 1 else np.zeros((2, 2)),
-        known=known,
-        residual=float(np.mean(residuals)),
-    )
-
-
-def _without_negative(covariance: np.ndarray) -> np.ndarray:
-    """Return the nearest matrix that is a covariance."""
-    values, vectors = np.linalg.eigh(covariance)
-    nearest: np.ndarray = vectors * np.maximum(values, 0) @ vectors.T
-    return nearest
+        _, truth, photographs = np.unique(trial.labels, return_inverse=True, return_counts=True)
+        pairs = near_pairs(size, trial.pairs, trial.dissimilarity)
+        same = truth[pairs[:, 0]] == truth[pairs[:, 1]]
+        shares = np.bincount(truth, 1 / np.bincount(labels)[labels])
+        rows.append(np.stack([photographs, shares, np.bincount(truth[pairs[same, 0]], minlength=len(shares))]))
+        chances = _chances(pairs, trial.pairs, trial.dissimilarity, size)
+        residuals.append(np.square(same - chances).mean() if len(pairs) else 0.0)
+    photographs, shares, near = np.concatenate(rows, 1).astype(float)
+    return Experience(photographs, shares, near, known, float(np.mean(residuals)))
 
 
 def count_individuals(
@@ -305,6 +316,7 @@ def count_individuals(
     pairs: np.ndarray,
     dissimilarity: np.ndarray,
     experience: Experience | None,
+    companions: float,
     answered: Answered = NOTHING,
     near: np.ndarray | None = None,
 ) -> Count:
@@ -313,87 +325,83 @@ def count_individuals(
     Args:
         labels: (N,) int64, their clusters, made without answers.
         pairs, dissimilarity: (P, 2) int64 and (P,) float64, see `Clusters.pairs`.
-        experience: see `experience_of`; None where there is none, then clusters alone give no interval.
+        experience: see `experience_of`; None where there is none: the number is that of the clusters, without interval.
+        companions: the estimated density, see `Cut.companions`.
         answered: answers; those about pairs that are not near are not used.
         near: (M, 2) int64, the near pairs where the photographs are some of those among which pairs were drawn; None
             where they are all.
     """
     size, clusters = len(labels), len(np.unique(labels))
+    if experience is None:
+        return Count(size, clusters, float(clusters), (float("nan"), float("nan")), 0)
     near = near_pairs(size, pairs, dissimilarity) if near is None else near
     chances = _chances(near, pairs, dissimilarity, size)
-    sums = _sum_of_pairs(labels, near, chances, answered, experience.residual if experience else 0.0)
-    if experience:
-        number, variance = _together(clusters, sums, experience)
-    elif sums:
-        number, variance = clusters + sums.value, sums.variance
-    else:
-        number, variance = float(clusters), float("nan")
-    factor = np.exp(NORMAL * np.sqrt(variance) / max(1.0, number))  # no number is below one
-    low, high = np.clip([np.floor(number / factor), np.ceil(number * factor)], 1, size).tolist()
-    return Count(size, clusters, float(np.clip(number, 1, size)), (low, high), sums.answers if sums else 0)
+    same = _same_near_pairs(near, chances, answered, size, experience.residual)
+    numbers, errors, weights = _at_densities(size, clusters, experience, companions, same)
+    grid = np.geomspace(1, max(2, size), 2000)  # from one animal to one per photograph
+    below = (ndtr((grid[:, None] - numbers) / errors) * weights).sum(1)
+    low, middle, high = np.interp([0.05, 0.5, 0.95], below / below[-1], grid)
+    interval = (float(np.floor(low)), float(min(size, np.ceil(high))))
+    return Count(size, clusters, float(min(size, middle)), interval, same.answers if same else 0)
 
 
-class _Sum(NamedTuple):
-    """D, see above, as it is estimated."""
+class _Same(NamedTuple):
+    """S, see above, as it is estimated."""
 
-    value: float
+    number: float
     variance: float
     answers: int
     """To pairs that were drawn."""
 
 
-def _together(clusters: int, sums: _Sum | None, experience: Experience) -> tuple[float, float]:
-    """Return the number of individuals and its variance, see above, "Together"."""
-    share, of_pairs = experience.shares
-    number = clusters / share
-    covariance = number * (1 + number / experience.known) * experience.within + number**2 * experience.between
-    turned = np.array([[1, 0], [-of_pairs, share]]) / share  # h and d become h / mean(h) and d - h mean(d) / mean(h)
-    (own, shared), (_, other) = turned @ covariance @ turned.T
-    if not sums:
-        return number, own
-    b = -shared / max(1e-9, other + sums.variance)
-    return max(1.0, number + b * (sums.value - of_pairs * number)), max(0.0, own + b * shared)
-
-
-def _sum_of_pairs(
-    labels: np.ndarray, near: np.ndarray, chances: np.ndarray, answered: Answered, residual: float
-) -> _Sum | None:
-    """Return D, see above, "From answers"; None where no pair was drawn.
+def _same_near_pairs(
+    near: np.ndarray, chances: np.ndarray, answered: Answered, size: int, residual: float
+) -> _Same | None:
+    """Return S; None where no pair was drawn.
 
     Args:
-        labels: (N,) int64, the clusters.
         near: (M, 2) int64, the near pairs.
         chances: (M,) float64, that each shows one animal.
         answered: the answers.
+        size: photographs.
         residual: see `Experience`.
     """
-    answer, is_drawn = _answers_of(near, answered, len(labels))
+    answer, is_drawn = _answers_of(near, answered, size)
     if not is_drawn.any():
         return None
-    effect = _effects(labels, near)
-    expected = effect(chances)
-    left = effect(answer) - expected
+    left = answer - chances
     chosen = ~np.isnan(answer) & ~is_drawn
     drawn, among = left[is_drawn], int((~chosen).sum())
     square = (np.square(drawn - drawn.mean()).sum() + PRIOR * residual) / (len(drawn) - 1 + PRIOR)
     variance = among**2 * square / len(drawn) * (1 - len(drawn) / among)
-    return _Sum(float(expected.sum() + left[chosen].sum() + among * drawn.mean()), float(variance), len(drawn))
+    return _Same(float(chances.sum() + left[chosen].sum() + among * drawn.mean()), float(variance), len(drawn))
 
 
-def _effects(labels: np.ndarray, near: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns whether near pairs show one animal, (M,) float64 from 0 to 1, into what each adds to the number
-    of clusters on the way to that of individuals, see above."""
-    ends = np.sort(labels[near], axis=1)
-    _, kind, counts = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
-    of_kind = counts[kind.reshape(-1)] if len(near) else np.zeros(0)
-    joined = ends[:, 0] == ends[:, 1]
-    sizes = np.bincount(labels)[ends[:, 0]] if len(near) else np.zeros(0)
-
-    def effect(same: np.ndarray) -> np.ndarray:
-        added: np.ndarray = np.where(joined, (1 - same) * sizes / (2 * of_kind), -same / of_kind)
-        return added
-
-    return effect
+def _at_densities(
+    size: int, clusters: int, experience: Experience, companions: float, same: _Same | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return K, its standard deviation and the weight of each density, (T,) float64 each."""
+    n, h, near = experience.photographs, experience.shares, experience.near
+    tilts = TILTS[:, None] * n
+    weight = np.exp(tilts - tilts.max(1, keepdims=True))
+    weight /= weight.sum(1, keepdims=True)  # (T, I)
+    effective = 1 / np.square(weight).sum(1)
+    enough = effective >= min(LEAST_EFFECTIVE, len(n) / 2)
+    weight, effective = weight[enough], effective[enough]
+    photographs, share, pairs = weight @ n, weight @ h, weight @ near
+    density = np.log(weight @ (n * (n - 1)) / photographs + FLOOR)
+    step = np.gradient(density) + 1e-9  # where all have as many photographs, all densities are one
+    prior = step * np.exp(-0.5 * ((density - np.log(companions + FLOOR)) / DENSITY_ERROR) ** 2)
+    number = clusters / share
+    spread = weight @ np.square(h) - share**2
+    known = np.minimum(experience.known, effective)
+    error = number / share * np.sqrt(spread * (1 / number + 1 / known))
+    if same:
+        rate = pairs / photographs
+        own = (weight * np.square(near - rate[:, None] * n)).sum(1) * number * (1 + number / known)
+        variance = own + same.variance + (RATE_ERROR * size * rate) ** 2
+        prior = prior * np.exp(-0.5 * (same.number - size * rate) ** 2 / variance) / np.sqrt(variance)
+    return number, np.maximum(error, 0.1), prior / max(prior.sum(), 1e-300)
 
 
 def _chances(near: np.ndarray, pairs: np.ndarray, dissimilarity: np.ndarray, size: int) -> np.ndarray:
