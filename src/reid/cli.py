@@ -17,6 +17,7 @@ from reid.commands import (
     calibrate_again,
     check,
     count,
+    diagnose,
     discover,
     enroll_again,
     export,
@@ -160,6 +161,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_review(commands)
     _add_identities(commands)
+    _add_diagnose(commands)
     _add_export(commands)
     _add_recipes(commands)
     return parser
@@ -525,6 +527,26 @@ def _add_review(commands: Any) -> None:
         type=Path,
         help="what people said of pairs, which --apply adds to (default: pairs.csv in DATA)",
     )
+    _add_settings(command, FOR_THIS_CALL)
+    _add_runtime(command)
+
+
+def _add_diagnose(commands: Any) -> None:
+    does = "make a page that says what the score rests on: the animal, its background, the day, the side"
+    example = "diagnose photographs --weights weights --out diagnosis"
+    command = _add_command(commands, "diagnose", diagnose, does, example)
+    _add_data(command)
+    _add_weights(command)
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
+    command.add_argument("--solution", metavar="CSV", type=Path, help="the true answers, where they are known")
+    command.add_argument(
+        "--queries",
+        metavar="N",
+        type=int,
+        default=100,
+        help="known photographs of a dataset that are asked, under each condition anew (default 100)",
+    )
+    _add_route(command)
     _add_settings(command, FOR_THIS_CALL)
     _add_runtime(command)
 

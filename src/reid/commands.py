@@ -87,6 +87,7 @@ __all__ = [
     "calibrate_again",
     "check",
     "count",
+    "diagnose",
     "discover",
     "enroll_again",
     "export",
@@ -855,6 +856,30 @@ def _apply_answers(catalogue: Catalogue, options: argparse.Namespace) -> None:
     )
     print_result("; ".join([f"{done.path}: {added}", *(f"{number} {words}" for number, words in more if number)]))
     _log_next("discover", options.data, "--weights", "weights", "--out", "clusters.csv")
+
+
+def diagnose(options: argparse.Namespace) -> None:
+    catalogue = read_catalogue(options.data)
+    solution = read_solution(options.solution) if options.solution else None
+    if is_file(options.out):
+        raise InputError(
+            f"--out {options.out}: expected the name of a folder to make, found a file; choose another name"
+        )
+    refuse_unwritable(options.out / "diagnose.html")
+
+    from reid.decision.predict import predict
+    from reid.diagnose import diagnose as diagnosing
+    from reid.diagnose.page import write_diagnosis
+
+    weights = open_weights(options.weights)
+    recipe, runtime = _recipe_of_answers(options, weights)
+    catalogue = resolve_names(catalogue, recipe, weights.datasets)
+    matches = predict(catalogue, weights, recipe, runtime=runtime) if len(catalogue.query) else None
+    found = diagnosing.diagnose(catalogue, weights, matches, solution, options.queries)
+    page = write_diagnosis(options.out, f"{catalogue.root.resolve().name}, recipe {weights.recipe.name}", found)
+    for dataset, part in found.alarms:
+        print_result(f"{dataset}, {part.name}: {part.words}")
+    print_result(f"{len(found.alarms)} to look into; wrote {page}; open it in a browser")
 
 
 def _named_file(words: str) -> tuple[str, Path]:

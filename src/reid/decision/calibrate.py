@@ -4,7 +4,7 @@ Every scorer that the recipe allows answers the database's pseudo-queries (`pseu
 threshold with the best score are taken, measured on individuals that they were not fitted on.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,9 @@ from reid.decision.open_set import MIN_INDIVIDUALS, OpenSetQueries
 from reid.decision.probability import fit_probability
 from reid.decision.pseudo_queries import (
     HeldOut,
+    KnownRows,
     PseudoQueryPairs,
+    PseudoQuerySelection,
     join_pseudo_query_pairs,
     match_pseudo_queries,
     near_duplicates,
@@ -64,6 +66,7 @@ __all__ = [
     "calibrate_again",
     "choose_scorer",
     "fit_calibrations",
+    "gallery_duplicates",
     "gallery_scores",
     "pseudo_query_pairs",
 ]
@@ -414,7 +417,7 @@ def calibrate(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recip
     tell nobody apart gets a threshold below which there is nothing, and the others theirs as if it were not there."""
     causes = {dataset: _why_unmatchable(catalogue, folder / gallery_file(dataset)) for dataset in datasets}
     matchable = [dataset for dataset in datasets if not causes[dataset]]
-    duplicates = {dataset: _near_duplicates(catalogue, folder / gallery_file(dataset)) for dataset in matchable}
+    duplicates = {dataset: gallery_duplicates(catalogue, folder / gallery_file(dataset)) for dataset in matchable}
     pseudo_queries = {
         dataset: pseudo_query_pairs(catalogue, folder, dataset, recipe, duplicates[dataset]) for dataset in matchable
     }
@@ -471,7 +474,7 @@ def _photographs_of(catalogue: Catalogue, gallery: Gallery) -> Catalogue:
     return Catalogue(catalogue.root, rows.reset_index(names="image_id"))
 
 
-def _near_duplicates(catalogue: Catalogue, path: Path) -> np.ndarray:
+def gallery_duplicates(catalogue: Catalogue, path: Path) -> np.ndarray:
     """Return the groups of near-duplicates among the photographs of the gallery in a file, (N,) int64."""
     gallery = load_gallery(path)
     _check_enrolled(_known(catalogue, gallery), np.array(gallery.embeddings.image_id), path.name.removesuffix(GALLERY))
@@ -514,7 +517,12 @@ def calibrate_again(catalogue: Catalogue, weights: Weights, recipe: Recipe | Non
 
 
 def pseudo_query_pairs(
-    catalogue: Catalogue, folder: Path, dataset: str, recipe: Recipe, duplicates: np.ndarray | None = None
+    catalogue: Catalogue,
+    folder: Path,
+    dataset: str,
+    recipe: Recipe,
+    duplicates: np.ndarray | None = None,
+    narrow: Callable[[PseudoQuerySelection, KnownRows], PseudoQuerySelection] | None = None,
 ) -> PseudoQueryPairs:
     """Return one dataset's pseudo-queries, in their units, by the encoder of every fold that the weights folder holds.
 
@@ -526,6 +534,7 @@ def pseudo_query_pairs(
         dataset: whose.
         recipe: `calibration`, `matching`, `training.folds`.
         duplicates: (N,) int64, the groups of near-duplicates in the gallery; None to find them.
+        narrow: hides more from the selection of each fold, or leaves some out; None for the selection as it is.
 
     Raises:
         InputError: the data folder does not know the gallery's photographs.
@@ -537,7 +546,7 @@ def pseudo_query_pairs(
     rows = _photographs_of(catalogue, gallery).table
     del gallery  # a gallery with keypoints may take a gigabyte: one at a time
     if duplicates is None:
-        duplicates = _near_duplicates(catalogue, folders[0] / gallery_file(dataset))
+        duplicates = gallery_duplicates(catalogue, folders[0] / gallery_file(dataset))
     held_out = _held_out([path / encoder_file(dataset) for path in folders], labels, image_ids, recipe)
     days, sides = rows["day"].to_numpy(str), rows["orientation"].to_numpy(str)
     photographs = np.unique(photograph_keys(rows).to_numpy(str), return_inverse=True)[1]
@@ -547,6 +556,7 @@ def pseudo_query_pairs(
     parts = []
     for path, unseen in zip(folders, held_out, strict=True):
         selection = select_pseudo_queries(labels, days, duplicates, unseen, fold_recipe, sides, ever, photographs)
+        selection = narrow(selection, KnownRows(image_ids, labels, days, sides)) if narrow else selection
         pairs = match_pseudo_queries(load_gallery(path / gallery_file(dataset), recipe), selection, dataset, recipe)
         parts.append(pairs.in_units())
     return join_pseudo_query_pairs(parts)

@@ -20,6 +20,7 @@ from reid.retrieval.gallery import Gallery
 
 __all__ = [
     "HeldOut",
+    "KnownRows",
     "PseudoQueryPairs",
     "PseudoQuerySelection",
     "hold_out",
@@ -144,6 +145,16 @@ class PseudoQuerySelection(NamedTuple):
     """(A, N) bool: the database photographs that it may not be compared with, in either role."""
     notes: tuple[Note, ...]
     """What a person must know about the choice."""
+
+
+class KnownRows(NamedTuple):
+    """The known photographs of a dataset, (N,) str each, in the order of its gallery."""
+
+    image_ids: np.ndarray
+    labels: np.ndarray
+    """Individuals, see `numbered`."""
+    days: np.ndarray
+    sides: np.ndarray
 
 
 class _Rows(NamedTuple):

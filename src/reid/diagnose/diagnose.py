@@ -1,0 +1,362 @@
+"""Does it know the animal or the bush? What the score of a data folder rests on, part by part.
+
+Each part asks the known photographs under some condition, or compares them with the queries, and says in a sentence
+what it found. A part that can't be measured says why. `is_alarm` marks what a person should look into; how surprising
+chance would have to be for that stands in `SURPRISING`.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom
+
+from reid.data.catalogue import Catalogue
+from reid.decision.artifact import Weights, gallery_file
+from reid.decision.calibrate import gallery_duplicates
+from reid.decision.calibration import Calibration, load_calibrations
+from reid.decision.decide import has_shifted
+from reid.decision.matches import Matches
+from reid.decision.metrics import score_submission
+from reid.diagnose.backgrounds import answer_backgrounds, has_boxes
+from reid.diagnose.conditions import GAPS, Answered, Condition, answer_known, any_photograph, days_apart, of_side
+
+__all__ = ["Diagnosis", "Part", "diagnose", "expected_calibration_error"]
+
+SURPRISING = 0.001
+"""An alarm needs something that chance alone brings in one of a thousand clean datasets."""
+
+LEAST = 5
+"""With fewer queries than so many nothing is said of a condition."""
+
+FALL = 0.2
+"""How much rank-1 must fall with the gap in days before it is an alarm."""
+
+SHUFFLES = 2000
+"""Of the permutation test."""
+
+MOST = 100
+"""Pseudo-queries of a dataset and condition: each condition matches them anew."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part found of one dataset.
+
+    Attributes:
+        name: the part's.
+        words: the finding, or why there is none.
+        is_alarm: whether a person should look into it.
+        columns, rows: a table; () for none.
+    """
+
+    name: str
+    words: str
+    is_alarm: bool = False
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The parts of each dataset, in their order."""
+
+    parts: dict[str, list[Part]]
+
+    @property
+    def alarms(self) -> list[tuple[str, Part]]:
+        """Dataset and part of each alarm."""
+        return [(name, part) for name, parts in self.parts.items() for part in parts if part.is_alarm]
+
+
+def diagnose(
+    catalogue: Catalogue, weights: Weights, matches: Matches | None, solution: pd.DataFrame | None, most: int = MOST
+) -> Diagnosis:
+    """Look into every dataset of the weights.
+
+    Args:
+        catalogue: the data folder that was enrolled.
+        weights: with their galleries and thresholds.
+        matches: the answers to its queries; None where it has none.
+        solution: the true answers (see `metrics.read_solution`); None where they are not known.
+        most: pseudo-queries of a dataset and condition.
+    """
+    calibrations = load_calibrations(weights)
+    return Diagnosis(
+        {name: _parts(catalogue, weights, name, calibrations[name], matches, solution, most) for name in calibrations}
+    )
+
+
+def _parts(
+    catalogue: Catalogue,
+    weights: Weights,
+    dataset: str,
+    calibration: Calibration,
+    matches: Matches | None,
+    solution: pd.DataFrame | None,
+    most: int,
+) -> list[Part]:
+    known = catalogue.database.of(dataset)
+    parts = [_expected(dataset, calibration, matches, solution), _bursts(catalogue, dataset, matches), _one_side(known)]
+    if calibration.unmatchable or known.table["identity"].nunique() < 2:
+        why = calibration.unmatchable or "the dataset has fewer than two known individuals"
+        return [*parts, Part("known photographs", f"Not measured: {why}.")]
+    duplicates = gallery_duplicates(catalogue, weights.folder / gallery_file(dataset))
+    ask = partial(_ask, catalogue, weights, dataset, calibration, duplicates, most)
+    everything = ask(any_photograph)
+    parts += [_chance(everything), _gaps(known, ask), _sides(known, ask)]
+    parts.append(_background(catalogue, weights, dataset, calibration, duplicates, most))
+    return [*parts, _silhouette()]
+
+
+def _ask(
+    catalogue: Catalogue,
+    weights: Weights,
+    dataset: str,
+    calibration: Calibration,
+    duplicates: np.ndarray,
+    most: int,
+    condition: Condition,
+) -> Answered:
+    return answer_known(catalogue, weights.folder, dataset, weights.recipe, calibration, duplicates, condition, most)
+
+
+def _expected(dataset: str, calibration: Calibration, matches: Matches | None, solution: pd.DataFrame | None) -> Part:
+    """Expected against live score, with what may lie behind the difference."""
+    name, threshold = "expected and live score", calibration.threshold
+    if threshold.score is None or threshold.interval is None:
+        return Part(name, "Not measured: too few known individuals for an expected score.")
+    low, high = threshold.interval
+    expected = f"{threshold.score:.2f} ({low:.2f} to {high:.2f})"
+    if matches is None or solution is None:
+        return Part(name, f"Expected: {expected}. Without the true answers (--solution) nothing to compare with.")
+    queries = matches.queries[matches.queries["column"] == dataset]
+    truth = solution[solution["image_id"].isin(queries["image_id"])]
+    if truth.empty:
+        return Part(name, f"Expected: {expected}. The solution has no query of this dataset.")
+    own = matches.submission[matches.submission["image_id"].isin(truth["image_id"])]
+    live = score_submission(own, truth)[str(truth["dataset"].iloc[0])].score
+    new = float(truth["new_identity"].astype(bool).mean())
+    shift = matches.shifts.get(dataset, 0.0)
+    rows = (
+        ("score", expected, f"{live:.2f}"),
+        ("photographs called new", f"{threshold.share_new:.0%}", f"{(own['identity'] == 'new_individual').mean():.0%}"),
+        ("photographs of new animals", "", f"{new:.0%}"),
+        ("distance from the calibrated dissimilarities", "0", f"{shift:.2f}"),
+        (
+            "known individuals asked",
+            str(threshold.known),
+            str(truth[~truth["new_identity"].astype(bool)]["identity"].nunique()),
+        ),
+    )
+    reasons = []
+    if has_shifted(shift, len(queries)):
+        reasons.append("the queries match otherwise than the known photographs among themselves (distribution shift)")
+    if threshold.known < 8 or threshold.new < 8:
+        reasons.append("few individuals stand behind the expectation")
+    if calibration.threshold.note:
+        reasons.append("calibration had remarks: " + calibration.threshold.note.splitlines()[0])
+    inside = low <= live <= high
+    where = "in" if inside else "above" if live > high else "below"
+    words = f"The live score of {live:.2f} lies {where} the expected range."
+    if not inside and reasons:
+        words += f" Possible reasons: {'; '.join(reasons)}."
+    return Part(
+        name,
+        words,
+        live < low and has_shifted(shift, len(queries)),
+        ("", "expected", "live"),
+        rows,
+    )
+
+
+def _bursts(catalogue: Catalogue, dataset: str, matches: Matches | None) -> Part:
+    """Queries whose best candidate was photographed on the same day, against what chance brings."""
+    name = "bursts across the split"
+    if matches is None:
+        return Part(name, "Not measured: there are no queries.")
+    days = dict(zip(catalogue.image_ids, catalogue.table["day"], strict=True))
+    known = catalogue.database.of(dataset).table["day"].to_numpy(str)
+    best = matches.candidates[matches.candidates["rank"] == 1]
+    own = set(matches.queries["image_id"][matches.queries["dataset"] == dataset])
+    pairs = [
+        (days.get(query, ""), days.get(photograph, ""))
+        for query, photograph in zip(best["image_id"], best["candidate_image_id"], strict=True)
+        if query in own
+    ]
+    dated = [(one, other) for one, other in pairs if len(one) == 10 and len(other) == 10]
+    if len(dated) < LEAST:
+        return Part(name, "Not measured: hardly any query and candidate have a day.")
+    same = sum(one == other for one, other in dated)
+    chance = float(np.mean([(known == one).mean() for one, _ in dated]))
+    share = same / len(dated)
+    luck = max(chance, 1 / len(dated) ** 2)
+    surprising = share > 2 * chance and bool(binom.sf(same - 1, len(dated), luck) < SURPRISING)
+    words = f"{same} of {len(dated)} queries ({share:.0%}) have a best candidate of the same day; {chance:.0%} would by"
+    words += " chance."
+    if surprising:
+        words += (
+            " Photographs of one moment lie on both sides of the split: the score is that of finding them again, not "
+            "of knowing the animal on another day."
+        )
+    return Part(name, words, surprising)
+
+
+def _one_side(known: Catalogue) -> Part:
+    """Who is known from which side only."""
+    name, table = "sides that are known", known.table
+    sided = table[table["orientation"] != ""]
+    if sided.empty:
+        return Part(name, "Not measured: no known photograph has an orientation.")
+    by = sided.groupby("identity")["orientation"].agg(lambda cells: " and ".join(sorted(set(cells))))
+    counts = by.value_counts().sort_index()
+    alone = int((sided.groupby("identity")["orientation"].nunique() == 1).sum())
+    words = f"{alone} of {len(by)} individuals are known from one side only; a query of another side can't find them."
+    return Part(
+        name, words, False, ("sides", "individuals"), tuple((side, int(count)) for side, count in counts.items())
+    )
+
+
+def _chance(everything: Answered) -> Part:
+    """Rank-1 among known photographs, against the individuals shuffled."""
+    name = "against chance"
+    if len(everything) < LEAST:
+        return Part(name, "Not measured: fewer than two known individuals have two photographs to compare.")
+    rank1, chance, p = _shuffled(everything)
+    words = (
+        f"Rank-1 of {len(everything)} known photographs is {rank1:.2f}; with the animals' names shuffled it is "
+        f"{chance:.2f}."
+    )
+    if p > 0.05:
+        words += " Nothing shows that animals are told apart at all."
+    return Part(name, words)
+
+
+def _shuffled(answered: Answered) -> tuple[float, float, float]:
+    """Return rank-1, its mean when the queries' individuals are shuffled, and how often that reaches it."""
+    rng = np.random.default_rng(0)
+    rank1 = float(answered.right.mean())
+    draws = [float((rng.permutation(answered.individual) == answered.best).mean()) for _ in range(SHUFFLES)]
+    return rank1, float(np.mean(draws)), (1 + sum(draw >= rank1 for draw in draws)) / (1 + SHUFFLES)
+
+
+def _gaps(known: Catalogue, ask: Any) -> Part:
+    """Rank-1 and BAKS against the days between the photographs."""
+    name = "gap in days"
+    exact = known.table["day"][known.table["day"].str.len() == 10]
+    if exact.nunique() < 2:
+        found = "all known photographs are of one day" if len(exact) else "no known photograph has a date"
+        return Part(name, f"Not measured: {found}.")
+    rows, asked = [], {}
+    for first, last in GAPS:
+        answered = ask(days_apart(first, last))
+        asked[first] = answered
+        label = str(first) if first == last else f"{first} to {last}" if last < 10**6 else f"{first} and more"
+        few = len(answered) < LEAST
+        rows.append(
+            (label, len(answered), "" if few else f"{answered.rank1:.2f}", "" if few else f"{answered.baks:.2f}")
+        )
+    near = asked[0]
+    far = [asked[first] for first, _ in GAPS[2:] if len(asked[first]) >= LEAST]
+    words = "Rank-1 by the days between a photograph and those of its animal that it may be compared with."
+    fallen = False
+    if len(near) >= LEAST and far:
+        count, right = sum(map(len, far)), sum(int(one.right.sum()) for one in far)
+        fallen = near.right.mean() - right / count >= FALL and _differ(int(near.right.sum()), len(near), right, count)
+        words += f" {near.right.mean():.2f} on the same day, {right / count:.2f} after more than a week."
+    if fallen:
+        words += " Most of what is recognised is the day, not the animal."
+    return Part(name, words, fallen, ("days apart", "photographs", "rank-1", "named rightly"), tuple(rows))
+
+
+def _differ(right: int, count: int, other_right: int, other_count: int) -> bool:
+    """Return whether two shares differ by more than chance brings in one of a thousand cases: two-proportion z."""
+    pooled = (right + other_right) / (count + other_count)
+    error = (pooled * (1 - pooled) * (1 / count + 1 / other_count)) ** 0.5
+    return bool(error > 0 and (right / count - other_right / other_count) / error > 3.1)
+
+
+def _sides(known: Catalogue, ask: Any) -> Part:
+    """Rank-1 by the same side and by another, and photographs that look as if their side were the wrong one."""
+    name = "same side and other side"
+    sides = known.table["orientation"]
+    if sides[sides != ""].nunique() < 2:
+        return Part(name, "Not measured: the known photographs show one side only, or no side is given.")
+    same, other = ask(of_side(True)), ask(of_side(False))
+    rows = tuple(
+        (words, len(one), "" if len(one) < LEAST else f"{one.rank1:.2f}", "" if len(one) < LEAST else f"{one.baks:.2f}")
+        for words, one in (("the same side", same), ("another side", other))
+    )
+    right_same = dict(zip(same.image_id, same.right, strict=True))
+    right_other = dict(zip(other.image_id, other.right & other.named, strict=True))
+    both = sorted(set(right_same) & set(right_other))
+    strange = [image_id for image_id in both if right_other[image_id] and not right_same[image_id]]
+    words = "Photographs compared with those of their animal that show the same side, and with those of another."
+    alarm = len(strange) >= 3 and _sides_are_mixed(right_same, right_other, both, known.table["identity"].nunique())
+    if alarm:
+        words += (
+            f" {len(strange)} of {len(both)} are recognised by another side and not by their own: their orientation is "
+            f"probably wrong, or their animal's other photographs': {', '.join(strange[:10])}."
+        )
+    return Part(name, words, alarm, ("compared with", "photographs", "rank-1", "named rightly"), rows)
+
+
+def _sides_are_mixed(
+    right_same: dict[str, bool], right_other: dict[str, bool], both: list[str], individuals: int
+) -> bool:
+    """Return whether more photographs are recognised by another side alone than by luck among so many individuals,
+    although sides do differ: more are recognised by their own side alone."""
+    same, other = (np.array([right[image_id] for image_id in both]) for right in (right_same, right_other))
+    strange, usual = int((other & ~same).sum()), int((same & ~other).sum())
+    luck = (1 - same.mean()) / individuals
+    sides_differ = binom.sf(usual - 1, usual + strange, 0.5) < 0.1
+    return bool(sides_differ and binom.sf(strange - 1, len(both), luck) < SURPRISING)
+
+
+def _background(
+    catalogue: Catalogue,
+    weights: Weights,
+    dataset: str,
+    calibration: Calibration,
+    duplicates: np.ndarray,
+    most: int,
+) -> Part:
+    """Rank-1 of photographs on which the animal is painted over."""
+    name = "background only"
+    if not has_boxes(catalogue.database.of(dataset)):
+        return Part(
+            name, "Not measured: the known photographs have no boxes, so that the animal can't be painted over."
+        )
+    answered = answer_backgrounds(catalogue, weights, dataset, calibration, duplicates, most)
+    if len(answered) < LEAST:
+        return Part(name, "Not measured: too few photographs have anything left to compare beside the animal.")
+    rank1, chance, p = _shuffled(answered)
+    alarm = p < SURPRISING and rank1 > chance + 0.05
+    words = (
+        f"With the animal painted over, rank-1 of {len(answered)} known photographs is {rank1:.2f} ({chance:.2f} by "
+        "chance)."
+    )
+    if alarm:
+        words += " That much of the score is the place, not the animal."
+    return Part(name, words, alarm)
+
+
+def _silhouette() -> Part:
+    return Part("silhouette only", "Not measured: this version can't cut an animal's outline out of a photograph.")
+
+
+def expected_calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 5) -> float:
+    """Return how far probabilities are from the share that is right, in the mean over bins of equal count.
+
+    Naeini et al. 2015, with bins of equal count.
+
+    Args:
+        probability: (Q,) float, 0 to 1.
+        right: (Q,) bool.
+        bins: how many; the queries are sorted by their probability.
+    """
+    parts = np.array_split(np.argsort(probability, kind="stable"), bins)
+    apart = [abs(probability[rows].mean() - right[rows].mean()) * len(rows) for rows in parts if len(rows)]
+    return float(sum(apart) / max(1, len(probability)))
