@@ -43,6 +43,7 @@ def test_the_column_encounter_counts_more_and_animals_on_one_photograph_are_left
     rows = rows_of(("07:00", "A", "x"), ("07:01", "A", ""), ("", "", "x"), ("07:02", "A", " "), ("", "", "y"))
     assert groups_of(rows) == [{"q0", "q2"}, {"q1", "q3"}]
     assert groups_of(rows.assign(path=["p", "q", "r", "./q", "s"])) == [{"q0", "q2"}]
+    assert groups_of(rows, 0) == []
 
 
 @given(st.integers(0, 10**6))
