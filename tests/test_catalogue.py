@@ -83,6 +83,19 @@ def test_a_fault_is_named_with_its_row(tmp_path: Path, row: str, words: str) -> 
     assert str(data / "metadata.csv") in str(caught.value)
 
 
+def test_a_mask_behind_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (data / "away").symlink_to(tmp_path / "elsewhere")
+    header = "image_id,identity,path,date,orientation,species,split,dataset,mask\n"
+    (data / "metadata.csv").write_text(
+        f"{header}1,leo,a.jpg,,,,database,Lions,\n2,mia,b.jpg,,,,database,Lions,away/b.png\n"
+    )
+    with pytest.raises(InputError, match=r"row 3, column mask: .* a link leads out of it; found 'away'"):
+        read_catalogue(data)
+
+
 def test_all_faults_are_found_and_the_error_names_the_first_and_how_to_see_the_others(tmp_path: Path) -> None:
     data = write(tmp_path, "1,leo,../a.jpg,,,,nowhere,Lions", "1,leo,a.jpg,,,,query,Lions", ",,b.jpg,,,,query,Lions")
     assert len(find_faults(read_rows(data))) == 4

@@ -269,14 +269,15 @@ def find_cell_faults(catalogue: Catalogue) -> list[str]:
         }
         for check in _checks(table)
     ]
-    outside = table["path"].map(lambda path: _leads_below(path) and not _stays_in(root, path))
-    by_kind.append(
-        {
-            row: "path: expected a path that stays in the data folder, links followed, but a link leads out of it; "
-            f"found {_link_out_of(root, cell)}. Copy what it leads to into the folder, or remove the rows"
-            for row, cell in numbered_cells(table.loc[outside, "path"])
-        }
-    )
+    for paths in [table["path"], *([_mask_files(table["mask"])] if "mask" in table else [])]:
+        outside = paths.map(lambda path: _leads_below(path) and not _stays_in(root, path))
+        by_kind.append(
+            {
+                row: f"{paths.name}: expected a path that stays in the data folder, links followed, but a link leads "
+                f"out of it; found {_link_out_of(root, cell)}. Copy what it leads to into the folder, or remove the rows"
+                for row, cell in numbered_cells(paths[outside])
+            }
+        )
     return [f"{rows}, column {words}" for kind in by_kind for rows, words in group_rows(kind.items())]
 
 
@@ -322,8 +323,12 @@ def _checks(table: pd.DataFrame) -> list[_Check]:
 
 def _mask_check(column: pd.Series) -> _Check:
     expected = "expected a relative path that stays in the data folder, or a run-length code of COCO as JSON"
-    paths = column.str.strip().map(lambda cell: "." if not cell or is_run_length(cell) else cell)
-    return _Check("mask", expected, ~paths.map(_leads_below))
+    return _Check("mask", expected, ~_mask_files(column).map(lambda path: not path or _leads_below(path)))
+
+
+def _mask_files(column: pd.Series) -> pd.Series:
+    """Return the paths in a column of masks; "" where there is none."""
+    return column.str.strip().map(lambda cell: "" if is_run_length(cell) else cell)
 
 
 def _matches(column: pd.Series, pattern: re.Pattern[str]) -> pd.Series:
