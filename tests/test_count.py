@@ -118,22 +118,18 @@ def test_the_interval_holds_the_truth_and_answers_make_up_for_a_wrong_density() 
     assert narrow < 0.9 * wide
 
 
-def test_chosen_pairs_stand_for_no_others() -> None:
-    """Those that were chosen because they are one animal do not make the rest denser."""
+def test_when_all_near_pairs_are_answered_it_does_not_matter_which_were_chosen() -> None:
     trials, live = [world(30, seed) for seed in range(8)], world(30, 60)
     labels, experience = clusters_of(live), experience_of(trials)
-    near = near_pairs(len(labels), live.pairs, live.dissimilarity)
-    every = answers(live, np.random.default_rng(0).permutation(near))
-    chosen = every.same & (np.arange(len(near)) >= 60)
-
-    def number(drawn: np.ndarray, used: np.ndarray) -> float:
-        some = Answered(every.pairs[used], every.same[used], drawn[used])
-        density = density_of(trials)
-        return count_individuals(labels, live.pairs, live.dissimilarity, experience, density, some).individuals
-
-    first = np.arange(len(near)) < 60
-    exact = number(np.ones(len(near), bool), np.ones(len(near), bool))
-    assert abs(number(first, first | chosen) - exact) < abs(number(first | chosen, first | chosen) - exact)
+    every = answers(live, near_pairs(len(labels), live.pairs, live.dissimilarity))
+    numbers = [
+        count_individuals(
+            labels, live.pairs, live.dissimilarity, experience, density_of(trials), every._replace(drawn=drawn)
+        )
+        for drawn in (every.drawn, ~every.same, np.arange(len(every.same)) % 3 == 0)
+    ]
+    assert [one.individuals for one in numbers] == pytest.approx([numbers[0].individuals] * 3, rel=1e-3)
+    assert {one.interval for one in numbers} == {numbers[0].interval}
 
 
 def test_without_experience_nothing_is_known() -> None:
