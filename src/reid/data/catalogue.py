@@ -274,7 +274,8 @@ def find_cell_faults(catalogue: Catalogue) -> list[str]:
         by_kind.append(
             {
                 row: f"{paths.name}: expected a path that stays in the data folder, links followed, but a link leads "
-                f"out of it; found {_link_out_of(root, cell)}. Copy what it leads to into the folder, or remove the rows"
+                f"out of it; found {_link_out_of(root, cell)}. Copy what it leads to into the folder, or remove the "
+                "rows"
                 for row, cell in numbered_cells(paths[outside])
             }
         )

@@ -13,13 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from reid.decision.count import near_pairs
 from reid.decision.discovered import Clusters
 from reid.decision.linkage import JOINED, MergeTree, merge_tree
 
 __all__ = ["Collection", "Decision", "chance_same", "collection_of"]
-
-NEAREST = 5
-"""Photographs next to each one that are its candidates: an evenly drawn question is about one of these pairs."""
 
 
 class Decision(NamedTuple):
@@ -126,15 +124,8 @@ class Collection:
                 yield Decision((members[one], members[other]), 1 - similar / (sizes[one] * sizes[other]), least, False)
 
     def candidate_pairs(self) -> np.ndarray:
-        """Return each photograph's `NEAREST` among those that it was compared with: (Q, 2) int64, i < j, each pair
-        once, ascending."""
-        ends = np.concatenate([self.pairs, self.pairs[:, ::-1]])
-        values = np.concatenate([self.dissimilarity, self.dissimilarity])
-        order = np.lexsort((ends[:, 1], values, ends[:, 0]))
-        ends = ends[order]
-        starts = np.searchsorted(ends[:, 0], np.arange(len(self)))
-        near = np.arange(len(ends)) - starts[ends[:, 0]] < NEAREST
-        return np.unique(np.sort(ends[near], axis=1), axis=0).reshape(-1, 2)
+        """Return the pairs of which some are drawn evenly, (Q, 2) int64, see `count.near_pairs`."""
+        return near_pairs(len(self), self.pairs, self.dissimilarity)
 
 
 def collection_of(clusters: Clusters, dataset: str) -> Collection:
