@@ -421,8 +421,9 @@ def predict_on(devices: Sequence[str], catalogue: Catalogue, weights: Weights, r
             log.warning("a process was killed; every query is answered by this one alone, which takes longer")
             return predict(catalogue, weights, weights.recipe, use_cache=False, runtime=runtime)
     joined = join_matches(predictions, load_calibrations(weights))
-    ids = rows_to_predict(catalogue).image_ids
-    return replace(joined, queries=joined.queries.set_index("image_id").loc[ids].reset_index())
+    place = {image_id: row for row, image_id in enumerate(rows_to_predict(catalogue).image_ids)}
+    ordered = joined.queries.sort_values("image_id", key=lambda column: column.map(place), ignore_index=True)
+    return replace(joined, queries=ordered)
 
 
 def divide(queries: Catalogue, count: int) -> list[Catalogue]:

@@ -34,8 +34,8 @@ Edit = Callable[[Callable[[pd.DataFrame], pd.DataFrame]], None]
 
 @pytest.fixture(autouse=True)
 def few_collections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cut that is fitted on less is fitted sooner."""
-    monkeypatch.setattr(cuts, "COLLECTIONS", 4)
+    """A cut that is fitted once is fitted sooner; of fewer collections it would be a matter of luck."""
+    monkeypatch.setattr(cuts, "COLLECTIONS", 16)
     monkeypatch.setattr(cuts, "ROUNDS", 1)
 
 
@@ -143,7 +143,7 @@ def first(original: Path, weights: Path, tmp_path_factory: pytest.TempPathFactor
     """A result."""
     out = tmp_path_factory.mktemp("first") / "s.csv"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "COLLECTIONS", 4)
+        patch.setattr(cuts, "COLLECTIONS", 16)
         patch.setattr(cuts, "ROUNDS", 1)
         discovered(original, weights, out)
     return out

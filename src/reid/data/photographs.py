@@ -364,7 +364,9 @@ def _decode(content: bytes, views: Sequence[View]) -> _Picture:
     source = source_of(content)
     with _open(content, source) as image:
         stored_size, notes = image.size, _notes(image, content)
-        drafted = image.draft("RGB", _wanted_size(views, stored_size, _orientation(image)))
+        drafted = None
+        if isinstance(source, JpegSource):  # others have one scale, and asking some for EXIF data decodes them
+            drafted = image.draft("RGB", _wanted_size(views, stored_size, _orientation(image)))
         try:
             eight, depth = eight_bits(image, lambda: _open(content, io.BytesIO(content)))
             rgb = _as_rgb(eight)
