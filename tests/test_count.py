@@ -81,6 +81,21 @@ def test_a_collection_that_is_its_own_pseudo_collection_is_counted_well(seed: in
     assert found.interval == (int(found.interval[0]), int(found.interval[1]))
 
 
+@pytest.mark.parametrize("individuals", [14, 21, 24])
+def test_clusters_that_are_right_in_all_pseudo_collections_are_counted_as_they_are(individuals: int) -> None:
+    """Everybody's share is 1 but for rounding, whose root would be no number."""
+    trials = [world(individuals, seed) for seed in range(10, 14)]
+    live, *known = (
+        trial._replace(dissimilarity=np.where(answers(trial, trial.pairs).same, 0.1, 0.9)) for trial in trials
+    )
+    experience = experience_of(known)
+    assert experience
+    assert experience.shares == pytest.approx(1)
+    found = count_individuals(clusters_of(live), live.pairs, live.dissimilarity, experience, 1.0)
+    assert found.individuals == pytest.approx(individuals, abs=1)
+    assert found.interval[0] <= individuals <= found.interval[1]
+
+
 def test_the_denser_the_photographs_are_said_to_be_the_fewer_are_the_individuals() -> None:
     trials = [world(30, seed) for seed in range(8)]
     live = world(30, 50)

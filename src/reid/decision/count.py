@@ -393,7 +393,7 @@ def _at_densities(
     step = np.gradient(density) + 1e-9  # where all have as many photographs, all densities are one
     prior = step * np.exp(-0.5 * ((density - np.log(companions + FLOOR)) / DENSITY_ERROR) ** 2)
     number = clusters / share
-    spread = weight @ np.square(h) - share**2
+    spread = np.maximum(weight @ np.square(h) - share**2, 0)  # rounding, where everybody's is the same
     known = np.minimum(experience.known, effective)
     error = number / share * np.sqrt(spread * (1 / number + 1 / known))
     if same:
