@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_answers import write_pairs
 
 from reid import cli
+from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.decision.encounters import answered_together, find_encounters
@@ -89,3 +91,18 @@ def test_predict_answers_encounters_where_the_recipe_says_so(
     assert int(table["rank"].max()) == 5
     alone = predict(read_catalogue(patterns), open_weights(patterns_weights)).candidates
     assert alone[alone["rank"] == 1].groupby(encounter)["dissimilarity"].nunique().max() > 1
+
+
+def test_an_encounter_gives_no_query_an_individual_that_a_person_has_ruled_out(
+    patterns: Path, patterns_weights: Path, edit_rows: Callable
+) -> None:
+    edit_rows(lambda table: table.assign(encounter=np.where(table["split"] == "query", "one", "")))
+    catalogue, weights = read_catalogue(patterns), open_weights(patterns_weights)
+    recipe = with_settings(weights.recipe, {"prediction.encounter_minutes": 5.0})
+    first = predict(catalogue, weights, recipe).candidates.iloc[0]
+    assert first["rank"] == 1
+    write_pairs(patterns, f"{first['image_id']},{first['candidate_image_id']},different,,,")
+    after = predict(catalogue, weights, recipe).candidates
+    names = [after["candidate"][after["image_id"] == name].tolist() for name in after["image_id"].unique()]
+    assert first["candidate"] not in after["candidate"][after["image_id"] == first["image_id"]].tolist()
+    assert any(first["candidate"] in some for some in names)

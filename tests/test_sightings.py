@@ -161,6 +161,15 @@ def test_who_is_known_on_the_photograph_is_nobody_else_on_it() -> None:
     assert most_neighbours(queries.drop(columns="beside")) == 0
 
 
+def test_a_query_that_a_person_has_named_takes_no_other_name() -> None:
+    rows = [("p", "Mira", 0.1), ("p", "Tom", 0.4), ("q", "Mira", 0.2)]  # p is Tom, somebody says
+    queries = queries_of({"p": "1.jpg", "q": "1.jpg"})
+    routes = dict.fromkeys(queries["image_id"], "Lynx")
+    found = keep_apart(candidates_of(rows), queries, routes, {"Lynx": 0.5}, 5, {"p"})
+    assert found["candidate"].tolist() == ["Mira", "Tom", "Mira"]
+    assert kept(rows, queries) == {"p": ["Mira", "Tom"]}
+
+
 @given(st.integers(0, 10**6))
 def test_names_are_given_as_a_slow_twin_gives_them(seed: int) -> None:
     """Again and again the most similar pair of all is taken, its query and its name are out."""

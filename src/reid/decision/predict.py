@@ -109,8 +109,9 @@ def predict(
         routes = {name: one.route for name, one in zip(searched.image_ids, features, strict=True)}
         limits = {name: one.threshold.value for name, one in calibrations.items()}
         candidates = without_refused(candidates, refused, k + more)
-        candidates = answered_together(candidates, encounters, routes) if encounters else candidates
-        candidates = keep_apart(candidates, searched.table, routes, limits, k)
+        if encounters:  # which may bring back whom a query does not show
+            candidates = without_refused(answered_together(candidates, encounters, routes), refused, k + more)
+        candidates = keep_apart(candidates, searched.table, routes, limits, k, said.confirmed)
     table = _routed(queries, dict(zip(searched.image_ids, features, strict=True)), weights)
     return with_confirmed(decide(table, candidates, calibrations, recipe.prediction.route), said.confirmed)
 

@@ -1,6 +1,6 @@
 """Rows that share a photograph are different animals: no two of them get the same name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
@@ -22,7 +22,12 @@ def most_neighbours(rows: pd.DataFrame) -> int:
 
 
 def keep_apart(
-    candidates: pd.DataFrame, rows: pd.DataFrame, datasets: Mapping[str, str], limits: Mapping[str, float], k: int
+    candidates: pd.DataFrame,
+    rows: pd.DataFrame,
+    datasets: Mapping[str, str],
+    limits: Mapping[str, float],
+    k: int,
+    confirmed: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return the candidates of queries without those that other animals on the same photograph are: known ones, and
     those that are named by a more similar query. A query that loses its best candidate goes on to the next.
@@ -33,13 +38,15 @@ def keep_apart(
         datasets: by image_id, whose gallery was searched.
         limits: by dataset, the threshold below which a query is named.
         k: how many candidates of each query are kept.
+        confirmed: the image_ids of queries that a person has named: their best candidate may be somebody else, and
+            takes no name away.
     """
     photograph = dict(zip(rows["image_id"], photograph_keys(rows), strict=True))
     beside = dict(zip(rows["image_id"], rows["beside"], strict=True)) if "beside" in rows else {}
     taken = {
         (photograph[image_id], dataset, name_key(name)) for image_id, names in beside.items() for dataset, name in names
     }
-    known, named, kept = set(taken), set[str](), list[int]()
+    known, named, kept = set(taken), set(confirmed), list[int]()
     for row in candidates.sort_values(["dissimilarity", "image_id", "rank"]).itertuples():
         image_id, dataset = str(row.image_id), datasets[str(row.image_id)]
         animal = photograph[image_id], dataset, name_key(str(row.candidate))
