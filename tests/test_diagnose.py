@@ -63,6 +63,21 @@ def test_a_planted_fault_is_found_and_a_clean_world_raises_no_alarm(
     assert "a &lt;world&gt;" in page
 
 
+def crowded(table: pd.DataFrame) -> pd.DataFrame:
+    """On every known photograph another animal, too, in a corner."""
+    known = table[table["identity"] != ""]
+    others = known.assign(
+        image_id="other " + known["image_id"], identity="other " + known["identity"], bbox="0,0,24,24"
+    )
+    return pd.concat([table, others], ignore_index=True)
+
+
+def test_another_animal_on_the_photographs_is_no_background(tmp_path: Path) -> None:
+    part = part_of(diagnosed(tmp_path, "", crowded), "background only")
+    assert part.words.startswith("With the animal painted over")
+    assert not part.is_alarm, part.words
+
+
 def without(table: pd.DataFrame) -> pd.DataFrame:
     """Two individuals, one side, no day, no box."""
     few = table[table["identity"].isin(["", "animal 00", "animal 01"])]
