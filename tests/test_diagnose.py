@@ -13,6 +13,7 @@ from reid.config.presets import PRESETS
 from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
+from reid.decision.enroll import enroll_again
 from reid.decision.metrics import read_solution
 from reid.decision.predict import predict
 from reid.decision.pseudo_queries import KnownRows
@@ -76,6 +77,18 @@ def test_another_animal_on_the_photographs_is_no_background(tmp_path: Path) -> N
     part = part_of(diagnosed(tmp_path, "", crowded), "background only")
     assert part.words.startswith("With the animal painted over")
     assert not part.is_alarm, part.words
+
+
+def test_queries_in_the_galleries_are_no_background(tmp_path: Path) -> None:
+    found = diagnosed(tmp_path)
+    data, weights = tmp_path / "data", open_weights(tmp_path / "weights")
+    catalogue, solution = read_catalogue(data), read_solution(data / "solution.csv")
+    one = solution[~solution["new_identity"]].iloc[0]
+    table = catalogue.database.table
+    known = table["image_id"][table["identity"] == one["identity"]].iloc[0]
+    (data / "pairs.csv").write_text(f"image_id_a,image_id_b,answer\n{one['image_id']},{known},same\n")
+    again = diagnose(catalogue, enroll_again(catalogue, weights, confirmed=True), None, None, most=30)
+    assert part_of(again, "background only") == part_of(found, "background only")
 
 
 def without(table: pd.DataFrame) -> pd.DataFrame:
