@@ -649,7 +649,9 @@ def _change_identities(options: argparse.Namespace) -> None:
     print_result(_words_of_change(change))
     print_result(f"wrote {table}{saved}; {LOG} next to it keeps the change, which `reid identities DATA undo` undoes")
     if (options.data / "solution.csv").exists():
-        log.warning("%s still has the names as they were", options.data / "solution.csv")
+        log.warning(
+            "%s is not changed: correct the names there, too, before `reid score`", options.data / "solution.csv"
+        )
     _log_next("enroll", options.data, "--weights", "WEIGHTS")
     log.info("then: reid calibrate, as the galleries and thresholds of WEIGHTS know the names as they were")
 

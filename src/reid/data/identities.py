@@ -224,7 +224,7 @@ def _new_name(name: str, old: str, names: set[str]) -> str:
     Args:
         name: the name.
         old: what the photographs are called now.
-        names: those of the dataset's other individuals.
+        names: those that individuals of the dataset have afterwards.
     """
     if name == old:
         raise InputError(f"{spelled(name)}: expected another name than the individual has")
@@ -234,7 +234,7 @@ def _new_name(name: str, old: str, names: set[str]) -> str:
         raise InputError(f"{spelled(name)}: expected a name without blanks around it; type {spelled(name.strip())}")
     if name == NEW_INDIVIDUAL or is_unknown(name, UNKNOWN_WORDS):
         raise InputError(f"{spelled(name)}: expected an individual's name, found a word for nobody; choose another")
-    if alike := sorted(other for other in names - {old} if name_key(other) == name_key(name)):
+    if alike := sorted(other for other in names if name_key(other) == name_key(name)):
         raise InputError(
             f"{spelled(name)}: expected a name that nobody has, found {spelled(alike[0])}, which differs only in how "
             f"it is written; type {spelled(alike[0])} if that is meant, or choose another"
