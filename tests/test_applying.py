@@ -106,8 +106,8 @@ def test_a_person_may_change_her_mind_and_others_may_agree(
         (
             "neither",
             [
-                'a,b,unsure,Ann,2025-06-01,"sure; was same, another\'s answer counts"',
-                'b,a,unsure,Bo,2025-06-02,"was different, another\'s answer counts"',
+                'a,b,unsure,Ann,2025-06-01,"sure; was same, neither answer counts"',
+                'b,a,unsure,Bo,2025-06-02,"was different, neither answer counts"',
             ],
         ),
     ],

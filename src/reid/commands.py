@@ -802,9 +802,10 @@ def report(options: argparse.Namespace) -> None:
 
 def review(options: argparse.Namespace) -> None:
     if (options.apply is None) == (options.weights is None):
+        found = "both" if options.apply else "neither"
         raise InputError(
             "reid review: expected --weights WEIGHTS and --out DIR to make a page, or --apply FILE for the answers "
-            "that a page has saved"
+            f"that a page has saved, found {found}; type one or the other"
         )
     catalogue = read_catalogue(options.data)
     if options.apply:
@@ -837,10 +838,9 @@ def review(options: argparse.Namespace) -> None:
             options.pairs,
         )
     drawn = sum(bool(question.drawn) for question in made.questions)
-    print_result(
-        f"wrote {made.page}, which asks about {_count(len(made.questions), 'pair')}, {drawn} of them evenly drawn; "
-        "open it in a browser"
-    )
+    evenly = f", {drawn} of them evenly drawn" if drawn else ""
+    pairs = _count(len(made.questions), "pair")
+    print_result(f"wrote {made.page}, which asks about {pairs}{evenly}; open it in a browser")
     _log_times(seconds)
     log.info("when you have saved the answers: reid review %s --apply FILE", quote(str(options.data)))
 
@@ -858,6 +858,7 @@ def _apply_answers(catalogue: Catalogue, options: argparse.Namespace) -> None:
     )
     print_result("; ".join([f"{done.path}: {added}", *(f"{number} {words}" for number, words in more if number)]))
     _log_next("discover", options.data, "--weights", "weights", "--out", "clusters.csv")
+    log.info("or reid predict, for the names of known animals")
 
 
 def diagnose(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from reid.data.catalogue import Catalogue
 from reid.data.spelling import name_key
 from reid.decision.answers import ANSWERS, PAIRS_COLUMNS
 from reid.errors import InputError
-from reid.runtime.files import first_of, read_json
+from reid.runtime.files import first_of, is_file, read_json
 
 if TYPE_CHECKING:
     from pandas._libs import NaTType
@@ -96,12 +96,14 @@ def read_sheet(path: Path, catalogue: Catalogue) -> AnswerSheet:
     try:
         content = read_json(path)
     except InputError as problem:
-        raise InputError(
-            f"{problem}. If the file is cut short, open the page that it comes from and save the answers again"
-        ) from None
+        advice = "if it is cut short, open the page that it comes from and save the answers again"
+        raise InputError(f"{problem}; {advice if is_file(path) else 'name the file that the page has saved'}") from None
     content = content if isinstance(content, dict) else {}
     if content.get("format") != FORMAT:
-        raise InputError(f"{path}: expected answers that a page of `reid review` has saved, found other JSON")
+        raise InputError(
+            f"{path}: expected answers that a page of `reid review` has saved, found other JSON; name "
+            "the file that the page has saved"
+        )
     if content.get("version") != VERSION:
         raise InputError(
             f"{path}: expected version {VERSION} of this format, found {str(content.get('version'))[:20]}; apply it "

@@ -76,10 +76,11 @@ def apply_answers(catalogue: Catalogue, file: Path, pairs_file: Path | None = No
     new, there, older, changed, against = _sorted_out(sheet.answers, standing)
     if against and not conflicts:
         raise InputError(_words_of(path, file, against))
+    why = "neither answer counts" if conflicts == "neither" else "another's answer counts"
     overruled = {one.answer for one in against} if conflicts in ("old", "neither") else set()
     withdrawn = [answer for one in against for answer in one.against] if conflicts in ("new", "neither") else []
-    rows = [_unsure(answer, "another's answer counts") if answer in overruled else answer for answer in new]
-    merged = _merged(_withdrawn(table, withdrawn), rows)
+    rows = [_unsure(answer, why) if answer in overruled else answer for answer in new]
+    merged = _merged(_withdrawn(table, withdrawn, why), rows)
     _refuse_contradictions(catalogue, merged, path, file, len(table))
     if rows or withdrawn:
         write_table(path, merged)
@@ -146,12 +147,12 @@ def _note(note: str, answer: str, why: str) -> str:
     return "; ".join(filter(None, [note, f"was {answer}, {why}"]))
 
 
-def _withdrawn(table: pd.DataFrame, answers: Sequence[Answer]) -> pd.DataFrame:
+def _withdrawn(table: pd.DataFrame, answers: Sequence[Answer], why: str) -> pd.DataFrame:
     """Return pairs.csv with these of its rows unsure."""
     table = table.copy()
     for answer in answers:
         place = answer.row - 2
-        table.loc[place, "note"] = _note(str(table.loc[place, "note"]), answer.answer, "another's answer counts")
+        table.loc[place, "note"] = _note(str(table.loc[place, "note"]), answer.answer, why)
         table.loc[place, "answer"] = "unsure"
     return table
 
