@@ -242,7 +242,9 @@ def test_the_command(patterns: Path, patterns_weights: Path, capsys: pytest.Capt
     assert read_answers(read_catalogue(patterns), path) == [(first, other, True, False)]
     write_pairs(patterns, *said)
     assert run(*call, "--by", "colour") == 2
-    assert "--by colour: expected a column of metadata.csv or year" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--by colour: expected a column of metadata.csv or year" in told
+    assert "date_problem" not in told
     (patterns / "competition.json").touch()
     assert run(*call) == 2
     assert "whose rules forbid labels made by hand" in capsys.readouterr().err

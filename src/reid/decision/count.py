@@ -70,6 +70,9 @@ COUNT_COLUMNS = ("dataset", "group", "photographs", "clusters", "individuals", "
 GROUPS = ("orientation", "season")
 """Columns of metadata.csv by which individuals are counted too, where they say something."""
 
+ADDED = ("answered", "date_problem", "day", "crop", "beside")
+"""Columns of a catalogue that are not in metadata.csv."""
+
 NEAREST = 5
 """Photographs next to each one with which it is a near pair."""
 
@@ -170,10 +173,9 @@ def count(
         InputError: as `discover` and `links.read_links`; there is no such column.
     """
     table = catalogue.table.assign(year=catalogue.table["day"].str[:4])
-    if missing := [name for name in by if name not in table]:
-        raise InputError(
-            f"--by {missing[0]}: expected a column of metadata.csv or year, one of {', '.join(map(str, table.columns))}"
-        )
+    offered = [name for name in map(str, table.columns) if name not in ADDED]
+    if missing := [name for name in by if name not in offered]:
+        raise InputError(f"--by {missing[0]}: expected a column of metadata.csv or year, one of {', '.join(offered)}")
     answers = read_answers(catalogue, links_file)
     clusters = discover(catalogue, weights, recipe, use_cache, runtime, use_answers=False)
     groups = table.set_index("image_id")[[name for name in by or GROUPS if name in table]]
