@@ -174,7 +174,7 @@ def test_the_command_tells_what_it_understood_and_the_next_step(cams: Path, caps
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [
         "read: 2 rows on 2 photographs",
-        "boxes: on 2 of 2 rows, x,y,w,h in pixels; 1 reached over the edge and were clipped",
+        "boxes: on 2 of 2 rows, x,y,w,h in pixels; 1 clipped at the edge",
         "dates: 1 with, 0 without, 1 that cannot be read",
         f"left out: 1 × a photograph that is not there, below {cams}",
         "left out: 1 × a box with text in place of a number",

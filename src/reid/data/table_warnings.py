@@ -42,7 +42,10 @@ def find_table_warnings(catalogue: Catalogue) -> list[str]:
 def _empty_galleries(catalogue: Catalogue) -> Iterator[str]:
     """Yield the datasets that have queries and no known photograph; a new species may begin like that."""
     if not len(catalogue.database):
-        yield "no row has split 'database': nobody is known here, so nothing can be trained or named; add known animals"
+        yield (
+            "no row has split 'database': nobody is known here, so nobody can be named; add known animals, or let "
+            "`reid discover` put the photographs together by individual, after `reid train` with --recipe keypoints"
+        )
         return
     known = set(catalogue.database.table["dataset"])
     for dataset, queries in catalogue.query.by_dataset().items():

@@ -40,7 +40,7 @@ def _boxes(imported: Imported) -> str:
     unit = "shares of the photograph" if layout.unit == "shares" else "pixels"
     count, rows = sum(box is not None for _, box in boxed.rows), len(boxed.rows)
     numbers = "x1,y1,x2,y2" if layout.corners else "x,y,w,h"
-    cut = f"; {boxed.clipped} reached over the edge and were clipped" if boxed.clipped else ""
+    cut = f"; {boxed.clipped} clipped at the edge" if boxed.clipped else ""
     turned = f"; {boxed.turned} made before EXIF rotation were turned" if boxed.turned else ""
     return f"on {count} of {_count(rows, 'row')}, {numbers} in {unit}{cut}{turned}"
 
