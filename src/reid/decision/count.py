@@ -238,7 +238,8 @@ def describe_counts(counts: pd.DataFrame) -> list[str]:
         known = f"{row['low']:.0f} to {row['high']:.0f} in nine of ten cases"
         interval = known if row["low"] == row["low"] else "no interval: too few known individuals"
         made_of = f"photographs: {row['photographs']}, clusters: {row['clusters']}, drawn answers: {row['answers']}"
-        lines.append(f"{what}: about {row['individuals']:.0f} individuals ({interval}); {made_of}")
+        number = f"{row['individuals']:.0f}"
+        lines.append(f"{what}: about {number} individual{'s' * (number != '1')} ({interval}); {made_of}")
     return lines
 
 

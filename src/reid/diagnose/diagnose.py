@@ -210,6 +210,9 @@ def _one_side(known: Catalogue) -> Part:
     sided = table[table["orientation"] != ""]
     if sided.empty:
         return Part(name, "Not measured: no known photograph has an orientation.")
+    sides = sorted(set(sided["orientation"]))
+    if len(sides) == 1:
+        return Part(name, f"Every known photograph that has an orientation shows the same: {sides[0]}.")
     by = sided.groupby("identity")["orientation"].agg(lambda cells: " and ".join(sorted(set(cells))))
     counts = by.value_counts().sort_index()
     alone = int((sided.groupby("identity")["orientation"].nunique() == 1).sum())

@@ -12,13 +12,14 @@ from reid.formats.boxed import sizes_of
 from reid.formats.boxes import as_unit
 from reid.formats.export_choices import ExportChoices, Exported
 from reid.formats.named import Named
-from reid.runtime.files import write_json
+from reid.runtime.files import refuse_unwritable, write_json
 
 __all__ = ["write"]
 
 
 def write(named: Named, out: Path, choices: ExportChoices) -> Exported:
     """Write one JSON file; photographs that can't be opened, whose size it needs, are left out."""
+    refuse_unwritable(out)
     table, left_out = named.table, 0
     paths = dict.fromkeys(table["path"])
     frames = sizes_of(paths, {path: named.catalogue.root / path for path in paths})
