@@ -556,6 +556,16 @@ def test_features_that_compete_leave_one_to_each_dataset(
     assert run("predict", textured, "--weights", both, "--out", tmp_path / "both.csv") == 0
 
 
+def test_galleries_that_are_made_again_where_nobody_is_known_leave_the_weights(textured: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(textured / "metadata.csv", dtype=str, keep_default_na=False)
+    table.assign(split="query", identity="").to_csv(textured / "metadata.csv", index=False)
+    settings = ("--set", "keypoints.size=64", "--set", "keypoints.count=30", "--set", "keypoints.extractor=xfeat")
+    weights = ("--keypoint-weights", random_weights("xfeat", tmp_path))
+    assert run("train", textured, "--out", tmp_path / "w", "--recipe", "keypoints", *settings, *weights) == 0
+    assert run("enroll", textured, "--weights", tmp_path / "w") == 0
+    assert run("discover", textured, "--weights", tmp_path / "w", "--out", tmp_path / "c.csv") == 0
+
+
 def test_files_of_several_features_find_their_place(
     textured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

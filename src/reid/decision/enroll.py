@@ -59,7 +59,7 @@ def enroll(
         _enroll(catalogue, folder, datasets, recipe, runtime)
     else:
         _enroll_best(catalogue, folder, datasets, recipe, runtime)
-    if is_main():
+    if is_main() and datasets:  # where nobody is known, photographs are grouped by what is there
         used = {extractor_file(gallery_extractor(folder / gallery_file(dataset))) for dataset in datasets}
         for file in folder.glob(f"*{EXTRACTOR}"):
             if file.name not in used:
