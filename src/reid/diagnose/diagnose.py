@@ -184,7 +184,7 @@ def _bursts(catalogue: Catalogue, dataset: str, matches: Matches | None) -> Part
     pairs = [
         (days.get(query, ""), days.get(photograph, ""))
         for query, photograph in zip(best["image_id"], best["candidate_image_id"], strict=True)
-        if query in own
+        if query in own and photograph != query  # enrolled queries find themselves
     ]
     dated = [(one, other) for one, other in pairs if len(one) == 10 and len(other) == 10]
     if len(dated) < LEAST:
