@@ -1,9 +1,10 @@
 """Worlds to test on: a tiny one of plain patterns, the toy world with its trained weights, and real photographs."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -175,3 +176,18 @@ def large_photographs() -> list[Path]:
     if not photographs:
         pytest.skip("the folder ../shared/photos-large with full-size photographs is not beside this checkout")
     return photographs
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by playwright."""
+    reason = "playwright, which drives the browser, is not installed"
+    sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
+    with sync_api.sync_playwright() as playwright:
+        # a container's root has no sandbox to go into
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()

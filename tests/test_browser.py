@@ -24,21 +24,6 @@ from reid.report.cluster_report import write_cluster_report
 from reid.report.outcomes import OUTCOMES, classify_outcomes
 from reid.report.report import collect_explanations, write_report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is not installed")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
-    with sync_api.sync_playwright() as playwright:
-        # a container's root has no sandbox to go into
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
 
 @pytest.fixture(scope="module")
 def report(

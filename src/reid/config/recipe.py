@@ -447,7 +447,7 @@ class CalibrationConfig(Group, name="calibration"):
     prior: float = setting(
         1.0,
         "the threshold is chosen as if so many more known individuals had been seen, each as similar as the most "
-        "similar of four new ones: where few are known, chance alone would decide; 0 for none, as in 0.2",
+        "similar of four new ones: where few are known, chance alone would decide; 0 for none, as in 0.1",
         limits=(0, 1000),
     )
     probability: str = setting(

@@ -42,7 +42,7 @@ BOXED = Design(PLAIN.species, (8, 7, 6, 6, 5, 5, *[4] * 8, *[3] * 8, *[2] * 4, 1
 SIZE = (384, 288)
 """Width and height of a photograph, about."""
 
-ROOMS = (3, 2)
+GRID = (3, 2)
 """Columns and rows of the grid in which animals stand, one in a cell, so that none hides another."""
 
 LARGEST = 1.5
@@ -113,11 +113,11 @@ def _draw(folder: Path, number: int, scene: list[Shot], rng: np.random.Generator
     picture, boxes = background(rng, width, height), []
     species = scene[0].species
     name = f"{species.dataset}/{scene[0].split}/{number:04d}"
-    for place, (shot, room) in enumerate(zip(scene, _rooms(rng, len(scene), width, height), strict=True)):
+    for place, (shot, cell) in enumerate(zip(scene, _cells(rng, len(scene), width, height), strict=True)):
         flank = species.flanks[shot.number % len(species.flanks)]
         body = bodies.of(shot, flank)
         body = body.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flank == "left" else body
-        animal = posed(rng, body, width, height, room)
+        animal = posed(rng, body, width, height, cell)
         picture.paste(animal, mask=animal.getchannel("A"))
         mask = animal.getchannel("A").point(lambda alpha: 255 * (alpha > 127))
         with atomic_path(folder / f"masks/{name}-{place}.png") as temporary:
@@ -144,19 +144,19 @@ def _draw(folder: Path, number: int, scene: list[Shot], rng: np.random.Generator
     ]
 
 
-def _rooms(rng: np.random.Generator, count: int, width: int, height: int) -> list[tuple[float, float, float, float]]:
+def _cells(rng: np.random.Generator, count: int, width: int, height: int) -> list[tuple[float, float, float, float]]:
     """Return x,y,w,h of the parts of a photograph that its animals fill: cells of a grid, with a free one between."""
-    columns, rows = ROOMS
+    columns, rows = GRID
     wide, high = width / columns, height / rows
     chosen = rng.permutation(columns)[:count]
-    rooms = []
+    cells = []
     for column in chosen:
         grown = rng.uniform(1, LARGEST) if count == 1 else 1.0
         middle = (column + 0.5) * wide, (rng.integers(rows) + 0.5) * high
         w, h = wide * grown, high * grown
         left, top = np.clip(middle[0] - w / 2, 0, width - w), np.clip(middle[1] - h / 2, 0, height - h)
-        rooms.append((float(left), float(top), w, h))
-    return rooms
+        cells.append((float(left), float(top), w, h))
+    return cells
 
 
 def _box(rng: np.random.Generator, mask: Image.Image) -> tuple[float, float, float, float]:

@@ -264,7 +264,7 @@ def posed(
     body: Image.Image,
     width: int,
     height: int,
-    room: tuple[float, float, float, float] | None = None,
+    cell: tuple[float, float, float, float] | None = None,
 ) -> Image.Image:
     """Return the body turned, scaled, sheared and moved, on a transparent canvas of the photograph's size.
 
@@ -272,9 +272,9 @@ def posed(
         rng: random numbers.
         body: RGBA, of the size `BODY`.
         width, height: of the photograph.
-        room: x,y,w,h, the part of it that the body fills; None for all of it.
+        cell: x,y,w,h, the part of it that the body fills; None for all of it.
     """
-    left, top, wide, high = room or (0, 0, width, height)
+    left, top, wide, high = cell or (0, 0, width, height)
     angle, shear = np.radians(rng.uniform(-8, 8)), rng.uniform(-0.06, 0.06)
     scale = rng.uniform(0.88, 1.02) * min(wide / BODY[0], high / BODY[1])
     centre = np.array([left + wide / 2, top + high / 2]) + rng.uniform(-0.05, 0.05, size=2) * (wide, high)
