@@ -33,6 +33,7 @@ from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.decision import enroll as enroll_module
 from reid.decision.artifact import open_weights
+from reid.decision.calibration import load_calibrations
 from reid.decision.extractor_choice import ExtractorChoice
 from reid.decision.predict import predict
 from reid.errors import InputError
@@ -540,6 +541,10 @@ def test_features_that_compete_leave_one_to_each_dataset(
     assert run("train", textured, "--out", both, "--recipe", "keypoints", *settings, *compete) == 0
     assert {name: one.name for name, one in open_weights(both).local_features.items()} == chosen
     assert not [path for path in both.rglob("*") if path.is_dir() and path.name in ("rootsift", "xfeat")]
+    # of few individuals all datasets' pseudo-queries are taken, but not those of another local feature
+    notes = [one.threshold.note for one in load_calibrations(open_weights(tmp_path / "xfeat")).values()]
+    assert all("those of all datasets together" in note for note in notes)
+    assert not [n for n in load_calibrations(open_weights(both)).values() if "all datasets" in n.threshold.note]
     assert run("predict", textured, "--weights", both, "--out", tmp_path / "both.csv") == 0
     found = pd.read_csv(tmp_path / "both.matches.csv", dtype=str)
     for dataset, name in chosen.items():

@@ -23,7 +23,7 @@ from reid.decision.attach import attach
 from reid.decision.calibrate import pseudo_query_pairs
 from reid.decision.predict import predict
 from reid.decision.pseudo_queries import PseudoQueryPairs, PseudoQuerySelection, match_pseudo_queries
-from reid.decision.sightings import keep_apart, most_neighbours
+from reid.decision.sightings import also_refused, keep_apart, most_neighbours
 from reid.retrieval.gallery import Gallery
 
 NO_MARGIN = ["--set", "data.box_margin=0"]
@@ -168,6 +168,13 @@ def test_a_query_that_a_person_has_named_takes_no_other_name() -> None:
     found = keep_apart(candidates_of(rows), queries, routes, {"Lynx": 0.5}, 5, {"p"})
     assert found["candidate"].tolist() == ["Mira", "Tom", "Mira"]
     assert kept(rows, queries) == {"p": ["Mira", "Tom"]}
+
+
+def test_whom_a_person_saw_elsewhere_on_the_photograph_a_query_does_not_show() -> None:
+    queries = queries_of({"p": "1.jpg", "q": "./1.jpg", "r": "2.jpg"})
+    found = also_refused({"q": {"Ada"}, "r": {"Zoe"}}, queries, {"p": "Tom", "gone": "Mira"})
+    assert found == {"q": {"Ada", "Tom"}, "r": {"Zoe"}}
+    assert also_refused({}, queries, {"p": "Tom", "q": "Mira"}) == {"p": {"Mira"}, "q": {"Tom"}}
 
 
 @given(st.integers(0, 10**6))

@@ -73,8 +73,11 @@ def also_refused(
     """
     photograph = dict(zip(rows["image_id"], photograph_keys(rows), strict=True)) if confirmed else {}
     every = {image_id: set(names) for image_id, names in refused.items()}
+    seen: dict[str, list[tuple[str, str]]] = {}
     for other, name in confirmed.items():
-        for image_id, key in photograph.items():
-            if image_id != other and key == photograph.get(other):
-                every.setdefault(image_id, set()).add(name)
+        if other in photograph:
+            seen.setdefault(photograph[other], []).append((other, name))
+    for image_id, key in photograph.items():
+        if elsewhere := {name for other, name in seen.get(key, ()) if other != image_id}:
+            every[image_id] = every.get(image_id, set()) | elsewhere
     return every
