@@ -1,5 +1,6 @@
 """Boxes in metadata.csv, from the cell to the pixels: what is refused, and which part of a photograph is opened."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from scene import scene
 from reid import cli
 from reid.config.presets import PRESETS
 from reid.config.runtime import Runtime
-from reid.config.settings import with_settings
+from reid.config.settings import recipe_from_json, with_settings
 from reid.data.boxes import Crop
 from reid.data.catalogue import COLUMNS, find_faults, read_catalogue, read_rows
 from reid.data.loading import photograph_batches
@@ -84,6 +85,16 @@ def view_of(box: tuple[float, float, float, float]) -> View:
 def test_a_faulty_box_is_told_with_its_row(cells: list[dict[str, str]], words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
         read_catalogue(write_rows(tmp_path, *cells))
+
+
+def test_weights_that_never_saw_a_box_see_whole_photographs(tmp_path: Path) -> None:
+    catalogue = read_catalogue(write_rows(tmp_path, {"bbox": "1,2,30,40"}))
+    recipe = PRESETS["keypoints"]
+    (view,) = views_of(catalogue, recipe)
+    assert view.crop == Crop((1, 2, 30, 40), "pixels", (30, 40), 0.1)
+    stored = asdict(recipe)
+    del stored["data"]["use_boxes"]  # as an earlier version wrote it
+    assert [one.crop for one in views_of(catalogue, recipe_from_json(stored))] == [None]
 
 
 def test_boxes_on_one_photograph_may_show_several_animals(tmp_path: Path) -> None:

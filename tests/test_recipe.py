@@ -87,6 +87,7 @@ def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
         *(
             "seed",
             "data.upright",
+            "data.use_boxes",
             "data.box_margin",
             "data.unknown_words",
             "data.join_names",

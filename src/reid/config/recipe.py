@@ -103,6 +103,9 @@ class DataConfig(Group, name="data"):
         "datasets whose photographs are turned by their column orientation first (right by -90 degrees, left by 90, "
         "bottom by 180), as the competition's salamanders need",
     )
+    use_boxes: bool = setting(
+        True, "where a row has a box or a mask, only that part of its photograph counts; false for whole photographs"
+    )
     box_margin: float = setting(
         0.1,
         "where a row has a box (column bbox), the share of the box's width and height that is added on each side",

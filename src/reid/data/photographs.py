@@ -147,8 +147,8 @@ def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list
 
     Args:
         catalogue: the photographs; their columns `dataset` and `orientation` say which to turn.
-        recipe: with the backbone's image size and interpolation filled in; also `data.upright`, `data.box_margin`,
-            `prediction.scales`, `matching.cues` and `keypoints.size`.
+        recipe: with the backbone's image size and interpolation filled in; also `data.upright`, `data.use_boxes`,
+            `data.box_margin`, `prediction.scales`, `matching.cues` and `keypoints.size`.
         mirror: exchange left and right.
     """
     largest = max(1.0, *recipe.prediction.scales)  # so that a larger scale is no mere enlargement
@@ -156,8 +156,11 @@ def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list
     detail = recipe.keypoints.size if recipe.uses_keypoints else 0
     columns = zip(catalogue.table["dataset"], catalogue.table["orientation"], strict=True)
     turns = [TURNS.get(orientation, 0) if dataset in recipe.data.upright else 0 for dataset, orientation in columns]
-    crops = [crop and replace(crop, margin=recipe.data.box_margin) for crop in catalogue.crops]
-    masks = catalogue.masks if recipe.uses_keypoints else [""] * len(catalogue)
+    crops: list[Crop | None] = [None] * len(catalogue)
+    masks = [""] * len(catalogue)
+    if recipe.data.use_boxes:
+        crops = [crop and replace(crop, margin=recipe.data.box_margin) for crop in catalogue.crops]
+        masks = catalogue.masks if recipe.uses_keypoints else masks
     return [
         View(size, recipe.backbone.fit, turn, recipe.backbone.interpolation, detail, mirror, crop, mask)
         for turn, crop, mask in zip(turns, crops, masks, strict=True)
