@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reid import cli, commands
+from reid import cli
+from reid.commands import calibrate, enroll, predict, report
 from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.errors import InputError, MachineError
@@ -116,7 +117,8 @@ def test_what_is_seen_at_once_is_refused_before_what_takes_long(
     tmp_path: Path, patterns: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backbones, "describe_backbone", lambda *_: pytest.fail("the hub was asked"))
-    monkeypatch.setattr(commands, "open_weights", lambda *_, **__: pytest.fail("the weights were read"))
+    for module in (enroll, calibrate, predict, report):
+        monkeypatch.setattr(module, "open_weights", lambda *_, **__: pytest.fail("the weights were read"))
     nowhere, out = tmp_path / "nowhere", ["--out", tmp_path / "w"]
     assert "no such folder" in fails(capsys, "train", nowhere, *out, "--recipe", "baseline")
     assert "--save-every: expected 0" in fails(capsys, "train", patterns, *out, "--save-every", "-1")

@@ -22,7 +22,8 @@ import pandas as pd
 import pytest
 import torch
 
-from reid import __version__, cli, commands
+from reid import __version__, cli
+from reid.commands import score
 from reid.config.presets import PRESETS
 from reid.config.settings import override, with_settings
 from reid.data.catalogue import read_rows
@@ -225,7 +226,7 @@ def test_what_ends_a_command_is_told_in_a_line_and_by_the_status(
     def fail(*_: object) -> None:
         raise problem
 
-    monkeypatch.setattr(commands, "read_submission", fail)
+    monkeypatch.setattr(score, "read_submission", fail)
     assert cli.main(["score", "s.csv", "solution.csv"]) == status
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -242,7 +243,7 @@ def test_a_bug_ends_with_its_traceback_and_where_to_report_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nothing: dict[str, str] = {}
-    monkeypatch.setattr(commands, "read_submission", lambda _: nothing["x\x1b[2J"])
+    monkeypatch.setattr(score, "read_submission", lambda _: nothing["x\x1b[2J"])
     assert cli.main(["score", "s.csv", "solution.csv"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"

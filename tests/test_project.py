@@ -41,7 +41,7 @@ def test_only_commands_print() -> None:
     }
     assert printing == {"reid.cli", "reid.runtime.progress"}
     results = {name for name, path in MODULES.items() if "print_result(" in path.read_text("utf-8")}
-    assert results == {"reid.commands", "reid.runtime.progress"}
+    assert {name for name in results if not name.startswith("reid.commands.")} == {"reid.runtime.progress"}
 
 
 def test_make_alone_prints_the_targets() -> None:
