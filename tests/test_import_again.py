@@ -176,7 +176,7 @@ def test_the_command_tells_what_it_understood_and_the_next_step(cams: Path, caps
         "read: 2 rows on 2 photographs",
         "boxes: on 2 of 2 rows, x,y,w,h in pixels; 1 clipped at the edge",
         "dates: 1 with, 0 without, 1 that cannot be read",
-        f"left out: 1 × a photograph that is not there, below {cams}",
+        f"left out: 1 × a photograph that is not below {cams}: name the folder that holds the photographs with --root",
         "left out: 1 × a box with text in place of a number",
         "metadata.csv: 2 rows added, 0 were there",
         "it now names 2 individuals on 2 rows; 0 rows to be named",

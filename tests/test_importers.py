@@ -533,7 +533,9 @@ def test_absolute_paths_of_windows_are_found_below_a_root(cams: Path) -> None:
     assert "3 × an absolute path of Windows: name the folder that holds the photographs with --root" in words
     done = imported("megadetector", path, root=cams)
     assert [row["path"] for row in rows_of(done)] == ["photographs/A/1.jpg", "photographs/B/1.jpg"]
-    assert done.left_out == {f"a photograph that is not there, below {cams}": 1}
+    assert done.left_out == {
+        f"a photograph that is not below {cams}: name the folder that holds the photographs with --root": 1
+    }
     assert "--root nowhere: expected the folder" in refusal("megadetector", path, root=Path("nowhere"))
 
 
@@ -550,7 +552,7 @@ def test_urls_other_files_and_ways_out_are_left_out_in_words(cams: Path) -> None
         "a photograph named by a URL: download it, and name the folder with --root": 1,
         "a path that leads out of its folder: name one further up with --root": 1,
         "no photograph by its ending": 1,
-        f"a photograph that is not there, below {cams}": 1,
+        f"a photograph that is not below {cams}: name the folder that holds the photographs with --root": 1,
     }
 
 

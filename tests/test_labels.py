@@ -267,6 +267,25 @@ def test_names_of_clusters(patterns: Path, clusters: Clusters, edit_rows: Callab
         names(read_catalogue(patterns), "cluster_Dots_5", identity="")
 
 
+def test_a_submission_of_clusters_is_enrolled_with_the_individuals_that_were_written_beside_it(
+    patterns: Path, clusters: Clusters, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalogue, path = read_catalogue(patterns), clusters()
+    named = with_clusters(catalogue, path)
+    submission = path.with_name("d.csv")
+    table = pd.read_csv(path, dtype=str)
+    table[["image_id", "cluster"]].to_csv(submission, index=False)
+    assert with_clusters(catalogue, submission).table.equals(named.table)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    # another submission's individuals are not taken, nor those of a damaged file
+    for label in (f"cluster_{table['dataset'][0]}_77", "nonsense"):
+        caplog.clear()
+        pd.concat([table.iloc[1:], table.iloc[:1].assign(cluster=label)]).to_csv(path, index=False)
+        unnamed = with_clusters(catalogue, submission).table
+        assert set(unnamed["identity"][unnamed["clustered"]]) == set(table["cluster"])
+        assert "those of known individuals are enrolled as new ones" in caplog.text
+
+
 def test_a_dataset_that_only_the_file_knows(patterns: Path, clusters: Clusters, edit_rows: Callable) -> None:
     edit_rows(lambda rows: rows.assign(dataset=rows["dataset"].mask(rows["split"] == "query", "")))
     enrolled = with_clusters(read_catalogue(patterns), clusters())

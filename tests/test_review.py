@@ -135,6 +135,8 @@ def test_a_competitions_queries_are_refused_and_its_database_is_not(
         (("--weights", "w"), "--out: expected the name of a folder"),
         (("--weights", "w", "--out", "p", "--most", "0"), "--most: expected 1 to 5000 pairs, found 0"),
         (("--weights", "w", "--out", "p", "--drawn", "-1"), "--drawn: expected 0 to 5000 pairs, found -1"),
+        (("--weights", "w", "--conflicts", "new"), "--conflicts: expected --apply FILE with it"),
+        (("--apply", "f", "--out", "page", "--mode", "split"), "--apply: expected no --out and no --mode"),
         (("--apply", "nowhere.json"), "nowhere.json: expected a JSON file here, found none"),
     ],
 )

@@ -83,6 +83,10 @@ def run(options: argparse.Namespace) -> None:
             "reid review: expected --weights WEIGHTS and --out DIR to make a page, or --apply FILE for the answers "
             f"that a page has saved, found {found}; type one or the other"
         )
+    if options.conflicts and not options.apply:
+        raise InputError("--conflicts: expected --apply FILE with it, which holds the answers; add it")
+    if ignored := [f"--{name}" for name in ("out", "mode", "individual") if options.apply and getattr(options, name)]:
+        raise InputError(f"--apply: expected no {' and no '.join(ignored)}, which make a page; leave it out")
     catalogue = read_catalogue(options.data)
     if options.apply:
         _apply_answers(catalogue, options)

@@ -4,6 +4,7 @@ as individuals."""
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ from reid.config.recipe import UNKNOWN_WORDS
 from reid.data.catalogue import Catalogue
 from reid.data.spelling import is_unknown
 from reid.decision.clusters import CLUSTER_COLUMNS
+from reid.decision.discovered import clusters_path
 from reid.errors import InputError
 from reid.runtime.files import first_of, group_rows, read_table
 
@@ -145,7 +147,8 @@ def with_clusters(catalogue: Catalogue, path: Path, only: Sequence[str] = ()) ->
 
     Args:
         catalogue: the data folder's rows, names resolved.
-        path: NAME.clusters.csv of discover, or NAME.csv.
+        path: NAME.clusters.csv of discover; or NAME.csv, for whose clusters NAME.clusters.csv next to it has the
+            individuals. Without these a warning says that known individuals get a second name.
         only: the labels of the clusters to take; empty for all with two or more photographs.
 
     Returns:
@@ -157,7 +160,7 @@ def with_clusters(catalogue: Catalogue, path: Path, only: Sequence[str] = ()) ->
             a label that is the name of a known individual already; a photograph whose dataset nobody knows.
     """
     table = catalogue.table.set_index("image_id", drop=False)
-    clusters = read_labels(path, dict(table["dataset"]))
+    clusters = _with_individuals(path, read_labels(path, dict(table["dataset"])), dict(table["dataset"]))
     clusters = clusters[clusters["image_id"].isin(table.index)]
     clusters = clusters[clusters["cluster"].isin(_chosen(path, clusters["cluster"], only))]
     names = _names(path, clusters, table)
@@ -168,6 +171,24 @@ def with_clusters(catalogue: Catalogue, path: Path, only: Sequence[str] = ()) ->
     split = table["split"].where(~taken, "database")
     table = table.assign(split=split, identity=identity, dataset=_datasets(path, own, table), clustered=taken)
     return replace(catalogue, table=table.set_index(catalogue.table.index))
+
+
+def _with_individuals(path: Path, clusters: pd.DataFrame, datasets: Mapping[str, str]) -> pd.DataFrame:
+    """Return a submission's clusters as NAME.clusters.csv next to it has them; other tables as they are."""
+    if "identity" in clusters:
+        return clusters
+    beside = clusters_path(path)
+    with suppress(InputError):  # of a file that nobody named
+        told = read_labels(beside, datasets)
+        labels = [dict(zip(table["image_id"], table["cluster"], strict=True)) for table in (clusters, told)]
+        if "identity" in told and labels[0] == labels[1]:
+            log.info("%s: the individuals of its clusters are taken from %s", path, beside.name)
+            return told
+    log.warning(
+        f"{path}: it has no column identity, and {beside.name} next to it does not name the individuals of the same "
+        "clusters: those of known individuals are enrolled as new ones. Name what discover wrote as NAME.clusters.csv"
+    )
+    return clusters
 
 
 def _chosen(path: Path, labels: pd.Series, only: Sequence[str]) -> list[str]:

@@ -91,7 +91,9 @@ def _find(name: str, base: Path, has_root: bool, left_out: int) -> Path | str:
         file = base / name if (base / name).exists() else base.joinpath(*_parts(name))
         if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(base)):
             return "a path that leads out of its folder: name one further up with --root"
-    return Path(os.path.normpath(file)) if file.is_file() else f"a photograph that is not there, below {base}"
+    if file.is_file():
+        return Path(os.path.normpath(file))
+    return f"a photograph that is not below {base}: name the folder that holds the photographs with --root"
 
 
 def place_file(file: Path, base: Path, data: Path) -> Placed:
