@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 from test_discover import QUICK, draw
 
 from reid import cli
@@ -150,6 +151,38 @@ def test_a_wrong_call_is_told_at_once(
     monkeypatch.chdir(data)
     assert review(data, *options) == 2
     assert words in capsys.readouterr().err
+
+
+def test_an_animal_that_is_known_by_two_names_is_asked_about_until_it_is_said_to_be_two(
+    data: Path, tmp_path: Path
+) -> None:
+    rows = pd.read_csv(data / "metadata.csv", dtype=str, keep_default_na=False)
+    mine = rows[(rows["identity"] == "animal 4") & (rows["split"] == "database")]
+    twin = mine.assign(identity="twin", image_id="t" + mine["image_id"], path="images/t" + mine["image_id"] + ".jpg")
+    for path, copy in zip(mine["path"], twin["path"], strict=True):
+        with Image.open(data / path) as photograph:
+            photograph.save(data / copy, quality=70)  # near-duplicates, which no cut is fitted on
+    table = pd.concat([rows, twin])
+    table.to_csv(data / "metadata.csv", index=False)
+    assert cli.main(["train", str(data), "--out", str(tmp_path / "w"), *QUICK]) == 0
+
+    def first_names() -> set[str]:
+        assert review(data, "--weights", tmp_path / "w", "--out", tmp_path / "page", "--mode", "merge") == 0
+        return set(content(tmp_path / "page" / "review.html")["questions"][0]["names"])
+
+    assert first_names() == {"animal 4", "twin"}
+    pair = {"image_id_a": [mine["image_id"].iloc[0]], "image_id_b": [twin["image_id"].iloc[1]], "answer": ["different"]}
+    pd.DataFrame(pair).to_csv(data / "pairs.csv", index=False)
+    assert first_names() != {"animal 4", "twin"}
+    (data / "pairs.csv").unlink()
+    # nor where both are on one photograph
+    shared = table["image_id"].isin([mine["image_id"].iloc[0], twin["image_id"].iloc[0]])
+    path = table["path"].mask(shared, mine["path"].iloc[0])
+    box = table["image_id"].map({mine["image_id"].iloc[0]: "0,0,20,20", twin["image_id"].iloc[0]: "20,0,20,20"})
+    table.assign(path=path, bbox=box, bbox_unit=box.map(dict.fromkeys(box.dropna(), "pixels"))).to_csv(
+        data / "metadata.csv", index=False
+    )
+    assert first_names() != {"animal 4", "twin"}
 
 
 def test_an_individual_that_is_not_compared_is_told(

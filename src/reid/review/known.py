@@ -1,23 +1,25 @@
 """The known photographs of each dataset, compared with each other as if nobody had named them: who is under two names,
 and under which name there are two?
 
-They are the reference photographs on which `discover` fits its cut, which no encoder that compares them has learned.
+They are all photographs of the gallery, or where an encoder has learned their names, those on which `discover` fits its
+cut, which no encoder that compares them has learned.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection as Some
 from typing import NamedTuple
 
 import numpy as np
 
 from reid.config.recipe import Recipe
 from reid.decision.artifact import Weights, gallery_file
-from reid.decision.cuts import Source
 from reid.decision.discover import Known, fit_pair_score
 from reid.decision.pair_scores import LabelledPairs
+from reid.decision.pseudo_queries import numbered
+from reid.models.networks import read_plan
 from reid.retrieval.cache import Cache
-from reid.retrieval.gallery import gallery_names
-from reid.retrieval.photograph_pairs import compare
+from reid.retrieval.gallery import Gallery, load_gallery
+from reid.retrieval.photograph_pairs import Pool, compare, compares_all
 from reid.review.collection import Collection
 
 __all__ = ["KnownPhotographs", "known_photographs"]
@@ -26,45 +28,72 @@ log = logging.getLogger(__name__)
 
 
 class KnownPhotographs(NamedTuple):
-    """Some of one dataset's known photographs."""
+    """One dataset's known photographs, or some of them."""
 
     collection: Collection
     names: np.ndarray
     """(N,) str, the individual on each."""
 
 
-def known_photographs(weights: Weights, recipe: Recipe, cache: Cache | None = None) -> list[KnownPhotographs]:
-    """Return the reference photographs of every dataset that has two of one individual.
+def known_photographs(
+    weights: Weights,
+    recipe: Recipe,
+    shown: Some[str],
+    apart: Some[tuple[str, str]] = (),
+    cache: Cache | None = None,
+) -> list[KnownPhotographs]:
+    """Return the known photographs of every dataset in which somebody has two.
 
     Args:
         weights: the folder, calibrated by a version that keeps reference photographs.
         recipe: `matching`, `seed`.
+        shown: image_ids; other photographs of the galleries are left out.
+        apart: pairs of image_ids that certainly show two animals.
         cache: of the weights folder.
     """
     known = Known(weights, recipe, cache)
     found = []
     for dataset in weights.datasets:
-        if source := known.source(dataset, whole=True):
-            found.append(_compared(source, known, gallery_names(weights.folder / gallery_file(dataset))))
-        else:
+        gallery = load_gallery(weights.folder / gallery_file(dataset), recipe)
+        learned = _has_learned(weights, dataset)
+        source = known.source(dataset, learned or compares_all(len(gallery.identity), recipe))
+        if not source:
             log.warning("%s: nothing to compare, because no individual has two photographs", dataset)
+            continue
+        asked = set(shown) & set(source.reference.image_id if learned else gallery.embeddings.image_id)
+        if learned and (others := len(set(shown) & set(gallery.embeddings.image_id)) - len(asked)):
+            log.warning("%s: %d photographs are left out: the encoder has learned their names", dataset, others)
+        found.append(_compared(dataset, gallery, asked, apart, known))
     return found
 
 
-def _compared(source: Source, known: Known, names: Mapping[str, str]) -> KnownPhotographs:
-    """Return one dataset's reference photographs, compared with each other.
+def _has_learned(weights: Weights, dataset: str) -> bool:
+    """Return whether a dataset's encoder knows names: photographs of one name are then alike whoever is on them."""
+    return weights.recipe.uses_encoder and bool(read_plan(weights.encoders[dataset]).trained_on)
 
-    Args:
-        source: the photographs.
-        known: what the weights know.
-        names: the individual on each photograph of the gallery, by image_id.
-    """
-    reference = source.reference
-    live = compare(source.pool, np.arange(len(reference)))
-    fit = fit_pair_score(source.dataset, live, known)
-    pairs = LabelledPairs(fit.transform(live), np.char.add(f"{source.dataset} ", reference.identity))
-    scored, none = fit.cut.scorer.held_out(pairs), np.zeros((0, 2), np.int64)
-    rows = np.stack([live.first, live.second], 1)
-    image_ids = np.array(reference.image_id, dtype=object)
-    individuals = np.array([names[image_id] for image_id in reference.image_id])
-    return KnownPhotographs(Collection(source.dataset, image_ids, rows, scored, none, none, fit.cut.value), individuals)
+
+def _compared(
+    dataset: str, gallery: Gallery, asked: set[str], apart: Some[tuple[str, str]], known: Known
+) -> KnownPhotographs:
+    """Return one dataset's photographs that are asked about, compared with each other."""
+    image_ids = np.array(gallery.embeddings.image_id, dtype=object)
+    rows = np.flatnonzero(np.isin(image_ids, list(asked)))
+    rows = rows[np.sort(np.unique(image_ids[rows], return_index=True)[1])]
+    kept = known.recipe.matching.neighbours + 1
+    pool = Pool.of(gallery.embeddings.of(rows), known.recipe, f"comparing {dataset}", kept=kept)
+    live = compare(pool, np.arange(len(rows)))
+    fit = fit_pair_score(dataset, live, known)
+    individuals = numbered(np.array(gallery.identity))[rows]  # as the reference has them
+    pairs = LabelledPairs(fit.transform(live), np.char.add(f"{dataset} ", individuals))
+    place = {image_id: row for row, image_id in enumerate(image_ids[rows].tolist())}
+    different = [(place[one], place[other]) for one, other in apart if one in place and other in place]
+    collection = Collection(
+        dataset,
+        image_ids[rows],
+        np.stack([live.first, live.second], 1),
+        fit.cut.scorer.held_out(pairs),
+        np.zeros((0, 2), np.int64),
+        np.array(different, np.int64).reshape(-1, 2),
+        fit.cut.value,
+    )
+    return KnownPhotographs(collection, np.array(gallery.identity)[rows])

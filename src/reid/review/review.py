@@ -1,15 +1,16 @@
 """Review: from a data folder and its weights to a page of questions, and how many of them there are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue
-from reid.data.competition import refuse_hand_labels
+from reid.data.competition import find_competition, refuse_hand_labels
 from reid.data.names import resolve_names
-from reid.decision.answers import PAIRS, read_pairs
+from reid.decision.answers import PAIRS, Answer, read_pairs
 from reid.decision.artifact import Weights
 from reid.decision.discover import discover
 from reid.decision.predict import predict
@@ -105,7 +106,8 @@ def find_questions(
         advice = "Ask about the database alone, with --mode stranger, split or merge"
         refuse_hand_labels(catalogue, catalogue.query.image_ids, "reid review", advice)
     _refuse_unknown(catalogue, individuals)
-    answered = _answered(catalogue, pairs_file)
+    answers = _answers(catalogue, pairs_file)
+    answered = {answer.pair for answer in answers}
     proposed: list[Question] = []
     evenly: list[Question] = []
     if "clusters" in modes:
@@ -118,7 +120,9 @@ def find_questions(
         matches = predict(resolve_names(catalogue, recipe, weights.datasets), weights, recipe, runtime=runtime)
         proposed += ask_about_names(matches, _photographs_by_name(catalogue), answered, most)
     if about := [mode for mode in modes if mode not in OF_QUERIES]:
-        for collection, names in known_photographs(weights, recipe, Cache(weights.folder)):
+        shown = catalogue.database if find_competition(catalogue.root) else catalogue
+        apart = {*_on_one_photograph(shown), *(one.pair for one in answers if one.answer == "different")}
+        for collection, names in known_photographs(weights, recipe, set(shown.image_ids), apart, Cache(weights.folder)):
             proposed += ask_about_individuals(collection, names, about, answered, most, individuals)
     there = set(catalogue.image_ids)
     proposed = [question for question in proposed if set(question.pair) <= there]
@@ -134,12 +138,18 @@ def _refuse_unknown(catalogue: Catalogue, individuals: Sequence[str]) -> None:
         )
 
 
-def _answered(catalogue: Catalogue, pairs_file: Path | None) -> set[tuple[str, str]]:
+def _answers(catalogue: Catalogue, pairs_file: Path | None) -> list[Answer]:
     path = pairs_file or catalogue.root / PAIRS
     if not (pairs_file or is_file(path)):
-        return set()
+        return []
     datasets = dict(zip(catalogue.image_ids, catalogue.table["dataset"], strict=True))
-    return {answer.pair for answer in read_pairs(path, datasets)}
+    return read_pairs(path, datasets)
+
+
+def _on_one_photograph(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    """Yield every two rows that share a photograph: animals that stand beside each other."""
+    for _, image_ids in catalogue.table.groupby("path")["image_id"]:
+        yield from combinations(sorted(image_ids), 2)
 
 
 def _photographs_by_name(catalogue: Catalogue) -> dict[str, list[str]]:
