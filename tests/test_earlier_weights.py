@@ -53,3 +53,9 @@ def test_every_recipe_that_0_1_0_shipped_is_read() -> None:
     }  # fmt: skip
     for name in ("light", "best"):
         assert recipes[name].calibration.scorers == PRESETS["frozen"].calibration.scorers
+
+
+def test_encoders_without_gem_tell_no_keypoints_on_the_animal_in_folders_of_earlier_versions() -> None:
+    """They were calibrated without, and would answer otherwise."""
+    stored = json.loads((FIXTURES / "weights-0.1.0" / "manifests" / "recipes-0.1.0.json").read_text())
+    assert {recipe_from_json(recipe).keypoints.saliency for recipe in stored.values()} == {"gem"}

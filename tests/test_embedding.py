@@ -313,6 +313,14 @@ def test_the_saliency_comes_back_with_the_vector(tmp_path: Path) -> None:
         assert embedder.from_cache(cache, "") is None
 
 
+def test_saliency_without_gem_is_there_unless_the_recipe_keeps_it_to_gem() -> None:
+    cues = {"matching.cues": ("encoder", "local"), "calibration.scorers": ("distance",)}
+    network = build_network(plan_network("test_resnet", 64, embedding_size=8), 0, "none")
+    for saliency in ("any", "gem"):
+        embedder = Embedder(network, with_settings(RECIPE, {**cues, "keypoints.saliency": saliency}), FLOAT32)
+        assert bool(embedder.embed_with_saliency(PHOTOGRAPHS).saliency.numel()) == (saliency == "any")
+
+
 def test_a_photograph_that_cannot_be_read_is_not_kept(weights: tuple[Path, Catalogue]) -> None:
     folder, catalogue = weights
     content = catalogue.paths[0].read_bytes()

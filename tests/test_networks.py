@@ -140,6 +140,43 @@ def test_a_scale_shrinks_the_photograph_before_the_backbone() -> None:
     assert inputs[0].shape == (5, 3, 32, 32)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "side", "token"),
+    [
+        ("test_resnet", 2, False),  # (B, F, h, w)
+        ("sequencer2d_s", 4, False),  # (B, h, w, F)
+        ("test_vit", 4, True),  # the class token first
+        ("mixer_s32_224", 2, False),  # tokens without one
+    ],
+)
+def test_without_gem_saliency_is_how_much_of_a_cell_lies_along_the_vector(
+    backbone: str, side: int, token: bool
+) -> None:
+    plan = plan_network(backbone, 64)
+    network = build_network(plan, seed=0, init="none").eval()
+    assert plan.has_saliency
+    with torch.no_grad():
+        features, saliency = network.features_with_saliency(PHOTOGRAPHS)
+        raw = network.backbone.forward_features(network.backbone_input(PHOTOGRAPHS))
+        assert torch.allclose(features, network.pooled_features(PHOTOGRAPHS), atol=1e-6)
+    for photograph, values in zip(raw, saliency.tolist(), strict=True):
+        if raw.ndim == 3:
+            cells = [photograph[int(token) + place].tolist() for place in range(side * side)]
+        else:
+            last = photograph.permute(1, 2, 0) if photograph.shape[0] == plan.features else photograph
+            cells = [last[row, column].tolist() for row in range(side) for column in range(side)]
+        along = photograph[0].tolist() if token else [sum(column) / len(cells) for column in zip(*cells, strict=True)]
+        products = [max(0.0, sum(a * b for a, b in zip(cell, along, strict=True))) for cell in cells]
+        slow = np.array(products).reshape(side, side) / max(products)
+        assert np.allclose(values, slow, atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", ["coat_tiny", "pit_ti_224"])
+def test_a_backbone_that_gives_no_grid_has_no_saliency(backbone: str) -> None:
+    """The first gives a list, the second its class token alone."""
+    assert not plan_network(backbone, 224).has_saliency
+
+
 def test_the_plan_is_read_without_the_weights(tmp_path: Path) -> None:
     save_network(tmp_path / "x.safetensors", encoder(pooling="gem", last_stride=1))
     assert read_plan(tmp_path / "x.safetensors") == encoder(pooling="gem", last_stride=1).plan

@@ -169,7 +169,8 @@ def test_an_override_changes_nothing_else_and_the_last_one_holds() -> None:
         ("matching.cues=", "recipe field matching.cues: expected encoder, local or both, found none"),
         (
             "matching.cues=local",
-            "expected one that the cues local can feed (foreground ones also need backbone.pooling=gem), found",
+            "expected one that the cues local can feed (foreground ones also need backbone.pooling=gem "
+            "or keypoints.saliency=any), found",
         ),
         ("calibration.scorers=foreground,foreground_inliers", "expected one that the cues encoder can feed"),
         (
@@ -188,7 +189,11 @@ def test_a_wrong_setting_is_refused_in_words(setting: str, words: str) -> None:
 
 def test_foreground_keypoints_need_an_encoder_with_saliency() -> None:
     with pytest.raises(InputError, match=r"need backbone\.pooling=gem"):
-        override(PRESETS["frozen"], ["calibration.scorers=foreground", "backbone.pooling=backbone"])
+        override(
+            PRESETS["frozen"],
+            ["calibration.scorers=foreground", "backbone.pooling=backbone", "keypoints.saliency=gem"],
+        )
+    assert override(PRESETS["frozen"], ["calibration.scorers=foreground", "backbone.pooling=backbone"])
     assert override(PRESETS["frozen"], ["calibration.scorers=foreground"]).calibration.scorers == ("foreground",)
 
 

@@ -66,7 +66,8 @@ SMALLEST = 16
 
 ENCODERS_ONLY = (
     *("backbone", "head", "batches", "loss", "augmentation", "training", "classifier"),
-    *("data.skip_unreadable", "keypoints.foreground", "keypoints.candidates", "matching.whole_gallery"),
+    *("data.skip_unreadable", "keypoints.foreground", "keypoints.saliency", "keypoints.candidates"),
+    "matching.whole_gallery",
     *("prediction.flip_average", "prediction.scales"),
 )
 """Groups and settings that a recipe without an encoder does not use."""
@@ -348,6 +349,12 @@ class KeypointConfig(Group, name="keypoints"):
         "keypoints where the encoder's saliency is at least this share of its peak are on the animal",
         limits=(0, 1),
     )
+    saliency: str = setting(
+        "any",
+        "which encoders tell keypoints on the animal from others: any whose backbone gives a feature map or a grid of "
+        "tokens, or gem, those that are pooled by GeM alone",
+        choices=("any", "gem"),
+    )
     clahe: float = setting(2.0, "clip limit of the contrast normalisation, 0 for none", limits=(0, 100))
     contrast: float = setting(
         0.01, "SIFT's contrast threshold; a low one finds enough keypoints in smooth coats", limits=(0, 1)
@@ -521,7 +528,7 @@ class Recipe:
         if not set(self.calibration.scorers) & self._possible_scorers():
             raise InputError(
                 f"recipe field calibration.scorers: expected one that the cues {', '.join(self.matching.cues)} can "
-                "feed (foreground ones also need backbone.pooling=gem), found "
+                "feed (foreground ones also need backbone.pooling=gem or keypoints.saliency=any), found "
                 f"{', '.join(self.calibration.scorers) or 'none'}"
             )
 
@@ -530,7 +537,7 @@ class Recipe:
         possible = {"distance"} if self.uses_encoder else set()
         if self.uses_keypoints:
             possible |= {"local", "inliers", "mean", "logistic", "boosted"}
-            if self.uses_encoder and self.backbone.pooling == "gem":  # see NetworkPlan.has_saliency
+            if self.uses_encoder and (self.backbone.pooling == "gem" or self.keypoints.saliency == "any"):
                 possible |= {"foreground", "foreground_inliers"}
         return possible
 

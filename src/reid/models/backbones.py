@@ -8,6 +8,7 @@ import difflib
 import functools
 import json
 import logging
+import math
 import pickle
 import re
 import shlex
@@ -37,9 +38,11 @@ __all__ = [
     "contiguous",
     "count_features",
     "describe_backbone",
+    "feature_map",
     "fetch_backbone",
     "find_state_dict",
     "first_line",
+    "gives_feature_map",
     "load_pretrained",
     "read_checkpoint",
     "state_dict_from_hub",
@@ -216,6 +219,41 @@ def _output_shape(name: str, image_size: int, pooling: str, last_stride: int) ->
     if not isinstance(output, Tensor):
         raise ValueError(f"its output is a {type(output).__name__}")
     return tuple(output.shape)
+
+
+def feature_map(backbone: nn.Module, output: Any) -> Tensor | None:
+    """Return the cells of what a backbone's `forward_features` gives, (B, F, h, w), as a view of it; None where they
+    form no grid, or one of a single cell.
+
+    Args:
+        backbone: timm's.
+        output: (B, F, h, w), (B, h, w, F), or tokens (B, N, F) of a transformer: what stands before those of the h x h
+            patches, such as a class token, is left out.
+    """
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        return None
+    if output.ndim == 4:
+        cells = output.permute(0, 3, 1, 2) if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else output
+        return cells if cells.shape[2] * cells.shape[3] > 1 else None
+    tokens = output.shape[1]
+    first = getattr(backbone, "num_prefix_tokens", None)
+    first = min(1, tokens - math.isqrt(tokens) ** 2) if first is None else int(first)
+    side = math.isqrt(tokens - first)
+    if side < 2 or side**2 != tokens - first:
+        return None
+    return output[:, first:].transpose(1, 2).view(len(output), -1, side, side)
+
+
+@functools.cache
+def gives_feature_map(name: str, image_size: int, last_stride: int) -> bool:
+    """Return whether a backbone has a feature map below its own pooling, see `feature_map`."""
+    try:
+        with torch.device("meta"), torch.no_grad():
+            backbone = build_backbone(name, image_size, "backbone", last_stride).eval()
+            cells = feature_map(backbone, backbone.forward_features(torch.zeros(1, 3, image_size, image_size)))
+    except Exception:  # each backbone raises its own
+        return False
+    return cells is not None
 
 
 @contextmanager

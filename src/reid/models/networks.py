@@ -28,7 +28,9 @@ from reid.models.backbones import (
     contiguous,
     count_features,
     describe_backbone,
+    feature_map,
     first_line,
+    gives_feature_map,
     load_pretrained,
 )
 from reid.runtime.files import as_fields, write_bytes
@@ -92,7 +94,7 @@ class NetworkPlan:
     @property
     def has_saliency(self) -> bool:
         """Whether the network can return its saliency."""
-        return self.pooling == "gem"
+        return self.pooling == "gem" or gives_feature_map(self.backbone, self.image_size, self.last_stride)
 
     @property
     def outputs(self) -> int:
@@ -121,6 +123,8 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
+    backbone: Any
+    """timm's: their parts have no types."""
 
     def __init__(self, plan: NetworkPlan, backbone: nn.Module | None = None) -> None:
         """
@@ -155,28 +159,42 @@ class Network(nn.Module):
     def features_with_saliency(self, photographs: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
         """Return the backbone's features and the saliency, (B, F) float32 and (B, h, w) float32 from 0 to 1.
 
-        The saliency is the norm of the feature map as a share of its peak: a network trained on animals responds
-        strongly where there is one, and weakly to the ground that it stands on.
+        Where GeM pools, it is the norm of the feature map as a share of its peak: a network trained on animals responds
+        strongly where there is one, and weakly to the ground that it stands on. Other backbones often end in a layer
+        norm, after which all cells have about one length: there it is how much of a cell lies along the class token,
+        or, without one, along the mean of the cells.
 
-        Only for networks that pool a feature map with GeM.
+        Only where the plan says `has_saliency`.
         """
-        features = self.feature_map(photographs, scale)
-        strength = features.detach().float().norm(dim=1)  # (B, h, w)
+        has_own = self.plan.pooling == "backbone"
+        see = self.backbone.forward_features if has_own else self.backbone
+        output: Tensor = see(self.backbone_input(photographs, scale))
+        strength = self._strength(output.detach())  # (B, h, w)
         strongest = strength.amax((1, 2), keepdim=True).clamp(min=1e-9)
-        return self.pool(features).float(), strength / strongest
+        pooled: Tensor = (self.backbone.forward_head if has_own else self.pool)(output)
+        return pooled.float(), strength / strongest
+
+    def _strength(self, output: Tensor) -> Tensor:
+        if self.plan.pooling == "gem":
+            return output.float().norm(dim=1)
+        cells = feature_map(self.backbone, output)
+        assert cells is not None
+        is_token = output.ndim == 3 and getattr(self.backbone, "global_pool", "") == "token"
+        along = output[:, 0].float() if is_token else cells.float().mean((2, 3))
+        strength: Tensor = torch.einsum("bfhw,bf->bhw", cells.float(), along)
+        return strength.clamp(min=0)  # a cell that points away has none
 
     def pooled_features(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
         """Return the backbone's features: (B, 3, S, S) uint8 -> (B, F) float32."""
-        return cast(Tensor, self.pool(self.feature_map(photographs, scale)).float())
+        return cast(Tensor, self.pool(self.backbone(self.backbone_input(photographs, scale))).float())
 
-    def feature_map(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
-        """Return the backbone's output, (B, F, h, w) where GeM pools it afterwards, else (B, F)."""
+    def backbone_input(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
+        """Return what the backbone takes of photographs (B, 3, S, S) uint8: (B, 3, s, s), normalised."""
         pixels = (photographs.to(self.mean.dtype) - self.mean) / self.std
         side = round(self.plan.image_size * scale)
         if pixels.shape[-1] != side:
             pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
-        pixels = pixels.to(next(self.backbone.parameters()).dtype, memory_format=torch.channels_last)
-        return cast(Tensor, self.backbone(pixels))
+        return pixels.to(next(self.backbone.parameters()).dtype, memory_format=torch.channels_last)
 
     def finish(self, vectors: Tensor) -> Tensor:
         """Apply what comes after the head, neck and normalisation: (B, D) -> (B, D)."""

@@ -123,7 +123,8 @@ class Embedder:
         plan, scales = self.plan, recipe.prediction.scales
         check_scales(plan.backbone, plan.image_size, plan.pooling, plan.last_stride, scales)
         self.flip_average, self.scales = recipe.prediction.flip_average, scales
-        self.has_saliency = self.plan.has_saliency and recipe.uses_keypoints
+        asked = recipe.uses_keypoints and (recipe.keypoints.saliency == "any" or plan.pooling == "gem")
+        self.has_saliency = asked and self.plan.has_saliency
         self.device = best_device() if isinstance(network, Path) else next(network.parameters()).device
         self.dtype = precision_on(self.device, runtime.precision)
         fitting = max(1, PASS_PIXELS // self.plan.image_size**2)

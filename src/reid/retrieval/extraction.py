@@ -119,9 +119,11 @@ class FeatureExtractors:
 
     def _keypoint_key(self, digest: str, extractor: Extractor) -> str:
         assert self.keypoints is not None
+        settings = asdict(replace(self.keypoints, extractor=extractor.name))
+        del settings["saliency"]  # weighs what was found; caches of earlier versions have no such entry
         made_with = {
             **extractor.made_with,
-            "settings": asdict(replace(self.keypoints, extractor=extractor.name)),
+            "settings": settings,
             "pixels": [DECODER_VERSION, PIL.__version__],
         }
         return cache_key("keypoints", made_with, digest)
@@ -202,6 +204,7 @@ def keypoint_config(recipe: Recipe) -> KeypointConfig | None:
         count=count,
         candidates=default.candidates,
         foreground=default.foreground,
+        saliency=default.saliency,
     )
 
 
