@@ -101,3 +101,15 @@ def test_erasing_paints_one_grey_rectangle_over_some_photographs() -> None:
         height, width = rectangle.any(1).sum(), rectangle.any(0).sum()
         assert rectangle.sum() == height * width  # filled, in one piece
     assert torch.equal(augment(white, config, np.random.default_rng(0)), erased)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_mask_moves_with_its_photograph_and_keeps_its_values(name: str) -> None:
+    """The first channel as a mask: it goes where the channel goes, and no jitter of colours or erasing reaches it."""
+    with_masks = torch.cat([photographs(), photographs()[:, :1]], 1)
+    moved, alone = (augment(some, only(name), np.random.default_rng(0)) for some in (with_masks, photographs()))
+    assert torch.equal(moved[:, :3], alone)
+    assert torch.equal(moved[:, 3:], photographs()[:, :1] if name == "jitter" else alone[:, :1])
+    erased = augment(with_masks, AugmentationConfig(kinds=(), erasing=1.0), np.random.default_rng(0))
+    assert torch.equal(erased[:, 3:], with_masks[:, 3:])
+    assert not torch.equal(erased[:, :3], with_masks[:, :3])

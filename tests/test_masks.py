@@ -15,12 +15,14 @@ from textures import texture
 
 from reid import cli
 from reid.config.presets import PRESETS
+from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.boxes import BoxError, Crop
 from reid.data.catalogue import COLUMNS, read_catalogue
 from reid.data.masks import read_run_length
-from reid.data.photographs import UnreadableError, View, decode
+from reid.data.photographs import UnreadableError, View, covered_square, decode, fit_square
 from reid.errors import InputError
+from reid.models.networks import build_network, plan_network, save_network
 from reid.retrieval.cache import Cache, photograph_digests
 from reid.retrieval.extraction import Features, extract_features, open_extractors
 from reid.retrieval.keypoints import Keypoints, on_mask
@@ -186,3 +188,49 @@ def test_features_and_their_cache_go_by_the_mask(tmp_path: Path) -> None:
         assert min(len(part), len(rest)) > 5
     views = [View(16), View(16, mask=str(tmp_path / "left.png")), View(16, mask=code_of(left))]
     assert len(set(photograph_digests([tmp_path / "x.png"] * 3, views))) == 3
+
+
+@pytest.mark.parametrize("fit", ["squash", "pad"])
+@pytest.mark.parametrize(("turn", "mirror"), [(0, False), (90, False), (0, True)])
+@pytest.mark.parametrize("crop", [None, Crop((10, 20, 30, 50), "pixels", (30, 50), margin=0.1)])
+def test_a_network_gets_the_mask_where_it_gets_the_animal(
+    fit: str, turn: int, mirror: bool, crop: Crop | None, animal: np.ndarray, tmp_path: Path
+) -> None:
+    """A photograph that is white on the animal and black elsewhere, on its side: both squares are one picture."""
+    tag = Image.Exif()
+    tag[274] = 6
+    Image.fromarray(np.rot90(animal).astype(np.uint8) * 255).convert("RGB").save(tmp_path / "white.png", exif=tag)
+    view = View(24, fit, turn, "bilinear", 999, mirror, crop, str(tmp_path / "mask.png"), covers=True)
+    decoded = decode(tmp_path / "white.png", view)
+    seen, covered = fit_square(decoded, view).astype(int), covered_square(decoded, view).astype(int)
+    assert covered.shape == (24, 24, 1)
+    picture = (seen != 128).all(2)  # grey is where a padded photograph has no pixels
+    assert np.abs(seen[..., :1] - covered)[picture].mean() < 20
+    assert not covered[~picture].any() or fit == "squash"
+    unmasked = decode(tmp_path / "white.png", View(24, fit, turn, crop=crop))
+    assert (covered_square(unmasked, view) == 255).all()
+
+
+def vectors_of(folder: Path, mask: str, pool: bool) -> np.ndarray:
+    """The vector of a photograph, by a network that averages a map of 2 x 2 cells."""
+    row = dict.fromkeys(COLUMNS, "") | {"image_id": "1", "path": "x.png", "split": "query", "dataset": "Lynx"}
+    pd.DataFrame([row | {"mask": mask}]).to_csv(folder / "metadata.csv", index=False)
+    recipe = with_settings(PRESETS["toy"], {"data.pool_under_masks": pool})
+    save_network(folder / "n.safetensors", build_network(plan_network("test_resnet", 64), 0, "none"))
+    cache = Cache(folder)
+    extractors = open_extractors({"Lynx": folder / "n.safetensors"}, None, recipe, Runtime(precision="float32"), cache)
+    for _ in range(2):  # the second time out of the cache
+        (found,) = extract_features(read_catalogue(folder), extractors, "column", recipe, "testing")
+    return found.vector.numpy()
+
+
+def test_vectors_and_their_cache_go_by_the_mask_and_the_setting(tmp_path: Path) -> None:
+    Image.fromarray(texture(0)).save(tmp_path / "x.png")
+    high, wide = texture(0).shape[:2]
+    left = np.zeros((high, wide), bool)
+    left[:, : wide // 2] = True
+    whole = vectors_of(tmp_path, "", pool=True)
+    halves = [vectors_of(tmp_path, code_of(mask), pool=True) for mask in (left, ~left)]
+    assert np.allclose((halves[0] + halves[1]) / 2, whole, atol=1e-4)
+    assert not np.allclose(halves[0], whole, atol=1e-2)
+    assert np.array_equal(vectors_of(tmp_path, code_of(left), pool=False), vectors_of(tmp_path, "", pool=False))

@@ -10,8 +10,17 @@ from safetensors.torch import load_file, save_file
 from reid.data.catalogue import read_catalogue
 from reid.data.photographs import open_photograph
 from reid.errors import InputError
-from reid.models.backbones import build_backbone
-from reid.models.networks import GeM, Network, build_network, load_network, plan_network, read_plan, save_network
+from reid.models.backbones import build_backbone, feature_map
+from reid.models.networks import (
+    GeM,
+    Network,
+    build_network,
+    cell_weights,
+    load_network,
+    plan_network,
+    read_plan,
+    save_network,
+)
 
 BACKBONE = "test_resnet"  # timm's smallest
 OLD = Path(__file__).parent / "fixtures" / "weights-0.1.0" / "encoder"
@@ -169,6 +178,59 @@ def test_without_gem_saliency_is_how_much_of_a_cell_lies_along_the_vector(
         products = [max(0.0, sum(a * b for a, b in zip(cell, along, strict=True))) for cell in cells]
         slow = np.array(products).reshape(side, side) / max(products)
         assert np.allclose(values, slow, atol=1e-4)
+
+
+def under_masks() -> tuple[torch.Tensor, torch.Tensor]:
+    """The photographs with masks of all pixels, some, half of one cell of 2 x 2, and none; what each cell counts."""
+    covered = torch.zeros(5, 1, 64, 64, dtype=torch.uint8)
+    covered[0], covered[1, :, :, 32:], covered[2, :, :16, :32] = 255, 255, 255
+    covered[3] = 255
+    covered[3, :, :32, :32] = 51
+    shares = torch.tensor([[1, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 0], [0.2, 1, 1, 1], [1, 1, 1, 1]])
+    return torch.cat([PHOTOGRAPHS, covered], 1), shares.view(5, 1, 2, 2)
+
+
+def test_cells_count_by_the_share_that_a_mask_covers_and_alike_where_it_covers_nothing() -> None:
+    masked, shares = under_masks()
+    weights = cell_weights(masked[:, 3:], 2, 2)
+    assert torch.allclose(weights, shares / shares.mean((2, 3), keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pooling"),
+    [
+        ("test_resnet", "gem"),
+        ("test_resnet", "backbone"),
+        ("mixer_s32_224", "backbone"),
+        ("swinv2_cr_tiny_224", "backbone"),
+    ],
+)
+def test_the_feature_map_is_pooled_under_the_mask(backbone: str, pooling: str) -> None:
+    masked, shares = under_masks()
+    network = build_network(plan_network(backbone, 64, pooling=pooling), seed=0, init="none").eval()
+    with torch.no_grad():
+        see = network.backbone if pooling == "gem" else network.backbone.forward_features
+        cells = feature_map(network.backbone, see(network.backbone_input(PHOTOGRAPHS)))
+        assert cells is not None
+        power = 3 if pooling == "gem" else 1
+        values = cells.clamp(min=1e-6) if pooling == "gem" else cells
+        slow = ((values**power * shares).sum((2, 3)) / shares.sum((2, 3))) ** (1 / power)
+        pooled, saliency = network.features_with_saliency(masked)
+        assert torch.allclose(pooled, slow, atol=1e-5)
+        assert torch.allclose(pooled, network.pooled_features(masked), atol=1e-6)
+        whole, as_ever = network.features_with_saliency(PHOTOGRAPHS)
+        assert torch.equal(saliency, as_ever)
+        assert torch.allclose(pooled[[0, 4]], whole[[0, 4]], atol=1e-6)
+        assert not torch.allclose(pooled[1:4], whole[1:4], atol=1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "coat_tiny", "vit_base_patch16_siglip_224"])
+def test_a_backbone_that_takes_no_mean_of_cells_sees_the_whole_photograph(backbone: str) -> None:
+    """A class token, no grid at all, and attention over the cells."""
+    network = build_network(plan_network(backbone, 64), seed=0, init="none").eval()
+    with torch.no_grad():
+        pooled = network.pooled_features(under_masks()[0])
+        assert torch.allclose(pooled, network.pooled_features(PHOTOGRAPHS), atol=1e-6)
 
 
 @pytest.mark.parametrize("backbone", ["coat_tiny", "pit_ti_224"])

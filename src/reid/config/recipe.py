@@ -67,6 +67,7 @@ SMALLEST = 16
 ENCODERS_ONLY = (
     *("backbone", "head", "batches", "loss", "augmentation", "training", "classifier"),
     *("data.skip_unreadable", "keypoints.foreground", "keypoints.saliency", "keypoints.candidates"),
+    "data.pool_under_masks",
     "matching.whole_gallery",
     *("prediction.flip_average", "prediction.scales"),
 )
@@ -111,6 +112,11 @@ class DataConfig(Group, name="data"):
         0.1,
         "where a row has a box (column bbox), the share of the box's width and height that is added on each side",
         limits=(0, 2),
+    )
+    pool_under_masks: bool = setting(
+        True,
+        "where a row has a mask, a network's feature map is pooled over the cells that it covers, each by its covered "
+        "share",
     )
     skip_unreadable: bool = setting(
         False, "train without the photographs that can't be read, instead of stopping with an error"

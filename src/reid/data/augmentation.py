@@ -32,13 +32,14 @@ def augment(
     five without amounts; the amounts here keep every marking recognisable.
 
     Args:
-        photographs: (B, 3, S, S) uint8, on any device.
+        photographs: (B, 3, S, S) uint8, on any device; or (B, 4, S, S) with masks, which move along and keep their
+            values.
         config: which kinds, one of them or each with probability 1/2, and the probability of erasing.
         rng: the same state gives the same pixels.
         part: which part of a batch these are; their pixels are the same as in the whole. None for a whole batch.
 
     Returns:
-        (B, 3, S, S) uint8.
+        The same shape, uint8.
     """
     part = part or Part(len(photographs), slice(None))
     if config.kinds:
@@ -59,9 +60,11 @@ def _augmented(photographs: Tensor, config: AugmentationConfig, rng: np.random.G
     device = photographs.device
     grid = functional.affine_grid(torch.from_numpy(placements).to(device), list(photographs.shape), align_corners=False)
     moved = functional.grid_sample(photographs.float(), grid, padding_mode="reflection", align_corners=False)
-    grey = moved.mean((1, 2, 3))[:, None, None, None]  # contrast pulls towards it
-    tinted = torch.einsum("bij,bjhw->bihw", torch.from_numpy(colour).to(device), moved)
-    return (tinted + grey * torch.from_numpy(offset).to(device)[:, None, None, None]).round().clamp(0, 255).byte()
+    colours, masks_moved = moved[:, :3], moved[:, 3:]
+    grey = colours.mean((1, 2, 3))[:, None, None, None]  # contrast pulls towards it
+    tinted = torch.einsum("bij,bjhw->bihw", torch.from_numpy(colour).to(device), colours)
+    tinted = tinted + grey * torch.from_numpy(offset).to(device)[:, None, None, None]
+    return torch.cat([tinted, masks_moved], 1).round().clamp(0, 255).byte()
 
 
 def _erased(photographs: Tensor, probability: float, rng: np.random.Generator, part: Part) -> Tensor:
@@ -79,7 +82,8 @@ def _erased(photographs: Tensor, probability: float, rng: np.random.Generator, p
     inside_y = (y >= top[:, None]) & (y < (top + tall)[:, None])
     inside_x = (x >= left[:, None]) & (x < (left + wide)[:, None])
     inside = (inside_y[:, :, None] & inside_x[:, None, :] & erased[:, None, None])[part.own, None]
-    return photographs.masked_fill(torch.from_numpy(inside).to(photographs.device), GREY)
+    painted = photographs[:, :3].masked_fill(torch.from_numpy(inside).to(photographs.device), GREY)
+    return torch.cat([painted, photographs[:, 3:]], 1)
 
 
 def _placements(masks: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reid.config.runtime import Runtime
-from reid.data.photographs import GREY, Decoded, UnreadableError, View, decode_all, fit_square
+from reid.data.photographs import GREY, Decoded, UnreadableError, View, covered_square, decode_all, fit_square
 from reid.runtime.distributed import core_count
 from reid.runtime.progress import track
 
@@ -31,7 +31,8 @@ class Opened(NamedTuple):
     """A batch of photographs out of their files."""
 
     pixels: Tensor
-    """(B, 3, S, S) uint8; grey for a photograph that can't be read, so that one broken file never ends a run."""
+    """(B, 3, S, S) uint8, with `View.covers` (B, 4, S, S); grey for a photograph that can't be read, so that one broken
+    file never ends a run."""
     extracted: list[Any]
     """(B,) what its extractor returned; None where there was none, or the photograph can't be read."""
     problems: list[str]
@@ -54,11 +55,13 @@ def _row(decoded: Decoded | UnreadableError, view: View, extract: Extractor | No
         if isinstance(decoded, UnreadableError):
             raise decoded
         pixels = fit_square(decoded, view)
+        if view.covers:
+            pixels = np.concatenate([pixels, covered_square(decoded, view)], axis=2)
         if extract:
             mask = [] if decoded.mask is None else [decoded.mask]
             extracted = extract(np.asarray(decoded.upright(decoded.image)), *mask)
     except UnreadableError as unreadable:
-        pixels, problem = np.full((view.size, view.size, 3), GREY, np.uint8), str(unreadable)
+        pixels, problem = np.full((view.size, view.size, 3 + view.covers), GREY, np.uint8), str(unreadable)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), extracted, problem
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "Inspection",
     "UnreadableError",
     "View",
+    "covered_square",
     "decode",
     "decode_all",
     "fit_square",
@@ -123,6 +124,7 @@ class View:
         mirror: exchange left and right, after turning.
         crop: the part of it that counts, before it is turned; None for all of it.
         mask: which pixels show the animal, see `Catalogue.masks`; "" where nobody says.
+        covers: networks get the mask too, as a fourth channel, see `covered_square`.
     """
 
     size: int
@@ -134,6 +136,7 @@ class View:
     # `cache.photograph_digests` names these where there are any
     crop: Crop | None = field(default=None, repr=False)
     mask: str = field(default="", repr=False)
+    covers: bool = field(default=False, repr=False)
 
     @property
     def min_side(self) -> int:
@@ -148,7 +151,7 @@ def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list
     Args:
         catalogue: the photographs; their columns `dataset` and `orientation` say which to turn.
         recipe: with the backbone's image size and interpolation filled in; also `data.upright`, `data.use_boxes`,
-            `data.box_margin`, `prediction.scales`, `matching.cues` and `keypoints.size`.
+            `data.box_margin`, `data.pool_under_masks`, `prediction.scales`, `matching.cues` and `keypoints.size`.
         mirror: exchange left and right.
     """
     largest = max(1.0, *recipe.prediction.scales)  # so that a larger scale is no mere enlargement
@@ -158,11 +161,13 @@ def views_of(catalogue: Catalogue, recipe: Recipe, mirror: bool = False) -> list
     turns = [TURNS.get(orientation, 0) if dataset in recipe.data.upright else 0 for dataset, orientation in columns]
     crops: list[Crop | None] = [None] * len(catalogue)
     masks = [""] * len(catalogue)
+    pools = recipe.uses_encoder and recipe.data.pool_under_masks
     if recipe.data.use_boxes:
         crops = [crop and replace(crop, margin=recipe.data.box_margin) for crop in catalogue.crops]
-        masks = catalogue.masks if recipe.uses_keypoints else masks
+        masks = catalogue.masks if recipe.uses_keypoints or pools else masks
+    covers = pools and any(masks)
     return [
-        View(size, recipe.backbone.fit, turn, recipe.backbone.interpolation, detail, mirror, crop, mask)
+        View(size, recipe.backbone.fit, turn, recipe.backbone.interpolation, detail, mirror, crop, mask, covers)
         for turn, crop, mask in zip(turns, crops, masks, strict=True)
     ]
 
@@ -453,6 +458,20 @@ def fit_square(decoded: Decoded, view: View) -> np.ndarray:
     height, width = small.shape[:2]
     top, left = (view.size - height) // 2, (view.size - width) // 2
     square[top : top + height, left : left + width] = small
+    return square
+
+
+def covered_square(decoded: Decoded, view: View) -> np.ndarray:
+    """Return how much of each pixel of `fit_square` the photograph's mask covers, (S, S, 1) uint8, 255 for all of it;
+    255 everywhere where it has none."""
+    if decoded.mask is None or not view.size:
+        return np.full((view.size, view.size, 1), 255, np.uint8)
+    scale = view.size / max(decoded.mask.shape)
+    height, width = (max(1, round(side * scale)) if view.fit == "pad" else view.size for side in decoded.mask.shape)
+    mask = Image.fromarray(decoded.mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX)
+    square = np.zeros((view.size, view.size, 1), np.uint8)
+    top, left = (view.size - height) // 2, (view.size - width) // 2
+    square[top : top + height, left : left + width, 0] = np.asarray(mask)
     return square
 
 

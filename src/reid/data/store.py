@@ -37,7 +37,8 @@ class PhotographStore:
     """Photographs decoded once and kept on disk for the whole training.
 
     Attributes:
-        file: an array (N, 3, S, S) uint8 in NumPy's format, to be mapped into memory.
+        file: an array (N, 3, S, S) uint8, or (N, 4, S, S) with `View.covers`, in NumPy's format, to be mapped into
+            memory.
         problems: (N,) why a photograph can't be read; "" where it can.
     """
 
@@ -66,7 +67,7 @@ def decode_photographs(
     """
     file = folder / "photographs.npy"
     views = views_of(catalogue, recipe)
-    shape = (len(catalogue), 3, views[0].size, views[0].size)
+    shape = (len(catalogue), 3 + views[0].covers, views[0].size, views[0].size)
     try:
         pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
         _reserve(file, pixels.offset)

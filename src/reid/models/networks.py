@@ -41,6 +41,7 @@ __all__ = [
     "NetworkPlan",
     "best_device",
     "build_network",
+    "cell_weights",
     "channels_last",
     "check_device",
     "has_same_backbone",
@@ -50,6 +51,9 @@ __all__ = [
     "read_plan",
     "save_network",
 ]
+
+NEARLY = 0.05
+"""Of the largest feature: so much bfloat16 may change a mean of 49 cells."""
 
 LARGEST = 65536
 """No layer has more units and no photograph more pixels on a side; a recipe may not either."""
@@ -112,10 +116,27 @@ class GeM(nn.Module):
         super().__init__()
         self.p = nn.Parameter(torch.tensor(3.0))
 
-    def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, F, H, W) -> (B, F) float32; float16 would not hold the powers."""
+    def forward(self, feature_map: Tensor, weights: Tensor | None = None) -> Tensor:
+        """(B, F, H, W) -> (B, F) float32; float16 would not hold the powers. `weights` as from `cell_weights`."""
         powers = feature_map.float().clamp(min=1e-6).pow(self.p)  # the paper's epsilon: no power of a negative number
+        powers = powers if weights is None else powers * weights
         return powers.mean((2, 3)).pow(1 / self.p)
+
+
+def cell_weights(covered: Tensor, height: int, width: int) -> Tensor:
+    """Return what each cell of a feature map counts in its mean: the share of it that a mask covers, over the mean
+    share; 1 for all cells where the mask covers nothing.
+
+    Args:
+        covered: (B, 1, S, S) uint8, how much of each pixel the mask covers, 255 for all of it.
+        height, width: h and w of the map.
+
+    Returns:
+        (B, 1, h, w) float32 of mean 1.
+    """
+    shares = functional.adaptive_avg_pool2d(covered.float(), (height, width))
+    mean = shares.mean((2, 3), keepdim=True)
+    return torch.where(mean > 0, shares / mean.clamp(min=1e-9), 1.0)
 
 
 class Network(nn.Module):
@@ -135,6 +156,7 @@ class Network(nn.Module):
         super().__init__()
         self.plan = plan
         self.backbone = backbone or build_backbone(plan.backbone, plan.image_size, plan.pooling, plan.last_stride)
+        self._means: bool | None = None
         self.pool = GeM() if plan.pooling == "gem" else nn.Identity()
         self.head = _make_head(plan)
         self.neck: nn.Module = nn.Identity()
@@ -148,7 +170,8 @@ class Network(nn.Module):
         """Return embeddings, or logits of a classifier.
 
         Args:
-            photographs: (B, 3, S, S) uint8.
+            photographs: (B, 3, S, S) uint8; or (B, 4, S, S) with how much of each pixel a mask covers, 0 to 255, under
+                which the feature map is pooled.
             scale: of the image size that the backbone was trained with; others than 1 are for convolutional backbones.
 
         Returns:
@@ -166,17 +189,54 @@ class Network(nn.Module):
 
         Only where the plan says `has_saliency`.
         """
-        has_own = self.plan.pooling == "backbone"
-        see = self.backbone.forward_features if has_own else self.backbone
-        output: Tensor = see(self.backbone_input(photographs, scale))
+        output = self._unpooled(photographs, scale)
         strength = self._strength(output.detach())  # (B, h, w)
         strongest = strength.amax((1, 2), keepdim=True).clamp(min=1e-9)
-        pooled: Tensor = (self.backbone.forward_head if has_own else self.pool)(output)
-        return pooled.float(), strength / strongest
+        return self._pooled(output, photographs[:, 3:]), strength / strongest
+
+    def _unpooled(self, photographs: Tensor, scale: float) -> Tensor:
+        """Return what the backbone gives before it is pooled, see `feature_map`."""
+        see = self.backbone if self.plan.pooling == "gem" else self.backbone.forward_features
+        return cast(Tensor, see(self.backbone_input(photographs, scale)))
+
+    def _pooled(self, output: Tensor, covered: Tensor) -> Tensor:
+        """Pool under masks (B, 1, S, S), or everywhere where there are none, (B, 0, S, S)."""
+        if self.plan.pooling == "gem":
+            pooled = self.pool(output, cell_weights(covered, *output.shape[2:]) if len(covered[0]) else None)
+        else:
+            pooled = self.backbone.forward_head(self._weighted(output, covered) if len(covered[0]) else output)
+        return cast(Tensor, pooled.float())
+
+    def _weighted(self, output: Tensor, covered: Tensor) -> Tensor:
+        """Return the output with each cell times its weight, so that its mean is the one under the mask; as it is where
+        the backbone pools otherwise."""
+        if feature_map(self.backbone, output) is None or not self._pools_by_mean(output):
+            return output
+        weighted = output.clone()
+        cells = cast(Tensor, feature_map(self.backbone, weighted))
+        cells *= cell_weights(covered, *cells.shape[2:]).to(cells.dtype)
+        return weighted
+
+    @torch.no_grad()
+    def _pools_by_mean(self, output: Tensor) -> bool:
+        """Return whether the backbone's own pooling takes the mean of the cells, or none of them at all, found by
+        replacing the cells of noise by their mean."""
+        if self._means is None:
+            modes = [(module, module.training) for module in self.backbone.modules()]
+            self.backbone.eval()  # or the noise would shift the statistics of norms
+            noise = 100 * torch.randn(output[:1].shape, generator=torch.Generator().manual_seed(0)).to(output)
+            flat = noise.clone()
+            cells = cast(Tensor, feature_map(self.backbone, flat))
+            cells[:] = cells.mean((2, 3), keepdim=True)
+            one, other = (self.backbone.forward_head(each).float() for each in (noise, flat))
+            self._means = bool((one - other).abs().max() <= NEARLY * one.abs().max())
+            for module, training in modes:
+                module.training = training
+        return self._means
 
     def _strength(self, output: Tensor) -> Tensor:
         if self.plan.pooling == "gem":
-            return output.float().norm(dim=1)
+            return cast(Tensor, output.float().norm(dim=1))
         cells = feature_map(self.backbone, output)
         assert cells is not None
         is_token = output.ndim == 3 and getattr(self.backbone, "global_pool", "") == "token"
@@ -185,12 +245,14 @@ class Network(nn.Module):
         return strength.clamp(min=0)  # a cell that points away has none
 
     def pooled_features(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
-        """Return the backbone's features: (B, 3, S, S) uint8 -> (B, F) float32."""
+        """Return the backbone's features: (B, 3 or 4, S, S) uint8 -> (B, F) float32."""
+        if photographs.shape[1] > 3:
+            return self._pooled(self._unpooled(photographs, scale), photographs[:, 3:])
         return cast(Tensor, self.pool(self.backbone(self.backbone_input(photographs, scale))).float())
 
     def backbone_input(self, photographs: Tensor, scale: float = 1.0) -> Tensor:
-        """Return what the backbone takes of photographs (B, 3, S, S) uint8: (B, 3, s, s), normalised."""
-        pixels = (photographs.to(self.mean.dtype) - self.mean) / self.std
+        """Return what the backbone takes of photographs (B, 3 or 4, S, S) uint8: (B, 3, s, s), normalised."""
+        pixels = (photographs[:, :3].to(self.mean.dtype) - self.mean) / self.std
         side = round(self.plan.image_size * scale)
         if pixels.shape[-1] != side:
             pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)

@@ -123,6 +123,7 @@ class Embedder:
         plan, scales = self.plan, recipe.prediction.scales
         check_scales(plan.backbone, plan.image_size, plan.pooling, plan.last_stride, scales)
         self.flip_average, self.scales = recipe.prediction.flip_average, scales
+        self.pools_under_masks = recipe.data.pool_under_masks
         asked = recipe.uses_keypoints and (recipe.keypoints.saliency == "any" or plan.pooling == "gem")
         self.has_saliency = asked and self.plan.has_saliency
         self.device = best_device() if isinstance(network, Path) else next(network.parameters()).device
@@ -154,6 +155,7 @@ class Embedder:
             "device": self.device.type,
             "precision": self.precision,
             "versions": [torch.__version__, timm.__version__, PIL.__version__],
+            **({"under masks": True} if self.pools_under_masks else {}),  # what is not there changes no older key
         }
 
     @cached_property
@@ -186,7 +188,7 @@ class Embedder:
         """Return the network's outputs.
 
         Args:
-            photographs: (B, 3, S, S) uint8, on any device.
+            photographs: (B, 3, S, S) uint8, on any device; (B, 4, S, S) with masks, see `View.covers`.
 
         Returns:
             (B, D) float32, on the CPU.
@@ -198,7 +200,7 @@ class Embedder:
         return self.finish(self.features(photographs))
 
     def features(self, photographs: Tensor) -> BackboneOutput:
-        """Return what the backbone gives for photographs (B, 3, S, S) uint8."""
+        """Return what the backbone gives for photographs (B, 3 or 4, S, S) uint8."""
         while True:
             try:
                 parts = self._forwards(torch.split(photographs, self.pass_size))
