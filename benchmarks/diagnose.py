@@ -1,6 +1,6 @@
 """Does `diagnose` find a planted fault, and stay silent where there is none?
 
-    python benchmarks/diagnose.py [--seeds 20] [--only clean background bursts sides]
+    python benchmarks/diagnose.py [--seeds 20] [--first 0] [--only clean background bursts sides]
 
 For every seed worlds of `tests/planted_world.py`, a clean one and one of each fault; preset `keypoints`, one scorer.
 """
@@ -42,12 +42,13 @@ def main() -> None:
     """Print a line for each kind of world."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="seed to begin with")
     parser.add_argument("--only", nargs="+", default=["clean", *FAULTS], choices=["clean", *FAULTS])
     options = parser.parse_args()
     print(machine(), flush=True)
     for kind in options.only:
         alarms = []
-        for seed in track(range(options.seeds), kind):
+        for seed in track(range(options.first, options.first + options.seeds), kind):
             alarms.append(alarms_of(seed, "" if kind == "clean" else kind))
             found = sum(FINDS[kind] in names if kind != "clean" else not names for names in alarms)
             others = [name for names in alarms for name in names if name != FINDS.get(kind)]

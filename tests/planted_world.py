@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from reid.data.catalogue import COLUMNS
 
-__all__ = ["FAULTS", "draw_planted"]
+__all__ = ["FAULTS", "SIZE", "draw_planted"]
 
 FAULTS = ("background", "bursts", "sides")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
@@ -33,14 +34,24 @@ class Answered:
 
     Attributes:
         image_id, individual: (Q,) str, the query and who is on it, by number.
-        best: (Q,) str, the individual of the best candidate.
+        best: (Q,) str, the individual of the best candidate; "" where there is none.
+        photograph: (Q,) str, its photograph that is most like the query; "" where there is none.
+        mirrored: (Q,) bool, whether it is this photograph's mirror image that is.
         named: (Q,) bool, whether it is below the threshold.
     """
 
     image_id: np.ndarray
     individual: np.ndarray
     best: np.ndarray
+    photograph: np.ndarray
+    mirrored: np.ndarray
     named: np.ndarray
+
+    @classmethod
+    def nothing(cls) -> "Answered":
+        """Return no query at all."""
+        words, yes = np.zeros(0, str), np.zeros(0, bool)
+        return cls(words, words, words, words, yes, yes)
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -84,12 +95,14 @@ def days_apart(first: int, last: int) -> Condition:
 
 
 def of_side(same: bool) -> Condition:
-    """Photographs of the same side, or of another; both sides are known."""
+    """Photographs of the same side, or of another; both sides are known. None of the same day: two sides that were seen
+    at one moment have the day in common."""
 
     def may_meet(places: np.ndarray, rows: KnownRows) -> np.ndarray:
-        sides = rows.sides
+        sides, days = rows.sides, rows.days
         known = (sides[places] != "")[:, None] & (sides != "")
-        return np.asarray(known & ((sides[places][:, None] == sides) == same))
+        same_day = (days[places][:, None] == days) & (np.char.str_len(days) == 10)
+        return np.asarray(known & ~same_day & ((sides[places][:, None] == sides) == same))
 
     return may_meet
 
@@ -105,17 +118,18 @@ def answer_known(
     dataset: str,
     recipe: Recipe,
     calibration: Calibration,
+    most: int,
     duplicates: np.ndarray,
     condition: Condition,
-    most: int,
 ) -> Answered:
     """Answer pseudo-queries of known animals whose photographs meet a condition.
 
     Args:
-        catalogue, folder, dataset, recipe, duplicates: see `pseudo_query_pairs`.
+        catalogue, folder, dataset, recipe: see `pseudo_query_pairs`.
         calibration: its scorer and threshold.
-        condition: which photographs of its own animal a pseudo-query may meet.
         most: how many pseudo-queries at most.
+        duplicates: see `pseudo_query_pairs`.
+        condition: which photographs of its own animal a pseudo-query may meet.
     """
     seen: list[KnownRows] = []
     asked: list[tuple[str, str]] = []
@@ -134,7 +148,14 @@ def answer_known(
     dissimilarity = calibration.scorer.dissimilarity(found.pairs.scaled(calibration.unit / found.unit))
     first, _ = best_and_runner_up(found.pairs.query, dissimilarity, len(found.new))
     first = first[~found.new]
-    best = np.where(first < 0, "", seen[0].labels[found.pairs.photograph[first]] if len(found.pairs) else "")
-    near = np.where(first < 0, np.inf, dissimilarity[first] if len(found.pairs) else np.inf)
-    image_id, individual = (np.array([row[column] for row in asked], str) for column in (0, 1))
-    return Answered(image_id, individual, best.astype(str), near < calibration.threshold.value)
+    place = np.append(found.pairs.photograph, -1)[first]  # -1, the last, where a query has no candidate
+    rows = seen[0]
+    is_mirrored = pd.Series(rows.image_ids).duplicated().to_numpy()  # a mirror image stands behind its photograph
+    labels, image_ids, mirrors = (
+        np.append(rows.labels, ""),
+        np.append(rows.image_ids, ""),
+        np.append(is_mirrored, False),
+    )
+    named = np.append(dissimilarity, np.inf)[first] < calibration.threshold.value
+    asked_ids, individual = (np.array([row[column] for row in asked], str) for column in (0, 1))
+    return Answered(asked_ids, individual, labels[place], image_ids[place], mirrors[place], named)

@@ -5,9 +5,9 @@ what it found. A part that can't be measured says why. `is_alarm` marks what a p
 chance would have to be for that stands in `SURPRISING`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,16 +20,12 @@ from reid.decision.calibration import Calibration, load_calibrations
 from reid.decision.decide import has_shifted
 from reid.decision.matches import Matches
 from reid.decision.metrics import score_submission
-from reid.diagnose.backgrounds import answer_backgrounds, has_boxes
-from reid.diagnose.conditions import GAPS, Answered, Condition, answer_known, any_photograph, days_apart, of_side
+from reid.diagnose.conditions import GAPS, Answered, Condition, answer_known, any_photograph, days_apart
+from reid.diagnose.parts import LEAST, SURPRISING, Part
+from reid.diagnose.repainted import Repaint, answer_repainted, has_boxes, has_masks, silhouettes, without_animals
+from reid.diagnose.sides import known_sides, matched_by, same_and_other_side
 
 __all__ = ["Diagnosis", "Part", "diagnose", "expected_calibration_error"]
-
-SURPRISING = 0.001
-"""An alarm needs something that chance alone brings in one of a thousand clean datasets."""
-
-LEAST = 5
-"""With fewer queries than so many nothing is said of a condition."""
 
 FALL = 0.2
 """How much rank-1 must fall with the gap in days before it is an alarm."""
@@ -39,24 +35,6 @@ SHUFFLES = 2000
 
 MOST = 100
 """Pseudo-queries of a dataset and condition: each condition matches them anew."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one part found of one dataset.
-
-    Attributes:
-        name: the part's.
-        words: the finding, or why there is none.
-        is_alarm: whether a person should look into it.
-        columns, rows: a table; () for none.
-    """
-
-    name: str
-    words: str
-    is_alarm: bool = False
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[Any, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,28 +77,23 @@ def _parts(
     most: int,
 ) -> list[Part]:
     known = catalogue.database.of(dataset)
-    parts = [_expected(dataset, calibration, matches, solution), _bursts(catalogue, dataset, matches), _one_side(known)]
+    parts = [
+        _expected(dataset, calibration, matches, solution),
+        _bursts(catalogue, dataset, matches),
+        known_sides(known),
+    ]
     if calibration.unmatchable or known.table["identity"].nunique() < 2:
         why = calibration.unmatchable or "the dataset has fewer than two known individuals"
         return [*parts, Part("known photographs", f"Not measured: {why}.")]
     duplicates = gallery_duplicates(catalogue, weights.folder / gallery_file(dataset))
-    ask = partial(_ask, catalogue, weights, dataset, calibration, duplicates, most)
+    asker = partial(answer_known, catalogue, weights.folder, dataset, weights.recipe, calibration, most)
+    ask = partial(asker, duplicates)
     everything = ask(any_photograph)
-    parts += [_chance(everything), _gaps(known, ask), _sides(known, ask)]
-    parts.append(_background(catalogue, weights, dataset, calibration, duplicates, most))
-    return [*parts, _silhouette()]
-
-
-def _ask(
-    catalogue: Catalogue,
-    weights: Weights,
-    dataset: str,
-    calibration: Calibration,
-    duplicates: np.ndarray,
-    most: int,
-    condition: Condition,
-) -> Answered:
-    return answer_known(catalogue, weights.folder, dataset, weights.recipe, calibration, duplicates, condition, most)
+    parts += [_chance(everything), _gaps(known, ask)]
+    apart = np.arange(len(duplicates))  # near-duplicates with two sides are no leak here, but what is looked for
+    parts += [same_and_other_side(known, partial(asker, apart)), matched_by(known, everything)]
+    repainted = partial(answer_repainted, catalogue, weights, dataset, calibration, duplicates, most)
+    return [*parts, _background(known, repainted), _silhouette(known, repainted)]
 
 
 def _expected(dataset: str, calibration: Calibration, matches: Matches | None, solution: pd.DataFrame | None) -> Part:
@@ -173,53 +146,40 @@ def _expected(dataset: str, calibration: Calibration, matches: Matches | None, s
 
 
 def _bursts(catalogue: Catalogue, dataset: str, matches: Matches | None) -> Part:
-    """Queries whose best candidate was photographed on the same day, against what chance brings."""
+    """Queries whose best candidate was photographed on the same day, against what chance brings: that photograph, or
+    any of the individual."""
     name = "bursts across the split"
     if matches is None:
         return Part(name, "Not measured: there are no queries.")
-    days = dict(zip(catalogue.image_ids, catalogue.table["day"], strict=True))
-    known = catalogue.database.of(dataset).table["day"].to_numpy(str)
+    days = catalogue.table.set_index("image_id")["day"]
+    known = catalogue.database.of(dataset).table
     best = matches.candidates[matches.candidates["rank"] == 1]
-    own = set(matches.queries["image_id"][matches.queries["dataset"] == dataset])
-    pairs = [
-        (days.get(query, ""), days.get(photograph, ""))
-        for query, photograph in zip(best["image_id"], best["candidate_image_id"], strict=True)
-        if query in own and photograph != query  # enrolled queries find themselves
-    ]
-    dated = [(one, other) for one, other in pairs if len(one) == 10 and len(other) == 10]
-    if len(dated) < LEAST:
+    own = matches.queries["image_id"][matches.queries["dataset"] == dataset]
+    best = best[best["image_id"].isin(own) & (best["image_id"] != best["candidate_image_id"])]  # enrolled: themselves
+    day, other = (days.reindex(best[column]).fillna("").to_numpy(str) for column in ("image_id", "candidate_image_id"))
+    dated = (np.char.str_len(day) == 10) & (np.char.str_len(other) == 10)
+    if dated.sum() < LEAST:
         return Part(name, "Not measured: hardly any query and candidate have a day.")
-    same = sum(one == other for one, other in dated)
-    chance = float(np.mean([(known == one).mean() for one, _ in dated]))
-    share = same / len(dated)
-    luck = max(chance, 1 / len(dated) ** 2)
-    surprising = share > 2 * chance and bool(binom.sf(same - 1, len(dated), luck) < SURPRISING)
-    words = f"{same} of {len(dated)} queries ({share:.0%}) have a best candidate of the same day; {chance:.0%} would by"
-    words += " chance."
-    if surprising:
-        words += (
-            " Photographs of one moment lie on both sides of the split: the score is that of finding them again, not "
-            "of knowing the animal on another day."
+    day, other, who = day[dated], other[dated], best["candidate"].to_numpy(str)[dated]
+    seen = set(zip(known["identity"], known["day"], strict=True))
+    present = known.groupby("day")["identity"].nunique() / known["identity"].nunique()
+    photographs = known["day"].value_counts(normalize=True)
+    findings = [
+        (int((day == other).sum()), photographs, "have a best candidate of the same day"),
+        (sum(pair in seen for pair in zip(who, day, strict=True)), present, "one whose individual was seen that day"),
+    ]
+    words, alarm = [], False
+    for same, share, what in findings:
+        chance = float(share.reindex(day).fillna(0).mean())
+        luck = max(chance, 1 / len(day) ** 2)
+        alarm |= same > 2 * chance * len(day) and bool(binom.sf(same - 1, len(day), luck) < SURPRISING / len(findings))
+        words.append(f"{same} of {len(day)} queries ({same / len(day):.0%}) {what}; {chance:.0%} would by chance.")
+    if alarm:
+        words.append(
+            "Photographs of one moment lie on both sides of the split: the score is that of finding them again, not of "
+            "knowing the animal on another day."
         )
-    return Part(name, words, surprising)
-
-
-def _one_side(known: Catalogue) -> Part:
-    """Who is known from which side only."""
-    name, table = "sides that are known", known.table
-    sided = table[table["orientation"] != ""]
-    if sided.empty:
-        return Part(name, "Not measured: no known photograph has an orientation.")
-    sides = sorted(set(sided["orientation"]))
-    if len(sides) == 1:
-        return Part(name, f"Every known photograph that has an orientation shows the same: {sides[0]}.")
-    by = sided.groupby("identity")["orientation"].agg(lambda cells: " and ".join(sorted(set(cells))))
-    counts = by.value_counts().sort_index()
-    alone = int((sided.groupby("identity")["orientation"].nunique() == 1).sum())
-    words = f"{alone} of {len(by)} individuals are known from one side only; a query of another side can't find them."
-    return Part(
-        name, words, False, ("sides", "individuals"), tuple((side, int(count)) for side, count in counts.items())
-    )
+    return Part(name, " ".join(words), alarm)
 
 
 def _chance(everything: Answered) -> Part:
@@ -245,7 +205,7 @@ def _shuffled(answered: Answered) -> tuple[float, float, float]:
     return rank1, float(np.mean(draws)), (1 + sum(draw >= rank1 for draw in draws)) / (1 + SHUFFLES)
 
 
-def _gaps(known: Catalogue, ask: Any) -> Part:
+def _gaps(known: Catalogue, ask: Callable[[Condition], Answered]) -> Part:
     """Rank-1 and BAKS against the days between the photographs."""
     name = "gap in days"
     exact = known.table["day"][known.table["day"].str.len() == 10]
@@ -281,58 +241,14 @@ def _differ(right: int, count: int, other_right: int, other_count: int) -> bool:
     return bool(error > 0 and (right / count - other_right / other_count) / error > 3.1)
 
 
-def _sides(known: Catalogue, ask: Any) -> Part:
-    """Rank-1 by the same side and by another, and photographs that look as if their side were the wrong one."""
-    name = "same side and other side"
-    sides = known.table["orientation"]
-    if sides[sides != ""].nunique() < 2:
-        return Part(name, "Not measured: the known photographs show one side only, or no side is given.")
-    same, other = ask(of_side(True)), ask(of_side(False))
-    rows = tuple(
-        (words, len(one), "" if len(one) < LEAST else f"{one.rank1:.2f}", "" if len(one) < LEAST else f"{one.baks:.2f}")
-        for words, one in (("the same side", same), ("another side", other))
-    )
-    right_same = dict(zip(same.image_id, same.right, strict=True))
-    right_other = dict(zip(other.image_id, other.right & other.named, strict=True))
-    both = sorted(set(right_same) & set(right_other))
-    strange = [image_id for image_id in both if right_other[image_id] and not right_same[image_id]]
-    words = "Photographs compared with those of their animal that show the same side, and with those of another."
-    alarm = len(strange) >= 3 and _sides_are_mixed(right_same, right_other, both, known.table["identity"].nunique())
-    if alarm:
-        words += (
-            f" {len(strange)} of {len(both)} are recognised by another side and not by their own: their orientation is "
-            f"probably wrong, or their animal's other photographs': {', '.join(strange[:10])}."
-        )
-    return Part(name, words, alarm, ("compared with", "photographs", "rank-1", "named rightly"), rows)
-
-
-def _sides_are_mixed(
-    right_same: dict[str, bool], right_other: dict[str, bool], both: list[str], individuals: int
-) -> bool:
-    """Return whether more photographs are recognised by another side alone than by luck among so many individuals,
-    although sides do differ: more are recognised by their own side alone."""
-    same, other = (np.array([right[image_id] for image_id in both]) for right in (right_same, right_other))
-    strange, usual = int((other & ~same).sum()), int((same & ~other).sum())
-    luck = (1 - same.mean()) / individuals
-    sides_differ = binom.sf(usual - 1, usual + strange, 0.5) < 0.1
-    return bool(sides_differ and binom.sf(strange - 1, len(both), luck) < SURPRISING)
-
-
-def _background(
-    catalogue: Catalogue,
-    weights: Weights,
-    dataset: str,
-    calibration: Calibration,
-    duplicates: np.ndarray,
-    most: int,
-) -> Part:
+def _background(known: Catalogue, ask: Callable[[Repaint], Answered]) -> Part:
     """Rank-1 of photographs on which the animal is painted over."""
     name = "background only"
-    if not has_boxes(catalogue.database.of(dataset)):
+    if not has_boxes(known):
         return Part(
             name, "Not measured: the known photographs have no boxes, so that the animal can't be painted over."
         )
-    answered = answer_backgrounds(catalogue, weights, dataset, calibration, duplicates, most)
+    answered = ask(without_animals)
     if len(answered) < LEAST:
         return Part(name, "Not measured: too few photographs have anything left to compare beside the animal.")
     rank1, chance, p = _shuffled(answered)
@@ -346,8 +262,21 @@ def _background(
     return Part(name, words, alarm)
 
 
-def _silhouette() -> Part:
-    return Part("silhouette only", "Not measured: this version can't cut an animal's outline out of a photograph.")
+def _silhouette(known: Catalogue, ask: Callable[[Repaint], Answered]) -> Part:
+    """Rank-1 of the animals' outlines alone."""
+    name = "silhouette only"
+    if not has_masks(known):
+        return Part(name, "Not measured: the known photographs have no masks, so that outlines can't be cut out.")
+    answered = ask(silhouettes)
+    if len(answered) < LEAST:
+        return Part(name, "Not measured: too few outlines have anything on them to compare.")
+    rank1, chance, p = _shuffled(answered)
+    words = (
+        f"With one colour for the animal and another for all else, rank-1 of {len(answered)} known photographs is "
+        f"{rank1:.2f} ({chance:.2f} by chance): "
+    )
+    told = "so much the outline tells, which is the animal's form, its posture or how it was framed."
+    return Part(name, words + (told if p < SURPRISING else "the outline tells nothing."))
 
 
 def expected_calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 5) -> float:

@@ -1,7 +1,7 @@
-"""What is left of rank-1 where the animal is painted over: photographs whose boxes are filled with grey."""
+"""What is left of rank-1 where the animal is painted over, or all but its outline."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,9 +20,16 @@ from reid.decision.enroll import enroll_again
 from reid.diagnose.conditions import Answered, answer_known, any_photograph
 from reid.retrieval.gallery import gallery_extractor, load_gallery
 
-__all__ = ["answer_backgrounds", "has_boxes"]
+__all__ = ["Repaint", "answer_repainted", "has_boxes", "has_masks", "silhouettes", "without_animals"]
+
+Repaint = Callable[[Catalogue, Mapping[str, str], Path], dict[str, str]]
+"""The rows of a data folder, the individual on each photograph of the gallery by image_id, a folder to write into ->
+names of the files written there, by image_id; none where there is nothing to paint over or nothing can be read."""
 
 GREY = (128, 128, 128)
+
+FULL = Image.MAX_IMAGE_PIXELS or 2**31
+"""Of a photograph: it is not scaled while it is decoded."""
 
 NOT_PAINTED = ("bbox", "bbox_unit", "mask", "crop", "beside")
 """Columns about the animals, which are painted over."""
@@ -37,31 +44,39 @@ def has_boxes(photographs: Catalogue) -> bool:
     return bool(crops) and sum(crop is not None for crop in crops) >= len(crops) / 2
 
 
-def answer_backgrounds(
+def has_masks(photographs: Catalogue) -> bool:
+    """Return whether half of the photographs or more have a mask."""
+    masks = photographs.masks
+    return bool(masks) and sum(map(bool, masks)) >= len(masks) / 2
+
+
+def answer_repainted(
     catalogue: Catalogue,
     weights: Weights,
     dataset: str,
     calibration: Calibration,
     duplicates: np.ndarray,
     most: int,
+    repaint: Repaint,
 ) -> Answered:
-    """Answer known photographs of a dataset by their backgrounds, as `answer_known`; only those that have a box."""
+    """Answer known photographs of a dataset by what is left of them, as `answer_known`."""
     gallery = load_gallery(weights.folder / gallery_file(dataset))
     image_ids = gallery.embeddings.image_id
     names = dict(zip(image_ids, gallery.identity, strict=True))
     del gallery
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        painted = _painted(catalogue, names, folder / "data")
+        (folder / "data").mkdir()
+        painted = _of_files(catalogue, names, folder / "data", repaint(catalogue, names, folder / "data"))
         if not len(painted):
-            return Answered(nothing := np.zeros(0, str), nothing, nothing, np.zeros(0, bool))
+            return Answered.nothing()
         shutil.copytree(weights.folder, folder / "weights", ignore=shutil.ignore_patterns("cache", "tensorboard"))
         copy = open_weights(folder / "weights")
         alone = replace(copy, manifest={**copy.manifest, "datasets": [dataset]}, datasets=(dataset,))
         enroll_again(painted, alone, _with_local_feature(weights, dataset))
         own = duplicates[np.isin(np.array(image_ids), painted.image_ids)]
         return answer_known(
-            painted, folder / "weights", dataset, weights.recipe, calibration, own, any_photograph, most
+            painted, folder / "weights", dataset, weights.recipe, calibration, most, own, any_photograph
         )
 
 
@@ -71,16 +86,17 @@ def _with_local_feature(weights: Weights, dataset: str) -> Recipe:
     return with_settings(weights.recipe, {"keypoints.extractor": name, "keypoints.extractors": ()})
 
 
-def _painted(catalogue: Catalogue, names: Mapping[str, str], folder: Path) -> Catalogue:
-    """Write the photographs of a gallery with all boxes on them filled, other animals' too; return its rows that have
-    a box as a data folder without boxes, in the gallery's order.
+def _of_files(catalogue: Catalogue, names: Mapping[str, str], folder: Path, files: Mapping[str, str]) -> Catalogue:
+    """Return a gallery's rows that have a file, by image_id, as a data folder without boxes, in the gallery's order."""
+    chosen = [image_id for image_id in names if image_id in files]
+    table = catalogue.table.set_index("image_id", drop=False).loc[chosen].reset_index(drop=True)
+    table = table.assign(split="database", path=list(map(files.__getitem__, chosen)))
+    table = table.assign(identity=list(map(names.__getitem__, chosen)))
+    return Catalogue(folder, table[[column for column in table.columns if column not in NOT_PAINTED]])
 
-    Args:
-        catalogue: all rows of the data folder.
-        names: the individual on each photograph of the gallery, by image_id.
-        folder: where to write.
-    """
-    folder.mkdir()
+
+def without_animals(catalogue: Catalogue, names: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Write the photographs of a gallery with all boxes on them filled, other animals' too. A `Repaint`."""
     image_ids, paths, crops = catalogue.image_ids, catalogue.paths, catalogue.crops
     files: dict[str, str] = {}
     for number, places in enumerate(by_photograph(paths)):
@@ -89,17 +105,32 @@ def _painted(catalogue: Catalogue, names: Mapping[str, str], folder: Path) -> Ca
         if known and (picture := _without_animals(paths[places[0]], boxes)):
             picture.save(folder / f"{number:06d}.png")
             files |= dict.fromkeys(known, f"{number:06d}.png")
-    chosen = [image_id for image_id in names if image_id in files]
-    table = catalogue.table.set_index("image_id", drop=False).loc[chosen].reset_index(drop=True)
-    table = table.assign(split="database", path=list(map(files.__getitem__, chosen)))
-    table = table.assign(identity=list(map(names.__getitem__, chosen)))
-    return Catalogue(folder, table[[column for column in table.columns if column not in NOT_PAINTED]])
+    return files
+
+
+def silhouettes(catalogue: Catalogue, names: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Write the part of each photograph that its row sees, the animal black on grey. A `Repaint`."""
+    files: dict[str, str] = {}
+    rows = zip(catalogue.image_ids, catalogue.paths, catalogue.crops, catalogue.masks, strict=True)
+    for number, (image_id, path, crop, mask) in enumerate(rows):
+        if not mask or image_id not in names:
+            continue
+        try:
+            shape = decode(path, View(0, detail=FULL, crop=crop, mask=mask)).mask
+        except UnreadableError:
+            continue
+        if shape is not None:
+            Image.fromarray(np.where(shape, 0, GREY[0]).astype(np.uint8)).convert("RGB").save(
+                folder / f"{number:06d}.png"
+            )
+            files[image_id] = f"{number:06d}.png"
+    return files
 
 
 def _without_animals(path: Path, boxes: list[Crop]) -> Image.Image | None:
     """Return a photograph, upright, with its boxes filled; None where it can't be read any more."""
     try:
-        decoded = decode(path, View(0, detail=Image.MAX_IMAGE_PIXELS or 2**31))
+        decoded = decode(path, View(0, detail=FULL))
     except UnreadableError:
         return None
     picture = decoded.upright(decoded.image)
