@@ -19,8 +19,9 @@ from reid.decision.metrics import read_solution
 from reid.decision.predict import predict
 from reid.decision.pseudo_queries import KnownRows
 from reid.diagnose.conditions import Answered, days_apart, of_side
-from reid.diagnose.diagnose import Diagnosis, Part, diagnose, expected_calibration_error
+from reid.diagnose.diagnose import Diagnosis, diagnose
 from reid.diagnose.page import write_diagnosis
+from reid.diagnose.parts import Part
 from reid.diagnose.sides import matched_by, wrong_sides
 from reid.training.train import train
 
@@ -227,11 +228,3 @@ def test_every_individual_weighs_the_same_in_rank_1() -> None:
     none = np.zeros(4, bool)
     answered = Answered(np.array(list("1234")), names, best, best, none, np.array([True, False, True, True]))
     assert (answered.rank1, answered.baks) == pytest.approx((1 / 3, 1 / 6))
-
-
-def test_the_calibration_error_of_calibrated_probabilities_is_that_of_chance() -> None:
-    rng = np.random.default_rng(0)
-    probability = rng.random(20_000)
-    right = rng.random(20_000) < probability
-    assert expected_calibration_error(probability, right) < 0.01
-    assert expected_calibration_error(np.full(20_000, 0.9), right) == pytest.approx(0.4, abs=0.02)

@@ -191,11 +191,15 @@ def test_a_page_beyond_its_limit_takes_every_outcome_in_turn_and_says_so(
         return pd.concat(parts, ignore_index=True)
 
     rows = pd.concat([catalogue.database.table, copies(catalogue.query.table)], ignore_index=True)
-    many = replace(prediction, queries=copies(prediction.queries), candidates=copies(prediction.candidates))
+    many = replace(
+        prediction, queries=copies(prediction.queries), candidates=copies(prediction.candidates).assign(probability=0.5)
+    )
     assert "queries are shown" not in solved.text
+    assert "Do the probabilities hold?" not in solved.text
     monkeypatch.setattr(matches_section, "CARDS_LIMIT", 300_000)
     page = page_of((replace(catalogue, table=rows), weights, many, copies(solution)), tmp_path / "out")
     assert f"<b>{len(page.cards)} of 350 queries are shown</b>" in page.text
+    assert "The 350 queries in 5 groups of equal number" in page.text
     assert 7 <= len(page.cards) < 350
     assert {"wrong individual", "new called known", "known called new", "right"} <= {
         words for words in OUTCOMES.values() if any(words in card for card in page.cards)

@@ -25,7 +25,7 @@ from reid.diagnose.parts import LEAST, SURPRISING, Part
 from reid.diagnose.repainted import Repaint, answer_repainted, has_boxes, has_masks, silhouettes, without_animals
 from reid.diagnose.sides import known_sides, matched_by, same_and_other_side
 
-__all__ = ["Diagnosis", "Part", "diagnose", "expected_calibration_error"]
+__all__ = ["Diagnosis", "diagnose"]
 
 FALL = 0.2
 """How much rank-1 must fall with the gap in days before it is an alarm."""
@@ -277,18 +277,3 @@ def _silhouette(known: Catalogue, ask: Callable[[Repaint], Answered]) -> Part:
     )
     told = "so much the outline tells, which is the animal's form, its posture or how it was framed."
     return Part(name, words + (told if p < SURPRISING else "the outline tells nothing."))
-
-
-def expected_calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 5) -> float:
-    """Return how far probabilities are from the share that is right, in the mean over bins of equal count.
-
-    Naeini et al. 2015, with bins of equal count.
-
-    Args:
-        probability: (Q,) float, 0 to 1.
-        right: (Q,) bool.
-        bins: how many; the queries are sorted by their probability.
-    """
-    parts = np.array_split(np.argsort(probability, kind="stable"), bins)
-    apart = [abs(probability[rows].mean() - right[rows].mean()) * len(rows) for rows in parts if len(rows)]
-    return float(sum(apart) / max(1, len(probability)))

@@ -23,6 +23,7 @@ __all__ = [
     "metrics_chart",
     "rand_index_chart",
     "recipes_chart",
+    "reliability_chart",
     "size_chart",
     "threshold_chart",
 ]
@@ -235,6 +236,19 @@ def _curves(above: Axes, below: Axes, plot: ThresholdPlot, curves: Sweep) -> Non
     for panel in (above, below):
         panel.set_ylim(-0.04, 1.06)
         panel.set_yticks([0, 0.5, 1])
+
+
+def reliability_chart(said: np.ndarray, right: np.ndarray) -> str:
+    """Draw the share that is right over the probability, (B,) each, next to the diagonal on which they agree."""
+    figure = Figure(figsize=(3.2, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
+    axes.plot(said, right, "o-", color=SCORE, linewidth=1.8, markersize=5)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    axes.set_xlabel("probability of the first candidate")
+    axes.set_ylabel("share that is right")
+    _simplify(axes)
+    return _svg(figure, "reliability", "Share of first candidates that are right, by their probability")
 
 
 def size_chart(

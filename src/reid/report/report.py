@@ -25,6 +25,7 @@ from reid.report.networks_section import networks_section
 from reid.report.origin_section import origin_section
 from reid.report.outcomes import classify_outcomes, evaluate, stratified_order
 from reid.report.page import render
+from reid.report.reliability import reliability_of
 from reid.report.scores_section import OtherResult, scores_section
 from reid.report.thresholds_section import thresholds_section
 from reid.report.thumbnails import Thumbnails, contact_sheet, match_rows
@@ -90,12 +91,13 @@ def write_report(
     """
     evaluation = evaluate(matches, solution, load_calibrations(weights))
     ranking = {} if solution is None else score_matches(matches.to_frame(), solution)
+    reliability = None if solution is None else reliability_of(matches.candidates, solution)
     outcomes, thumbnails = evaluation.outcomes, Thumbnails.of(catalogue, weights.recipe)
     content = {
         "title": f"{catalogue.root.resolve().name}, recipe {weights.recipe.name}",
         "has_truth": evaluation.has_truth,
         "queries": len(outcomes),
-        "scores": scores_section(evaluation, others, ranking),
+        "scores": scores_section(evaluation, others, ranking, reliability),
         "thresholds": thresholds_section(evaluation),
         "matches": matches_section(outcomes, explanations, thumbnails),  # fills `thumbnails`
         "data": data_section(outcomes, catalogue, weights),

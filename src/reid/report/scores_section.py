@@ -20,8 +20,9 @@ from reid.decision.metrics import (
 )
 from reid.decision.thresholds import Threshold
 from reid.errors import InputError
-from reid.report.charts import Bars, metrics_chart, recipes_chart
+from reid.report.charts import Bars, metrics_chart, recipes_chart, reliability_chart
 from reid.report.outcomes import OUTCOMES, Evaluation
+from reid.report.reliability import Reliability
 
 __all__ = ["OtherResult", "read_other_result", "scores_section"]
 
@@ -59,7 +60,10 @@ def read_other_result(name: str, path: Path, solution: pd.DataFrame | None) -> O
 
 
 def scores_section(
-    evaluation: Evaluation, others: Sequence[OtherResult], ranking: Mapping[str, RetrievalScore]
+    evaluation: Evaluation,
+    others: Sequence[OtherResult],
+    ranking: Mapping[str, RetrievalScore],
+    reliability: Reliability | None = None,
 ) -> dict[str, Any]:
     """Return what the section shows.
 
@@ -67,6 +71,7 @@ def scores_section(
         evaluation: the answers with their scores.
         others: results of other recipes on the same queries.
         ranking: by dataset; empty where it was not measured.
+        reliability: of the probabilities; None where it was not measured.
     """
     return {
         "headline": _headline(evaluation),
@@ -75,6 +80,8 @@ def scores_section(
         "recipes_chart": _recipes_chart(evaluation, others),
         "rows": _score_rows(evaluation, others),
         "ranking": _ranking_rows(ranking),
+        "reliability": reliability,
+        "reliability_chart": reliability_chart(reliability.said, reliability.right) if reliability else "",
     }
 
 
