@@ -121,20 +121,26 @@ def test_what_the_cache_has_is_not_computed_again(
     assert all(map(alike, first, again))
 
 
+@pytest.mark.parametrize("backbone", [0, 7])
 def test_of_another_encoder_only_vectors_are_computed(
-    queries: Catalogue, networks: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: int, queries: Catalogue, networks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So it is with the encoders of the other folds."""
+    """So it is where a head was trained anew; another backbone finds the animal elsewhere, and other keypoints are
+    wanted."""
     cache = Cache(networks)
     first = features_of(queries, opened(networks, cache=cache))
-    for name in ("Checks", "Dots"):
+    for seed, name in enumerate(("Checks", "Dots")):
         plan = plan_network("test_resnet", 32, embedding_size=4, pooling="gem")
-        save_network(networks / f"{name}.safetensors", build_network(plan, 7, "none"))
+        network = build_network(plan, backbone or seed, "none")
+        torch.nn.init.normal_(next(network.head.parameters()), generator=torch.Generator().manual_seed(3))
+        save_network(networks / f"{name}.safetensors", network)
     expected = features_of(queries, opened(networks))
-    monkeypatch.setattr(rootsift, "extract", None)
+    if not backbone:
+        monkeypatch.setattr(rootsift, "detect", None)
     again = features_of(queries, opened(networks, cache=cache))
     assert all(map(alike, expected, again))
     assert not any(torch.equal(one.vector, other.vector) for one, other in zip(first, again, strict=True))
+    assert all(map(alike, again, features_of(queries, opened(networks, cache=cache))))
 
 
 def test_photographs_are_opened_once_for_several_encoders(
@@ -169,12 +175,16 @@ def finder(folder: Path, config: KeypointConfig = SMALL) -> FeatureExtractors:
 
 def find(extractors: FeatureExtractors, digest: str, image: np.ndarray) -> Keypoints:
     (found,) = extractors.find_keypoints(digest, extractors.extractors_for(None), image).values()
-    return found
+    return found.described(np.arange(len(found)))
 
 
 def cached(extractors: FeatureExtractors, digest: str) -> Keypoints | None:
+    """What the cache has of the photograph, all described; None where there is nothing."""
     (extractor,) = extractors.extractors_for("")
-    return extractors.cached_keypoints(digest, extractor)
+    kept = extractors.kept_keypoints(digest, extractor)
+    if kept is None:
+        return None
+    return kept.detection(describe=lambda _: pytest.fail("not described")).at_once().described(np.arange(len(kept[0])))
 
 
 def save_frozen(folder: Path) -> None:

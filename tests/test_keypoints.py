@@ -9,15 +9,15 @@ from textures import SMALL, blank, equal, texture
 
 from reid.config.recipe import KeypointConfig
 from reid.errors import InputError
-from reid.retrieval.extractors.rootsift import extract
+from reid.retrieval.extractors.rootsift import detect, extract
 from reid.retrieval.keypoints import (
     Keypoints,
     foreground,
     keypoints_from,
-    select_keypoints,
+    saliency_weights,
+    selection,
     tensors_of,
     top_k,
-    weight_by_saliency,
 )
 from reid.retrieval.local_matching import lnbnn, stack_descriptors
 
@@ -115,25 +115,54 @@ def a_row_of_points(across: list[float], extent: tuple[float, float]) -> Keypoin
 
 def test_saliency_weighs_each_keypoint_at_its_place() -> None:
     ramp = np.tile(np.array([0.0, 0.25, 0.5, 1.0], np.float32), (4, 1))  # from left to right, four cells
+
+    def weights(keypoints: Keypoints, saliency: np.ndarray, fit: str) -> np.ndarray:
+        return saliency_weights(keypoints.points, keypoints.extent, saliency, fit)
+
     wide = a_row_of_points([0.0, 0.125, 0.25, 0.5, 0.875, 1.0], (1.0, 0.5))
-    assert weight_by_saliency(wide, ramp, "squash").weights == pytest.approx([0, 0, 0.125, 0.375, 1, 1], abs=1e-2)
+    assert weights(wide, ramp, "squash") == pytest.approx([0, 0, 0.125, 0.375, 1, 1], abs=1e-2)
     tall = a_row_of_points([0.0, 0.25, 0.5], (0.5, 1.0))
-    assert weight_by_saliency(tall, ramp, "squash").weights == pytest.approx([0, 0.375, 1], abs=1e-2)
-    assert weight_by_saliency(tall, ramp, "pad").weights == pytest.approx(
-        [0.125, 0.375, 0.75], abs=1e-2
-    )  # in the middle half
-    assert weight_by_saliency(tall, ramp.T.copy(), "pad").weights == pytest.approx([0.375] * 3, abs=1e-2)
-    assert len(weight_by_saliency(blank(), ramp, "pad")) == 0
+    assert weights(tall, ramp, "squash") == pytest.approx([0, 0.375, 1], abs=1e-2)
+    assert weights(tall, ramp, "pad") == pytest.approx([0.125, 0.375, 0.75], abs=1e-2)  # in the middle half
+    assert weights(tall, ramp.T.copy(), "pad") == pytest.approx([0.375] * 3, abs=1e-2)
+    assert weights(blank(), ramp, "pad").shape == (0,)
 
 
 def test_only_the_strongest_and_the_strongest_on_the_animal_are_kept() -> None:
     found = a_row_of_points(np.linspace(0, 1, 8).tolist(), (1.0, 1.0))
     found = replace(found, weights=np.array([0.1, 0.2, 0.9, 0.1, 0.5, 0.3, 0.8, 0.7], np.float32))
-    kept = select_keypoints(found, 3, 0.5)
+    kept = found.of(selection(found.weights, 3, 0.5))
     assert kept.weights.tolist() == pytest.approx([0.1, 0.2, 0.9, 0.5, 0.8])
     assert top_k(kept, 3).weights.tolist() == pytest.approx([0.1, 0.2, 0.9])
     assert foreground(kept, 0.5).weights.tolist() == pytest.approx([0.9, 0.5, 0.8])
-    assert len(select_keypoints(blank(), 3, 0.5)) == 0
+    assert selection(blank().weights, 3, 0.5).shape == (0,)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_descriptor_is_the_same_whichever_others_are_wanted(upright: bool) -> None:
+    """Also where those that are wanted were all found on the photograph itself, not on the doubled one."""
+    config = replace(SMALL, upright=upright, count=150)
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        whole, detection = extract(texture(seed), config), detect(texture(seed), config)
+        assert np.array_equal(detection.points, whole.points)
+        assert detection.extent == whole.extent
+        large = np.flatnonzero(whole.points[:, 2] > np.quantile(whole.points[:, 2], 0.9))
+        for places in (np.sort(rng.choice(len(whole), 40, replace=False)), large, np.arange(1), large[:0]):
+            some = detection.described(places)
+            assert equal(some, whole.of(places))
+        masked = detection.of(whole.points[:, 0] > 0.5)
+        assert equal(masked.at_once().described(np.arange(len(masked))), whole.of(whole.points[:, 0] > 0.5))
+
+
+@pytest.mark.parametrize("count", [1, 20, 150, 4000])
+def test_the_strongest_are_those_of_all_that_sift_finds(count: int) -> None:
+    """Against sorting all of them; so many are cut off that several angles of a place lie on both sides of it."""
+    config = replace(SMALL, upright=True, count=count)
+    sharpest = replace(config, count=10_000)
+    for seed in range(3):
+        every, some = extract(texture(seed), sharpest), extract(texture(seed), config)
+        assert np.array_equal(some.points, every.points[:count])
 
 
 def test_many_photographs_come_back_from_their_tensors() -> None:

@@ -2,7 +2,8 @@
 keypoints. Enrolment and prediction use the same pass, so that galleries and queries are alike.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice, repeat
@@ -23,18 +24,17 @@ from reid.data.photographs import DECODER_VERSION, View, views_of
 from reid.retrieval.cache import Arrays, Cache, cache_key, photograph_digests
 from reid.retrieval.embedding import BackboneOutput, Embedder, EmbeddingOutput
 from reid.retrieval.extractors.local_feature import LocalFeature
-from reid.retrieval.extractors.table import Extractor, open_extractor
+from reid.retrieval.extractors.table import Extractor, detect, open_extractor
 from reid.retrieval.keypoints import (
     NO_KEYPOINTS,
+    Detection,
     Keypoints,
     check_keypoints,
-    keypoints_from,
     on_mask,
-    select_keypoints,
-    tensors_of,
-    weight_by_saliency,
+    saliency_weights,
+    selection,
 )
-from reid.runtime.distributed import all_gather_object, shard
+from reid.runtime.distributed import all_gather_object, core_count, shard
 
 __all__ = [
     "FeatureExtractors",
@@ -92,8 +92,8 @@ class FeatureExtractors:
 
     def find_keypoints(
         self, digest: str, extractors: Sequence[Extractor], image: np.ndarray, mask: np.ndarray | None = None
-    ) -> dict[str, Keypoints]:
-        """Return the keypoints of an upright photograph by extractor, out of the cache where it has them, else into it.
+    ) -> dict[str, Detection]:
+        """Return the keypoints of an upright photograph by extractor, as far as possible out of the cache.
 
         Args:
             digest: the photograph's, see `cache.photograph_digests`.
@@ -101,21 +101,34 @@ class FeatureExtractors:
             image: (H, W, 3) uint8, RGB.
             mask: (h, w) bool, where the animal is; keypoints off it are left out. None where nobody says.
         """
-        found = {}
-        for extractor in extractors:
-            keypoints = self.cached_keypoints(digest, extractor)
-            if keypoints is None:
-                keypoints = check_keypoints(extractor.extract(image), extractor.name, extractor.dimension)
-                keypoints = on_mask(keypoints, mask)
-                if self.cache and digest:
-                    self.cache.put_many({self._keypoint_key(digest, extractor): tensors_of([keypoints])})
-            found[extractor.name] = keypoints
-        return found
 
-    def cached_keypoints(self, digest: str, extractor: Extractor) -> Keypoints | None:
+        def found(extractor: Extractor) -> Detection:
+            detection = on_mask(detect(extractor, image), mask)
+            describe = partial(self._described, digest, extractor, detection)
+            return Detection(detection.points, detection.extent, describe)
+
+        def detection(extractor: Extractor) -> Detection:
+            if kept := self.kept_keypoints(digest, extractor):
+                return kept.detection(lambda places: found(extractor).describe(places))
+            if self.encoders:
+                return found(extractor)
+            return found(extractor).at_once()  # all of them are wanted, and this thread is not the only one
+
+        return {extractor.name: detection(extractor) for extractor in extractors}
+
+    def _described(self, digest: str, extractor: Extractor, detection: Detection, places: np.ndarray) -> np.ndarray:
+        """Return the descriptors of the keypoints at some places, see `Detection`; the cache keeps them."""
+        keypoints = check_keypoints(detection.described(places), extractor.name, extractor.dimension)
+        if self.cache and digest:
+            extent = np.array(detection.extent)
+            kept = KeptKeypoints(detection.points, extent, places, keypoints.descriptors)
+            self.cache.put_many({self._keypoint_key(digest, extractor): kept._asdict()})
+        return keypoints.descriptors
+
+    def kept_keypoints(self, digest: str, extractor: Extractor) -> "KeptKeypoints | None":
         """Return the keypoints that the cache has of a photograph, whatever its encoder is."""
         arrays = self.cache.get(self._keypoint_key(digest, extractor)) if self.cache else None
-        return None if arrays is None else keypoints_from(arrays)[0]
+        return None if arrays is None else KeptKeypoints(**arrays)
 
     def _keypoint_key(self, digest: str, extractor: Extractor) -> str:
         assert self.keypoints is not None
@@ -126,7 +139,36 @@ class FeatureExtractors:
             "settings": settings,
             "pixels": [DECODER_VERSION, PIL.__version__],
         }
-        return cache_key("keypoints", made_with, digest)
+        return cache_key("described keypoints", made_with, digest)
+
+
+class KeptKeypoints(NamedTuple):
+    """The keypoints of a photograph in a cache."""
+
+    points: np.ndarray
+    """(N, 4) float32, see `Keypoints`."""
+    extent: np.ndarray
+    """(2,) float64, likewise."""
+    places: np.ndarray
+    """(n,) int64, ascending: which of them are described."""
+    descriptors: np.ndarray
+    """(n, D) float16"""
+
+    def detection(self, describe: Callable[[np.ndarray], np.ndarray]) -> Detection:
+        """Return the keypoints.
+
+        Args:
+            describe: see `Detection`; called where one is wanted that the cache does not have.
+        """
+
+        def described(places: np.ndarray) -> np.ndarray:
+            if np.isin(places, self.places).all():
+                return self.descriptors[np.searchsorted(self.places, places)]
+            every = np.union1d(places, self.places)
+            return describe(every)[np.searchsorted(every, places)]
+
+        width, height = self.extent.tolist()
+        return Detection(self.points, (width, height), described)
 
 
 class Features(NamedTuple):
@@ -238,7 +280,7 @@ class _Routed(NamedTuple):
     """(3, S, S) uint8"""
     seen: BackboneOutput | None
     """By the classifier's backbone, a batch of one."""
-    keypoints: Keypoints | None
+    keypoints: Detection | None
     problem: str
 
 
@@ -279,10 +321,7 @@ def extract_features(
     # those of one dataset together, so that its encoder gets full batches, and in it the rows of one photograph
     missing.sort(key=lambda one: (one.column, turn[one.place]))
     for batch in _full_passes(_routed(missing, extractors, route, what), extractors):
-        seen: Seen = []
-        features |= _compute(batch, extractors, recipe, seen)
-        for other in others:
-            _keep(batch, _embed(batch, other, seen), other)
+        features |= _compute(batch, extractors, recipe, others)
     by_rank = all_gather_object([features[place] for place in range(len(photographs))])
     return [one for part in by_rank for one in part]
 
@@ -307,12 +346,23 @@ def _from_cache(photograph: _Photograph, extractors: FeatureExtractors, route: s
     (species,) = _classes_of(logits.vectors, extractors)
     (dataset,) = route_queries(route, [photograph.column], [species], extractors.datasets)
     output = extractors.encoders[dataset].from_cache(cache, digest) if extractors.encoders else _no_embeddings(1)
-    extractor = extractors.extractor_of(dataset)
-    keypoints = extractors.cached_keypoints(digest, extractor) if extractor and output else NO_KEYPOINTS
-    if output is None or keypoints is None:
+    if output is None:
         return None
-    selected = _selected(keypoints, output.saliency[0], photograph.view, recipe.keypoints)
-    return Features(species, dataset, output.vectors[0], selected, "")
+    keypoints = NO_KEYPOINTS
+    if extractor := extractors.extractor_of(dataset):
+        kept = extractors.kept_keypoints(digest, extractor)
+        if kept is None:
+            return None
+        detection = kept.detection(_not_kept)
+        try:
+            keypoints = _selected(detection, [output.saliency[0]], photograph.view, recipe.keypoints)
+        except LookupError:
+            return None
+    return Features(species, dataset, output.vectors[0], keypoints, "")
+
+
+def _not_kept(places: np.ndarray) -> np.ndarray:
+    raise LookupError(places)
 
 
 def _is_embedded(photograph: _Photograph, dataset: str, extractors: FeatureExtractors) -> bool:
@@ -391,17 +441,23 @@ def _classes_of(logits: Tensor, extractors: FeatureExtractors) -> list[str]:
 
 
 def _compute(
-    batch: Sequence[_Routed], extractors: FeatureExtractors, recipe: Recipe, seen: Seen
+    batch: Sequence[_Routed], extractors: FeatureExtractors, recipe: Recipe, others: Sequence[FeatureExtractors]
 ) -> dict[int, Features]:
-    """Embed photographs of one dataset; return their features by place, and keep them."""
-    output = _embed(batch, extractors, seen)
-    _keep(batch, output, extractors)
-    features = {}
-    for one, vector, saliency in zip(batch, *output, strict=True):
-        keypoints = NO_KEYPOINTS if one.keypoints is None else one.keypoints
-        selected = _selected(keypoints, saliency, one.photograph.view, recipe.keypoints)
-        features[one.photograph.place] = Features(one.species, one.dataset, vector, selected, one.problem)
-    return features
+    """Embed photographs of one dataset; return their features by place, and keep them and those of the others."""
+    seen: Seen = []
+    outputs = [_embed(batch, each, seen) for each in (extractors, *others)]
+    for each, output in zip((extractors, *others), outputs, strict=True):
+        _keep(batch, output, each)
+
+    def features(one: _Routed, vector: Tensor, *saliencies: Tensor) -> Features:
+        keypoints = NO_KEYPOINTS
+        if one.keypoints is not None:
+            keypoints = _selected(one.keypoints, saliencies, one.photograph.view, recipe.keypoints)
+        return Features(one.species, one.dataset, vector, keypoints, one.problem)
+
+    with ThreadPoolExecutor(extractors.runtime.threads or core_count()) as pool:  # OpenCV lets Python's lock go
+        found = list(pool.map(features, batch, outputs[0].vectors, *(output.saliency for output in outputs)))
+    return {one.photograph.place: each for one, each in zip(batch, found, strict=True)}
 
 
 def _embed(batch: Sequence[_Routed], extractors: FeatureExtractors, seen: Seen) -> EmbeddingOutput:
@@ -443,7 +499,22 @@ def _keep(batch: Sequence[_Routed], output: EmbeddingOutput, extractors: Feature
     extractors.cache.put_many(entries)
 
 
-def _selected(keypoints: Keypoints, saliency: Tensor, view: View, config: KeypointConfig) -> Keypoints:
-    """Return the keypoints that cues use, weighted by the saliency (h, h) of the encoder."""
-    weighted = weight_by_saliency(keypoints, saliency.numpy(), view.fit) if len(saliency) else keypoints
-    return select_keypoints(weighted, config.count, config.foreground)
+def _selected(detection: Detection, saliencies: Sequence[Tensor], view: View, config: KeypointConfig) -> Keypoints:
+    """Return the keypoints that cues use, weighted by the saliency (h, h) of an encoder.
+
+    Args:
+        detection: a photograph's.
+        saliencies: the encoder's first; what other encoders select is described too, for the cache.
+        view: of the photograph.
+        config: `count` and `foreground`.
+    """
+    weights = [_weights(detection, saliency, view) for saliency in saliencies]
+    chosen = [selection(some, config.count, config.foreground) for some in weights]
+    places = np.flatnonzero(np.any(chosen, axis=0))
+    return replace(detection.described(places), weights=weights[0][places]).of(chosen[0][places])
+
+
+def _weights(detection: Detection, saliency: Tensor, view: View) -> np.ndarray:
+    if not len(saliency):
+        return np.ones(len(detection), np.float32)
+    return saliency_weights(detection.points, detection.extent, saliency.numpy(), view.fit)

@@ -4,8 +4,9 @@ Descriptors have unit length and are the more alike the larger their inner produ
 extractors by name.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,17 +16,18 @@ from reid.errors import InputError
 
 __all__ = [
     "NO_KEYPOINTS",
+    "Detection",
     "Keypoints",
     "check_keypoints",
     "cue_masks",
     "foreground",
     "keypoints_from",
     "on_mask",
-    "select_keypoints",
+    "saliency_weights",
+    "selection",
     "stack_arrays",
     "tensors_of",
     "top_k",
-    "weight_by_saliency",
 ]
 
 
@@ -61,24 +63,65 @@ NO_KEYPOINTS = Keypoints(
 )
 
 
-def weight_by_saliency(keypoints: Keypoints, saliency: np.ndarray, fit: str) -> Keypoints:
-    """Return keypoints whose weights are the saliency of a network at their places.
+@dataclass(frozen=True)
+class Detection:
+    """One photograph's local features, the strongest first, before it is known which of them need descriptors.
+
+    Attributes:
+        points: (N, 4) float32, see `Keypoints`.
+        extent: likewise.
+        describe: returns the descriptors, (n, D) float16, of those at some places, (n,) int64, ascending.
+    """
+
+    points: np.ndarray
+    extent: tuple[float, float]
+    describe: Callable[[np.ndarray], np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def of(self, chosen: np.ndarray) -> "Detection":
+        """Return the keypoints that a mask chooses."""
+        places = np.flatnonzero(chosen)
+        return Detection(self.points[places], self.extent, lambda some: self.describe(places[some]))
+
+    def described(self, places: np.ndarray) -> Keypoints:
+        """Return the keypoints at some places, (n,) int64, ascending, with their descriptors; all weights are 1."""
+        weights = np.ones(len(places), np.float32)
+        return Keypoints(self.points[places], self.describe(places), self.extent, weights)
+
+    def at_once(self) -> "Detection":
+        """Return the same keypoints, described now."""
+        return Detection.complete(self.described(np.arange(len(self))))
+
+    @classmethod
+    def complete(cls, keypoints: Keypoints) -> "Detection":
+        """Return keypoints that are described already."""
+        return cls(keypoints.points, keypoints.extent, lambda places: keypoints.descriptors[places])
+
+
+Found = TypeVar("Found", Keypoints, Detection)
+
+
+def saliency_weights(points: np.ndarray, extent: tuple[float, float], saliency: np.ndarray, fit: str) -> np.ndarray:
+    """Return the saliency of a network at the places of keypoints, (N,) float32.
 
     Args:
-        keypoints: of a photograph.
+        points: (N, 4) of a photograph.
+        extent: of the photograph.
         saliency: (h, w) float32 from 0 to 1, over the square that the network embedded.
         fit: how the photograph was made a square, "squash" or "pad".
     """
-    if not len(keypoints):
-        return keypoints
-    extent = np.array(keypoints.extent)
-    across = keypoints.points[:, :2] / extent if fit == "squash" else keypoints.points[:, :2] + (1 - extent) / 2
+    if not len(points):
+        return np.zeros(0, np.float32)
+    sides = np.array(extent)
+    across = points[:, :2] / sides if fit == "squash" else points[:, :2] + (1 - sides) / 2
     x, y = (across * saliency.shape[::-1] - 0.5).T.astype(np.float32)  # the centre of a cell is where its value holds
     weights = cv2.remap(saliency, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return replace(keypoints, weights=np.asarray(weights, np.float32).ravel())
+    return np.asarray(weights, np.float32).ravel()
 
 
-def on_mask(keypoints: Keypoints, mask: np.ndarray | None) -> Keypoints:
+def on_mask(keypoints: Found, mask: np.ndarray | None) -> Found:
     """Return the keypoints whose centre lies on the animal by a mask (h, w) bool over the whole photograph, if any."""
     if mask is None or not len(keypoints):
         return keypoints
@@ -87,12 +130,17 @@ def on_mask(keypoints: Keypoints, mask: np.ndarray | None) -> Keypoints:
     return keypoints.of(mask[y, x])
 
 
-def select_keypoints(keypoints: Keypoints, count: int, least: float) -> Keypoints:
-    """Return the strongest `count` keypoints, and the strongest `count` of those on the animal (see `foreground`)."""
-    on_animal = keypoints.weights >= least
-    chosen = np.arange(len(keypoints)) < count
-    chosen |= on_animal & (on_animal.cumsum() <= count)
-    return keypoints.of(chosen)
+def selection(weights: np.ndarray, count: int, least: float) -> np.ndarray:
+    """Return which keypoints cues use, (N,) bool: the strongest `count`, and the strongest `count` of those on the
+    animal (see `foreground`).
+
+    Args:
+        weights: (N,), see `Keypoints`.
+        count, least: `keypoints.count` and `keypoints.foreground`.
+    """
+    on_animal = weights >= least
+    chosen: np.ndarray = np.arange(len(weights)) < count
+    return chosen | (on_animal & (on_animal.cumsum() <= count))
 
 
 def top_k(keypoints: Keypoints, count: int) -> Keypoints:

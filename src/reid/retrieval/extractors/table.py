@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -14,9 +14,9 @@ from reid.errors import InputError
 from reid.retrieval.extractors import aliked, disk, rootsift, xfeat
 from reid.retrieval.extractors.learned import LearnedExtractor, LearnedFeature
 from reid.retrieval.extractors.weights import load_weights
-from reid.retrieval.keypoints import Keypoints
+from reid.retrieval.keypoints import Detection, Keypoints, check_keypoints
 
-__all__ = ["HAND_MADE", "LEARNED", "Extractor", "open_extractor"]
+__all__ = ["HAND_MADE", "LEARNED", "Extractor", "detect", "open_extractor"]
 
 LEARNED: dict[str, LearnedFeature] = {
     feature.name: feature for module in (aliked, xfeat, disk) for feature in module.FEATURES
@@ -47,6 +47,14 @@ class Extractor(Protocol):
         """Return the keypoints of an upright photograph, (H, W, 3) uint8, RGB; see `keypoints.check_keypoints`."""
 
 
+@runtime_checkable
+class Detector(Protocol):
+    """An extractor that describes keypoints when it is known which of them are wanted."""
+
+    def detect(self, image: np.ndarray) -> Detection:
+        """Return the keypoints that `Extractor.extract` returns, not yet described."""
+
+
 class RootSift:
     """RootSIFT: no weights, no network."""
 
@@ -62,9 +70,19 @@ class RootSift:
     def extract(self, image: np.ndarray) -> Keypoints:
         return rootsift.extract(image, self._config)
 
+    def detect(self, image: np.ndarray) -> Detection:
+        return rootsift.detect(image, self._config)
+
 
 HAND_MADE: dict[str, Callable[[KeypointConfig], Extractor]] = {ROOTSIFT: RootSift}
 """The local features that need no weights."""
+
+
+def detect(extractor: Extractor, image: np.ndarray) -> Detection:
+    """Return the keypoints of an upright photograph, (H, W, 3) uint8, RGB, described or not yet."""
+    if isinstance(extractor, Detector):
+        return extractor.detect(image)
+    return Detection.complete(check_keypoints(extractor.extract(image), extractor.name, extractor.dimension))
 
 
 def open_extractor(config: KeypointConfig, weights: Path | None = None) -> Extractor:
