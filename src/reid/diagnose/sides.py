@@ -78,7 +78,7 @@ def wrong_sides(same: Answered, other: Answered, individuals: int) -> tuple[list
     if suspect.sum() < SUSPECTS:
         return sorted(image_id[suspect]), False
     alike = hypergeom.sf(suspect.sum() - 1, len(rest) + fails.sum(), rest.sum() + suspect.sum(), fails.sum())
-    mistaken = max((named & ~found).mean(), 1 / count) / (individuals - 1)
+    mistaken = max((named & ~found).mean(), 1 / count) / max(1, individuals - 1)
     mistakes = binom.sf(suspect.sum() - 1, count, fails.mean() * mistaken)
     return sorted(image_id[suspect]), bool(max(alike, mistakes) < SURPRISING)
 
