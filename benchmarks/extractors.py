@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.data.photographs import View, decode
 from reid.decision.artifact import extractor_file
-from reid.decision.enroll import prepare_extractors
+from reid.decision.learned_weights import prepare_weights
 from reid.decision.matches import read_matches_next_to
 from reid.decision.metrics import read_solution, read_submission, score_matches, score_submission
 from reid.retrieval.extractors.table import Extractor, open_extractor
@@ -60,9 +61,9 @@ def some_photographs(data: Path, count: int) -> list[np.ndarray]:
     return [np.asarray(one.upright(one.image)) for one in decoded]
 
 
-def opened(name: str, folder: Path) -> Extractor:
-    recipe = with_settings(PRESETS["keypoints"], {"keypoints.extractor": name})
-    prepare_extractors(folder, recipe)()
+def opened(name: str, folder: Path, settings: Mapping[str, object] | None = None) -> Extractor:
+    recipe = with_settings(PRESETS["keypoints"], {"keypoints.extractor": name, **(settings or {})})
+    prepare_weights(folder, recipe)()
     return open_extractor(recipe.keypoints, folder / extractor_file(name))
 
 

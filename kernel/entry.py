@@ -43,7 +43,6 @@ import timm
 import torch
 
 from reid import __version__
-from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.data.boxes import by_photograph
 from reid.data.catalogue import Catalogue, read_catalogue, rows_to_predict
@@ -64,6 +63,7 @@ from reid.retrieval.extractors.local_feature import LocalFeature
 from reid.retrieval.extractors.table import open_extractor
 from reid.retrieval.gallery import load_gallery
 from reid.retrieval.keypoints import check_keypoints
+from reid.retrieval.lightglue import open_matcher
 from reid.runtime.distributed import divide_cores
 from reid.runtime.files import sha256_of, without_nan, write_bytes, write_json
 from reid.runtime.progress import messages_on_stderr, print_result, stage
@@ -203,16 +203,19 @@ def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
     if learned and script.wheels:
         use_wheels(script.wheels, [place for place, _ in _walk(folder, lambda names, place: False)])
     for one in sorted(learned):
-        _try_local_feature(one, weights.recipe)
+        _try_local_feature(one, weights)
     return read_catalogue(data), weights
 
 
-def _try_local_feature(feature: LocalFeature, recipe: Recipe) -> None:
-    """Find keypoints on noise, so that a kornia that is missing or can't be imported is told before the first
-    photograph."""
+def _try_local_feature(feature: LocalFeature, weights: Weights) -> None:
+    """Find keypoints on noise and match them, so that a kornia that is missing or can't be imported is told before the
+    first photograph."""
+    recipe = weights.recipe
     extractor = open_extractor(replace(recipe.keypoints, extractor=feature.name), feature.weights)
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    check_keypoints(extractor.extract(noise), extractor.name, extractor.dimension)
+    keypoints = check_keypoints(extractor.extract(noise), extractor.name, extractor.dimension)
+    if matcher := open_matcher(recipe.matching, weights.folder, feature.name):
+        matcher.match([(keypoints, keypoints)])
     log.info(f"local feature {extractor.name}: kornia {kornia_version()} on {extractor.device}")
 
 

@@ -147,7 +147,7 @@ def test_a_place_is_where_the_photograph_shows_it() -> None:
         y, x = divmod(place, pixels.shape[3])
         return Found(torch.tensor([[x, y]]), torch.ones(1), torch.tensor([[1.0, 0.0]]))
 
-    feature = LearnedFeature("disk", 2, 1, "", "", ("", ""), torch.nn.Identity, find)
+    feature = LearnedFeature("disk", "", "", ("", ""), torch.nn.Identity, 2, 1, find)
     image = np.zeros((20, 40, 3), np.uint8)
     image[5, 30] = 255
     for size in (40, 80):
@@ -162,7 +162,7 @@ def test_the_order_is_that_of_strength_then_of_places() -> None:
         places = torch.tensor([[1.0, 9.0], [2.0, 4.0], [3.0, 2.0], [99.0, 1.0], [0.0, 4.0]])
         return Found(places, torch.tensor([1.0, 2.0, 3.0, 9.0, 2.0]), torch.eye(5))
 
-    feature = LearnedFeature("disk", 5, 1, "", "", ("", ""), torch.nn.Identity, find)
+    feature = LearnedFeature("disk", "", "", ("", ""), torch.nn.Identity, 5, 1, find)
     extractor = LearnedExtractor(feature, KeypointConfig(size=40, count=3), Path(__file__), dict)
     found = extractor.extract(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8))
     assert found.descriptors.argmax(1).tolist() == [2, 4, 1]  # the one outside the photograph is left out

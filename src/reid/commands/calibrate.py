@@ -4,11 +4,11 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from reid.commands.call import recipe_of, warn_of_dates
-from reid.commands.options import add_command, add_data, add_json, add_settings, add_weights
+from reid.commands.options import add_command, add_data, add_json, add_keypoint_weights, add_settings, add_weights
 from reid.commands.output import log_next, print_calibrations, print_json
 from reid.config import settings
 from reid.data.catalogue import read_catalogue
-from reid.decision.artifact import CALIBRATION, REFERENCE, open_weights
+from reid.decision.artifact import CALIBRATION, MATCHER, REFERENCE, open_weights
 from reid.runtime.progress import print_result
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def add_parser(commands: Any) -> None:
     add_data(command)
     add_weights(command)
     add_settings(command)
+    add_keypoint_weights(command)
     add_json(
         command,
         "weights; datasets, of each the scorer, threshold, plateau, expected_score, interval, support, called_new, "
@@ -32,14 +33,15 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     catalogue = read_catalogue(options.data)
-    weights = open_weights(options.weights, remade=(CALIBRATION, REFERENCE))
+    weights = open_weights(options.weights, remade=(CALIBRATION, REFERENCE, MATCHER))
 
     from reid.decision import calibrate
     from reid.decision.calibration import load_calibrations
 
     recipe, _ = recipe_of(weights, options, settings.CALIBRATION)
     warn_of_dates(catalogue)
-    calibrations = load_calibrations(calibrate.calibrate_again(catalogue, weights, recipe))
+    calibrated = calibrate.calibrate_again(catalogue, weights, recipe, options.keypoint_weights)
+    calibrations = load_calibrations(calibrated)
     if options.json:
         datasets = {dataset: _json_of_calibration(calibration) for dataset, calibration in calibrations.items()}
         print_json({"weights": str(options.weights), "datasets": datasets})

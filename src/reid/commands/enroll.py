@@ -18,7 +18,7 @@ from reid.commands.options import (
 from reid.commands.output import log_next
 from reid.config import settings
 from reid.data.catalogue import read_catalogue
-from reid.decision.artifact import CALIBRATION, EXTRACTOR, GALLERY, REFERENCE, open_weights
+from reid.decision.artifact import CALIBRATION, EXTRACTOR, GALLERY, MATCHER, REFERENCE, open_weights
 from reid.errors import InputError
 from reid.runtime.distributed import is_main, process_group
 from reid.runtime.progress import print_result
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
             "--pairs: expected --confirmed with it, which enrols the queries that the answers name; add it"
         )
     catalogue = read_catalogue(options.data)
-    weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION, REFERENCE, EXTRACTOR))
+    weights = open_weights(options.weights, remade=(GALLERY, CALIBRATION, REFERENCE, EXTRACTOR, MATCHER))
 
     from reid.decision import enroll
 

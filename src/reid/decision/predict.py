@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reid.config.recipe import Recipe
+from reid.config.recipe import LIGHTGLUE, Recipe
 from reid.config.runtime import Runtime
 from reid.data.catalogue import Catalogue, rows_to_predict
 from reid.data.missing_files import with_causes
 from reid.data.names import resolve_names, with_names
-from reid.decision.artifact import CALIBRATION, Weights, gallery_file
+from reid.decision.artifact import CALIBRATION, Weights, gallery_file, matcher_file
 from reid.decision.calibration import Calibration, load_calibrations
 from reid.decision.confirmed import Said, said_of_queries, with_confirmed, without_refused
 from reid.decision.decide import decide
@@ -33,6 +33,7 @@ from reid.models.networks import best_device
 from reid.retrieval.cache import Arrays, Cache, array_digest, cache_key
 from reid.retrieval.candidates import CandidatePairs, are_comparable, candidate_pairs
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
+from reid.retrieval.extractors.kornia_package import kornia_version
 from reid.retrieval.gallery import (
     Gallery,
     GalleryFeatures,
@@ -40,6 +41,7 @@ from reid.retrieval.gallery import (
     gallery_names,
     gallery_precision,
     load_gallery,
+    with_matcher,
 )
 from reid.retrieval.keypoints import tensors_of
 from reid.runtime.distributed import all_gather_object, shard
@@ -224,6 +226,7 @@ def match_cached(
     if cache and (stored := cache.get(key)):
         return _table(json.loads(stored["table"].tobytes()))
     gallery = load_gallery(weights.folder / gallery_file(dataset), recipe)
+    gallery = with_matcher(gallery, recipe.matching, weights.folder)
     matches = match_queries(queries, gallery, dataset, calibration, recipe, k)
     if cache:
         cache.put_many({key: _as_arrays(matches)})
@@ -249,12 +252,21 @@ def matches_key(queries: GalleryFeatures, dataset: str, weights: Weights, recipe
         "recipe": asdict(recipe),
         "k": k,
         "device": best_device().type,
+        **_matcher(dataset, weights, recipe),
         "versions": [torch.__version__, np.__version__, cv2.__version__],
         "queries": [queries.image_id, queries.orientation],
     }
     return cache_key(
         "matches", made_with, array_digest({"vectors": queries.vectors.numpy(), **tensors_of(queries.keypoints)})
     )
+
+
+def _matcher(dataset: str, weights: Weights, recipe: Recipe) -> dict[str, object]:
+    """Return what tells a network that matches keypoints from others; nothing where nearest neighbours are."""
+    if recipe.matching.verifier != LIGHTGLUE or not recipe.uses_keypoints:
+        return {}
+    file = matcher_file(recipe.matching, weights.local_features[dataset].name)
+    return {"matcher weights": [weights.manifest["files"][file], kornia_version()]}
 
 
 def match_queries(

@@ -26,7 +26,7 @@ from reid.decision.predict import score_pairs
 from reid.retrieval.cache import Cache
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.extractors.rootsift import extract
-from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, load_gallery
+from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_features, load_gallery, with_matcher
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, foreground, on_mask, top_k
 from reid.retrieval.local_matching import VerifiedMatch, verify
 
@@ -130,6 +130,7 @@ def explain_matches(
     for dataset in weights.datasets:
         places = np.flatnonzero(routes == dataset)
         gallery = load_gallery(weights.folder / gallery_file(dataset))
+        gallery = with_matcher(gallery, recipe.matching, weights.folder)
         shown = gallery_features([features[place] for place in places], table.iloc[places]) if len(places) else None
         if recipe.uses_encoder and gallery.identity:
             maps[dataset] = embedding_map(gallery, shown, recipe.seed)
@@ -173,7 +174,7 @@ class _Comparison:
         known, mirrored = self.gallery.embeddings.of(np.array(places, int)), self._are_mirrored(places)
         query_points, known_points = self._keypoints(queries, known, mirrored)
         shortlists = [np.array([numbers[one.place] for one in row], int) for row in chosen]
-        verified = verify(query_points, known_points, shortlists, self.recipe.matching)
+        verified = verify(query_points, known_points, shortlists, self.recipe.matching, matcher=self.gallery.matcher)
 
         def candidate(one: _Chosen, points: Keypoints, shared: VerifiedMatch) -> Candidate:
             number = numbers[one.place]

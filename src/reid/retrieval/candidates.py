@@ -20,7 +20,7 @@ from reid.models.networks import best_device
 from reid.retrieval.descriptor_index import DescriptorIndex, DescriptorSets, find_cells, one_cell
 from reid.retrieval.gallery import Gallery, GalleryFeatures
 from reid.retrieval.keypoints import Keypoints, cue_masks
-from reid.retrieval.local_matching import Descriptors, gallery_votes, lnbnn, stack_descriptors, verify
+from reid.retrieval.local_matching import Descriptors, Matcher, gallery_votes, lnbnn, stack_descriptors, verify
 from reid.retrieval.search import nearest
 from reid.runtime.progress import track
 
@@ -175,6 +175,7 @@ class GalleryIndex:
             from each individual; None where no scorer uses them.
         matching, keypoints: the recipe's.
         device: where vectors and descriptors are compared.
+        matcher: the gallery's.
     """
 
     gallery: GalleryFeatures
@@ -187,6 +188,7 @@ class GalleryIndex:
     matching: MatchingConfig
     keypoints: KeypointConfig
     device: torch.device
+    matcher: Matcher | None
 
     @classmethod
     def of(cls, gallery: Gallery, recipe: Recipe) -> "GalleryIndex":
@@ -206,7 +208,9 @@ class GalleryIndex:
         whole = matching.probes > 0 or not recipe.uses_encoder or len(photographs) <= matching.whole_gallery
         descriptors = _descriptor_index(gallery, cues, recipe) if cues and whole else None
         config = matching, recipe.keypoints
-        index = cls(photographs, labels, order, starts, cues, descriptors, None, *config, best_device())
+        index = cls(
+            photographs, labels, order, starts, cues, descriptors, None, *config, best_device(), gallery.matcher
+        )
         fitted = recipe.uses_encoder and {"logistic", "boosted"} & set(recipe.calibration.scorers)
         return replace(index, cohort_statistics=_cohort_statistics(index)) if fitted else index
 
@@ -370,7 +374,7 @@ def _count_inliers(
     places, row = np.unique(right, return_inverse=True)
     compared = [index.keypoints_of(cue, place) for place in places]
     shortlists = [row[left == number] for number in range(len(photographs))]
-    verified = verify(photographs, compared, shortlists, index.matching, index.device)
+    verified = verify(photographs, compared, shortlists, index.matching, index.device, index.matcher)
     inliers[chosen] = np.array([match.inliers for row in verified for match in row], float)[pair_of_row]
     return inliers
 

@@ -14,13 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from reid.config.recipe import CUES, EXTRACTORS, ROOTSIFT, Recipe
+from reid.config.recipe import CUES, EXTRACTORS, ROOTSIFT, MatchingConfig, Recipe
 from reid.data.sides import read_side
 from reid.errors import InputError
 from reid.retrieval.descriptor_index import EXACT, Cells, find_cells, stack_vectors
 from reid.retrieval.embedding import PRECISIONS
 from reid.retrieval.extraction import Features
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, keypoints_from, tensors_of
+from reid.retrieval.lightglue import open_matcher
+from reid.retrieval.local_matching import Matcher
 from reid.runtime.files import write_bytes
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "load_gallery",
     "save_gallery",
     "with_cells",
+    "with_matcher",
 ]
 
 
@@ -80,6 +83,7 @@ class Gallery:
         cells: where the photographs' descriptors lie, one photograph below the other; None where they are few, or where
             an earlier version wrote the file.
         extractor: which local feature its keypoints are; "" where there are none.
+        matcher: the network that matches them with a query's, see `with_matcher`; None for nearest neighbours.
     """
 
     embeddings: GalleryFeatures
@@ -89,6 +93,7 @@ class Gallery:
     clustered: tuple[str, ...] = ()
     cells: Cells | None = None
     extractor: str = ""
+    matcher: Matcher | None = None
 
     @property
     def individuals(self) -> np.ndarray:
@@ -150,6 +155,15 @@ def with_cells(gallery: Gallery, other: Gallery | None = None) -> Gallery:
     if other and other.cells and torch.equal(stack_vectors(other.embeddings.keypoints), vectors):
         return replace(gallery, cells=other.cells)
     return replace(gallery, cells=find_cells(vectors))
+
+
+def with_matcher(gallery: Gallery, matching: MatchingConfig, folder: Path) -> Gallery:
+    """Return the gallery with what matches its keypoints with a query's, from a weights folder.
+
+    Raises:
+        InputError: see `open_matcher`.
+    """
+    return replace(gallery, matcher=open_matcher(matching, folder, gallery.extractor))
 
 
 def _cells_from(tensors: Mapping[str, np.ndarray]) -> Cells | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from reid.retrieval.keypoints import Keypoints, stack_arrays
 from reid.retrieval.search import inner_products, nearest
 from reid.runtime.distributed import core_count
 
-__all__ = ["Descriptors", "VerifiedMatch", "gallery_votes", "lnbnn", "stack_descriptors", "verify"]
+__all__ = ["Descriptors", "Matcher", "VerifiedMatch", "gallery_votes", "lnbnn", "stack_descriptors", "verify"]
 
 GEOMETRY_SIDE = 1000
 """Pixels that the longer side counts in geometry: MAGSAC finds nothing in coordinates from 0 to 1 (OpenCV 5.0)."""
@@ -281,6 +282,13 @@ def _passes(query_of_row: Tensor, query_count: int) -> list[Tensor]:
     return passes
 
 
+class Matcher(Protocol):
+    """Matches the keypoints of two photographs; see `lightglue.LightGlue`."""
+
+    def match(self, pairs: Sequence[tuple[Keypoints, Keypoints]]) -> list[np.ndarray]:
+        """Return the matches of each pair, (n, 2) int64: a keypoint of the first, a keypoint of the second."""
+
+
 @dataclass(frozen=True)
 class VerifiedMatch:
     """The matches of a query and one gallery photograph.
@@ -305,8 +313,10 @@ def verify(
     shortlist: Sequence[np.ndarray],
     matching: MatchingConfig,
     device: torch.device | None = None,
+    matcher: Matcher | None = None,
 ) -> list[list[VerifiedMatch]]:
-    """Compare every query with its shortlist: mutual nearest neighbours that pass the ratio test, then a robust fit.
+    """Compare every query with its shortlist: mutual nearest neighbours that pass the ratio test, or what a network
+    matches; then a robust fit.
 
     The fit is OpenCV's MAGSAC++ (Barath et al., CVPR 2020), whose random numbers start anew for every pair: the result
     depends neither on the other pairs nor on their order.
@@ -317,16 +327,22 @@ def verify(
         shortlist: per query, (S,) int, rows of the gallery.
         matching: `ratio`, `model` and `tolerance`.
         device: where descriptors are compared; None for the CPU.
+        matcher: a network that matches keypoints; None for nearest neighbours.
 
     Returns:
         Per query and place of its shortlist, a `VerifiedMatch`.
     """
-    compared = []
-    for query, row in zip(queries, shortlist, strict=True):
-        candidates = [gallery[place] for place in row]
-        for candidate, matches in zip(candidates, _match(query, candidates, matching.ratio, device), strict=True):
-            ends = query.points[matches[:, 0], :2], candidate.points[matches[:, 1], :2]
-            compared.append(np.stack(ends, 1))  # (n, 2, 2)
+    lists = [[gallery[place] for place in row] for row in shortlist]
+    pairs = [(query, one) for query, candidates in zip(queries, lists, strict=True) for one in candidates]
+    if matcher:
+        matched = matcher.match(pairs)
+    else:
+        by_query = (_match(*asked, matching.ratio, device) for asked in zip(queries, lists, strict=True))
+        matched = [matches for row in by_query for matches in row]
+    compared = [
+        np.stack([one.points[matches[:, 0], :2], other.points[matches[:, 1], :2]], 1)  # (n, 2, 2)
+        for (one, other), matches in zip(pairs, matched, strict=True)
+    ]
     with ThreadPoolExecutor(core_count()) as pool:  # OpenCV lets Python's lock go while it fits
         fitted = pool.map(partial(_fit, matching), compared)
         verified = iter([VerifiedMatch(pairs, inlier) for pairs, inlier in zip(compared, fitted, strict=True)])

@@ -21,7 +21,7 @@ from reid.models.networks import best_device
 from reid.retrieval.candidates import POWERS, keypoint_sets
 from reid.retrieval.gallery import GalleryFeatures
 from reid.retrieval.keypoints import Keypoints
-from reid.retrieval.local_matching import lnbnn, stack_descriptors, verify
+from reid.retrieval.local_matching import Matcher, lnbnn, stack_descriptors, verify
 from reid.retrieval.search import nearest
 from reid.runtime.progress import track
 
@@ -120,6 +120,7 @@ class Pool:
         matching: the recipe's.
         turn: (N,) int64, the photographs' places in an order that their keypoints have: of a pair, the first is the
             query that is verified, whatever the rows, because matches are not quite the same the other way around.
+        matcher: the network that matches their keypoints; None for nearest neighbours.
         inliers: by cue and pair, of those that were verified already.
     """
 
@@ -130,6 +131,7 @@ class Pool:
     neighbours: dict[str, Neighbours]
     matching: MatchingConfig
     turn: np.ndarray
+    matcher: Matcher | None = None
     inliers: dict[str, dict[tuple[int, int], int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -154,6 +156,7 @@ class Pool:
         distances: np.ndarray | None = None,
         kept: int = KEPT,
         whole: bool | None = None,
+        matcher: Matcher | None = None,
     ) -> "Pool":
         """Prepare photographs of one dataset.
 
@@ -165,6 +168,7 @@ class Pool:
             whole: whether descriptors are compared with all other photographs', as in `compares_all`; None for what it
                 says of so many photographs. Pseudo-collections must do as the photographs that they stand for.
             kept: see `KEPT`; where all photographs are one collection, one more than `matching.neighbours` will do.
+            matcher: see `Pool.matcher`.
         """
         sets = keypoint_sets(photographs.keypoints, recipe.keypoints) if recipe.uses_keypoints else {}
         weights = [keypoints.weights for keypoints in photographs.keypoints if len(keypoints)]
@@ -177,7 +181,7 @@ class Pool:
         memo: dict[str, dict[tuple[int, int], int]] = {cue: {} for cue in sets}
         vectors = photographs.vectors if recipe.uses_encoder else photographs.vectors[:, :0]
         turn = _turn(photographs.keypoints if sets else ())
-        return cls(sides, vectors, distances, sets, found, recipe.matching, turn, memo)
+        return cls(sides, vectors, distances, sets, found, recipe.matching, turn, matcher, memo)
 
 
 def _turn(photographs: Sequence[Keypoints]) -> np.ndarray:
@@ -480,7 +484,7 @@ def _verified(pool: Pool, cue: str, pairs: np.ndarray) -> np.ndarray:
     for one, other in missing:
         lists.setdefault(one, []).append(other)
     shortlist = [np.array(others) for others in lists.values()]
-    found = verify([sets[one] for one in lists], sets, shortlist, pool.matching, best_device())
+    found = verify([sets[one] for one in lists], sets, shortlist, pool.matching, best_device(), pool.matcher)
     for (one, others), matches in zip(lists.items(), found, strict=True):
         memo.update({(one, other): match.inliers for other, match in zip(others, matches, strict=True)})
     return np.array([memo[pair] for pair in ordered], float)

@@ -15,6 +15,7 @@ from reid.decision.artifact import (
     CLASSIFIER,
     EXTRACTOR,
     MANIFEST,
+    MATCHER,
     RUN_FOLDER,
     encoder_file,
     fold_folder,
@@ -162,8 +163,8 @@ def forget(folder: Path, files: Sequence[str], others: Sequence[str]) -> None:
     """
     names = [*map(network_name, files), *([] if others else [SHARED])]
     traces = [*_traces(folder, names), *_traces(folder, names, [HISTORY])]
-    extractors = [] if others else folder.glob(f"*{EXTRACTOR}")
-    for path in [folder / MANIFEST, folder / CALIBRATION, *extractors, *_products(folder, names), *traces]:
+    local = [] if others else [*folder.glob(f"*{EXTRACTOR}"), *folder.glob(f"*{MATCHER}")]
+    for path in [folder / MANIFEST, folder / CALIBRATION, *local, *_products(folder, names), *traces]:
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)
 

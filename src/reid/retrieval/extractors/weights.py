@@ -1,5 +1,5 @@
-"""The weights of learned local features in files. In a weights folder, and in files that `reid fetch` writes, they are
-safetensors with the feature's name.
+"""The weights of published networks, such as learned local features, in files. In a weights folder, and in files that
+`reid fetch` writes, they are safetensors with the network's name.
 """
 
 from collections.abc import Iterable
@@ -12,30 +12,30 @@ from torch import Tensor
 
 from reid.errors import InputError
 from reid.models.backbones import contiguous, find_state_dict, read_checkpoint, tensor_faults
-from reid.retrieval.extractors.learned import LearnedFeature
+from reid.retrieval.extractors.learned import PublishedNetwork
 from reid.runtime.files import sha256_of, write_bytes
 
 __all__ = ["load_weights", "name_in", "read_weights", "save_weights", "whose_weights"]
 
 NAME = "local feature"
-"""Under which the metadata of a safetensors file has the feature's name."""
+"""Under which the metadata of a safetensors file has the network's name."""
 
 
 def read_weights(
-    feature: LearnedFeature, path: Path, where: str, others: Iterable[LearnedFeature] = ()
+    feature: PublishedNetwork, path: Path, where: str, others: Iterable[PublishedNetwork] = ()
 ) -> dict[str, Tensor]:
-    """Return the weights of a local feature out of a file, after they have been checked.
+    """Return the weights of a network out of a file, after they have been checked.
 
     Args:
         feature: whose.
         path: a .safetensors file, or a state dict that `torch.save` wrote, alone or in a checkpoint.
         where: what a message names as the place.
-        others: all features, to say whose weights a file holds instead.
+        others: all that it may be, to say whose weights a file holds instead.
 
     Raises:
-        InputError: the file can't be read, holds the weights of another feature or size, or numbers that are none.
+        InputError: the file can't be read, holds the weights of another network or size, or numbers that are none.
     """
-    wanted = f"{where}: expected the weights of the local feature {feature.name} (.safetensors or .pth)"
+    wanted = f"{where}: expected the weights of the {feature.kind} {feature.name} (.safetensors or .pth)"
     content = read_checkpoint(path, wanted)
     expected = feature.expected()
     tensors = find_state_dict(content, set(expected), where)
@@ -45,7 +45,8 @@ def read_weights(
         name = name or " or ".join(_fitting(content, others))
         faults = missing + misfits
         found = f"those of {name}" if name else ", ".join(faults[:3])
-        choose = f"Set keypoints.extractor={name}, or name" if name else "Name"
+        alike = {other.name for other in others if type(other) is type(feature)}
+        choose = feature.instead.format(name) if set(name.split(" or ")) <= alike else "Name"
         raise InputError(f"{wanted}, found {found}. {choose} the file of {feature.name}")
     kept = {key: tensors[key] for key in expected if key in tensors}
     if broken := [key for key, tensor in kept.items() if not torch.isfinite(tensor).all()]:
@@ -56,8 +57,8 @@ def read_weights(
     return kept
 
 
-def whose_weights(path: Path, where: str, features: Iterable[LearnedFeature]) -> list[str]:
-    """Return the names of the local features whose weights a file may hold.
+def whose_weights(path: Path, where: str, features: Iterable[PublishedNetwork]) -> list[str]:
+    """Return the names of the networks whose weights a file may hold.
 
     Args:
         path: see `read_weights`.
@@ -69,7 +70,7 @@ def whose_weights(path: Path, where: str, features: Iterable[LearnedFeature]) ->
     """
     known = list(features)
     named = name_in(path) or _published(path, known)
-    return [named] if named else _fitting(read_checkpoint(path, f"{where}: expected a local feature's weights"), known)
+    return [named] if named else _fitting(read_checkpoint(path, f"{where}: expected weights"), known)
 
 
 def name_in(path: Path) -> str:
@@ -81,14 +82,14 @@ def name_in(path: Path) -> str:
         return ""
 
 
-def _published(path: Path, others: Iterable[LearnedFeature]) -> str:
+def _published(path: Path, others: Iterable[PublishedNetwork]) -> str:
     """Return whose published file this is: some of them differ in nothing but their numbers."""
     found = sha256_of(path)
     return next((other.name for other in others if other.sha256 == found), "")
 
 
-def _fitting(content: object, others: Iterable[LearnedFeature]) -> list[str]:
-    """Return the names of the features whose tensors a checkpoint holds."""
+def _fitting(content: object, others: Iterable[PublishedNetwork]) -> list[str]:
+    """Return the names of the networks whose tensors a checkpoint holds."""
     fitting = []
     for other in others:
         expected = other.expected()
@@ -97,7 +98,7 @@ def _fitting(content: object, others: Iterable[LearnedFeature]) -> list[str]:
     return fitting
 
 
-def load_weights(feature: LearnedFeature, path: Path) -> dict[str, Tensor]:
+def load_weights(feature: PublishedNetwork, path: Path) -> dict[str, Tensor]:
     """Return the weights in the file of a weights folder.
 
     Raises:
@@ -105,12 +106,12 @@ def load_weights(feature: LearnedFeature, path: Path) -> dict[str, Tensor]:
     """
     if (found := name_in(path)) != feature.name:
         raise InputError(
-            f"{path}: expected the weights of the local feature {feature.name}, found {found or 'none'}; copy the "
+            f"{path}: expected the weights of the {feature.kind} {feature.name}, found {found or 'none'}; copy the "
             "weights folder again"
         )
     return read_weights(feature, path, str(path))
 
 
-def save_weights(path: Path, feature: LearnedFeature, tensors: dict[str, Tensor]) -> None:
-    """Write the weights of a local feature into a safetensors file."""
+def save_weights(path: Path, feature: PublishedNetwork, tensors: dict[str, Tensor]) -> None:
+    """Write the weights of a network into a safetensors file."""
     write_bytes(path, save(contiguous(tensors), metadata={NAME: feature.name}))
