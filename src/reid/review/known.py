@@ -80,7 +80,8 @@ def _compared(
     rows = np.flatnonzero(np.isin(image_ids, list(asked)))
     rows = rows[np.sort(np.unique(image_ids[rows], return_index=True)[1])]
     kept = known.recipe.matching.neighbours + 1
-    pool = Pool.of(gallery.embeddings.of(rows), known.recipe, f"comparing {dataset}", kept=kept)
+    photographs, matcher = gallery.embeddings.of(rows), known.matcher(dataset)
+    pool = Pool.of(photographs, known.recipe, f"comparing {dataset}", kept=kept, matcher=matcher)
     live = compare(pool, np.arange(len(rows)))
     fit = fit_pair_score(dataset, live, known)
     individuals = numbered(np.array(gallery.identity))[rows]  # as the reference has them
