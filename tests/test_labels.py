@@ -15,7 +15,8 @@ from test_unmatchable import KEYPOINTS, Photographs, animal, draw
 from reid import cli
 from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
-from reid.decision.labels import keep_labels, read_labels, with_clusters
+from reid.decision.cluster_enrolment import with_clusters
+from reid.decision.labels import keep_labels, read_labels
 from reid.errors import InputError
 from reid.retrieval.gallery import load_gallery
 

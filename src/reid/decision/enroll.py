@@ -24,9 +24,9 @@ from reid.decision.artifact import (
     write_manifest,
 )
 from reid.decision.calibrate import gallery_scores
+from reid.decision.cluster_enrolment import with_clusters
 from reid.decision.confirmed import said_of_queries
 from reid.decision.extractor_choice import SplitScores, choose_extractors
-from reid.decision.labels import with_clusters
 from reid.decision.learned_weights import drop_unused, prepare_weights
 from reid.decision.links import read_links
 from reid.errors import InputError
@@ -144,7 +144,7 @@ def enroll_again(
         recipe: with other settings of `keypoints` and `prediction` than the folder's; None for its own.
         runtime: device, precision, batch size; None for the precision that training asked for.
         clusters: a result of discover for this data folder, whose clusters are enrolled as individuals too, see
-            `labels.with_clusters`; None for none.
+            `with_clusters`; None for none.
         only: the labels of the clusters to take; empty for all with two or more photographs.
         keypoint_weights: see `prepare_weights`.
         confirmed: also enrol the queries that a person's answers name, directly or over others. They count more than
@@ -174,7 +174,7 @@ def enroll_again(
 
 
 def _with_confirmed(catalogue: Catalogue, known: Catalogue, as_read: Catalogue, links_file: Path | None) -> Catalogue:
-    """Return a catalogue in which the queries that answers name are database photographs, see `labels.with_clusters`.
+    """Return a catalogue in which the queries that answers name are database photographs, see `with_clusters`.
 
     Args:
         catalogue: the data folder's rows, some of which clusters may have made database rows.
