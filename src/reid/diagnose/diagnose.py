@@ -166,7 +166,11 @@ def _bursts(catalogue: Catalogue, dataset: str, matches: Matches | None) -> Part
     photographs = known["day"].value_counts(normalize=True)
     findings = [
         (int((day == other).sum()), photographs, "have a best candidate of the same day"),
-        (sum(pair in seen for pair in zip(who, day, strict=True)), present, "one whose individual was seen that day"),
+        (
+            sum(pair in seen for pair in zip(who, day, strict=True)),
+            present,
+            "have a best candidate whose individual was photographed that day",
+        ),
     ]
     words, alarm = [], False
     for same, share, what in findings:
