@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from reid.config.recipe import KeypointConfig
+from reid.errors import InputError
 from reid.retrieval.descriptor_index import EXACT, Cells, DescriptorIndex, DescriptorSets, find_cells, one_cell
 from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery, with_cells
-from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
+from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, stack_arrays
 from reid.retrieval.local_matching import gallery_votes, lnbnn, stack_descriptors
 
 CONFIG = KeypointConfig(count=12, foreground=0.4)
@@ -143,6 +144,8 @@ def test_a_gallery_keeps_its_cells_in_its_file(tmp_path: Path) -> None:
     assert back.cells is not None
     assert torch.equal(back.cells.centroids, gallery.cells.centroids)
     assert torch.equal(back.cells.cell, gallery.cells.cell)
+    other = with_cells(replace(gallery, embeddings=replace(known, keypoints=tuple(large_world(5)[1]))))
+    assert other.cells is not None
     tensors = load_file(path)
     for damage in (
         {"cell": tensors["cell"][:-1].clone()},
@@ -152,12 +155,78 @@ def test_a_gallery_keeps_its_cells_in_its_file(tmp_path: Path) -> None:
         {"centroids": tensors["centroids"][:, :-1].clone()},
         {"centroids": tensors["centroids"] * torch.nan},
         {"centroids": tensors["centroids"].half()},
+        {"cell": in_other_byte_order(tensors["cell"])},
+        {"centroids": in_other_byte_order(tensors["centroids"])},
+        {"centroids": other.cells.centroids, "cell": other.cells.cell},  # of a gallery with as many descriptors
     ):
         save_file(tensors | damage, path)
         assert load_gallery(path).cells is None  # and they are found again
     del tensors["cell"]
     save_file(tensors, path)
     assert load_gallery(path).cells is None
+
+
+def in_other_byte_order(tensor: torch.Tensor) -> torch.Tensor:
+    swapped = torch.from_numpy(tensor.numpy().byteswap())
+    return torch.nan_to_num(swapped) if swapped.is_floating_point() else swapped
+
+
+def test_a_gallery_that_is_not_written_to_its_end_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, photographs = large_world(1)
+    known = GalleryFeatures(tuple(map(str, range(400))), torch.zeros(400, 0), ("",) * 400, tuple(photographs))
+    gallery = with_cells(Gallery(known, ("a",) * 400))
+    path = tmp_path / "x.gallery.safetensors"
+    save_gallery(path, gallery)
+    before = path.read_bytes()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
+        changed.setattr("os.fsync", stop)
+        save_gallery(path, replace(gallery, identity=("b",) * 400))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    path.write_bytes(before[:-5000])
+    with pytest.raises(InputError, match=r"expected a gallery, but it can't be read .* run `reid enroll`"):
+        load_gallery(path)
+
+
+def test_the_descriptors_of_a_file_are_searched_where_they_are(tmp_path: Path) -> None:
+    """They are mapped into memory, and a copy of them would take as much again."""
+    photographs = some_photographs(1, [20, 0, 30, 15])
+    known = GalleryFeatures(tuple("abcd"), torch.zeros(4, 0), ("",) * 4, tuple(photographs))
+    save_gallery(tmp_path / "x", Gallery(known, ("a",) * 4))
+    loaded = load_gallery(tmp_path / "x").embeddings.keypoints
+    for chosen in (loaded, loaded[2:], loaded[:1]):
+        stacked = stack_arrays(chosen)
+        assert np.shares_memory(stacked, loaded[0].descriptors.base)
+        assert np.array_equal(stacked, np.concatenate([one.descriptors for one in chosen]))
+    for apart in ((loaded[0], loaded[3]), loaded[::-1], (loaded[0], loaded[2].of(np.arange(3)))):
+        stacked = stack_arrays(apart)
+        assert not np.shares_memory(stacked, loaded[0].descriptors.base)
+        assert np.array_equal(stacked, np.concatenate([one.descriptors for one in apart]))
+
+
+@pytest.mark.parametrize("count", [1, 100_000])
+def test_galleries_of_one_photograph_and_of_a_hundred_thousand_are_searched(count: int) -> None:
+    """With a descriptor on each photograph, the one that has the query's own gets the most votes."""
+    config, powers = KeypointConfig(), {"local": 0.0}
+    gallery = some_photographs(0, [1] * count)
+    queries = [gallery[-1], gallery[count // 2], NO_KEYPOINTS]
+    known = DescriptorSets.of(gallery, config, powers)
+    cells = find_cells(known.vectors)
+    assert len(cells.centroids) == (1 if count == 1 else 158)
+    votes = gallery_votes(DescriptorSets.of(queries, config, powers), DescriptorIndex.of(known, cells, 16, CPU))[
+        "local"
+    ]
+    assert votes.shape == (3, count)
+    assert torch.isfinite(votes).all()
+    assert not votes[2].any()
+    if count > 1:  # alone, a neighbour is no nearer than the farthest
+        assert votes[:2].argmax(1).tolist() == [count - 1, count // 2]
 
 
 def test_galleries_of_the_same_descriptors_share_their_cells() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "DescriptorIndex",
     "DescriptorSets",
     "Neighbours",
+    "cells_around",
     "find_cells",
     "one_cell",
     "stack_vectors",

@@ -6,6 +6,7 @@ extractors by name.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import cv2
@@ -208,9 +209,28 @@ def _broken_promise(keypoints: Keypoints, dimension: int) -> str:
 def stack_arrays(photographs: Sequence[Keypoints]) -> np.ndarray:
     """Return the descriptors of photographs of one extractor, (M, D) float16, one photograph below the other.
 
-    Those without keypoints have no say in D: where none has any, it is that of `NO_KEYPOINTS`.
+    Those without keypoints have no say in D: where none has any, it is that of `NO_KEYPOINTS`. Where they lie below
+    each other already, as those of a gallery's file do, nothing is copied: they may stay on the disk.
     """
-    return np.concatenate([one.descriptors for one in photographs if len(one)] or [NO_KEYPOINTS.descriptors])
+    parts = [one.descriptors for one in photographs if len(one)] or [NO_KEYPOINTS.descriptors]
+    whole = parts[0].base
+    if whole is None or not _adjoin(parts, whole):
+        return np.concatenate(parts)
+    first = (_address(parts[0]) - _address(whole)) // parts[0].strides[0]
+    return whole[first : first + sum(map(len, parts))]
+
+
+def _adjoin(parts: Sequence[np.ndarray], whole: np.ndarray) -> bool:
+    """Return whether some matrices are rows of a whole one, each beginning in memory where the one before it ends."""
+    if not all(part.base is whole and part.flags.c_contiguous for part in parts):
+        return False
+    if (whole.shape[1:], whole.dtype) != (parts[0].shape[1:], parts[0].dtype) or not whole.flags.c_contiguous:
+        return False
+    return all(_address(one) + one.nbytes == _address(other) for one, other in pairwise(parts))
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.ctypes.data)
 
 
 def tensors_of(photographs: Sequence[Keypoints]) -> dict[str, np.ndarray]:
