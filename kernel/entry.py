@@ -58,6 +58,7 @@ from reid.decision.matches import Matches
 from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.retrieval.embedding import Embedder
+from reid.retrieval.extraction import backbone_file
 from reid.retrieval.extractors.kornia_package import kornia_version
 from reid.retrieval.extractors.local_feature import LocalFeature
 from reid.retrieval.extractors.table import open_extractor
@@ -367,10 +368,12 @@ def _devices(shards: int | None) -> list[str]:
 
 def _warn_of_cpu(catalogue: Catalogue, weights: Weights, runtime: Runtime) -> None:
     """Report how long it may take without a GPU, from the time of a few blank photographs."""
-    files = [encoder_file(weights.datasets[0])] * (weights.recipe.uses_encoder) + [CLASSIFIER] * weights.has_species
+    first, recipe = weights.folder / encoder_file(weights.datasets[0]), weights.recipe
+    files = [backbone_file(first, number) for number in range(len(recipe.backbone.names) * recipe.uses_encoder)]
+    files += [weights.folder / CLASSIFIER] * weights.has_species
     if not files:  # keypoints are the processor's work anyway
         return
-    embedders = (Embedder(weights.folder / file, weights.recipe, runtime) for file in files)
+    embedders = (Embedder(file, recipe, runtime) for file in files)
     minutes = round(sum(map(_seconds_of, embedders)) * len(rows_to_predict(catalogue)) / 60)
     log.warning(
         f"no GPU: the networks alone need {f'about {minutes} min' if minutes else 'less than a minute'} on this "

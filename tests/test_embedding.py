@@ -62,7 +62,7 @@ def embed_photographs(
 ) -> tuple[Tensor, list[str]]:
     """Every photograph's vector by one encoder, and what was wrong with it."""
     datasets = tuple(catalogue.by_dataset())
-    extractors = FeatureExtractors(datasets, dict.fromkeys(datasets, embedder), cache=cache)
+    extractors = FeatureExtractors(datasets, dict.fromkeys(datasets, (embedder,)), cache=cache)
     features = extract_features(catalogue, extractors, "column", recipe, "test")
     return torch.stack([one.vector for one in features]), [one.problem for one in features]
 

@@ -96,14 +96,14 @@ def test_photographs_wait_until_a_pass_of_their_encoder_is_full(
         features_of(replace(queries, table=queries.table.iloc[[row]]), extractors)[0] for row in range(len(queries))
     ]
     passes: Counter[str] = Counter()
-    for dataset, encoder in extractors.encoders.items():
+    for dataset, (encoder,) in extractors.encoders.items():
         encoder.fast.backbone.register_forward_pre_hook(lambda *_, dataset=dataset: passes.update([dataset]))
     together = features_of(queries, extractors)
     assert all(map(alike, alone, together))
     assert all(len(one.keypoints) >= 20 for one in together)
     routes = Counter(one.route for one in together)
     assert len(routes) == 2
-    for dataset, encoder in extractors.encoders.items():
+    for dataset, (encoder,) in extractors.encoders.items():
         assert passes[dataset] == -(-routes[dataset] // encoder.pass_size)
 
 
@@ -206,7 +206,9 @@ def test_networks_on_one_frozen_backbone_ask_it_once_and_answer_as_alone(
     recipe, runtime = with_settings(BOTH, changes), replace(FLOAT32, precision=precision, batch_size=4)
     together = opened(tmp_path, recipe, runtime)
     assert together.classifier
-    embedders = {name: Embedder(tmp_path / f"{name}.safetensors", recipe, runtime) for name in ("Checks", "Dots")}
+    embedders: dict[str, tuple[Embedder, ...]] = {
+        name: (Embedder(tmp_path / f"{name}.safetensors", recipe, runtime),) for name in ("Checks", "Dots")
+    }
     alone = replace(
         together, encoders=embedders, classifier=Embedder(tmp_path / "species.safetensors", recipe, runtime)
     )
@@ -228,8 +230,8 @@ def test_a_network_that_was_trained_a_little_has_a_backbone_of_its_own(tensor: s
     save_network(file, network)
     extractors = opened(tmp_path)
     assert extractors.classifier
-    assert extractors.encoders["Checks"].shares_backbone(extractors.classifier)
-    assert not extractors.encoders["Dots"].shares_backbone(extractors.classifier)
+    assert extractors.encoders["Checks"][0].shares_backbone(extractors.classifier)
+    assert not extractors.encoders["Dots"][0].shares_backbone(extractors.classifier)
 
 
 def test_found_keypoints_are_kept(tmp_path: Path) -> None:

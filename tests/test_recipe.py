@@ -76,7 +76,7 @@ def test_every_preset_is_named_and_described() -> None:
 def test_an_unknown_preset_is_refused(name: str, advice: str) -> None:
     with pytest.raises(InputError) as caught:
         preset(name)
-    names = "paper, baseline, keypoints, frozen, finetuned, toy"
+    names = "paper, baseline, keypoints, frozen, pair, finetuned, toy"
     expected = f"recipe: expected one of {names}, a .toml file or a weights folder, found {name!r}{advice}"
     assert str(caught.value) == expected
 

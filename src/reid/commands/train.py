@@ -39,7 +39,11 @@ def add_parser(commands: Any) -> None:
     )
     add_settings(command)
     command.add_argument(
-        "--init", metavar="FILE", type=Path, help="the backbone's first weights (.safetensors or .pth)"
+        "--init",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="the backbone's first weights (.safetensors or .pth); of several backbones NAME=FILE, once for each",
     )
     command.add_argument("--fresh", action="store_true", help="start over instead of resuming an unfinished run")
     command.add_argument(
@@ -74,6 +78,7 @@ def run(options: argparse.Namespace) -> None:
     from reid.decision.unmatchable import leave_out_unmatchable
     from reid.training.checkpoints import SAVE_EVERY
     from reid.training.run_folder import missing_networks, network_files, read_seconds
+    from reid.training.several_backbones import named_files
     from reid.training.train import train as train_weights
 
     earlier = not options.fresh and bool(read_seconds(options.out))
@@ -82,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
             catalogue,
             recipe,
             options.out,
-            init=options.init,
+            init=named_files(options.init, recipe.backbone.names),
             keypoint_weights=options.keypoint_weights,
             fresh=options.fresh,
             only=only,

@@ -75,6 +75,19 @@ PRESETS = {
             "training.validate_every": 60,
         },
     ),
+    "pair": with_settings(
+        Recipe(name="pair"),
+        {
+            **STRONG,
+            **EVERY_CUE,
+            "backbone.name": "hf-hub:BVRA/MegaDescriptor-L-384@384+efficientnetv2_rw_m@440",
+            "backbone.image_size": 0,
+            "backbone.pooling": "backbone",  # GeM needs a convolutional one
+            "training.backbone_rate": 0.0,
+            "augmentation.feature_views": 4,
+            "training.validate_every": 60,
+        },
+    ),
     "finetuned": with_settings(
         Recipe(name="finetuned"),
         {
@@ -114,6 +127,7 @@ SUMMARIES = {
     "baseline": "the competition's starter: MegaDescriptor as it is, nothing is trained",
     "keypoints": "local features alone, no network",
     "frozen": "a frozen backbone, a trained head, and local features (default)",
+    "pair": "as frozen, with two backbones that know wild animals, MegaDescriptor-L and MiewID",
     "finetuned": "as frozen, and the backbone is trained too: five times the cost",
     "toy": "a tiny network, for the drawn world on a laptop",
 }

@@ -18,6 +18,7 @@ __all__ = [
     "LEARNED_EXTRACTORS",
     "LIGHTGLUE",
     "LIGHTGLUE_EXTRACTORS",
+    "MOST_BACKBONES",
     "RATIO",
     "ROOTSIFT",
     "SCORERS",
@@ -69,6 +70,11 @@ exports."""
 
 SMALLEST = 16
 """Pixels on a side; with fewer, no backbone has anything left to pool."""
+
+LARGEST_IMAGE = 2048
+
+MOST_BACKBONES = 3
+"""That decide together: so many distances there are among `decision.scorers.SINGLE_CUES`."""
 
 ENCODERS_ONLY = (
     *("backbone", "head", "batches", "loss", "augmentation", "training", "classifier"),
@@ -143,14 +149,20 @@ class DataConfig(Group, name="data"):
 class BackboneConfig(Group, name="backbone"):
     """The network below the head, and the photographs that it takes."""
 
-    name: str = setting("resnet50", "a name that timm knows, or hf-hub:OWNER/NAME for a repository on its hub")
+    name: str = setting(
+        "resnet50",
+        "a name that timm knows, or hf-hub:OWNER/NAME for a repository on its hub; several with + between them decide "
+        "together, and NAME@PIXELS takes photographs of another size than the others",
+    )
     init: str = setting(
         "hub",
         "first weights where no --init FILE is given: hub (timm's, for most backbones from ImageNet) or none (random)",
         choices=("hub", "none"),
     )
     image_size: int = setting(
-        224, "pixels on a side that a network takes; 0 for the size of the backbone's first weights", limits=(0, 2048)
+        224,
+        "pixels on a side that a network takes; 0 for the size of the backbone's first weights",
+        limits=(0, LARGEST_IMAGE),
     )
     interpolation: str = setting(
         "backbone",
@@ -181,6 +193,29 @@ class BackboneConfig(Group, name="backbone"):
                 f"recipe field backbone.image_size: expected {SMALLEST} or more, or 0 for the backbone's own size, "
                 f"found {self.image_size}"
             )
+        names = self.names
+        if not all(names) or len(set(names)) < len(names) or len(names) > MOST_BACKBONES:
+            raise InputError(
+                f"recipe field backbone.name: expected a backbone, or up to {MOST_BACKBONES} different ones with + "
+                f"between them, found {self.name!r}"
+            )
+        for part in self.name.split("+"):
+            _, at, pixels = part.partition("@")
+            if at and not (pixels.isdecimal() and SMALLEST <= int(pixels) <= LARGEST_IMAGE):
+                raise InputError(
+                    f"recipe field backbone.name: expected {SMALLEST} to {LARGEST_IMAGE} pixels after @, found {part!r}"
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The backbones, without their sizes."""
+        return tuple(part.partition("@")[0] for part in self.name.split("+"))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Pixels on a side that each of them takes; 0 for the size of its first weights."""
+        parts = (part.partition("@")[2] for part in self.name.split("+"))
+        return tuple(int(pixels) if pixels else self.image_size for pixels in parts)
 
 
 @dataclass(frozen=True)
@@ -546,6 +581,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
             raise InputError(f"recipe field seed: expected 0 to {2**31 - 1}, found {self.seed}")
+        if self.uses_encoder and len(self.backbone.names) > 1 and not self.head.normalise:
+            raise InputError(
+                "recipe field head.normalise: expected true with several backbones, or the longer embeddings would "
+                "decide alone; add --set head.normalise=true"
+            )
         if not set(self.calibration.scorers) & self._possible_scorers():
             raise InputError(
                 f"recipe field calibration.scorers: expected one that the cues {', '.join(self.matching.cues)} can "
@@ -564,8 +604,10 @@ class Recipe:
     def _possible_scorers(self) -> set[str]:
         """Return the scorers that the cues can feed."""
         possible = {"distance"} if self.uses_encoder else set()
+        if self.uses_keypoints or len(self.backbone.names) > 1:
+            possible |= {"mean", "logistic", "boosted"}
         if self.uses_keypoints:
-            possible |= {"local", "inliers", "mean", "logistic", "boosted"}
+            possible |= {"local", "inliers"}
             if self.uses_encoder and (self.backbone.pooling == "gem" or self.keypoints.saliency == "any"):
                 possible |= {"foreground", "foreground_inliers"}
         return possible

@@ -199,7 +199,7 @@ def write_manifest(
         names.remove(CALIBRATION)
     if recipe.uses_encoder and (folder / CLASSIFIER).exists():
         names.append(CLASSIFIER)
-    names += [BACKBONE] if recipe.uses_encoder and not datasets else []
+    names += _of_backbones(BACKBONE, recipe) if recipe.uses_encoder and not datasets else []
     if recipe.keypoints.extractors:
         names += sorted(path.name for ending in (EXTRACTOR, MATCHER) for path in folder.glob(f"*{ending}"))
     names += [reference_file(dataset) for dataset in datasets if (folder / reference_file(dataset)).exists()]
@@ -224,11 +224,19 @@ def write_manifest(
 
 def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
     """Return the files without which a weights folder is not complete."""
-    encoders = [encoder_file(dataset) for dataset in datasets] if recipe.uses_encoder else []
+    encoders = [name for dataset in datasets for name in _of_backbones(encoder_file(dataset), recipe)]
+    encoders = encoders if recipe.uses_encoder else []
     # of several that compete the folder holds those that were chosen
     alone = "" if recipe.keypoints.extractors or not recipe.uses_keypoints else recipe.keypoints.extractor
     local = filter(None, (extractor_file(alone), matcher_file(recipe.matching, alone)))
     return [CALIBRATION, *encoders, *local, *(gallery_file(dataset) for dataset in datasets)]
+
+
+def _of_backbones(name: str, recipe: Recipe) -> list[str]:
+    """Return the names of the files of the networks on each backbone, from that of the first."""
+    from reid.retrieval.extraction import backbone_file
+
+    return [backbone_file(Path(name), number).name for number in range(len(recipe.backbone.names))]
 
 
 def _or_remake(folder: Path, name: str) -> str:

@@ -161,7 +161,7 @@ def _fit(
     known, new = _by_role(selection.answers.of(rows))
     curve = _thinned(edges, curves)
     fitted = recipe.calibration.probability == "fitted"
-    probability = fit_probability(selection.answers, selection.scorer.kind == "distance") if fitted else None
+    probability = fit_probability(selection.answers, selection.scorer.is_distance) if fitted else None
     calibration = Calibration(threshold, selection.scorer, own.unit, selection.scores, curve, known, new)
     return _in_lengths(replace(calibration, probability=probability))
 
@@ -398,8 +398,8 @@ def _thinned(edges: np.ndarray, curves: MeanCurves) -> Curve:
 
 def _in_lengths(calibration: Calibration) -> Calibration:
     """Return the calibration with the encoder's own distances as threshold and dissimilarity, in no other unit, where
-    the scorer is "distance"."""
-    if calibration.scorer.kind != "distance":
+    the scorer is one."""
+    if not calibration.scorer.is_distance:
         return calibration
     unit, threshold = calibration.unit, calibration.threshold
     low, high = threshold.plateau

@@ -251,4 +251,6 @@ def _gallery(
     names, cues = tuple(table["identity"]), recipe.matching.cues
     extractor = recipe.keypoints.extractor if recipe.uses_keypoints else ""
     found = gallery_features(features, table)
-    return Gallery(found, names, extractors.precision, cues, clustered, extractor=extractor)
+    return Gallery(
+        found, names, extractors.precision, cues, clustered, extractor=extractor, parts=extractors.parts_of(dataset)
+    )

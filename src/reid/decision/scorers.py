@@ -16,12 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from reid.config.recipe import SCORERS
-from reid.retrieval.candidates import CandidatePairs, best_and_runner_up
+from reid.config.recipe import MOST_BACKBONES, SCORERS
+from reid.retrieval.candidates import CandidatePairs, best_and_runner_up, distance_of
 
 __all__ = ["SINGLE_CUES", "Scorer", "cross_fitted", "fit_scorer", "scorers_for"]
 
-SINGLE_CUES = {"distance": False, "local": True, "inliers": True, "foreground": True, "foreground_inliers": True}
+SINGLE_CUES = {
+    "distance": False,
+    **{distance_of(number): False for number in range(MOST_BACKBONES)},
+    **{"local": True, "inliers": True, "foreground": True, "foreground_inliers": True},
+}
 """The cues, each a scorer of its own that fits nothing, and whether more of it is more alike. The other `SCORERS` are
 "mean", WildFusion's mean of calibrated cues (Cermak et al. 2024, arXiv 2408.12934), here with weights, and "logistic"
 and "boosted", which are fitted on all features."""
@@ -35,12 +39,17 @@ class Scorer:
     """How dissimilarities are made.
 
     Attributes:
-        kind: one of `SCORERS`.
+        kind: one of `SCORERS` or `SINGLE_CUES`.
         fitted: its numbers, as JSON holds them.
     """
 
     kind: str
     fitted: dict[str, Any]
+
+    @property
+    def is_distance(self) -> bool:
+        """Whether the dissimilarity is a distance of embeddings."""
+        return not SINGLE_CUES.get(self.kind, True)
 
     @property
     def gives_probability(self) -> bool:
@@ -50,13 +59,12 @@ class Scorer:
     def dissimilarity(self, pairs: CandidatePairs) -> np.ndarray:
         """Return the dissimilarity of each pair, (P,) float64: the smaller, the more alike.
 
-        "distance" gives the distance itself, the cues of keypoints give 1 / (1 + cue), the others one minus a
+        Distances are given as they are, the cues of keypoints give 1 / (1 + cue), the others one minus a
         probability that was calibrated on the database.
         """
-        if self.kind == "distance":
-            return np.asarray(pairs.features["distance"])
         if self.kind in SINGLE_CUES:
-            return 1 / (1 + pairs.features[self.kind])
+            cue = np.asarray(pairs.features[self.kind])
+            return 1 / (1 + cue) if SINGLE_CUES[self.kind] else cue
         if self.kind == "mean":
             chances = [weight * _read_curve(curve, pairs.features[cue]) for cue, (weight, curve) in self.fitted.items()]
             return np.asarray(1 - np.sum(chances, axis=0))
@@ -71,9 +79,12 @@ class Scorer:
 
 
 def scorers_for(kinds: Sequence[str], cues: Sequence[str]) -> list[str]:
-    """Return which of the kinds can be made of the cues that there are, the simplest first."""
+    """Return which of the kinds can be made of the cues that there are, the simplest first. Of several backbones each
+    has a distance of its own, which competes where "distance" does."""
     several = len(set(SINGLE_CUES) & set(cues)) > 1
-    return [kind for kind in SCORERS if kind in kinds and (kind in cues if kind in SINGLE_CUES else several)]
+    possible = [kind for kind in SCORERS if kind in kinds and (kind in cues if kind in SINGLE_CUES else several)]
+    own = [cue for cue in SINGLE_CUES if cue not in SCORERS and cue in cues]
+    return possible[:1] + own + possible[1:] if possible[:1] == ["distance"] else possible
 
 
 def fit_scorer(kind: str, pairs: CandidatePairs, is_match: np.ndarray, weight: np.ndarray, seed: int) -> Scorer:

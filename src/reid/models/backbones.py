@@ -38,6 +38,7 @@ __all__ = [
     "contiguous",
     "count_features",
     "describe_backbone",
+    "described_in",
     "feature_map",
     "fetch_backbone",
     "find_state_dict",
@@ -103,6 +104,11 @@ def describe_backbone(name: str, init: Path | None = None) -> Backbone:
             f"backbone: timm has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}"
         ) from None
     return _backbone_from_settings(architecture, asdict(settings) if settings else {})
+
+
+def described_in(init: Path) -> str:
+    """Return the name under which `fetch_backbone` fetched the weights in a file; "" of other files."""
+    return _metadata(init).get("fetched", "")
 
 
 def _backbone_in_file(init: Path, description: str) -> Backbone:

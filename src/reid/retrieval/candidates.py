@@ -31,6 +31,7 @@ __all__ = [
     "are_comparable",
     "best_and_runner_up",
     "candidate_pairs",
+    "distance_of",
     "keypoint_sets",
 ]
 
@@ -44,10 +45,11 @@ class CandidatePairs:
         individual: (P,) int64, label of the individual.
         photograph: (P,) int64, the individual's photograph that is most like the query, as its row in the gallery.
         features: (P,) float64 each, all finite, by name: the cues "distance" (Euclidean, to the individual's nearest
-            photograph), "local" (LNBNN) and "inliers" (of the best verified photograph), and "foreground" and
-            "foreground_inliers", the same two of the keypoints on the animal, as far as the recipe uses them;
-            "cohort" (the distance in standard deviations of the `GalleryIndex.cohort_statistics`, so that an individual
-            with hundreds of photographs is not near to everybody); "photographs" (how many of the individual the
+            photograph; with several backbones also each one's, `distance_of`), "local" (LNBNN) and "inliers" (of the
+            best verified photograph), and "foreground" and "foreground_inliers", the same two of the keypoints on the
+            animal, as far as the recipe uses them; "cohort" (the distance in standard deviations of the
+            `GalleryIndex.cohort_statistics`, so that an individual with hundreds of photographs is not near to
+            everybody); "photographs" (how many of the individual the
             gallery has); "same side" and "other side" (1 where the orientations of the query and of `photograph` are
             known and agree, or differ).
     """
@@ -71,9 +73,8 @@ class CandidatePairs:
 
     def scaled(self, unit: float) -> "CandidatePairs":
         """Return the pairs with distances in another unit."""
-        if "distance" not in self.features:
-            return self
-        return replace(self, features={**self.features, "distance": self.features["distance"] / unit})
+        distances = {name: values / unit for name, values in self.features.items() if name.startswith("distance")}
+        return replace(self, features={**self.features, **distances})
 
     @staticmethod
     def none() -> "CandidatePairs":
@@ -110,6 +111,15 @@ def best_and_runner_up(query: np.ndarray, dissimilarity: np.ndarray, queries: in
     first[counts > 0] = order[starts[:-1][counts > 0]]
     second[counts > 1] = order[starts[:-1][counts > 1] + 1]
     return first, second
+
+
+def distance_of(number: int) -> str:
+    """Return the name of the cue that is the distance by one of several backbones alone; the first is number 0.
+
+    >>> distance_of(1)
+    'distance 2'
+    """
+    return f"distance {number + 1}"
 
 
 QUERY_BLOCK = 128
@@ -176,6 +186,7 @@ class GalleryIndex:
         descriptors: of all photographs, where queries are matched against the whole gallery; else None.
         cohort_statistics: (L, 2) float64, mean and standard deviation of how far other individuals' photographs are
             from each individual; None where no scorer uses them.
+        parts: where the vectors of several backbones lie in the gallery's; empty for one.
         matching, keypoints: the recipe's.
         device: where vectors and descriptors are compared.
         matcher: the gallery's.
@@ -188,6 +199,7 @@ class GalleryIndex:
     cues: tuple[str, ...]
     descriptors: DescriptorIndex | None
     cohort_statistics: np.ndarray | None
+    parts: tuple[slice, ...]
     matching: MatchingConfig
     keypoints: KeypointConfig
     device: torch.device
@@ -210,9 +222,9 @@ class GalleryIndex:
             cues = tuple(cue for cue in cues if cue != "foreground")
         whole = matching.probes > 0 or not recipe.uses_encoder or len(photographs) <= matching.whole_gallery
         descriptors = _descriptor_index(gallery, cues, recipe) if cues and whole else None
-        config = matching, recipe.keypoints
         index = cls(
-            photographs, labels, order, starts, cues, descriptors, None, *config, best_device(), gallery.matcher
+            *(photographs, labels, order, starts, cues, descriptors, None, gallery.slices),
+            *(matching, recipe.keypoints, best_device(), gallery.matcher),
         )
         fitted = recipe.uses_encoder and {"logistic", "boosted"} & set(recipe.calibration.scorers)
         return replace(index, cohort_statistics=_cohort_statistics(index)) if fitted else index
@@ -275,8 +287,8 @@ class Shortlist(NamedTuple):
     """(S,) int64, ascending."""
     place: np.ndarray
     """(S,) int64, the photograph's row in the gallery; ascending within a query."""
-    distance: np.ndarray | None
-    """(S,) float32, Euclidean; None without an encoder."""
+    distances: dict[str, np.ndarray]
+    """(S,) float32, Euclidean: "distance", and with several backbones each one's; empty without an encoder."""
     local: dict[str, np.ndarray]
     """(S,) float32, LNBNN of each of the `GalleryIndex.cues`."""
     inliers: dict[str, np.ndarray]
@@ -289,27 +301,35 @@ def _shortlist(block: GalleryFeatures, index: GalleryIndex, hidden: np.ndarray |
     keypoints = [block.keypoints[row] for row in first] if index.cues else []
     votes = _gallery_votes(keypoints, photograph, index, hidden)
     has_encoder = "encoder" in index.matching.cues
-    cells = [np.zeros(0, np.int64), *(_nearest_cells(block.vectors, index, hidden) if has_encoder else [])]
+    cells = [np.zeros(0, np.int64)]
+    for part in [slice(None), *index.parts] if has_encoder else []:
+        cells += _nearest_cells(block.vectors[:, part], index.gallery.vectors[:, part], index, hidden)
     cells += [_voted_cells(scores, index, hidden) for scores in votes.values()]
     query, place = np.divmod(np.unique(np.concatenate(cells)), len(index.labels))
-    distance, local, inliers = None, {}, {}
+    distances, local, inliers = {}, {}, {}
     if has_encoder:
-        distance = (block.vectors[query] - index.gallery.vectors[place]).norm(dim=1).numpy()
+        between = block.vectors[query] - index.gallery.vectors[place]
+        distances = {"distance": between.norm(dim=1).numpy()}
+        distances |= {
+            distance_of(number): between[:, part].norm(dim=1).numpy() for number, part in enumerate(index.parts)
+        }
     for cue in index.cues:
         matched = [_matched(one, cue, index.keypoints) for one in keypoints]
         asked = [matched[row] for row in photograph]
         scores = votes[cue][query, place] if cue in votes else _shortlist_votes(cue, asked, index, query, place)
         local[cue] = scores
         inliers[cue] = _count_inliers(cue, matched, photograph[query], index, query, place, scores)
-    return Shortlist(query, place, distance, local, inliers)
+    return Shortlist(query, place, distances, local, inliers)
 
 
-def _nearest_cells(vectors: Tensor, index: GalleryIndex, hidden: np.ndarray | None) -> list[np.ndarray]:
+def _nearest_cells(
+    vectors: Tensor, gallery: Tensor, index: GalleryIndex, hidden: np.ndarray | None
+) -> list[np.ndarray]:
     """Return the photographs with the nearest vectors, see `_cells`."""
     unseen = None if hidden is None else torch.from_numpy(hidden)
     return [
         _cells(found.place.numpy(), torch.isfinite(found.distance).numpy(), found.rows.start, index)
-        for found in nearest(vectors, index.gallery.vectors, index.matching.shortlist, unseen, device=index.device)
+        for found in nearest(vectors, gallery, index.matching.shortlist, unseen, device=index.device)
     ]
 
 
@@ -385,7 +405,7 @@ def _count_inliers(
 def _pairs(shortlist: Shortlist, block: GalleryFeatures, index: GalleryIndex) -> CandidatePairs:
     """Return the shortlist by individual, each with its best photograph."""
     label = index.labels[shortlist.place]
-    distance = np.zeros(len(label)) if shortlist.distance is None else shortlist.distance
+    distance = shortlist.distances.get("distance", np.zeros(len(label)))
     votes = sum(shortlist.local.values(), np.zeros(len(label)))
     order = np.lexsort((distance, -votes, label, shortlist.query))
     query, label, place = shortlist.query[order], label[order], shortlist.place[order]
@@ -394,9 +414,9 @@ def _pairs(shortlist: Shortlist, block: GalleryFeatures, index: GalleryIndex) ->
     # all of them, also those that are hidden from a pseudo-query: else few of them would tell the right individual
     features = {"photographs": np.bincount(index.labels)[individual].astype(float)}
     features |= _side_features(block, query[starts], index.gallery, photograph)
-    if shortlist.distance is not None:
-        features["distance"] = np.minimum.reduceat(distance[order].astype(float), starts)
-        if index.cohort_statistics is not None:
+    for cue, each in shortlist.distances.items():
+        features[cue] = np.minimum.reduceat(each[order].astype(float), starts)
+        if cue == "distance" and index.cohort_statistics is not None:
             mean, deviation = index.cohort_statistics[individual].T
             features["cohort"] = (features["distance"] - mean) / deviation
     for cue, local in shortlist.local.items():

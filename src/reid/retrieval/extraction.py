@@ -39,11 +39,15 @@ from reid.runtime.distributed import all_gather_object, core_count, shard
 __all__ = [
     "FeatureExtractors",
     "Features",
+    "backbone_file",
     "extract_features",
     "keypoint_config",
     "open_extractors",
     "route_queries",
 ]
+
+
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class FeatureExtractors:
 
     Attributes:
         datasets: those with a gallery.
-        encoders: by dataset; empty where the recipe has no such cue.
+        encoders: by dataset, one for each backbone; empty where the recipe has no such cue.
         classifier: tells the datasets apart; None where there is none.
         keypoints: how keypoints are found; None where the recipe has no such cue.
         extractors: what finds them, by dataset; empty likewise.
@@ -61,7 +65,7 @@ class FeatureExtractors:
     """
 
     datasets: tuple[str, ...]
-    encoders: dict[str, Embedder]
+    encoders: dict[str, tuple[Embedder, ...]]
     classifier: Embedder | None = None
     keypoints: KeypointConfig | None = None
     extractors: Mapping[str, Extractor] = field(default_factory=dict)
@@ -69,15 +73,25 @@ class FeatureExtractors:
     cache: Cache | None = None
 
     @property
+    def every_encoder(self) -> list[Embedder]:
+        """The encoders of all datasets and backbones."""
+        return [encoder for encoders in self.encoders.values() for encoder in encoders]
+
+    def parts_of(self, dataset: str) -> tuple[int, ...]:
+        """Return how many dimensions of a dataset's vectors each of several backbones has; () for one or none."""
+        encoders = self.encoders.get(dataset, ())
+        return tuple(encoder.plan.outputs for encoder in encoders) if len(encoders) > 1 else ()
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are; the CPU where there is none."""
-        embedders = [*self.encoders.values(), *([self.classifier] if self.classifier else [])]
+        embedders = [*self.every_encoder, *([self.classifier] if self.classifier else [])]
         return next((embedder.device for embedder in embedders), torch.device("cpu"))
 
     @property
     def precision(self) -> str:
         """The number format that vectors are computed in, such as "float32"; "" where there is no encoder."""
-        return next((encoder.precision for encoder in self.encoders.values()), "")
+        return next((encoder.precision for encoder in self.every_encoder), "")
 
     def extractors_for(self, dataset: str | None) -> list[Extractor]:
         """Return what finds the keypoints of a dataset's photographs; everything that may where it is not known yet."""
@@ -179,7 +193,7 @@ class Features(NamedTuple):
     route: str
     """The dataset whose encoder embedded it, and whose gallery it belongs to."""
     vector: Tensor
-    """(D,) float32, by that encoder; D is 0 without one."""
+    """(D,) float32, by that encoder; of several backbones one behind the other; D is 0 without one."""
     keypoints: Keypoints
     """None of them where the recipe has no such cue."""
     problem: str
@@ -198,7 +212,8 @@ def open_extractors(
     """Return the extractors that a recipe needs. Networks with the same backbone share it.
 
     Args:
-        encoders: the file of each dataset's encoder; it is not opened where the recipe has no such cue.
+        encoders: the file of each dataset's encoder, beside which those of further backbones lie, see `backbone_file`;
+            it is not opened where the recipe has no such cue.
         classifier: the file of the species classifier; None for none.
         recipe: `matching.cues`, `keypoints` and `prediction`.
         runtime: precision, batch size, threads.
@@ -209,16 +224,26 @@ def open_extractors(
     Raises:
         InputError: a file that is missing or no network; kornia is missing or too old.
     """
-    sharers = [encoder for one in others for encoder in one.encoders.values()]
+    sharers = [encoder for one in others for encoder in one.every_encoder]
     species = Embedder(classifier, recipe, runtime, sharers) if classifier else None
     sharers += [species] if species else []
-    embedders: dict[str, Embedder] = {}
+    embedders: dict[str, tuple[Embedder, ...]] = {}
     for dataset, file in encoders.items() if recipe.uses_encoder else ():
-        embedders[dataset] = Embedder(file, recipe, runtime, sharers)
-        sharers.append(embedders[dataset])
+        for number in range(len(recipe.backbone.names)):
+            sharers.append(Embedder(backbone_file(file, number), recipe, runtime, sharers))
+            embedders[dataset] = (*embedders.get(dataset, ()), sharers[-1])
     config = keypoint_config(recipe)
     extractors = _open_local_features(encoders, config, local_features) if config else {}
     return FeatureExtractors(tuple(encoders), embedders, species, config, extractors, runtime, cache)
+
+
+def backbone_file(file: Path, number: int) -> Path:
+    """Return where the network on another of several backbones lies, from the file of the one on the first, number 0.
+
+    >>> backbone_file(Path("Lynx.safetensors"), 1).name
+    'Lynx.backbone-2.safetensors'
+    """
+    return file.with_name(f"{file.name.removesuffix(SUFFIX)}.backbone-{number + 1}{SUFFIX}") if number else file
 
 
 def _open_local_features(
@@ -345,8 +370,10 @@ def _from_cache(photograph: _Photograph, extractors: FeatureExtractors, route: s
         return None
     (species,) = _classes_of(logits.vectors, extractors)
     (dataset,) = route_queries(route, [photograph.column], [species], extractors.datasets)
-    output = extractors.encoders[dataset].from_cache(cache, digest) if extractors.encoders else _no_embeddings(1)
-    if output is None:
+    encoders = extractors.encoders[dataset] if extractors.encoders else ()
+    outputs = [output for encoder in encoders if (output := encoder.from_cache(cache, digest)) is not None]
+    output = _joined(outputs, 1)
+    if len(outputs) < len(encoders):
         return None
     keypoints = NO_KEYPOINTS
     if extractor := extractors.extractor_of(dataset):
@@ -367,8 +394,10 @@ def _not_kept(places: np.ndarray) -> np.ndarray:
 
 def _is_embedded(photograph: _Photograph, dataset: str, extractors: FeatureExtractors) -> bool:
     """Return whether the cache has a photograph's vector by a dataset's encoder."""
-    encoder, cache = extractors.encoders.get(dataset), extractors.cache
-    return not encoder or (cache is not None and encoder.from_cache(cache, photograph.digest) is not None)
+    encoders, cache = extractors.encoders.get(dataset, ()), extractors.cache
+    return not encoders or (
+        cache is not None and all(encoder.from_cache(cache, photograph.digest) is not None for encoder in encoders)
+    )
 
 
 def _routed(
@@ -404,7 +433,7 @@ def _full_passes(batches: Iterable[list[_Routed]], extractors: FeatureExtractors
         for photograph in batch:
             waiting.setdefault(photograph.dataset, []).append(photograph)
         for dataset, photographs in waiting.items():
-            pass_size = extractors.encoders[dataset].pass_size if dataset in extractors.encoders else 1
+            pass_size = max((encoder.pass_size for encoder in extractors.encoders.get(dataset, ())), default=1)
             full = len(photographs) - len(photographs) % pass_size
             if full:
                 yield photographs[:full]
@@ -448,6 +477,7 @@ def _compute(
     outputs = [_embed(batch, each, seen) for each in (extractors, *others)]
     for each, output in zip((extractors, *others), outputs, strict=True):
         _keep(batch, output, each)
+    joined = [_joined(output, len(batch)) for output in outputs]
 
     def features(one: _Routed, vector: Tensor, *saliencies: Tensor) -> Features:
         keypoints = NO_KEYPOINTS
@@ -456,42 +486,51 @@ def _compute(
         return Features(one.species, one.dataset, vector, keypoints, one.problem)
 
     with ThreadPoolExecutor(extractors.runtime.threads or core_count()) as pool:  # OpenCV lets Python's lock go
-        found = list(pool.map(features, batch, outputs[0].vectors, *(output.saliency for output in outputs)))
+        found = list(pool.map(features, batch, joined[0].vectors, *(output.saliency for output in joined)))
     return {one.photograph.place: each for one, each in zip(batch, found, strict=True)}
 
 
-def _embed(batch: Sequence[_Routed], extractors: FeatureExtractors, seen: Seen) -> EmbeddingOutput:
-    """Return vectors and saliency of one dataset's photographs; empty ones without an encoder.
+def _embed(batch: Sequence[_Routed], extractors: FeatureExtractors, seen: Seen) -> list[EmbeddingOutput]:
+    """Return vectors and saliency of one dataset's photographs by the encoder on each backbone; none without one.
 
     Args:
         batch: the photographs.
-        extractors: with the encoder.
-        seen: what backbones have given for this batch; what this encoder's gives is added.
+        extractors: with the encoders.
+        seen: what backbones have given for this batch; what these encoders' give is added.
     """
-    encoder, classifier = extractors.encoders.get(batch[0].dataset), extractors.classifier
-    if encoder is None:
-        return _no_embeddings(len(batch))
-    known = next((output for other, output in seen if encoder.shares_backbone(other)), None)
-    if known is None and classifier and encoder.shares_backbone(classifier):
-        parts = [one.seen for one in batch if one.seen]
-        known = BackboneOutput(*map(torch.cat, zip(*parts, strict=True)))
-    if known is None:
-        known = encoder.features(torch.stack([one.pixels for one in batch]))
-    seen.append((encoder, known))
-    return encoder.finish(known)
+    classifier, outputs = extractors.classifier, []
+    for encoder in extractors.encoders.get(batch[0].dataset, ()):
+        known = next((output for other, output in seen if encoder.shares_backbone(other)), None)
+        if known is None and classifier and encoder.shares_backbone(classifier):
+            parts = [one.seen for one in batch if one.seen]
+            known = BackboneOutput(*map(torch.cat, zip(*parts, strict=True)))
+        if known is None:
+            known = encoder.features(torch.stack([one.pixels for one in batch]))
+        seen.append((encoder, known))
+        outputs.append(encoder.finish(known))
+    return outputs
+
+
+def _joined(outputs: Sequence[EmbeddingOutput], count: int) -> EmbeddingOutput:
+    """Return what the encoders on all backbones give for so many photographs: the vectors one behind the other, and the
+    saliency of the first that has any."""
+    if len(outputs) <= 1:
+        return outputs[0] if outputs else _no_embeddings(count)
+    able = next((output for output in outputs if output.saliency.numel()), outputs[0])
+    return EmbeddingOutput(torch.cat([output.vectors for output in outputs], 1), able.saliency)
 
 
 def _no_embeddings(count: int) -> EmbeddingOutput:
     return EmbeddingOutput(torch.zeros(count, 0), torch.zeros(count, 0, 0))
 
 
-def _keep(batch: Sequence[_Routed], output: EmbeddingOutput, extractors: FeatureExtractors) -> None:
+def _keep(batch: Sequence[_Routed], outputs: Sequence[EmbeddingOutput], extractors: FeatureExtractors) -> None:
     """Put what the networks gave for photographs of one dataset into the cache."""
     if not extractors.cache:
         return
     digests = ["" if one.problem else one.photograph.digest for one in batch]
     entries: dict[str, Arrays] = {}
-    if encoder := extractors.encoders.get(batch[0].dataset):
+    for encoder, output in zip(extractors.encoders.get(batch[0].dataset, ()), outputs, strict=True):
         entries |= encoder.entries(digests, output)
     if extractors.classifier:
         logits = torch.stack([one.logits for one in batch])

