@@ -10,7 +10,8 @@ the entry.
 What is bundled: the entry, every module of `reid` that it imports, every module that those import, and so on. An import
 counts wherever it stands, also inside a function: whether the kernel calls that function can't be told from the source.
 Imports under `if TYPE_CHECKING:` never run and do not count. A module brings the `__init__.py` of its packages and the
-files of its folder that are not Python, such as the report's template; `py.typed`, for type checkers, is left out.
+files of its folder that are not Python, such as the report's template, but for those of modules that are not bundled;
+`py.typed`, for type checkers, is left out.
 
 Why so, and not otherwise (each was tried with processes started by fork, spawn and forkserver):
 - A traceback names the module and its own line, with the source. With everything flattened into one namespace it names
@@ -140,10 +141,14 @@ def _packages_of(name: str) -> list[str]:
 
 
 def _texts_of(names: Iterable[str], package: Path) -> list[str]:
-    """Return the files that are not Python in the folders of these modules."""
-    folders = {package.parent / Path(name).parent for name in names if name != ENTRY}
-    files = [path for folder in sorted(folders) for path in sorted(folder.iterdir()) if path.is_file()]
-    kept = [path for path in files if path.suffix not in (".py", ".pyc") and path.name not in LEFT_BEHIND]
+    """Return the files that are not Python in the folders of these modules, but for another module's: X.html.j2 is that
+    of X.py where there is one."""
+    modules = {package.parent / name for name in names if name != ENTRY}
+    folders = sorted({module.parent for module in modules})
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
+    owners = [path.with_name(f"{path.name.partition('.')[0]}.py") for path in files]
+    own = [path for path, owner in zip(files, owners, strict=True) if owner in modules or not owner.exists()]
+    kept = [path for path in own if path.suffix not in (".py", ".pyc") and path.name not in LEFT_BEHIND]
     return [path.relative_to(package.parent).as_posix() for path in kept]
 
 

@@ -56,6 +56,7 @@ DEMO = {
     "demo/base/py.typed": "",
     "demo/base/page.html.j2": "<p>{{ words }} \\ {# not escaped #}</p>\n",
     "demo/base/unused.py": "import filelock\n",
+    "demo/base/unused.html.j2": "<p>of a module that is not bundled</p>\n",
     "demo/base/values.py": (
         '"""A module that others need."""\n\nfrom importlib.resources import files\n\n'
         'SLASHES = "a\\\\b\\n\\t"  # backslashes: \\ \\n \\x41 \\N{DEGREE SIGN}\n'
