@@ -21,8 +21,10 @@ from torch import Tensor
 
 from reid.config.presets import PRESETS
 from reid.config.runtime import Runtime
-from reid.models.backbones import build_backbone, describe_backbone, save_backbone
-from reid.models.networks import build_network, load_network, plan_network, save_network
+from reid.models.backbones import build_backbone
+from reid.models.networks import load_network
+from reid.models.new_networks import build_network, plan_network, save_network
+from reid.models.pretrained import describe_backbone, save_backbone
 from reid.retrieval.embedding import Embedder
 from reid.training.objective import EncoderObjective, Labels
 from reid.training.state import TrainState

@@ -44,8 +44,9 @@ from reid.decision.metrics import read_solution
 from reid.decision.open_set import OpenSetQueries
 from reid.decision.predict import match_queries
 from reid.decision.thresholds import sweep
-from reid.models.backbones import describe_backbone
-from reid.models.networks import load_network, plan_network
+from reid.models.networks import load_network
+from reid.models.new_networks import plan_network
+from reid.models.pretrained import describe_backbone
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
 from reid.runtime.files import sha256_of, write_table

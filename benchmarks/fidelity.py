@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from reid.config.presets import PRESETS
 from reid.config.runtime import Runtime
 from reid.data.photographs import open_photograph
-from reid.models.backbones import describe_backbone
-from reid.models.networks import best_device, build_network, plan_network
+from reid.models.networks import best_device
+from reid.models.new_networks import build_network, plan_network
+from reid.models.pretrained import describe_backbone
 from reid.retrieval.embedding import Embedder
 from reid.runtime.progress import track
 

@@ -31,9 +31,11 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.errors import InputError
-from reid.models.backbones import build_backbone, check_scales, describe_backbone, first_line
+from reid.models.backbones import build_backbone, check_scales, first_line
 from reid.models.batch_norm import fold_batch_norms
-from reid.models.networks import build_network, load_network, plan_network, save_network
+from reid.models.networks import load_network
+from reid.models.new_networks import build_network, plan_network, save_network
+from reid.models.pretrained import describe_backbone
 from reid.retrieval.embedding import Embedder
 from reid.training.synchronised import NORMS
 

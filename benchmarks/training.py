@@ -19,8 +19,8 @@ from reid.config.presets import PRESETS
 from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.data.store import decode_photographs
-from reid.models.backbones import describe_backbone
 from reid.models.networks import best_device
+from reid.models.pretrained import describe_backbone
 from reid.training.networks import resolve_defaults
 from reid.training.objective import Labels
 from reid.training.state import TrainState

@@ -42,8 +42,9 @@ from reid.decision.calibration import load_calibrations
 from reid.decision.matches import MATCH_COLUMNS, read_matches
 from reid.decision.metrics import check_submission, read_solution, read_submission, score_matches, score_submission
 from reid.errors import InputError
-from reid.models.backbones import describe_backbone
-from reid.models.networks import build_network, load_network, plan_network, save_network
+from reid.models.networks import load_network
+from reid.models.new_networks import build_network, plan_network, save_network
+from reid.models.pretrained import describe_backbone
 from reid.retrieval.cache import Cache, cache_key
 from reid.retrieval.gallery import load_gallery
 from reid.runtime.files import sha256_of, write_json, write_table

@@ -17,7 +17,7 @@ from reid.decision.artifact import (
     write_manifest,
 )
 from reid.errors import InputError
-from reid.models.networks import build_network, plan_network, save_network
+from reid.models.new_networks import build_network, plan_network, save_network
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:

@@ -22,16 +22,9 @@ from safetensors.torch import load_file, save_file
 from reid.config.presets import PRESETS
 from reid.config.settings import override
 from reid.errors import InputError
-from reid.models.backbones import (
-    build_backbone,
-    check_scales,
-    count_features,
-    describe_backbone,
-    fetch_backbone,
-    load_pretrained,
-    save_backbone,
-)
-from reid.models.networks import build_network, plan_network
+from reid.models.backbones import build_backbone, check_scales
+from reid.models.new_networks import build_network, plan_network
+from reid.models.pretrained import count_features, describe_backbone, fetch_backbone, load_pretrained, save_backbone
 from reid.training.networks import resolve_defaults
 
 BACKBONE = "test_resnet"  # timm's smallest

@@ -17,8 +17,9 @@ from reid.commands import calibrate, enroll, predict, report
 from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.errors import InputError, MachineError
-from reid.models import backbones
 from reid.runtime.files import atomic_path, write_bytes, write_json
+from reid.training import networks
+from reid.training import train as training
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: object, status: int = 2) -> str:
@@ -116,7 +117,8 @@ def test_calibrating_by_a_folder_that_does_not_know_the_gallery_is_refused(
 def test_what_is_seen_at_once_is_refused_before_what_takes_long(
     tmp_path: Path, patterns: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backbones, "describe_backbone", lambda *_: pytest.fail("the hub was asked"))
+    for asking in (training, networks):
+        monkeypatch.setattr(asking, "describe_backbone", lambda *_: pytest.fail("the hub was asked"))
     for module in (enroll, calibrate, predict, report):
         monkeypatch.setattr(module, "open_weights", lambda *_, **__: pytest.fail("the weights were read"))
     nowhere, out = tmp_path / "nowhere", ["--out", tmp_path / "w"]

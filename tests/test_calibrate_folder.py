@@ -24,7 +24,7 @@ from reid.decision.pseudo_queries import (
     select_pseudo_queries,
 )
 from reid.decision.scorers import Scorer
-from reid.models.networks import build_network, plan_network, save_network
+from reid.models.new_networks import build_network, plan_network, save_network
 from reid.retrieval.gallery import Gallery, GalleryFeatures, save_gallery
 from reid.retrieval.keypoints import NO_KEYPOINTS
 

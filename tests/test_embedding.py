@@ -18,7 +18,8 @@ from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.photographs import open_photograph
 from reid.decision.artifact import encoder_file
 from reid.errors import InputError
-from reid.models.networks import Network, build_network, load_network, plan_network, save_network
+from reid.models.networks import Network, load_network
+from reid.models.new_networks import build_network, plan_network, save_network
 from reid.retrieval import embedding
 from reid.retrieval.cache import Cache
 from reid.retrieval.embedding import BackboneOutput, Embedder, embed, precision_on

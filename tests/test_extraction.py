@@ -18,7 +18,8 @@ from reid.config.recipe import KeypointConfig, Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue, read_catalogue
-from reid.models.networks import build_network, load_network, plan_network, save_network
+from reid.models.networks import load_network
+from reid.models.new_networks import build_network, plan_network, save_network
 from reid.retrieval import extraction
 from reid.retrieval.cache import Cache
 from reid.retrieval.embedding import Embedder

@@ -41,7 +41,7 @@ from reid.retrieval.extractors import kornia_package, sources
 from reid.retrieval.extractors.learned import Found, LearnedExtractor, LearnedFeature
 from reid.retrieval.extractors.sources import fetch_weights, find_weights
 from reid.retrieval.extractors.table import HAND_MADE, LEARNED, Extractor, open_extractor
-from reid.retrieval.extractors.weights import read_weights, save_weights
+from reid.retrieval.extractors.weight_files import read_weights, save_weights
 from reid.retrieval.gallery import load_gallery
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, check_keypoints, keypoints_from, tensors_of
 from reid.retrieval.local_matching import lnbnn, stack_descriptors, verify

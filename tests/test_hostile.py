@@ -212,7 +212,8 @@ def test_a_pickle_under_another_name_runs_nothing(tmp_path: Path) -> None:
         load_network(tmp_path / "x.safetensors")
     words = ["train", str(tmp_path), "--out", str(tmp_path / "w"), "--recipe", "toy", "--init"]
     assert cli.main([*words, str(tmp_path / "x.safetensors")]) == 2
-    from reid.models.backbones import build_backbone, load_pretrained
+    from reid.models.backbones import build_backbone
+    from reid.models.pretrained import load_pretrained
 
     for name in ("x.safetensors", "x.pth"):
         with pytest.raises(InputError, match="expected a state dict"):

@@ -11,7 +11,7 @@ from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.sampling import Batch
 from reid.data.store import PhotographStore
-from reid.models.networks import build_network, plan_network
+from reid.models.new_networks import build_network, plan_network
 from reid.training.inputs import AugmentedPhotographs, FrozenFeatures
 
 PLAN = plan_network("test_resnet", 32, embedding_size=4, neck=True, normalise=True)

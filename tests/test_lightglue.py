@@ -22,7 +22,8 @@ from reid.errors import InputError
 from reid.retrieval.extractors import sources
 from reid.retrieval.extractors.sources import find_weights
 from reid.retrieval.extractors.table import LEARNED, open_extractor
-from reid.retrieval.extractors.weights import load_weights, read_weights, save_weights
+from reid.retrieval.extractors.weight_files import read_weights, save_weights
+from reid.retrieval.extractors.weights import load_weights
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, top_k
 from reid.retrieval.lightglue import MATCHERS, LightGlue, open_matcher
 from reid.retrieval.local_matching import verify

@@ -22,7 +22,7 @@ from reid.data.catalogue import COLUMNS, read_catalogue
 from reid.data.masks import read_run_length
 from reid.data.photographs import UnreadableError, View, covered_square, decode, fit_square
 from reid.errors import InputError
-from reid.models.networks import build_network, plan_network, save_network
+from reid.models.new_networks import build_network, plan_network, save_network
 from reid.retrieval.cache import Cache, photograph_digests
 from reid.retrieval.extraction import Features, extract_features, open_extractors
 from reid.retrieval.keypoints import Keypoints, on_mask

@@ -11,16 +11,8 @@ from reid.data.catalogue import read_catalogue
 from reid.data.photographs import open_photograph
 from reid.errors import InputError
 from reid.models.backbones import build_backbone, feature_map
-from reid.models.networks import (
-    GeM,
-    Network,
-    build_network,
-    cell_weights,
-    load_network,
-    plan_network,
-    read_plan,
-    save_network,
-)
+from reid.models.networks import GeM, Network, cell_weights, load_network, read_plan
+from reid.models.new_networks import build_network, plan_network, save_network
 
 BACKBONE = "test_resnet"  # timm's smallest
 OLD = Path(__file__).parent / "fixtures" / "weights-0.1.0" / "encoder"

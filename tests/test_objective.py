@@ -8,7 +8,8 @@ from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
 from reid.config.settings import with_settings
 from reid.models.losses import batch_hard_triplet
-from reid.models.networks import Network, build_network, plan_network
+from reid.models.networks import Network
+from reid.models.new_networks import build_network, plan_network
 from reid.training.objective import EncoderObjective, Labels, label_photographs
 
 VECTORS = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))

@@ -18,7 +18,7 @@ from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import override
 from reid.data.augmentation import Part, augment
-from reid.models.networks import build_network, plan_network
+from reid.models.new_networks import build_network, plan_network
 from reid.runtime import distributed
 from reid.runtime.distributed import all_gather_rows, shard
 from reid.training.objective import EncoderObjective, Labels

@@ -22,8 +22,9 @@ from reid.data.photographs import Decoded, UnreadableError, View, decode_all, op
 from reid.decision.artifact import open_weights
 from reid.decision.scorers import Scorer, scorers_for
 from reid.errors import InputError
-from reid.models.backbones import describe_backbone, save_backbone
-from reid.models.networks import build_network, plan_network, read_plan, save_network
+from reid.models.networks import read_plan
+from reid.models.new_networks import build_network, plan_network, save_network
+from reid.models.pretrained import describe_backbone, save_backbone
 from reid.retrieval.cache import Cache
 from reid.retrieval.candidates import CandidatePairs, candidate_pairs
 from reid.retrieval.embedding import Embedder

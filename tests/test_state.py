@@ -10,7 +10,7 @@ from reid.config.presets import PRESETS
 from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
-from reid.models.networks import build_network, plan_network
+from reid.models.new_networks import build_network, plan_network
 from reid.training.objective import EncoderObjective, Labels
 from reid.training.state import TrainState, rate_at
 

@@ -22,8 +22,8 @@ from reid.decision.calibration import load_calibrations
 from reid.decision.enroll import enroll
 from reid.decision.predict import predict
 from reid.errors import InputError
-from reid.models.backbones import describe_backbone
 from reid.models.networks import load_network
+from reid.models.pretrained import describe_backbone
 from reid.training.checkpoints import Checkpoint, lock_networks
 from reid.training.networks import resolve_defaults, train_networks
 from reid.training.run_folder import missing_networks, read_seconds

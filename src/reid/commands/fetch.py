@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from reid.models.backbones import fetch_backbone
+    from reid.models.pretrained import fetch_backbone
 
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out {options.out}: expected a name that ends in .safetensors; choose one")

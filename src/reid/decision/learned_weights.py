@@ -10,7 +10,7 @@ from reid.retrieval.extractors.kornia_package import refuse_old_kornia
 from reid.retrieval.extractors.learned import PublishedNetwork
 from reid.retrieval.extractors.sources import find_weights
 from reid.retrieval.extractors.table import LEARNED
-from reid.retrieval.extractors.weights import save_weights, whose_weights
+from reid.retrieval.extractors.weight_files import save_weights, whose_weights
 from reid.retrieval.gallery import gallery_extractor
 from reid.retrieval.lightglue import MATCHERS
 from reid.runtime.distributed import barrier, is_main

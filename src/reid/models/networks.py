@@ -9,47 +9,34 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reid.config.runtime import Runtime
 from reid.errors import InputError
-from reid.models.backbones import (
-    Backbone,
-    build_backbone,
-    contiguous,
-    count_features,
-    describe_backbone,
-    feature_map,
-    first_line,
-    gives_feature_map,
-    load_pretrained,
-)
-from reid.runtime.files import as_fields, write_bytes
+from reid.models.backbones import build_backbone, feature_map, first_line, gives_feature_map
+from reid.runtime.files import as_fields
 
 __all__ = [
     "GeM",
     "Network",
     "NetworkPlan",
     "best_device",
-    "build_network",
     "cell_weights",
     "channels_last",
     "check_device",
     "has_same_backbone",
     "load_head",
     "load_network",
-    "plan_network",
     "read_plan",
-    "save_network",
 ]
 
 NEARLY = 0.05
@@ -301,43 +288,6 @@ def check_device(runtime: Runtime) -> None:
             f"--device cuda: expected a GPU with CUDA, found none ({why}). `nvidia-smi` shows what the machine "
             "has; on a cluster ask for --gpus-per-node=1; to work on the processor: --device auto"
         )
-
-
-def plan_network(backbone: Backbone | str, image_size: int, **rest: Any) -> NetworkPlan:
-    """Return a plan on a backbone, or on a backbone of that name as timm describes it.
-
-    Raises:
-        InputError: timm has no such backbone; it can't take photographs of that size; its pooling or its last stride
-            can't be changed as `rest` says.
-    """
-    backbone = describe_backbone(backbone) if isinstance(backbone, str) else backbone
-    features = count_features(backbone, image_size, rest.get("pooling", "backbone"), rest.get("last_stride", 2))
-    return NetworkPlan(backbone.name, image_size, backbone.mean, backbone.std, backbone.interpolation, features, **rest)
-
-
-def build_network(plan: NetworkPlan, seed: int, init: Path | str) -> Network:
-    """Return a network to be trained: the backbone's first weights from `init`, the head's from the seed.
-
-    Args:
-        plan: what to build.
-        seed: of the random weights.
-        init: a file with the backbone's state dict, a name on timm's hub, or "none" for random weights.
-
-    Raises:
-        InputError: the file does not fit the backbone, or the hub can't be reached.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Network(plan)
-    if init != "none":
-        load_pretrained(network.backbone, plan.backbone, init)
-    channels_last(network)
-    return network
-
-
-def save_network(path: Path, network: Network) -> None:
-    """Write the weights and the plan into one safetensors file."""
-    write_bytes(path, save(contiguous(network.state_dict()), metadata={"plan": json.dumps(asdict(network.plan))}))
 
 
 def read_plan(path: Path) -> NetworkPlan:

@@ -19,7 +19,8 @@ from reid.config.settings import with_settings
 from reid.data.augmentation import augment
 from reid.data.sampling import Batch
 from reid.data.store import PhotographStore, training_batches
-from reid.models.networks import Network, NetworkPlan, best_device, build_network
+from reid.models.networks import Network, NetworkPlan, best_device
+from reid.models.new_networks import build_network
 from reid.retrieval.cache import Cache
 from reid.retrieval.embedding import BackboneOutput, Embedder, embed
 from reid.runtime.distributed import all_gather_object, all_reduce, rank, shard, world_size

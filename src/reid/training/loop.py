@@ -8,7 +8,8 @@ from itertools import islice
 from reid.config.recipe import Recipe
 from reid.decision.artifact import CLASSIFIER, RUN_FOLDER
 from reid.errors import InputError, Stopped
-from reid.models.networks import best_device, save_network
+from reid.models.networks import best_device
+from reid.models.new_networks import save_network
 from reid.runtime.distributed import all_gather_object, any_rank, barrier, is_main, world_size
 from reid.runtime.progress import bar
 from reid.runtime.signals import StopRequest

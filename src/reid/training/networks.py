@@ -19,8 +19,10 @@ from reid.data.catalogue import Catalogue
 from reid.data.photographs import views_of
 from reid.decision.artifact import CLASSIFIER, MANIFEST, RUN_FOLDER, fold_folder
 from reid.errors import InputError
-from reid.models.backbones import Backbone, check_scales, describe_backbone
-from reid.models.networks import check_device, load_network, plan_network, save_network
+from reid.models.backbones import check_scales
+from reid.models.networks import check_device, load_network
+from reid.models.new_networks import plan_network, save_network
+from reid.models.pretrained import Backbone, describe_backbone
 from reid.retrieval.cache import Cache, photograph_digests
 from reid.retrieval.embedding import Embedder
 from reid.runtime.distributed import all_gather_object, barrier, broadcast_from_main, is_main, rank

@@ -16,7 +16,7 @@ from reid.config.recipe import Recipe
 from reid.data.catalogue import Catalogue
 from reid.decision.artifact import CLASSIFIER, RUN_FOLDER, encoder_file, fold_folder
 from reid.errors import InputError
-from reid.models.backbones import Backbone, describe_backbone, described_in
+from reid.models.pretrained import Backbone, describe_backbone, described_in
 from reid.retrieval.extraction import backbone_file
 from reid.runtime.distributed import barrier, is_main
 from reid.training.networks import resolve_defaults, train_networks

@@ -17,8 +17,9 @@ from reid.data.sampling import PKSampler, ShuffledSampler, TurnsSampler
 from reid.data.store import PhotographStore
 from reid.decision.artifact import CLASSIFIER
 from reid.decision.pseudo_queries import hold_out
-from reid.models.backbones import Backbone
-from reid.models.networks import Network, NetworkPlan, build_network, plan_network
+from reid.models.networks import Network, NetworkPlan
+from reid.models.new_networks import build_network, plan_network
+from reid.models.pretrained import Backbone
 from reid.runtime.signals import StopRequest
 from reid.training.checkpoints import SAVE_EVERY
 from reid.training.inputs import AugmentedPhotographs, FrozenFeatures

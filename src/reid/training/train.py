@@ -19,7 +19,7 @@ from reid.decision.enroll import enroll
 from reid.decision.learned_weights import prepare_weights
 from reid.decision.unmatchable import leave_out_unmatchable
 from reid.errors import InputError
-from reid.models.networks import build_network, plan_network, save_network
+from reid.models.new_networks import build_network, plan_network, save_network
 from reid.retrieval.extraction import backbone_file
 from reid.runtime.distributed import all_cores, is_main
 from reid.runtime.files import read_json, write_json

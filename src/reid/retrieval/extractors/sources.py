@@ -18,7 +18,8 @@ from torch import Tensor
 from reid.errors import InputError
 from reid.models.backbones import first_line
 from reid.retrieval.extractors.learned import PublishedNetwork
-from reid.retrieval.extractors.weights import name_in, read_weights, save_weights
+from reid.retrieval.extractors.weight_files import read_weights, save_weights
+from reid.retrieval.extractors.weights import name_in
 from reid.runtime.files import sha256_of
 
 __all__ = ["fetch_weights", "find_weights"]
