@@ -17,9 +17,8 @@ from reid.commands import calibrate, enroll, predict, report
 from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
 from reid.errors import InputError, MachineError
+from reid.models import pretrained
 from reid.runtime.files import atomic_path, write_bytes, write_json
-from reid.training import networks
-from reid.training import train as training
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: object, status: int = 2) -> str:
@@ -117,8 +116,7 @@ def test_calibrating_by_a_folder_that_does_not_know_the_gallery_is_refused(
 def test_what_is_seen_at_once_is_refused_before_what_takes_long(
     tmp_path: Path, patterns: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for asking in (training, networks):
-        monkeypatch.setattr(asking, "describe_backbone", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(pretrained, "load_model_config_from_hf", lambda *_: pytest.fail("the hub was asked"))
     for module in (enroll, calibrate, predict, report):
         monkeypatch.setattr(module, "open_weights", lambda *_, **__: pytest.fail("the weights were read"))
     nowhere, out = tmp_path / "nowhere", ["--out", tmp_path / "w"]
@@ -318,7 +316,10 @@ def test_training_on_nothing_leaves_nothing(folder: str, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--recipe", "winner"], "recipe: expected one of paper, baseline, keypoints, frozen, finetuned, toy, a .toml"),
+        (
+            ["--recipe", "winner"],
+            "recipe: expected one of paper, baseline, keypoints, frozen, pair, finetuned, toy, a .toml",
+        ),
         (["--recipe", "locl"], "a weights folder, found 'locl'; did you mean local?"),
         (["--recipe", "my.toml"], "my.toml: expected a recipe in TOML, found no such file"),
         (["--recipe", "toy", "--set", "epoch=3"], "did you mean training.epochs"),
