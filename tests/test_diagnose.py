@@ -228,3 +228,5 @@ def test_every_individual_weighs_the_same_in_rank_1() -> None:
     none = np.zeros(4, bool)
     answered = Answered(np.array(list("1234")), names, best, best, none, np.array([True, False, True, True]))
     assert (answered.rank1, answered.baks) == pytest.approx((1 / 3, 1 / 6))
+    wrong = Answered(np.array(["5"]), np.array(["b"]), np.array(["b"]), np.array(["b"]), none[:1], none[:1])
+    assert Answered.joined([answered, wrong]).rank1 == pytest.approx((2 / 3 + 1 / 2) / 2)

@@ -4,7 +4,7 @@ A condition hides from every pseudo-query those photographs of its own animal th
 rank-1 and of the score says what the others gave.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,11 @@ class Answered:
         """Return no query at all."""
         words, yes = np.zeros(0, str), np.zeros(0, bool)
         return cls(words, words, words, words, yes, yes)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Answered"]) -> "Answered":
+        """Return one below the other."""
+        return cls(*(np.concatenate(columns) for columns in zip(*(vars(part).values() for part in parts), strict=True)))
 
     def __len__(self) -> int:
         return len(self.image_id)

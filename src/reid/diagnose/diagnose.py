@@ -230,9 +230,10 @@ def _gaps(known: Catalogue, ask: Callable[[Condition], Answered]) -> Part:
     words = "Rank-1 by the days between a photograph and those of its animal that it may be compared with."
     fallen = False
     if len(near) >= LEAST and far:
-        count, right = sum(map(len, far)), sum(int(one.right.sum()) for one in far)
-        fallen = near.right.mean() - right / count >= FALL and _differ(int(near.right.sum()), len(near), right, count)
-        words += f" {near.right.mean():.2f} on the same day, {right / count:.2f} after more than a week."
+        later = Answered.joined(far)
+        right, right_later = int(near.right.sum()), int(later.right.sum())
+        fallen = near.right.mean() - later.right.mean() >= FALL and _differ(right, len(near), right_later, len(later))
+        words += f" {near.rank1:.2f} on the same day, {later.rank1:.2f} after more than a week."
     if fallen:
         words += " Most of what is recognised is the day, not the animal."
     return Part(name, words, fallen, ("days apart", "photographs", "rank-1", "named rightly"), tuple(rows))

@@ -44,7 +44,10 @@ def same_and_other_side(known: Catalogue, ask: Callable[[Condition], Answered]) 
         (words, len(one), "" if len(one) < LEAST else f"{one.rank1:.2f}", "" if len(one) < LEAST else f"{one.baks:.2f}")
         for words, one in (("the same side", same), ("another side", other))
     )
-    words = "Photographs compared with those of their animal, of other days, that show the same side or another."
+    words = (
+        "Photographs compared with those of their animal that show the same side, or another, but not with those of "
+        "the same day. Two sides have few markings in common: what tells another side may be the moment or the place."
+    )
     strange, alarm = wrong_sides(same, other, known.table["identity"].nunique())
     if alarm:
         words += (
