@@ -82,7 +82,7 @@ def test_an_unknown_preset_is_refused(name: str, advice: str) -> None:
 
 
 def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
-    assert PRESETS["frozen"].used == tuple(SETTINGS)
+    assert PRESETS["frozen"].used == tuple(name for name in SETTINGS if name != "matching.lightglue_keypoints")
     assert PRESETS["keypoints"].used == (
         *(
             "seed",
@@ -98,7 +98,14 @@ def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
             "keypoints.contrast",
         ),
         *("keypoints.upright", "matching.cues", "matching.shortlist", "matching.probes", "matching.verified"),
-        *("matching.local_best", "matching.neighbours", "matching.ratio", "matching.model", "matching.iterations"),
+        *(
+            "matching.verifier",
+            "matching.local_best",
+            "matching.neighbours",
+            "matching.ratio",
+            "matching.model",
+            "matching.iterations",
+        ),
         *("matching.tolerance", "calibration.scorers", "calibration.pseudo_queries", "calibration.dates"),
         *("calibration.photographs", "calibration.new_share", "calibration.splits", "calibration.prior"),
         *("calibration.probability", "prediction.route", "prediction.encounter_minutes", "prediction.mirrored"),
@@ -107,7 +114,8 @@ def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
     assert without_keypoints == {
         *(name for name in SETTINGS if name.startswith("keypoints.")),
         *(f"matching.{name}" for name in ("probes", "whole_gallery", "verified", "local_best", "neighbours")),
-        *(f"matching.{name}" for name in ("ratio", "model", "iterations", "tolerance")),
+        *(f"matching.{name}" for name in ("verifier", "lightglue_keypoints", "ratio")),
+        *(f"matching.{name}" for name in ("model", "iterations", "tolerance")),
     }
 
 
