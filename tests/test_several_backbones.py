@@ -21,7 +21,7 @@ from reid.data.catalogue import Catalogue, read_catalogue
 from reid.data.photographs import Decoded, UnreadableError, View, decode_all, open_photograph
 from reid.decision.artifact import open_weights
 from reid.decision.scorers import Scorer, scorers_for
-from reid.errors import InputError
+from reid.errors import InputError, Stopped
 from reid.models.networks import read_plan
 from reid.models.new_networks import build_network, plan_network, save_network
 from reid.models.pretrained import describe_backbone, save_backbone
@@ -30,7 +30,11 @@ from reid.retrieval.candidates import CandidatePairs, candidate_pairs
 from reid.retrieval.embedding import Embedder
 from reid.retrieval.extraction import backbone_file, extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, GalleryFeatures, load_gallery, save_gallery
+from reid.training import networks
+from reid.training.networks import train_networks
+from reid.training.run_folder import missing_networks, network_files
 from reid.training.several_backbones import named_files, plan_backbones
+from reid.training.tasks import TrainingOptions
 from reid.training.train import train
 
 ONE, OTHER = "test_resnet", "test_efficientnet"
@@ -243,3 +247,57 @@ def test_where_nobody_is_known_the_folder_holds_every_backbone(
     weights = train(nameless, override(tiny_recipe, FROZEN), tmp_path)
     assert weights
     assert {"backbone.safetensors", "backbone.backbone-2.safetensors"} <= set(weights.manifest["files"])
+
+
+def test_another_size_of_one_backbone_is_not_taken_for_the_same_run(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    catalogue, recipe = read_catalogue(patterns), override(tiny_recipe, FROZEN)
+    train(catalogue, recipe, tmp_path / "two", only=["Dots"])
+    other = with_settings(recipe, {"backbone.name": f"{ONE}@40+{OTHER}"})
+    with pytest.raises(InputError, match=r"it holds a run with other settings .*40"):
+        train(catalogue, other, tmp_path / "two", only=["Dots"])
+
+
+def test_a_backbone_that_can_not_do_what_the_recipe_wants_is_refused_before_the_first_is_trained(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = override(tiny_recipe, [*FROZEN, f"backbone.name={ONE}+test_vit", "backbone.pooling=gem"])
+    with pytest.raises(InputError, match=r"backbone\.pooling: gem"):
+        train(read_catalogue(patterns), recipe, tmp_path / "two", only=["Dots"])
+    with pytest.raises(InputError, match=r"--init .*no\.pth: expected a state dict"):
+        init = {OTHER: tmp_path / "no.pth"}
+        train(read_catalogue(patterns), override(tiny_recipe, FROZEN), tmp_path / "two", init=init, only=["Dots"])
+    assert not list(tmp_path.glob("two/*.safetensors"))
+
+
+def test_fresh_forgets_every_backbone_before_the_first_is_trained(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, recipe, folder = read_catalogue(patterns), override(tiny_recipe, FROZEN), tmp_path / "two"
+    train(catalogue, recipe, folder, only=["Dots"])
+    other, calls = replace(recipe, seed=5), list[object]()
+
+    def stopped(*arguments: object) -> None:
+        calls.append(arguments)
+        raise Stopped("stopped", "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(networks, "train_network", stopped)
+        with pytest.raises(Stopped):
+            train(catalogue, other, folder, fresh=True)
+    assert len(calls) == 1
+    train(catalogue, other, folder, only=["Dots"])  # as the same call without --fresh would resume it
+    assert [read_plan(backbone_file(folder / "Dots.safetensors", number)).backbone for number in (0, 1)] == [ONE, OTHER]
+
+
+def test_only_says_that_a_further_backbone_has_left_networks_to_train(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    catalogue, recipe = read_catalogue(patterns), override(tiny_recipe, FROZEN)
+    first, (alone, _) = plan_backbones(recipe, None)
+    files = network_files(catalogue.database)
+    train_networks(catalogue, alone.recipe, tmp_path, TrainingOptions(image_size=32))
+    train(catalogue, recipe, tmp_path, only=["Dots"])
+    missing = [name for name in catalogue.database.by_dataset() if name != "Dots"]
+    assert missing_networks(tmp_path, files, first) == missing

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from reid.config.recipe import Recipe
+from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue
 from reid.data.photographs import views_of
 from reid.decision.artifact import CLASSIFIER, MANIFEST, RUN_FOLDER, fold_folder
@@ -41,17 +42,19 @@ from reid.training.run_folder import (
     SHARED,
     chosen_files,
     forget,
+    further_folder,
     lock_names,
     missing_networks,
     network_files,
     network_name,
     photographs_of,
     refuse_another_run,
+    refuse_missing_weights,
     run_record,
 )
 from reid.training.tasks import RunContext, TrainingOptions, classifier_task, encoder_task
 
-__all__ = ["resolve_defaults", "train_encoder", "train_networks"]
+__all__ = ["check_backbone", "resolve_defaults", "train_encoder", "train_networks"]
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,24 @@ def resolve_defaults(recipe: Recipe, backbone: Backbone) -> Recipe:
         interpolation=known if chosen.interpolation == "backbone" else chosen.interpolation,
     )
     return replace(recipe, backbone=resolved)
+
+
+def check_backbone(recipe: Recipe, backbone: Backbone, image_size: int, init: Path | None) -> None:
+    """Check that a backbone can do what the recipe wants, before anything is trained.
+
+    Args:
+        recipe: `backbone.pooling`, `backbone.last_stride`, `prediction.scales`.
+        backbone: which.
+        image_size: pixels on a side that it takes.
+        init: a file with its first weights; None for what the recipe says.
+
+    Raises:
+        InputError: it can't, or there is no such file.
+    """
+    refuse_missing_weights(init)
+    pooling, last_stride = recipe.backbone.pooling, recipe.backbone.last_stride
+    plan_network(backbone, image_size, last_stride=last_stride, pooling=pooling)
+    check_scales(backbone.name, image_size, pooling, last_stride, recipe.prediction.scales)
 
 
 def train_networks(catalogue: Catalogue, recipe: Recipe, folder: Path, options: TrainingOptions | None = None) -> None:
@@ -132,13 +153,21 @@ class _Call:
                     "folder"
                 )
 
+    def _forget(self) -> None:
+        """Delete what earlier runs made of the networks, also on further backbones: what is left of them would be
+        another run's where this one is interrupted before their turn."""
+        for further in self.folder.glob(f"{RUN_FOLDER}/{further_folder('*')}"):
+            with lock_networks(further / RUN_FOLDER, lock_names(self.files, self.recipe)):
+                forget(further, self.files, self.others)
+        forget(self.folder, self.files, self.others)
+
     def start(self) -> None:
         """Mark the folder as this run's. From here on it is incomplete, and with `fresh` the old networks are gone: not
         earlier, because a call that fails its checks must not cost them."""
         barrier()  # until all ranks have checked the folder
         if is_main():
             if self.options.fresh:
-                forget(self.folder, self.files, self.others)
+                self._forget()
             write_json(self.folder / RUN_FOLDER / RUN, self.record)
             (self.folder / MANIFEST).unlink(missing_ok=True)
         barrier()
@@ -169,10 +198,10 @@ def _train_missing(database: Catalogue, recipe: Recipe, folder: Path, options: T
     backbone = describe_backbone(recipe.backbone.name, options.init)
     recipe = resolve_defaults(recipe, backbone)
     config = recipe.backbone
-    record = run_record(database, recipe, options.init)
     size = options.image_size or config.image_size
-    plan_network(backbone, size, last_stride=config.last_stride, pooling=config.pooling)  # refuses early
-    check_scales(backbone.name, size, config.pooling, config.last_stride, recipe.prediction.scales)
+    named = config.name if size == config.image_size else f"{config.name}@{size}"
+    record = run_record(database, with_settings(recipe, {"backbone.name": named}), options.init)
+    check_backbone(recipe, backbone, size, options.init)
     every = [file for file in network_files(database) if file != CLASSIFIER or not options.main]
     files = chosen_files(every, options.only)
     others = [file for file in every if file not in files]

@@ -24,6 +24,7 @@ from reid.decision.artifact import (
 )
 from reid.errors import InputError, Stopped
 from reid.retrieval.cache import CACHE_FOLDER
+from reid.retrieval.extraction import backbone_file
 from reid.runtime.distributed import is_main
 from reid.runtime.files import read_json, sha256_of, write_json
 from reid.runtime.progress import stage
@@ -35,6 +36,7 @@ __all__ = [
     "SHARED",
     "chosen_files",
     "forget",
+    "further_folder",
     "lock_names",
     "missing_networks",
     "network_files",
@@ -42,6 +44,7 @@ __all__ = [
     "photographs_of",
     "read_seconds",
     "refuse_another_run",
+    "refuse_missing_weights",
     "run_record",
     "timed_stage",
 ]
@@ -73,11 +76,12 @@ def network_name(file: str) -> str:
 
 
 def missing_networks(folder: Path, files: Sequence[str], recipe: Recipe) -> list[str]:
-    """Return the names of those networks that are not trained to their end in every fold."""
+    """Return the names of those networks that are not trained to their end on every backbone and in every fold."""
     missing = []
     for file in files:
-        folds = [fold_folder(folder, fold) for fold in range(1 if file == CLASSIFIER else recipe.training.folds)]
-        if not all((path / file).exists() for path in folds):
+        folds, backbones = (1, 1) if file == CLASSIFIER else (recipe.training.folds, len(recipe.backbone.names))
+        paths = [fold_folder(folder, fold) / file for fold in range(folds)]
+        if not all(backbone_file(path, number).exists() for path in paths for number in range(backbones)):
             missing.append(network_name(file))
     return missing
 
@@ -102,10 +106,21 @@ def lock_names(files: list[str], recipe: Recipe) -> list[str]:
     return [*map(network_name, files), *([SHARED] if shared else [])]
 
 
-def run_record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str, Any]:
-    """Return what identifies a run, as JSON: recipe, fingerprint of the data, SHA-256 of the first weights."""
+def further_folder(number: int | str) -> str:
+    """Return the name of the folder in the run folder where the networks on another of several backbones are trained;
+    the first, whose networks lie in the weights folder itself, is number 0."""
+    return f"backbone-{number + 1 if isinstance(number, int) else number}"
+
+
+def refuse_missing_weights(init: Path | None) -> None:
+    """Refuse first weights, if a file is named, where there is no such file."""
     if init is not None and not init.is_file():
         raise InputError(f"--init {init}: expected a state dict of the backbone (.safetensors or .pth), found no file")
+
+
+def run_record(database: Catalogue, recipe: Recipe, init: Path | None) -> dict[str, Any]:
+    """Return what identifies a run, as JSON: recipe, fingerprint of the data, SHA-256 of the first weights."""
+    refuse_missing_weights(init)
     return {
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "data": database.fingerprint,

@@ -19,8 +19,8 @@ from reid.errors import InputError
 from reid.models.pretrained import Backbone, describe_backbone, described_in
 from reid.retrieval.extraction import backbone_file
 from reid.runtime.distributed import barrier, is_main
-from reid.training.networks import resolve_defaults, train_networks
-from reid.training.run_folder import network_name
+from reid.training.networks import check_backbone, resolve_defaults, train_networks
+from reid.training.run_folder import further_folder, network_name
 from reid.training.tasks import TrainingOptions
 
 __all__ = ["BackboneRun", "named_files", "plan_backbones", "train_backbones"]
@@ -113,6 +113,8 @@ def _refuse_another(name: str, backbone: Backbone, init: Path | None, alone: boo
 
 def train_backbones(catalogue: Catalogue, runs: Sequence[BackboneRun], folder: Path, options: TrainingOptions) -> None:
     """Train the networks of every backbone, see `train_networks`."""
+    for run in runs:  # the last one must not be refused when the first is trained
+        check_backbone(run.recipe, run.backbone, run.image_size, run.init)
     for number, run in enumerate(runs):
         only = options.only if not number else tuple(name for name in options.only if name != network_name(CLASSIFIER))
         if options.only and not only:
@@ -126,7 +128,7 @@ def train_backbones(catalogue: Catalogue, runs: Sequence[BackboneRun], folder: P
 
 
 def _run_folder(folder: Path, number: int) -> Path:
-    return folder / RUN_FOLDER / f"backbone-{number + 1}" if number else folder
+    return folder / RUN_FOLDER / further_folder(number) if number else folder
 
 
 def _link_encoders(catalogue: Catalogue, folder: Path, number: int, recipe: Recipe) -> None:
