@@ -368,9 +368,10 @@ def _devices(shards: int | None) -> list[str]:
 
 def _warn_of_cpu(catalogue: Catalogue, weights: Weights, runtime: Runtime) -> None:
     """Report how long it may take without a GPU, from the time of a few blank photographs."""
-    first, recipe = weights.folder / encoder_file(weights.datasets[0]), weights.recipe
-    files = [backbone_file(first, number) for number in range(len(recipe.backbone.names) * recipe.uses_encoder)]
-    files += [weights.folder / CLASSIFIER] * weights.has_species
+    recipe, files = weights.recipe, [weights.folder / CLASSIFIER] * weights.has_species
+    if recipe.uses_encoder:
+        first = weights.backbone or weights.folder / encoder_file(weights.datasets[0])
+        files += [backbone_file(first, number) for number in range(len(recipe.backbone.names))]
     if not files:  # keypoints are the processor's work anyway
         return
     embedders = (Embedder(file, recipe, runtime) for file in files)

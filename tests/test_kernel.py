@@ -891,3 +891,22 @@ def test_the_toy_world_of_clusters_is_as_the_competitions(patterns: Path, tmp_pa
     assert list(sample.columns) == ["image_id", "cluster"]
     assert list(sample["image_id"]) == catalogue.query.image_ids
     assert dry_run.prepare_toy(toy, "animal-clef-2025") == (toy / "data", toy / "weights")
+
+
+def test_where_nobody_is_known_it_puts_photographs_together_without_a_gpu(
+    patterns_2026: Path, tiny_settings: list[str], tmp_path: Path
+) -> None:
+    mount(patterns_2026, tmp_path / "input" / "data")
+    path = tmp_path / "input" / "data" / "metadata.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    path.unlink()
+    table[table["split"] == "test"].to_csv(path, index=False)
+    two = ["backbone=test_resnet+test_efficientnet", "training.backbone_rate=0", "head.normalise=true"]
+    settings = [*tiny_settings, *(word for setting in two for word in ("--set", setting))]
+    assert cli.main(["train", str(path.parent), "--out", str(tmp_path / "input" / "weights"), *settings]) == 0
+    script = tmp_path / "script.py"
+    script.write_text("# the script\n")
+    arguments = ["--input", str(tmp_path / "input"), "--output", str(tmp_path / "working")]
+    assert entry.main(arguments, script=str(script), name="animal_reid.py", bundle="b" * 64, weights="") == 0
+    found = json.loads((tmp_path / "working" / "run.json").read_text("utf-8"))
+    assert found["answers"] == (table["split"] == "test").sum()
