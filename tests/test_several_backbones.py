@@ -64,6 +64,14 @@ def test_names_that_make_no_decision_are_refused(setting: str, words: str) -> No
     assert words in str(caught.value)
 
 
+def test_a_revision_on_the_hub_is_a_part_of_the_name_and_no_size() -> None:
+    name = "hf-hub:A/mega-L@v1.0"
+    alone = override(PRESETS["paper"], [f"backbone.name={name}"]).backbone
+    assert (alone.names, alone.sizes) == ((name,), (224,))
+    sized = override(PRESETS["toy"], [f"backbone.name={name}@384+{ONE}@64"]).backbone
+    assert (sized.names, sized.sizes) == ((name, ONE), (384, 64))
+
+
 def test_files_are_named_by_backbone_and_a_single_one_needs_no_name() -> None:
     names = (ONE, "hf-hub:A/mega-L")
     assert named_files([f"{ONE}=a.pth", "mega-L=b=c.pth"], names) == {ONE: Path("a.pth"), names[1]: Path("b=c.pth")}

@@ -200,8 +200,8 @@ class BackboneConfig(Group, name="backbone"):
                 f"between them, found {self.name!r}"
             )
         for part in self.name.split("+"):
-            _, at, pixels = part.partition("@")
-            if at and not (pixels.isdecimal() and SMALLEST <= int(pixels) <= LARGEST_IMAGE):
+            _, pixels = _divided(part)
+            if pixels and not _is_size(pixels):
                 raise InputError(
                     f"recipe field backbone.name: expected {SMALLEST} to {LARGEST_IMAGE} pixels after @, found {part!r}"
                 )
@@ -209,13 +209,26 @@ class BackboneConfig(Group, name="backbone"):
     @property
     def names(self) -> tuple[str, ...]:
         """The backbones, without their sizes."""
-        return tuple(part.partition("@")[0] for part in self.name.split("+"))
+        return tuple(_divided(part)[0] for part in self.name.split("+"))
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Pixels on a side that each of them takes; 0 for the size of its first weights."""
-        parts = (part.partition("@")[2] for part in self.name.split("+"))
+        parts = (_divided(part)[1] for part in self.name.split("+"))
         return tuple(int(pixels) if pixels else self.image_size for pixels in parts)
+
+
+def _divided(part: str) -> tuple[str, str]:
+    """Return a backbone's name and what stands after the @ behind it; of a repository on timm's hub an @ that no size
+    follows names a revision."""
+    name, at, pixels = part.rpartition("@")
+    if not at or (part.startswith("hf-hub:") and not _is_size(pixels)):
+        return part, ""
+    return name, pixels or "@"
+
+
+def _is_size(pixels: str) -> bool:
+    return pixels.isdecimal() and SMALLEST <= int(pixels) <= LARGEST_IMAGE
 
 
 @dataclass(frozen=True)
