@@ -142,6 +142,13 @@ def test_a_folder_is_opened_as_it_was_written(folder: Path) -> None:
     assert open_weights(str(folder)) == weights
 
 
+def test_a_dataset_called_backbone_is_known(tmp_path: Path) -> None:
+    save_network(tmp_path / encoder_file("backbone"), build_network(plan_network("test_resnet", 32), 0, "none"))
+    for name in (gallery_file("backbone"), CALIBRATION):
+        (tmp_path / name).write_text(name)
+    assert write_manifest(tmp_path, PRESETS["toy"], ["backbone"], fingerprint="f").backbone is None
+
+
 def test_precision_and_limit_are_facts_of_the_folder(folder: Path) -> None:
     write_manifest(folder, PRESETS["toy"], ["Dots"], "f", limit=7, precision="bfloat16")
     weights = open_weights(folder)

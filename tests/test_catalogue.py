@@ -243,9 +243,10 @@ def test_a_date_gives_the_day_that_it_writes(tmp_path: Path, date: str, day: str
     assert list(catalogue.table["day"]) == [day, "2020-05-01"]
 
 
-def test_a_dataset_cannot_take_the_name_of_anothers_gallery(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"row 3, column dataset: .*found 'Lions\.gallery'"):
-        read_catalogue(write(tmp_path, GOOD, "2,mia,b.jpg,,,,database,Lions.gallery"))
+@pytest.mark.parametrize("ending", ["gallery", "reference", "extractor", "matcher", "backbone-2"])
+def test_a_dataset_cannot_take_the_name_of_anothers_file(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(InputError, match=rf"row 3, column dataset: .*found 'Lions\.{ending}'"):
+        read_catalogue(write(tmp_path, GOOD, f"2,mia,b.jpg,,,,database,Lions.{ending}"))
 
 
 @pytest.mark.parametrize("name", ["Lynx ID", "a/b", ".hidden", "-rf", "..", "Löwe", "a\nb", "x" * 101, "SPECIES"])

@@ -49,7 +49,7 @@ SPLITS = {"database": "database", "train": "database", "query": "query", "test":
 """What the words of a table's column split mean here; AnimalCLEF26 and WildlifeReID-10k say train and test."""
 
 DATASET_NAME = re.compile(
-    r"(?!species$|.*\.(gallery|extractor|matcher|backbone-\d)$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE
+    r"(?!species$|.*\.(gallery|reference|extractor|matcher|backbone-\d)$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE
 )
 """A dataset's name becomes a file's name in the weights folder, next to `species.safetensors` and other datasets'
 `NAME.gallery.safetensors`."""
@@ -315,7 +315,7 @@ def _checks(table: pd.DataFrame) -> list[_Check]:
         _Check(
             "dataset",
             "expected a name of letters, digits, '_', '-', '.' (it names files), other than 'species', "
-            "'X.gallery', 'X.extractor', 'X.matcher' and 'X.backbone-2'",
+            "'X.gallery', 'X.reference', 'X.extractor', 'X.matcher' and 'X.backbone-2'",
             (database | (dataset != "")) & ~_matches(dataset, DATASET_NAME),
         ),
         _Check("path", "expected a relative path that stays in the data folder", ~table["path"].map(_leads_below)),

@@ -129,7 +129,8 @@ class Weights:
     @property
     def backbone(self) -> Path | None:
         """The file of the backbone as it is, in a folder that knows nobody; None elsewhere."""
-        return self.folder / BACKBONE if BACKBONE in self.manifest["files"] else None
+        named = self.datasets or BACKBONE not in self.manifest["files"]  # a dataset may be called backbone
+        return None if named else self.folder / BACKBONE
 
     @property
     def local_features(self) -> dict[str, LocalFeature]:
