@@ -16,7 +16,7 @@ from reid.decision.artifact import Weights, open_weights
 from reid.decision.matches import Matches
 from reid.decision.metrics import read_solution
 from reid.decision.predict import predict
-from reid.report.explanations import CANDIDATES, Explanations, embedding_map, explain_matches
+from reid.report.explanations import CANDIDATES, Explanations, embedding_map, explain_matches, keypoints_to_show
 from reid.report.outcomes import classify_outcomes
 from reid.report.report import collect_explanations
 from reid.retrieval.gallery import Gallery, GalleryFeatures
@@ -101,6 +101,15 @@ def test_a_mirror_images_keypoints_lie_where_the_page_shows_them(patterns: Path,
         assert len(first.shared.pairs) > 20
         assert first.shared.pairs[:, 0] == pytest.approx(first.shared.pairs[:, 1], abs=1e-3)
     assert any(not one.mirrored and len(one.shared.pairs) for own in candidates.values() for one in own)
+
+
+def test_keypoints_that_decided_nothing_are_shown_whatever_would_match_them(
+    patterns: Path, patterns_weights: Path
+) -> None:
+    catalogue, weights = read_catalogue(patterns), open_weights(patterns_weights)
+    recipe = with_settings(weights.recipe, {"matching.verifier": "lightglue"})
+    name = catalogue.image_ids[0]
+    assert len(keypoints_to_show(catalogue, recipe, [name])[name]) > 0
 
 
 def test_a_map_shows_the_two_directions_in_which_a_gallery_differs_most() -> None:

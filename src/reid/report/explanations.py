@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
-from reid.config.recipe import KeypointConfig, Recipe
+from reid.config.recipe import RATIO, KeypointConfig, Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.catalogue import Catalogue
@@ -35,7 +35,7 @@ __all__ = ["Candidate", "EmbeddingMap", "Explanations", "embedding_map", "explai
 CANDIDATES = 3
 """Individuals shown next to a query, besides the right one."""
 
-SHOWN = {"keypoints.size": 240, "keypoints.count": 150}
+SHOWN = {"keypoints.size": 240, "keypoints.count": 150, "matching.verifier": RATIO}
 """How keypoints are found that decided nothing and are only shown: a third of the work."""
 
 MAX_DOTS = 600
