@@ -6,6 +6,7 @@ the same photographs, decoded once for the one that takes the largest.
 """
 
 import difflib
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from reid.training.run_folder import further_folder, network_name
 from reid.training.tasks import TrainingOptions
 
 __all__ = ["BackboneRun", "named_files", "plan_backbones", "train_backbones"]
+
+log = logging.getLogger(__name__)
 
 FirstWeights = Path | Mapping[str, Path] | None
 """A file for a single backbone, or one by the name of each."""
@@ -119,6 +122,8 @@ def train_backbones(catalogue: Catalogue, runs: Sequence[BackboneRun], folder: P
         only = options.only if not number else tuple(name for name in options.only if name != network_name(CLASSIFIER))
         if options.only and not only:
             continue
+        if len(runs) > 1:
+            log.info(f"backbone {number + 1} of {len(runs)}: {run.recipe.backbone.name}")
         main = folder if number else None
         own = replace(options, init=run.init, only=only, image_size=run.image_size, main=main)
         train_networks(catalogue, run.recipe, _run_folder(folder, number), own)
