@@ -1,6 +1,7 @@
 """Several backbones in one decision: each embeds as it would alone, every distance is a cue, and nothing is decoded
 twice."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -297,6 +298,20 @@ def test_fresh_forgets_every_backbone_before_the_first_is_trained(
     assert len(calls) == 1
     train(catalogue, other, folder, only=["Dots"])  # as the same call without --fresh would resume it
     assert [read_plan(backbone_file(folder / "Dots.safetensors", number)).backbone for number in (0, 1)] == [ONE, OTHER]
+
+
+def test_runs_that_train_other_networks_may_link_the_same_encoders_at_once(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def as_quick(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", as_quick)
+    train(read_catalogue(patterns), override(tiny_recipe, FROZEN), tmp_path, only=["Dots"])
+    assert read_plan(backbone_file(tmp_path / "Dots.safetensors", 1)).backbone == OTHER
 
 
 def test_only_says_that_a_further_backbone_has_left_networks_to_train(

@@ -2,7 +2,7 @@
 
 What the first one's run makes lies where that of a single backbone does. The run of each further one has a folder of
 its own in the run folder, and its encoders are linked beside the first one's (`backbone_file`). All of them are given
-the same photographs, decoded once for the one that takes the largest.
+the same photographs, decoded for the one that takes the largest: once where they are embedded, for each in training.
 """
 
 import difflib
@@ -142,10 +142,12 @@ def _link_encoders(catalogue: Catalogue, folder: Path, number: int, recipe: Reci
         for dataset in catalogue.database.by_dataset():
             source = fold_folder(_run_folder(folder, number), fold) / encoder_file(dataset)
             target = backbone_file(fold_folder(folder, fold) / encoder_file(dataset), number)
-            if not source.exists():  # with `only`
+            if not source.exists() or (target.exists() and target.samefile(source)):  # with `only`; of an earlier call
                 continue
             target.unlink(missing_ok=True)
             try:
                 os.link(source, target)
+            except FileExistsError:  # a run that trains other networks was as quick
+                continue
             except OSError:  # a file system without links
                 shutil.copyfile(source, target)
