@@ -237,7 +237,8 @@ def _of_backbones(name: str, recipe: Recipe) -> list[str]:
     """Return the names of the files of the networks on each backbone, from that of the first."""
     from reid.retrieval.extraction import backbone_file
 
-    return [backbone_file(Path(name), number).name for number in range(len(recipe.backbone.names))]
+    # as_posix, not name: a dataset called ../X must be refused for the folder that it leaves
+    return [backbone_file(Path(name), number).as_posix() for number in range(len(recipe.backbone.names))]
 
 
 def _or_remake(folder: Path, name: str) -> str:
