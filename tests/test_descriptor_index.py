@@ -210,6 +210,12 @@ def test_the_descriptors_of_a_file_are_searched_where_they_are(tmp_path: Path) -
         assert np.array_equal(stacked, np.concatenate([one.descriptors for one in apart]))
 
 
+def test_a_row_of_a_matrix_upside_down_is_that_row() -> None:
+    (photograph,) = some_photographs(1, [20])
+    row = replace(photograph.of(np.arange(1)), descriptors=photograph.descriptors[::-1][3:4])
+    assert np.array_equal(stack_arrays([row]), photograph.descriptors[16:17])
+
+
 @pytest.mark.parametrize("count", [1, 100_000])
 def test_galleries_of_one_photograph_and_of_a_hundred_thousand_are_searched(count: int) -> None:
     """With a descriptor on each photograph, the one that has the query's own gets the most votes."""

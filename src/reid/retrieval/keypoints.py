@@ -216,7 +216,7 @@ def stack_arrays(photographs: Sequence[Keypoints]) -> np.ndarray:
     whole = parts[0].base
     if whole is None or not _adjoin(parts, whole):
         return np.concatenate(parts)
-    first = (_address(parts[0]) - _address(whole)) // parts[0].strides[0]
+    first = (_address(parts[0]) - _address(whole)) // parts[0][0].nbytes
     return whole[first : first + sum(map(len, parts))]
 
 
