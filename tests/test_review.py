@@ -3,17 +3,24 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from test_discover import QUICK, draw
 
 from reid import cli
+from reid.data.catalogue import read_catalogue
 from reid.decision import cuts
+from reid.decision.artifact import gallery_file, open_weights
+from reid.retrieval.gallery import load_gallery, save_gallery
 from reid.review.choices import MODES
+from reid.review.known import known_photographs
 
 
 @pytest.fixture(autouse=True)
@@ -195,3 +202,24 @@ def test_an_individual_that_is_not_compared_is_told(
     }
     assert review(data, *options, "--individual", "nobody") == 2
     assert "expected individuals of the database, found 'nobody'" in capsys.readouterr().err
+
+
+def test_known_photographs_are_compared_by_encoders_that_have_not_learned_their_names(
+    original: Path, tiny_settings: list[str], tmp_path: Path
+) -> None:
+    """The first fold's vectors, which know most names, say nothing of photographs that other folds have not met."""
+    folds = ("--set", "training.folds=2", "--set", "matching.cues=encoder", "--set", "calibration.scorers=distance")
+    folder = tmp_path / "weights"
+    assert cli.main(["train", str(original), "--out", str(folder), *tiny_settings, *folds]) == 0
+    weights, shown = open_weights(folder), set(read_catalogue(original).database.image_ids)
+    before = known_photographs(weights, weights.recipe, shown)
+    assert before
+    for dataset in weights.datasets:
+        gallery = load_gallery(folder / gallery_file(dataset))
+        vectors = torch.from_numpy(np.random.default_rng(0).normal(size=gallery.embeddings.vectors.shape)).float()
+        changed = replace(gallery, embeddings=replace(gallery.embeddings, vectors=vectors))
+        save_gallery(folder / gallery_file(dataset), changed)
+    for one, other in zip(before, known_photographs(weights, weights.recipe, shown), strict=True):
+        assert one.names.tolist() == other.names.tolist()
+        assert np.array_equal(one.collection.pairs, other.collection.pairs)
+        assert np.array_equal(one.collection.dissimilarity, other.collection.dissimilarity)

@@ -13,13 +13,14 @@ import numpy as np
 
 from reid.config.recipe import Recipe
 from reid.decision.artifact import Weights, gallery_file
+from reid.decision.cuts import Source
 from reid.decision.discover import Known, fit_pair_score
 from reid.decision.pair_scores import LabelledPairs
 from reid.decision.pseudo_queries import numbered
 from reid.models.networks import read_plan
 from reid.retrieval.cache import Cache
 from reid.retrieval.gallery import Gallery, load_gallery
-from reid.retrieval.photograph_pairs import Pool, compare, compares_all
+from reid.retrieval.photograph_pairs import PhotographPairs, Pool, compare, compares_all
 from reid.review.collection import Collection
 
 __all__ = ["KnownPhotographs", "known_photographs"]
@@ -58,12 +59,14 @@ def known_photographs(
         learned = _has_learned(weights, dataset)
         source = known.source(dataset, learned or compares_all(len(gallery.identity), recipe))
         if not source:
-            log.warning("%s: nothing to compare, because no individual has two photographs", dataset)
+            cause = known.calibrations[dataset].unmatchable or "no individual has two photographs to compare"
+            log.warning("%s: nothing to compare: %s", dataset, cause)
             continue
         asked = set(shown) & set(source.reference.image_id if learned else gallery.embeddings.image_id)
         if learned and (others := len(set(shown) & set(gallery.embeddings.image_id)) - len(asked)):
             log.warning("%s: %d photographs are left out: the encoder has learned their names", dataset, others)
-        found.append(_compared(dataset, gallery, asked, apart, known))
+        image_ids, live = _unlearned(source, asked) if learned else _all(dataset, gallery, asked, known)
+        found.append(_scored(dataset, gallery, image_ids, live, apart, known))
     return found
 
 
@@ -72,29 +75,48 @@ def _has_learned(weights: Weights, dataset: str) -> bool:
     return weights.recipe.uses_encoder and bool(read_plan(weights.encoders[dataset]).trained_on)
 
 
-def _compared(
-    dataset: str, gallery: Gallery, asked: set[str], apart: Some[tuple[str, str]], known: Known
-) -> KnownPhotographs:
-    """Return one dataset's photographs that are asked about, compared with each other."""
+def _unlearned(source: Source, asked: Some[str]) -> tuple[np.ndarray, PhotographPairs]:
+    """Return reference photographs, (N,) str, and their pairs, by encoders that have not learned who is on them."""
+    image_ids = np.array(source.reference.image_id, dtype=object)
+    rows = np.flatnonzero(np.isin(image_ids, list(asked)))
+    return image_ids[rows], compare(source.pool, rows)
+
+
+def _all(dataset: str, gallery: Gallery, asked: Some[str], known: Known) -> tuple[np.ndarray, PhotographPairs]:
+    """Return photographs of a gallery, (N,) str, without their mirror images, and their pairs."""
     image_ids = np.array(gallery.embeddings.image_id, dtype=object)
     rows = np.flatnonzero(np.isin(image_ids, list(asked)))
     rows = rows[np.sort(np.unique(image_ids[rows], return_index=True)[1])]
     kept = known.recipe.matching.neighbours + 1
     photographs, matcher = gallery.embeddings.of(rows), known.matcher(dataset)
     pool = Pool.of(photographs, known.recipe, f"comparing {dataset}", kept=kept, matcher=matcher)
-    live = compare(pool, np.arange(len(rows)))
+    return image_ids[rows], compare(pool, np.arange(len(rows)))
+
+
+def _scored(
+    dataset: str,
+    gallery: Gallery,
+    image_ids: np.ndarray,
+    live: PhotographPairs,
+    apart: Some[tuple[str, str]],
+    known: Known,
+) -> KnownPhotographs:
+    """Return one dataset's photographs (N,) with what the pair score says of their pairs."""
     fit = fit_pair_score(dataset, live, known)
-    individuals = numbered(np.array(gallery.identity))[rows]  # as the reference has them
+    row_of = {image_id: row for row, image_id in reversed(list(enumerate(gallery.embeddings.image_id)))}
+    rows = np.array([row_of[image_id] for image_id in image_ids], np.int64)
+    names = np.array(gallery.identity)
+    individuals = numbered(names)[rows]  # as the reference has them
     pairs = LabelledPairs(fit.transform(live), np.char.add(f"{dataset} ", individuals))
-    place = {image_id: row for row, image_id in enumerate(image_ids[rows].tolist())}
+    place = {image_id: row for row, image_id in enumerate(image_ids.tolist())}
     different = [(place[one], place[other]) for one, other in apart if one in place and other in place]
     collection = Collection(
         dataset,
-        image_ids[rows],
+        image_ids,
         np.stack([live.first, live.second], 1),
         fit.cut.scorer.held_out(pairs),
         np.zeros((0, 2), np.int64),
         np.array(different, np.int64).reshape(-1, 2),
         fit.cut.value,
     )
-    return KnownPhotographs(collection, np.array(gallery.identity)[rows])
+    return KnownPhotographs(collection, names[rows])
