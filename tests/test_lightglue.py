@@ -16,8 +16,8 @@ from textures import texture, warped
 from reid.config.presets import PRESETS
 from reid.config.recipe import LIGHTGLUE_EXTRACTORS, KeypointConfig, MatchingConfig, Recipe
 from reid.config.settings import with_settings
-from reid.decision.artifact import open_weights
-from reid.decision.learned_weights import published_networks
+from reid.decision.artifact import MATCHER, open_weights
+from reid.decision.learned_weights import prepare_weights, published_networks
 from reid.errors import InputError
 from reid.retrieval.extractors import sources
 from reid.retrieval.extractors.sources import find_weights
@@ -210,3 +210,19 @@ def test_the_bundle_answers_as_the_package_does(textured: Path, weights: Path, t
     assert run("train", textured, "--out", folder, "--recipe", "keypoints", *SMALL, *feature, *verifier) == 0
     assert run("predict", textured, "--weights", folder, "--out", submission) == 0
     dry_run.dry_run(bundle.write_bundle(tmp_path / "kernel"), textured, folder, submission)
+
+
+def test_the_matchers_of_features_that_were_not_chosen_are_not_asked_for(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enrolment has removed them, and calibration must not miss them."""
+    (tmp_path / weights.name).write_bytes(weights.read_bytes())
+    on = {"matching.verifier": "lightglue", "keypoints.extractors": ("aliked-n16", "disk")}
+    recipe = with_settings(PRESETS["keypoints"], on)
+    monkeypatch.setattr(sources, "_in_wheel", lambda file: None)
+    with pytest.raises(InputError, match="matcher lightglue-disk: expected its weights, found none"):
+        prepare_weights(tmp_path, recipe, (), [MATCHER])
+    prepare_weights(tmp_path, recipe, (), [MATCHER], {"aliked-n16"})()
+    assert [path.name for path in tmp_path.iterdir()] == [weights.name]
+    # nor is a file that is the chosen one's confused with the others'
+    prepare_weights(tmp_path, recipe, [weights], [MATCHER], {"aliked-n16"})()

