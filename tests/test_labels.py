@@ -278,6 +278,12 @@ def test_a_submission_of_clusters_is_enrolled_with_the_individuals_that_were_wri
     table[["image_id", "cluster"]].to_csv(submission, index=False)
     assert with_clusters(catalogue, submission).table.equals(named.table)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    # a fault in these is told with the file and the row where it stands
+    faulty = table.assign(identity=table["identity"].mask(table["cluster"] == "cluster_Dots_6", "unknown"))
+    faulty[::-1].to_csv(path, index=False)
+    rows = [place + 2 for place in range(len(table)) if faulty[::-1]["cluster"].iloc[place] == "cluster_Dots_6"]
+    with pytest.raises(InputError, match=rf"d\.clusters\.csv: rows {rows[0]}, {rows[1]}, column identity: expected an"):
+        with_clusters(catalogue, submission)
     # another submission's individuals are not taken, nor those of a damaged file
     for label in (f"cluster_{table['dataset'][0]}_77", "nonsense"):
         caplog.clear()

@@ -43,7 +43,7 @@ def with_clusters(catalogue: Catalogue, path: Path, only: Sequence[str] = ()) ->
             a label that is the name of a known individual already; a photograph whose dataset nobody knows.
     """
     table = catalogue.table.set_index("image_id", drop=False)
-    clusters = _with_individuals(path, read_labels(path, dict(table["dataset"])), dict(table["dataset"]))
+    path, clusters = _with_individuals(path, read_labels(path, dict(table["dataset"])), dict(table["dataset"]))
     clusters = clusters[clusters["image_id"].isin(table.index)]
     clusters = clusters[clusters["cluster"].isin(_chosen(path, clusters["cluster"], only))]
     names = _names(path, clusters, table)
@@ -56,22 +56,23 @@ def with_clusters(catalogue: Catalogue, path: Path, only: Sequence[str] = ()) ->
     return replace(catalogue, table=table.set_index(catalogue.table.index))
 
 
-def _with_individuals(path: Path, clusters: pd.DataFrame, datasets: Mapping[str, str]) -> pd.DataFrame:
-    """Return a submission's clusters as NAME.clusters.csv next to it has them; other tables as they are."""
+def _with_individuals(path: Path, clusters: pd.DataFrame, datasets: Mapping[str, str]) -> tuple[Path, pd.DataFrame]:
+    """Return a submission's clusters as NAME.clusters.csv next to it has them, with that file's path; other tables as
+    they are."""
     if "identity" in clusters:
-        return clusters
+        return path, clusters
     beside = clusters_path(path)
     with suppress(InputError):  # of a file that nobody named
         told = read_labels(beside, datasets)
         labels = [dict(zip(table["image_id"], table["cluster"], strict=True)) for table in (clusters, told)]
         if "identity" in told and labels[0] == labels[1]:
             log.info("%s: the individuals of its clusters are taken from %s", path, beside.name)
-            return told
+            return beside, told
     log.warning(
         f"{path}: it has no column identity, and {beside.name} next to it does not name the individuals of the same "
         "clusters: those of known individuals are enrolled as new ones. Name what discover wrote as NAME.clusters.csv"
     )
-    return clusters
+    return path, clusters
 
 
 def _chosen(path: Path, labels: pd.Series, only: Sequence[str]) -> list[str]:
