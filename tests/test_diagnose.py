@@ -170,8 +170,9 @@ def test_sides_that_are_alike_by_nature_are_not_wrong() -> None:
 
 
 def without(table: pd.DataFrame) -> pd.DataFrame:
-    """Two individuals, one side, no day, no box."""
+    """Two individuals with two photographs each, one side, no day, no box."""
     few = table[table["identity"].isin(["", "animal 00", "animal 01"])]
+    few = few[(few["identity"] == "") | (few.groupby("identity").cumcount() < 2)]
     return few.assign(date="", orientation="left").drop(columns=["bbox", "bbox_unit"])
 
 
@@ -183,6 +184,7 @@ def test_a_part_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
         ("background only", "have no boxes"),
         ("silhouette only", "have no masks"),
         ("bursts across the split", "hardly any query and candidate have a day"),
+        ("against chance", "4 known photographs have another of their individual to be compared with, fewer than 5"),
     ):
         part = part_of(found, name)
         assert part.words.startswith("Not measured: ")
@@ -190,11 +192,14 @@ def test_a_part_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
         assert not part.is_alarm
 
 
-def test_the_command_refuses_a_file_for_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_call_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, file = draw_planted(tmp_path / "data", 0), tmp_path / "file"
     file.write_text("")
     assert cli.main(["diagnose", str(data), "--weights", str(tmp_path), "--out", str(file)]) == 2
     assert "expected the name of a folder to make, found a file" in capsys.readouterr().err
+    call = ["diagnose", str(data), "--weights", str(tmp_path), "--out", str(tmp_path / "page")]
+    assert cli.main([*call, "--queries", "0"]) == 2
+    assert "--queries: expected 1 or more known photographs, found 0" in capsys.readouterr().err
 
 
 def test_conditions_choose_by_day_and_side() -> None:

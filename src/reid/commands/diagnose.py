@@ -18,6 +18,7 @@ from reid.data.catalogue import read_catalogue
 from reid.data.names import resolve_names
 from reid.decision.artifact import open_weights
 from reid.decision.metrics import read_solution
+from reid.errors import InputError
 from reid.runtime.files import refuse_unwritable
 from reid.runtime.progress import print_result
 
@@ -45,6 +46,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.queries < 1:
+        raise InputError(f"--queries: expected 1 or more known photographs, found {options.queries}")
     catalogue = read_catalogue(options.data)
     solution = read_solution(options.solution) if options.solution else None
     refuse_file(options.out)

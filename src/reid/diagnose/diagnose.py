@@ -190,7 +190,8 @@ def _chance(everything: Answered) -> Part:
     """Rank-1 among known photographs, against the individuals shuffled."""
     name = "against chance"
     if len(everything) < LEAST:
-        return Part(name, "Not measured: fewer than two known individuals have two photographs to compare.")
+        asked = f"{len(everything)} known photographs have another of their individual to be compared with"
+        return Part(name, f"Not measured: {asked}, fewer than {LEAST}.")
     rank1, chance, p = _shuffled(everything)
     words = (
         f"Rank-1 of {len(everything)} known photographs is {rank1:.2f}; with the animals' names shuffled it is "
