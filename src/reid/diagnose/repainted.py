@@ -67,7 +67,8 @@ def answer_repainted(
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "data").mkdir()
-        painted = _of_files(catalogue, names, folder / "data", repaint(catalogue, names, folder / "data"))
+        files = repaint(catalogue, names, folder / "data")
+        painted = _of_files(catalogue, dataset, names, folder / "data", files)
         if not len(painted):
             return Answered.nothing()
         shutil.copytree(weights.folder, folder / "weights", ignore=shutil.ignore_patterns("cache", "tensorboard"))
@@ -86,11 +87,14 @@ def _with_local_feature(weights: Weights, dataset: str) -> Recipe:
     return with_settings(weights.recipe, {"keypoints.extractor": name, "keypoints.extractors": ()})
 
 
-def _of_files(catalogue: Catalogue, names: Mapping[str, str], folder: Path, files: Mapping[str, str]) -> Catalogue:
-    """Return a gallery's rows that have a file, by image_id, as a data folder without boxes, in the gallery's order."""
+def _of_files(
+    catalogue: Catalogue, dataset: str, names: Mapping[str, str], folder: Path, files: Mapping[str, str]
+) -> Catalogue:
+    """Return the rows of a dataset's gallery that have a file, by image_id, as a data folder without boxes, in the
+    gallery's order; enrolled queries may lack the dataset."""
     chosen = [image_id for image_id in names if image_id in files]
     table = catalogue.table.set_index("image_id", drop=False).loc[chosen].reset_index(drop=True)
-    table = table.assign(split="database", path=list(map(files.__getitem__, chosen)))
+    table = table.assign(split="database", dataset=dataset, path=list(map(files.__getitem__, chosen)))
     table = table.assign(identity=list(map(names.__getitem__, chosen)))
     return Catalogue(folder, table[[column for column in table.columns if column not in NOT_PAINTED]])
 
