@@ -11,11 +11,12 @@ from reid.data.catalogue import Catalogue
 from reid.data.competition import find_competition, refuse_hand_labels
 from reid.data.names import resolve_names
 from reid.decision.answers import PAIRS, Answer, read_pairs
-from reid.decision.artifact import Weights
+from reid.decision.artifact import Weights, gallery_file
 from reid.decision.discover import discover
 from reid.decision.predict import predict
 from reid.errors import InputError
 from reid.retrieval.cache import Cache
+from reid.retrieval.gallery import gallery_names
 from reid.review.choices import MODES
 from reid.review.collection import collection_of
 from reid.review.known import known_photographs
@@ -105,7 +106,7 @@ def find_questions(
     if set(modes) & set(OF_QUERIES):
         advice = "Ask about the database alone, with --mode stranger, split or merge"
         refuse_hand_labels(catalogue, catalogue.query.image_ids, "reid review", advice)
-    _refuse_unknown(catalogue, individuals)
+    individuals = _enrolled(catalogue, weights, individuals)
     answers = _answers(catalogue, pairs_file)
     answered = {answer.pair for answer in answers}
     proposed: list[Question] = []
@@ -129,13 +130,18 @@ def find_questions(
     return arranged(sorted(proposed, key=lambda question: -question.change)[:most], evenly)
 
 
-def _refuse_unknown(catalogue: Catalogue, individuals: Sequence[str]) -> None:
-    known = set(catalogue.database.identities)
-    if unknown := [name for name in individuals if name not in known]:
+def _enrolled(catalogue: Catalogue, weights: Weights, individuals: Sequence[str]) -> list[str]:
+    """Return individuals as the galleries call them, which may know clusters too, and others by an earlier name."""
+    known = catalogue.database.table
+    galleries = [gallery_names(weights.folder / gallery_file(dataset)) for dataset in weights.datasets]
+    names = {image_id: name for gallery in galleries for image_id, name in gallery.items()}
+    if unknown := [name for name in individuals if name not in {*known["identity"], *names.values()}]:
         raise InputError(
             f"--individual: expected individuals of the database, found {', '.join(map(repr, unknown))}; write the "
             "name as metadata.csv does"
         )
+    rows = known["image_id"][known["identity"].isin(individuals)]
+    return sorted({*individuals, *(names[image_id] for image_id in rows if image_id in names)})
 
 
 def _answers(catalogue: Catalogue, pairs_file: Path | None) -> list[Answer]:
