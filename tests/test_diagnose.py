@@ -173,16 +173,16 @@ def test_sides_that_are_alike_by_nature_are_not_wrong() -> None:
 
 
 def without(table: pd.DataFrame) -> pd.DataFrame:
-    """Two individuals with two photographs each, one side, no day, no box."""
+    """Two individuals with two photographs each, one side, a month, no box."""
     few = table[table["identity"].isin(["", "animal 00", "animal 01"])]
     few = few[(few["identity"] == "") | (few.groupby("identity").cumcount() < 2)]
-    return few.assign(date="", orientation="left").drop(columns=["bbox", "bbox_unit"])
+    return few.assign(date="2021-05", orientation="left").drop(columns=["bbox", "bbox_unit"])
 
 
 def test_a_part_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
     found = diagnosed(tmp_path, "", without)
     for name, words in (
-        ("gap in days", "no known photograph has a date"),
+        ("gap in days", "no known photograph has a day"),
         ("same side and other side", "one side only"),
         ("background only", "have no boxes"),
         ("silhouette only", "have no masks"),

@@ -215,7 +215,7 @@ def _gaps(known: Catalogue, ask: Callable[[Condition], Answered]) -> Part:
     name = "gap in days"
     exact = known.table["day"][known.table["day"].str.len() == 10]
     if exact.nunique() < 2:
-        found = "all known photographs are of one day" if len(exact) else "no known photograph has a date"
+        found = "all known photographs with a day are of the same" if len(exact) else "no known photograph has a day"
         return Part(name, f"Not measured: {found}.")
     rows, asked = [], {}
     for first, last in GAPS:
