@@ -304,7 +304,7 @@ def test_the_time_of_a_call_that_was_stopped_counts_too(
         raise Stopped("stopped by SIGTERM", "SIGTERM")
 
     before = json.loads(times.read_text())
-    monkeypatch.setattr(training, "train_networks", stopped)
+    monkeypatch.setattr(training, "train_backbones", stopped)
     assert run("train", patterns, "--out", patterns_weights, *tiny_settings) == os.EX_TEMPFAIL
     after = json.loads(times.read_text())
     assert after["train"] >= before["train"] + 0.3 - 0.1  # they are kept in tenths

@@ -45,7 +45,7 @@ PREDICTION = ("prediction.route", "prediction.encounter_minutes")
 """What may be changed for a complete weights folder."""
 
 ENROLMENT = (
-    *("data.unknown_words", "data.join_names"),
+    *("data.unknown_words", "data.join_names", "data.use_boxes", "data.box_margin"),
     *("prediction.flip_average", "prediction.scales", "prediction.mirrored"),
     *(name for name in KINDS if name.startswith("keypoints.")),
 )
