@@ -121,7 +121,7 @@ def _as_text(data: Mapping[str, Any]) -> str:
 
 
 def _shown(question: Question) -> list[tuple[str, ...]]:
-    """Return the other photographs of either side that are shown if there is room."""
+    """Return the other photographs of either side that are shown if the page can hold them."""
     return [some[:OTHERS] for some in question.others]
 
 

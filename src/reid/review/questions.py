@@ -211,19 +211,19 @@ def ask_about_names(matches: Matches, known: Mapping[str, Sequence[str]], answer
         matches.queries[["image_id", "dataset", "threshold", "answer"]], on="image_id"
     )
     sizes = first["dataset"].value_counts()
-    doubts = _doubts(first)
+    chances = _chances_wrong(first)
     questions = []
     columns = (first[name].astype(str) for name in ("image_id", "dataset", "candidate", "candidate_image_id"))
-    for image_id, dataset, name, photograph, doubt in zip(*columns, doubts.tolist(), strict=True):
+    for image_id, dataset, name, photograph, chance in zip(*columns, chances.tolist(), strict=True):
         key = min(image_id, photograph), max(image_id, photograph)
         if photograph in known.get(name, ()) and key not in answered:
             others = tuple(one for one in known[name] if one != photograph)
-            change = doubt / int(sizes[dataset])
+            change = chance / int(sizes[dataset])
             questions.append(Question("names", dataset, (image_id, photograph), ("", name), ((), others), change, 1))
     return _first(questions, most)
 
 
-def _doubts(first: pd.DataFrame) -> np.ndarray:
+def _chances_wrong(first: pd.DataFrame) -> np.ndarray:
     """Return the chance that each name, or the answer that it is nobody known, is wrong, (Q,): the scorer's where it
     gives one, else one half at the threshold and less the farther from it.
 
@@ -235,8 +235,8 @@ def _doubts(first: pd.DataFrame) -> np.ndarray:
     )
     named = (first["answer"] != NEW_INDIVIDUAL).to_numpy(bool)
     near = 0.5 * np.minimum(dissimilarity, threshold) / np.maximum(np.maximum(dissimilarity, threshold), 1e-9)
-    doubts: np.ndarray = np.where(np.isnan(probability), near, np.where(named, 1 - probability, probability))
-    return doubts
+    chances: np.ndarray = np.where(np.isnan(probability), near, np.where(named, 1 - probability, probability))
+    return chances
 
 
 def ask_about_individuals(
