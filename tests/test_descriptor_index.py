@@ -210,10 +210,12 @@ def test_the_descriptors_of_a_file_are_searched_where_they_are(tmp_path: Path) -
         assert np.array_equal(stacked, np.concatenate([one.descriptors for one in apart]))
 
 
-def test_a_row_of_a_matrix_upside_down_is_that_row() -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_of_a_matrix_upside_down_are_these_rows(count: int) -> None:
     (photograph,) = some_photographs(1, [20])
-    row = replace(photograph.of(np.arange(1)), descriptors=photograph.descriptors[::-1][3:4])
-    assert np.array_equal(stack_arrays([row]), photograph.descriptors[16:17])
+    upside_down = photograph.descriptors[::-1][3 : 3 + count]
+    rows = replace(photograph.of(np.arange(count)), descriptors=upside_down)
+    assert np.array_equal(stack_arrays([rows]), photograph.descriptors[[16, 15, 14][:count]])
 
 
 @pytest.mark.parametrize("count", [1, 100_000])

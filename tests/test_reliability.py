@@ -56,5 +56,7 @@ def test_the_chart_is_the_same_every_time() -> None:
     assert found
     drawn = reliability_chart(found.said, found.right)
     assert drawn == reliability_chart(found.said, found.right)
+    assert drawn != reliability_chart(found.said, found.right / 2)
+    assert drawn != reliability_chart(found.said / 2, found.right)
     assert 'role="img"' in drawn
     assert "share that is right" in drawn

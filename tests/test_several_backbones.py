@@ -255,7 +255,10 @@ def test_where_nobody_is_known_the_folder_holds_every_backbone(
     nameless = Catalogue(catalogue.root, catalogue.table.assign(split="query", identity=""))
     weights = train(nameless, override(tiny_recipe, FROZEN), tmp_path)
     assert weights
-    assert {"backbone.safetensors", "backbone.backbone-2.safetensors"} <= set(weights.manifest["files"])
+    files = ["backbone.safetensors", "backbone.backbone-2.safetensors"]
+    assert set(files) <= set(weights.manifest["files"])
+    plans = [read_plan(tmp_path / file) for file in files]
+    assert [(plan.backbone, plan.image_size) for plan in plans] == [(ONE, 32), (OTHER, 48)]
 
 
 def test_another_size_of_one_backbone_is_not_taken_for_the_same_run(
