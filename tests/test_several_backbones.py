@@ -1,7 +1,9 @@
 """Several backbones in one decision: each embeds as it would alone, every distance is a cue, and nothing is decoded
 twice."""
 
+import errno
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -315,6 +317,28 @@ def test_runs_that_train_other_networks_may_link_the_same_encoders_at_once(
     monkeypatch.setattr(os, "link", as_quick)
     train(read_catalogue(patterns), override(tiny_recipe, FROZEN), tmp_path, only=["Dots"])
     assert read_plan(backbone_file(tmp_path / "Dots.safetensors", 1)).backbone == OTHER
+
+
+def test_without_links_the_encoders_are_copied_and_none_is_there_in_part(
+    patterns: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def stopped(source: Path, target: Path) -> None:
+        Path(target).write_bytes(source.read_bytes()[:1000])
+        raise KeyboardInterrupt
+
+    catalogue, recipe, own = read_catalogue(patterns), override(tiny_recipe, FROZEN), "Dots.safetensors"
+    second = backbone_file(tmp_path / own, 1)
+    monkeypatch.setattr(os, "link", refused)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copyfile", stopped)
+        train(catalogue, recipe, tmp_path, only=["Dots"])
+    assert not second.exists()
+    train(catalogue, recipe, tmp_path, only=["Dots"])
+    assert same_file(second, tmp_path / "training" / "backbone-2" / own)
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_only_says_that_a_further_backbone_has_left_networks_to_train(

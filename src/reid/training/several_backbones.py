@@ -20,6 +20,7 @@ from reid.errors import InputError
 from reid.models.pretrained import Backbone, describe_backbone, described_in
 from reid.retrieval.extraction import backbone_file
 from reid.runtime.distributed import barrier, is_main
+from reid.runtime.files import atomic_path
 from reid.training.networks import check_backbone, resolve_defaults, train_networks
 from reid.training.run_folder import further_folder, network_name
 from reid.training.tasks import TrainingOptions
@@ -150,4 +151,5 @@ def _link_encoders(catalogue: Catalogue, folder: Path, number: int, recipe: Reci
             except FileExistsError:  # a run that trains other networks was as quick
                 continue
             except OSError:  # a file system without links
-                shutil.copyfile(source, target)
+                with atomic_path(target) as temporary:
+                    shutil.copyfile(source, temporary)
