@@ -32,6 +32,7 @@ from reid.config.recipe import EXTRACTORS, KeypointConfig, MatchingConfig
 from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.decision import enroll as enroll_module
+from reid.decision import learned_weights
 from reid.decision.artifact import open_weights
 from reid.decision.calibration import load_calibrations
 from reid.decision.extractor_choice import ExtractorChoice
@@ -423,8 +424,8 @@ def test_weights_travel_in_the_folder_and_nothing_else_is_asked_for(
     counts = [len(one) for gallery in galleries for one in gallery.embeddings.keypoints]
     assert min(counts) == 0 < max(counts)
     file.unlink()
-    for name in ("find_weights", "fetch_weights", "_in_wheel"):
-        monkeypatch.setattr(sources, name, None)
+    for module, name in ((learned_weights, "find_weights"), (sources, "fetch_weights"), (sources, "_in_wheel")):
+        monkeypatch.setattr(module, name, None)
     assert run("predict", textured, "--weights", folder, "--out", tmp_path / "s.csv") == 0
     with pytest.raises(InputError, match=r"expected keypoints of rootsift.*found those of xfeat.*reid enroll DATA"):
         predict(read_catalogue(textured), found, with_settings(found.recipe, {"keypoints.extractor": "rootsift"}))

@@ -16,6 +16,7 @@ from textures import texture, warped
 from reid.config.presets import PRESETS
 from reid.config.recipe import LIGHTGLUE_EXTRACTORS, KeypointConfig, MatchingConfig, Recipe
 from reid.config.settings import with_settings
+from reid.decision import learned_weights
 from reid.decision.artifact import MATCHER, open_weights
 from reid.decision.learned_weights import prepare_weights, published_networks
 from reid.errors import InputError
@@ -186,8 +187,8 @@ def test_it_is_chosen_after_training_and_left_again(
     assert run(*calibrate, *on, "--keypoint-weights", weights) == 0
     found = open_weights(folder)
     assert "lightglue-aliked-n16.matcher.safetensors" in found.manifest["files"]
-    for name in ("find_weights", "fetch_weights", "_in_wheel"):
-        monkeypatch.setattr(sources, name, None)
+    for module, name in ((learned_weights, "find_weights"), (sources, "fetch_weights"), (sources, "_in_wheel")):
+        monkeypatch.setattr(module, name, None)
     assert run("predict", textured, "--weights", folder, "--out", answers) == 0
     matcher = folder / "lightglue-aliked-n16.matcher.safetensors"
     content = matcher.read_bytes()
