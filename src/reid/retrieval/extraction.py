@@ -383,13 +383,17 @@ def _from_cache(photograph: _Photograph, extractors: FeatureExtractors, route: s
         detection = kept.detection(_not_kept)
         try:
             keypoints = _selected(detection, [output.saliency[0]], photograph.view, recipe.keypoints)
-        except LookupError:
+        except _NotKeptError:
             return None
     return Features(species, dataset, output.vectors[0], keypoints, "")
 
 
+class _NotKeptError(Exception):
+    """A descriptor is wanted that the cache does not have."""
+
+
 def _not_kept(places: np.ndarray) -> np.ndarray:
-    raise LookupError(places)
+    raise _NotKeptError(places)
 
 
 def _is_embedded(photograph: _Photograph, dataset: str, extractors: FeatureExtractors) -> bool:
