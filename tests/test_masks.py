@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from safetensors.torch import load_file
 from scene import scene
 from textures import texture
 
 from reid import cli
 from reid.config.presets import PRESETS
+from reid.config.recipe import Recipe
 from reid.config.runtime import Runtime
 from reid.config.settings import with_settings
 from reid.data.boxes import BoxError, Crop
@@ -26,6 +28,7 @@ from reid.models.new_networks import build_network, plan_network, save_network
 from reid.retrieval.cache import Cache, photograph_digests
 from reid.retrieval.extraction import Features, extract_features, open_extractors
 from reid.retrieval.keypoints import Keypoints, on_mask
+from reid.training.train import train
 
 SIZE = (90, 60)
 
@@ -234,3 +237,24 @@ def test_vectors_and_their_cache_go_by_the_mask_and_the_setting(tmp_path: Path) 
     assert np.allclose((halves[0] + halves[1]) / 2, whole, atol=1e-4)
     assert not np.allclose(halves[0], whole, atol=1e-2)
     assert np.array_equal(vectors_of(tmp_path, code_of(left), pool=False), vectors_of(tmp_path, "", pool=False))
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_encoders_learn_from_what_is_under_the_masks(
+    rate: float, patterns: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Of a frozen backbone and of one that is trained: with masks of nothing but animal they learn as without masks."""
+    table = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    settings = {"data.pool_under_masks": True, "training.backbone_rate": rate, "backbone.image_size": 64}  # 2 x 2 cells
+    pooled = with_settings(tiny_recipe, settings)
+    heads: list[np.ndarray] = []
+    for share in (None, 1.0, 0.5):
+        shown = np.zeros((40, 48), bool)
+        shown[:, : round(48 * (share or 0))] = True
+        mask = "" if share is None else code_of(shown)
+        table.assign(mask=mask).to_csv(patterns / "metadata.csv", index=False)
+        train(read_catalogue(patterns), pooled, tmp_path / f"{share}", only=["Dots"])
+        heads.append(load_file(tmp_path / f"{share}" / "Dots.safetensors")["head.0.weight"].numpy())
+    without, whole, half = heads
+    assert np.allclose(whole, without, atol=1e-5)
+    assert not np.allclose(half, whole, atol=1e-2)
