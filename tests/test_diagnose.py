@@ -205,6 +205,28 @@ def test_a_wrong_call_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--queries: expected 1 or more known photographs, found 0" in capsys.readouterr().err
 
 
+def test_the_command_tells_its_alarms_and_does_without_queries(
+    patterns: Path, patterns_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    truth = pd.read_csv(patterns / "solution.csv", dtype=str).set_index("image_id")["identity"]
+    who = rows["identity"].mask(rows["split"] == "query", rows["image_id"].map(truth))
+    rows = rows.assign(date="2021-05-1" + who.str[-1])  # each individual has a day of its own
+    rows.to_csv(patterns / "metadata.csv", index=False)
+    call = ["diagnose", str(patterns), "--weights", str(patterns_weights), "--out", str(tmp_path / "page")]
+    assert cli.main([*call, "--solution", str(patterns / "solution.csv")]) == 0
+    *alarms, last = capsys.readouterr().out.splitlines()
+    page = tmp_path / "page" / "diagnose.html"
+    assert alarms
+    assert all(alarm.partition(", ")[2].startswith("bursts across the split: ") for alarm in alarms)
+    assert last.startswith(f"{len(alarms)} to look into; wrote {page}; ")
+    assert page.read_text("utf-8").count('class="alarm"') == len(alarms)
+    rows[rows["split"] != "query"].to_csv(patterns / "metadata.csv", index=False)
+    assert cli.main(call) == 0
+    assert capsys.readouterr().out.startswith("0 to look into; ")
+    assert page.read_text("utf-8").count("Not measured: there are no queries.") == 2
+
+
 def test_conditions_choose_by_day_and_side() -> None:
     rows = KnownRows(
         np.array(list("abcd")), np.array(list("xxxx")), np.array(["2024-01-01", "2024-01-05", "2024-01", ""]),
