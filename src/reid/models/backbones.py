@@ -1,6 +1,7 @@
 """Backbones by timm's names: how one is built, which photographs it takes, and its feature map."""
 
 import functools
+import logging
 import math
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from reid.errors import InputError
 
 __all__ = ["build_backbone", "check_scales", "contiguous", "feature_map", "first_line", "gives_feature_map"]
+
+log = logging.getLogger(__name__)
 
 
 def _takes_any_size(name: str) -> bool:
@@ -93,7 +96,8 @@ def gives_feature_map(name: str, image_size: int, last_stride: int) -> bool:
         with torch.device("meta"), torch.no_grad():
             backbone = build_backbone(name, image_size, "backbone", last_stride).eval()
             cells = feature_map(backbone, backbone.forward_features(torch.zeros(1, 3, image_size, image_size)))
-    except Exception:  # each backbone raises its own
+    except Exception as problem:  # each backbone raises its own
+        log.debug("the backbone %s gives no feature map (%s)", name, first_line(problem))
         return False
     return cells is not None
 
