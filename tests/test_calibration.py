@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from reid.config.presets import PRESETS
-from reid.config.recipe import Recipe
+from reid.config.recipe import FITTED_SCORERS, Recipe
 from reid.config.settings import override, recipe_from_json, with_settings
 from reid.data.catalogue import NEW_INDIVIDUAL
 from reid.decision.calibrate import LOW_BAKS, choose_scorer, fit_calibrations
@@ -263,7 +263,7 @@ RICH = override(
     PRESETS["toy"],
     [
         "matching.cues=encoder,local",
-        "calibration.scorers=distance,local,inliers,mean,logistic,boosted",
+        "calibration.scorers=distance,local,inliers,mean,logistic,boosted,ensemble",
         "calibration.splits=20",
     ],
 )
@@ -276,7 +276,7 @@ def test_a_perfect_cue_is_chosen_and_the_simplest_scorer_of_equals() -> None:
 
 def test_two_weak_cues_are_fused_and_that_is_expected_to_win() -> None:
     calibrated = fit(drawn_pairs(apart=0.45, local=3, individuals=40), RICH)
-    assert calibrated.scorer.kind in ("mean", "logistic", "boosted")
+    assert calibrated.scorer.kind in FITTED_SCORERS
     alone = max(calibrated.scorer_scores["distance"], calibrated.scorer_scores["local"])
     assert calibrated.scorer_scores[calibrated.scorer.kind] > alone + 0.03
     assert calibrated.threshold.score == pytest.approx(calibrated.scorer_scores[calibrated.scorer.kind])
@@ -330,7 +330,7 @@ def test_a_database_that_cannot_play_gets_a_cautious_threshold_and_a_note(roles:
 
 
 @pytest.mark.parametrize("roles", ["new", "known", "none"])
-@pytest.mark.parametrize("kind", ["mean", "logistic", "boosted"])
+@pytest.mark.parametrize("kind", FITTED_SCORERS)
 def test_where_a_scorer_cannot_be_fitted_a_simple_one_is_used_and_that_is_reported(kind: str, roles: str) -> None:
     """In a database without known or without new pseudo-queries."""
     recipe = with_settings(RICH, {"calibration.scorers": (kind,)})
@@ -360,10 +360,10 @@ def test_datasets_with_different_cues_are_pooled_by_the_cues_that_all_have() -> 
         parts = dict(zip(names, (richer.in_units(), other.in_units()), strict=True))
         fitted = fit_calibrations(parts, recipe)
         assert fitted["a"].scorer == fitted["b"].scorer
-        assert set(fitted["a"].scorer_scores) == {"distance", "local", "inliers", "mean", "logistic", "boosted"}
+        assert set(fitted["a"].scorer_scores) == {"distance", "local", "inliers", *FITTED_SCORERS}
 
 
-@pytest.mark.parametrize("kind", ["mean", "logistic", "boosted"])
+@pytest.mark.parametrize("kind", FITTED_SCORERS)
 def test_known_and_new_are_measured_by_scorers_that_were_fitted_on_other_individuals(kind: str) -> None:
     """As the threshold is."""
     drawn = drawn_pairs(individuals=20, apart=0, local=0).in_units()

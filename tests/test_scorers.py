@@ -1,6 +1,7 @@
 """Scorers: what they read from JSON equals scikit-learn's results, and each learns what there is to learn."""
 
 import json
+import math
 from dataclasses import asdict
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from reid.config.recipe import SCORERS
+from reid.config.recipe import FITTED_SCORERS, SCORERS
 from reid.decision.scorers import SINGLE_CUES, Scorer, cross_fitted, fit_scorer, scorers_for
 from reid.retrieval.candidates import CandidatePairs, best_and_runner_up
 
@@ -151,7 +152,31 @@ def test_a_cross_fitted_dissimilarity_comes_from_scorers_of_other_individuals() 
         assert np.array_equal(dissimilarity[~rest], scorer.dissimilarity(pairs.of(~rest)))
 
 
-@pytest.mark.parametrize("kind", ["mean", "logistic", "boosted"])
+def test_an_ensemble_has_the_mean_of_the_log_odds_of_the_others() -> None:
+    pairs, right = some_pairs(1)
+    others = [
+        fit_scorer(kind, *some_pairs(0), np.ones(len(right)), seed=0).dissimilarity(pairs)
+        for kind in ("mean", "logistic", "boosted")
+    ]
+    odds = [[math.log((1 - value) / value) for value in np.clip(one, 1e-4, 1 - 1e-4)] for one in others]
+    expected = [1 / (1 + math.exp(sum(each) / 3)) for each in zip(*odds, strict=True)]
+    dissimilarity = fit_scorer("ensemble", *some_pairs(0), np.ones(len(right)), seed=0).dissimilarity(pairs)
+    assert dissimilarity == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_ensemble_of_known_dissimilarities_is_the_one_that_is_fitted() -> None:
+    pairs, right = some_pairs(0, queries=39)
+    group, weight = np.array([f"animal {number % 13}" for number in pairs.query]), np.ones(len(right))
+    known: dict[str, np.ndarray] = {}
+    for kind in ("mean", "logistic", "boosted"):
+        known[kind] = cross_fitted(kind, pairs, right, weight, group, seed=0)
+    made = cross_fitted("ensemble", pairs, right, weight, group, seed=0, known=known)
+    assert made == pytest.approx(cross_fitted("ensemble", pairs, right, weight, group, seed=0), abs=1e-12)
+    other = cross_fitted("ensemble", pairs, right, weight, group, seed=0, known={**known, "mean": known["boosted"]})
+    assert np.abs(other - made).max() > 0.01  # it is made of what is known, not fitted again
+
+
+@pytest.mark.parametrize("kind", FITTED_SCORERS)
 def test_the_dissimilarities_of_an_individual_do_not_depend_on_its_own_truth(kind: str) -> None:
     pairs, right = some_pairs(0, queries=39)
     group = np.array([f"animal {number % 13}" for number in pairs.query])  # more than there are folds
@@ -174,7 +199,7 @@ def test_the_best_pair_and_the_runner_up_equal_the_slow_twin() -> None:
 
 def test_only_scorers_that_the_cues_can_feed_are_compared_the_simplest_first() -> None:
     assert scorers_for(SCORERS, ("distance",)) == ["distance"]
-    assert scorers_for(SCORERS, ("local", "inliers")) == ["local", "inliers", "mean", "logistic", "boosted"]
+    assert scorers_for(SCORERS, ("local", "inliers")) == ["local", "inliers", *FITTED_SCORERS]
     assert scorers_for(("boosted", "mean", "distance"), ("distance", "local")) == ["distance", "mean", "boosted"]
 
 

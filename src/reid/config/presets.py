@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 
 from reid.config import legacy
-from reid.config.recipe import AUGMENTATIONS, SCORERS, Recipe
+from reid.config.recipe import AUGMENTATIONS, FITTED_SCORERS, SCORERS, Recipe
 from reid.config.settings import recipe_from_manifest, recipe_from_toml, with_settings
 from reid.errors import InputError
 
@@ -60,7 +60,7 @@ PRESETS = {
         Recipe(name="keypoints"),
         {
             "matching.cues": ("local",),
-            "calibration.scorers": ("local", "inliers", "mean", "logistic", "boosted"),
+            "calibration.scorers": ("local", "inliers", *FITTED_SCORERS),
             "calibration.probability": "fitted",
             "prediction.route": "column",
         },

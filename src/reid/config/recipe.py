@@ -15,6 +15,7 @@ __all__ = [
     "AUGMENTATIONS",
     "CUES",
     "EXTRACTORS",
+    "FITTED_SCORERS",
     "LEARNED_EXTRACTORS",
     "LIGHTGLUE",
     "LIGHTGLUE_EXTRACTORS",
@@ -49,7 +50,8 @@ EXTRACTORS = (ROOTSIFT, *LEARNED_EXTRACTORS)
 RATIO, LIGHTGLUE = "ratio", "lightglue"
 LIGHTGLUE_EXTRACTORS = ("aliked-n16", "disk")
 """Local features with which LightGlue was trained, see `retrieval.lightglue`."""
-SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", "mean", "logistic", "boosted")
+FITTED_SCORERS = ("mean", "logistic", "boosted", "ensemble")
+SCORERS = ("distance", "local", "inliers", "foreground", "foreground_inliers", *FITTED_SCORERS)
 """From the simplest to the most flexible, see `decision.scorers`."""
 
 UNKNOWN_WORDS = (
@@ -618,7 +620,7 @@ class Recipe:
         """Return the scorers that the cues can feed."""
         possible = {"distance"} if self.uses_encoder else set()
         if self.uses_keypoints or len(self.backbone.names) > 1:
-            possible |= {"mean", "logistic", "boosted"}
+            possible |= set(FITTED_SCORERS)
         if self.uses_keypoints:
             possible |= {"local", "inliers"}
             if self.uses_encoder and (self.backbone.pooling == "gem" or self.keypoints.saliency == "any"):

@@ -226,10 +226,10 @@ def _select_scorer(
     """Let every kind of scorer answer the pseudo-queries, cross-fitted, and compare them on the same splits."""
     pairs, is_match, weight = source.pairs, source.is_match, _pair_weights(source)
     group = numbered(source.individual)[pairs.query]
-    answers = {
-        kind: source.answered(cross_fitted(kind, pairs, is_match, weight, group, recipe.seed))
-        for kind in track(kinds, f"comparing scorers for {dataset}")
-    }
+    found: dict[str, np.ndarray] = {}
+    for kind in track(kinds, f"comparing scorers for {dataset}"):
+        found[kind] = cross_fitted(kind, pairs, is_match, weight, group, recipe.seed, found)
+    answers = {kind: source.answered(dissimilarity) for kind, dissimilarity in found.items()}
     share = _share_of_prior(source, recipe)
     outcomes = {kind: [_outcome(answers[kind], split, share) for split in splits] for kind in kinds}
     scores = {kind: np.array([outcome.score for outcome in outcomes[kind]]) for kind in kinds}

@@ -9,7 +9,7 @@ What is fitted with scikit-learn is kept as plain numbers in `calibration.json` 
 pickle, and the kernel needs no scikit-learn of the same version.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -27,8 +27,15 @@ SINGLE_CUES = {
     **{"local": True, "inliers": True, "foreground": True, "foreground_inliers": True},
 }
 """The cues, each a scorer of its own that fits nothing, and whether more of it is more alike. The other `SCORERS` are
-"mean", WildFusion's mean of calibrated cues (Cermak et al. 2024, arXiv 2408.12934), here with weights, and "logistic"
-and "boosted", which are fitted on all features."""
+"mean", WildFusion's mean of calibrated cues (Cermak et al. 2024, arXiv 2408.12934), here with weights; "logistic" and
+"boosted", which are fitted on all features; and "ensemble", which averages these three."""
+
+ENSEMBLE = ("mean", "logistic", "boosted")
+"""Whose log-odds the scorer "ensemble" averages. They err on different animals: on real photographs it is ahead of each
+of them (benchmarks/README.md)."""
+
+LEAST_CHANCE = 1e-4
+"""Chances nearer to 0 or 1 are taken for so much, so that no scorer outvotes the others of an ensemble."""
 
 FOLDS = 5
 """Of cross-fitting. An assumption: each scorer is fitted on four fifths of the individuals."""
@@ -68,14 +75,26 @@ class Scorer:
         if self.kind == "mean":
             chances = [weight * _read_curve(curve, pairs.features[cue]) for cue, (weight, curve) in self.fitted.items()]
             return np.asarray(1 - np.sum(chances, axis=0))
+        if self.kind == "ensemble":
+            return _averaged([Scorer(kind, fitted).dissimilarity(pairs) for kind, fitted in self.fitted.items()])
         columns = _columns(pairs)
         if self.kind == "logistic":
             logits = (columns - self.fitted["mean"]) / self.fitted["std"] @ self.fitted["weights"] + self.fitted["bias"]
         else:
             logits = self.fitted["bias"] + sum(_tree_values(tree, columns) for tree in self.fitted["trees"])
-        # one minus the logistic function, in a form that does not overflow
-        dissimilarity: np.ndarray = 0.5 * (1 - np.tanh(logits / 2))
-        return dissimilarity
+        return _one_minus_chance(logits)
+
+
+def _one_minus_chance(log_odds: np.ndarray) -> np.ndarray:
+    """Return one minus the logistic function, in a form that does not overflow."""
+    result: np.ndarray = 0.5 * (1 - np.tanh(log_odds / 2))
+    return result
+
+
+def _averaged(dissimilarities: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the dissimilarity with the mean of several ones' log-odds, (P,) each."""
+    chances = np.clip(1 - np.stack(dissimilarities), LEAST_CHANCE, 1 - LEAST_CHANCE)
+    return _one_minus_chance(np.log(chances / (1 - chances)).mean(0))
 
 
 def scorers_for(kinds: Sequence[str], cues: Sequence[str]) -> list[str]:
@@ -101,6 +120,8 @@ def fit_scorer(kind: str, pairs: CandidatePairs, is_match: np.ndarray, weight: n
         return Scorer(kind, {})
     if kind == "mean":
         return Scorer(kind, _fit_mean(pairs, is_match, weight))
+    if kind == "ensemble":
+        return Scorer(kind, {part: fit_scorer(part, pairs, is_match, weight, seed).fitted for part in ENSEMBLE})
     columns = _columns(pairs)
     fitted = (
         _fit_logistic(columns, is_match, weight) if kind == "logistic" else _fit_trees(columns, is_match, weight, seed)
@@ -109,19 +130,28 @@ def fit_scorer(kind: str, pairs: CandidatePairs, is_match: np.ndarray, weight: n
 
 
 def cross_fitted(
-    kind: str, pairs: CandidatePairs, is_match: np.ndarray, weight: np.ndarray, group: np.ndarray, seed: int
+    kind: str,
+    pairs: CandidatePairs,
+    is_match: np.ndarray,
+    weight: np.ndarray,
+    group: np.ndarray,
+    seed: int,
+    known: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Return the dissimilarity of pairs by scorers that were fitted on other individuals' queries.
 
     Args:
         kind, pairs, is_match, weight, seed: see `fit_scorer`.
         group: (P,) the individual on the query.
+        known: what this has returned for other kinds; an ensemble is made of these where it can.
 
     Returns:
         (P,) float64.
     """
     if kind in SINGLE_CUES:
         return Scorer(kind, {}).dissimilarity(pairs)
+    if kind == "ensemble" and known and set(ENSEMBLE) <= set(known):
+        return _averaged([known[part] for part in ENSEMBLE])
     individuals = np.random.default_rng([seed, 3]).permutation(np.unique(group))
     fold_of = dict(zip(individuals.tolist(), (np.arange(len(individuals)) % FOLDS).tolist(), strict=True))
     fold = np.array([fold_of[individual] for individual in group.tolist()])

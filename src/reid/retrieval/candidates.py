@@ -226,7 +226,7 @@ class GalleryIndex:
             *(photographs, labels, order, starts, cues, descriptors, None, gallery.slices),
             *(matching, recipe.keypoints, best_device(), gallery.matcher),
         )
-        fitted = recipe.uses_encoder and {"logistic", "boosted"} & set(recipe.calibration.scorers)
+        fitted = recipe.uses_encoder and {"logistic", "boosted", "ensemble"} & set(recipe.calibration.scorers)
         return replace(index, cohort_statistics=_cohort_statistics(index)) if fitted else index
 
     def keypoints_of(self, cue: str, place: int) -> Keypoints:
