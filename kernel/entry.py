@@ -200,7 +200,8 @@ def _open_input(folder: Path, script: Script) -> tuple[Catalogue, Weights]:
     load_calibrations(weights)
     for dataset in weights.datasets:
         load_gallery(weights.folder / gallery_file(dataset), weights.recipe)
-    learned = {one for one in weights.local_features.values() if one.weights and weights.recipe.uses_keypoints}
+    features = {one for own in weights.local_features.values() for one in own}
+    learned = {one for one in features if one.weights and weights.recipe.uses_keypoints}
     if learned and script.wheels:
         use_wheels(script.wheels, [place for place, _ in _walk(folder, lambda names, place: False)])
     for one in sorted(learned):

@@ -171,7 +171,7 @@ ONE, OTHER = "00" * 32, "11" * 32
 
 
 def finder(folder: Path, config: KeypointConfig = SMALL) -> FeatureExtractors:
-    return FeatureExtractors((), {}, keypoints=config, extractors={"": open_extractor(config)}, cache=Cache(folder))
+    return FeatureExtractors((), {}, keypoints=config, extractors={"": (open_extractor(config),)}, cache=Cache(folder))
 
 
 def find(extractors: FeatureExtractors, digest: str, image: np.ndarray) -> Keypoints:

@@ -38,12 +38,14 @@ from reid.decision.calibration import load_calibrations
 from reid.decision.extractor_choice import ExtractorChoice
 from reid.decision.predict import predict
 from reid.errors import InputError
+from reid.retrieval.candidates import candidate_pairs
+from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.extractors import kornia_package, sources
 from reid.retrieval.extractors.learned import Found, LearnedExtractor, LearnedFeature
 from reid.retrieval.extractors.sources import fetch_weights, find_weights
 from reid.retrieval.extractors.table import HAND_MADE, LEARNED, Extractor, open_extractor
 from reid.retrieval.extractors.weight_files import read_weights, save_weights
-from reid.retrieval.gallery import load_gallery
+from reid.retrieval.gallery import gallery_features, load_gallery
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints, check_keypoints, keypoints_from, tensors_of
 from reid.retrieval.local_matching import lnbnn, stack_descriptors, verify
 
@@ -416,7 +418,7 @@ def test_weights_travel_in_the_folder_and_nothing_else_is_asked_for(
     train = ("train", textured, "--out", folder, "--recipe", "keypoints", *settings)
     assert run(*train, "--keypoint-weights", file) == 0
     found = open_weights(folder)
-    assert {one.weights for one in found.local_features.values()} == {folder / "xfeat.extractor.safetensors"}
+    assert {one.weights for (one,) in found.local_features.values()} == {folder / "xfeat.extractor.safetensors"}
     assert "xfeat.extractor.safetensors" in found.manifest["files"]
     assert not [path.name for path in folder.rglob("*") if path.suffix in (".pth", ".pt", ".pkl")]
     galleries = [load_gallery(folder / f"{name}.gallery.safetensors") for name in found.datasets]
@@ -431,13 +433,75 @@ def test_weights_travel_in_the_folder_and_nothing_else_is_asked_for(
         predict(read_catalogue(textured), found, with_settings(found.recipe, {"keypoints.extractor": "rootsift"}))
 
 
+def test_two_features_beside_each_other_give_the_cues_of_both(
+    textured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every pair has the cues that it has by either feature alone, or 0 where that one does not list it."""
+    settings = ("--set", "keypoints.size=64", "--set", "keypoints.count=30", "--set", "matching.shortlist=3")
+    xfeat, pairs = random_weights("xfeat", tmp_path), {}
+    for joined in ("rootsift", "xfeat", "rootsift+xfeat"):
+        folder = tmp_path / joined
+        weights = ("--keypoint-weights", xfeat) if "xfeat" in joined else ()
+        train = ("train", textured, "--out", folder, "--recipe", "keypoints", *settings)
+        assert run(*train, "--set", f"keypoints.extractor={joined}", *weights) == 0
+        capsys.readouterr()
+        pairs[joined] = live_pairs(textured, folder, "Dots")
+    both, alone = pairs.pop("rootsift+xfeat"), list(pairs.values())
+    assert set(both) == set(alone[0]) | set(alone[1])
+    assert set(alone[0]) != set(alone[1])  # else nothing is missing anywhere
+    for pair, features in both.items():
+        for one, ending in zip(alone, ("", " 2"), strict=True):
+            for cue in ("local", "inliers"):
+                assert features[f"{cue}{ending}"] == one.get(pair, {cue: 0})[cue]
+    folder = tmp_path / "rootsift+xfeat"
+    found = open_weights(folder)
+    assert [[one.name for one in own] for own in found.local_features.values()] == [["rootsift", "xfeat"]] * 2
+    xfeat.unlink()
+    monkeypatch.setattr(learned_weights, "find_weights", None)  # the folder has what it needs
+    assert run("predict", textured, "--weights", folder, "--out", tmp_path / "s.csv") == 0
+    (folder / "cache" / "cache.sqlite").unlink()
+    assert run("predict", textured, "--weights", folder, "--out", tmp_path / "t.csv") == 0
+    assert (tmp_path / "s.csv").read_text() == (tmp_path / "t.csv").read_text()
+    assert run("discover", textured, "--weights", folder, "--out", tmp_path / "c.csv") == 0
+    assert run("report", textured, "--weights", folder, "--out", tmp_path / "r") == 0
+    monkeypatch.undo()
+    assert run("enroll", textured, "--weights", folder, "--set", "keypoints.extractor=rootsift") == 0
+    assert not list(folder.glob("*.extractor.safetensors"))
+
+
+def live_pairs(data: Path, folder: Path, dataset: str) -> dict[tuple[int, int], dict[str, float]]:
+    """The features of each pair of a query and an individual."""
+    weights, queries = open_weights(folder), read_catalogue(data).query.of(dataset)
+    extractors = open_extractors(weights.encoders, None, weights.recipe, local_features=weights.local_features)
+    features = extract_features(queries, extractors, "column", weights.recipe, "opening")
+    gallery = load_gallery(folder / f"{dataset}.gallery.safetensors", weights.recipe)
+    pairs = candidate_pairs(gallery_features(features, queries.table), gallery, weights.recipe)
+    keys = zip(pairs.query.tolist(), pairs.individual.tolist(), strict=True)
+    return {key: {name: float(each[row]) for name, each in pairs.features.items()} for row, key in enumerate(keys)}
+
+
+def test_names_of_features_beside_each_other_are_checked() -> None:
+    for joined, words in (
+        ("rootsift+aliked-16", r"found 'rootsift\+aliked-16'; did you mean aliked-"),
+        ("rootsift+", r"expected rootsift or .*found 'rootsift\+'"),
+        ("rootsift+rootsift", r"expected up to 3 local features, each once, found 'rootsift\+rootsift'"),
+        ("rootsift+xfeat+disk+aliked-n16", "expected up to 3 local features"),
+    ):
+        with pytest.raises(InputError, match=words):
+            with_settings(PRESETS["keypoints"], {"keypoints.extractor": joined})
+    with pytest.raises(InputError, match=r"LightGlue was trained with .* found aliked-n16\+disk"):
+        with_settings(
+            PRESETS["keypoints"], {"keypoints.extractor": "aliked-n16+disk", "matching.verifier": "lightglue"}
+        )
+
+
 def test_a_folder_is_enrolled_with_another_feature(
     textured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "weights"
     settings = ("--set", "keypoints.size=64", "--set", "keypoints.count=30")
     assert run("train", textured, "--out", folder, "--recipe", "keypoints", *settings) == 0
-    assert {one.weights for one in open_weights(folder).local_features.values()} == {None}
+    assert {one.weights for (one,) in open_weights(folder).local_features.values()} == {None}
     xfeat = random_weights("xfeat", tmp_path)
     again = ("enroll", textured, "--weights", folder, "--keypoint-weights", xfeat)
     assert run(*again, "--set", "keypoints.extractor=aliked-n16") == 2
@@ -540,7 +604,7 @@ def test_features_that_compete_leave_one_to_each_dataset(
     both = tmp_path / "both"
     compete = ("--set", "keypoints.extractors=rootsift,xfeat", "--keypoint-weights", xfeat)
     assert run("train", textured, "--out", both, "--recipe", "keypoints", *settings, *compete) == 0
-    assert {name: one.name for name, one in open_weights(both).local_features.items()} == chosen
+    assert {name: one.name for name, (one,) in open_weights(both).local_features.items()} == chosen
     assert not [path for path in both.rglob("*") if path.is_dir() and path.name in ("rootsift", "xfeat")]
     # of few individuals all datasets' pseudo-queries are taken, but not those of another local feature
     notes = [one.threshold.note for one in load_calibrations(open_weights(tmp_path / "xfeat")).values()]

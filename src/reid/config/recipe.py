@@ -20,6 +20,7 @@ __all__ = [
     "LIGHTGLUE",
     "LIGHTGLUE_EXTRACTORS",
     "MOST_BACKBONES",
+    "MOST_EXTRACTORS",
     "RATIO",
     "ROOTSIFT",
     "SCORERS",
@@ -37,6 +38,7 @@ __all__ = [
     "PredictionConfig",
     "Recipe",
     "TrainingConfig",
+    "extractor_names",
     "settings_of",
 ]
 
@@ -47,6 +49,8 @@ LEARNED_EXTRACTORS = ("aliked-n16", "aliked-n16rot", "aliked-n32", "aliked-t16",
 """Local features that are networks, with weights of their own."""
 EXTRACTORS = (ROOTSIFT, *LEARNED_EXTRACTORS)
 """Local features, see `retrieval.extractors.table`."""
+MOST_EXTRACTORS = 3
+"""That are used beside each other: so many sets of cues there are among `decision.scorers.SINGLE_CUES`."""
 RATIO, LIGHTGLUE = "ratio", "lightglue"
 LIGHTGLUE_EXTRACTORS = ("aliked-n16", "disk")
 """Local features with which LightGlue was trained, see `retrieval.lightglue`."""
@@ -380,6 +384,15 @@ class ClassifierConfig(Group, name="classifier"):
     )
 
 
+def extractor_names(joined: str) -> tuple[str, ...]:
+    """Return the names of the local features that are used beside each other; () for "".
+
+    >>> extractor_names("rootsift+aliked-n16")
+    ('rootsift', 'aliked-n16')
+    """
+    return tuple(joined.split("+")) if joined else ()
+
+
 @dataclass(frozen=True)
 class KeypointConfig(Group, name="keypoints"):
     """How local features are found."""
@@ -387,14 +400,17 @@ class KeypointConfig(Group, name="keypoints"):
     extractor: str = setting(
         ROOTSIFT,
         "the local feature: rootsift, or a learned one, which needs the package kornia and weights "
-        "(docs/backbones.md): aliked-n16, aliked-n16rot (any rotation), aliked-n32, aliked-t16, xfeat, disk",
+        "(docs/backbones.md): aliked-n16, aliked-n16rot (any rotation), aliked-n32, aliked-t16, xfeat, disk; "
+        "rootsift+aliked-n16 for both beside each other, up to three",
         choices=EXTRACTORS,
+        joined=True,
     )
     extractors: tuple[str, ...] = setting(
         (),
         "several local features that compete: enrolment keeps for each dataset the one that names its own photographs "
         "best, and the first where that can't be told; empty for the one of keypoints.extractor",
         words=EXTRACTORS,
+        joined=True,
     )
     size: int = setting(400, "pixels of a photograph's longer side when keypoints are detected", limits=(16, 4096))
     count: int = setting(
@@ -427,11 +443,23 @@ class KeypointConfig(Group, name="keypoints"):
         super().__post_init__()
         if len(set(self.extractors)) < len(self.extractors):
             raise InputError(f"recipe field keypoints.extractors: expected each once, found {self.extractors}")
+        for joined in (self.extractor, *self.extractors):
+            names = extractor_names(joined)
+            if len(names) > MOST_EXTRACTORS or len(set(names)) < len(names):
+                raise InputError(
+                    f"recipe field keypoints.extractor: expected up to {MOST_EXTRACTORS} local features, each once, "
+                    f"found {joined!r}"
+                )
 
     @property
     def competing(self) -> tuple[str, ...]:
         """The local features to choose from, the preferred one first."""
         return self.extractors or (self.extractor,)
+
+    @property
+    def every_extractor(self) -> tuple[str, ...]:
+        """The names of all local features that may be used, each once."""
+        return tuple(dict.fromkeys(name for joined in self.competing for name in extractor_names(joined)))
 
 
 @dataclass(frozen=True)
@@ -608,7 +636,7 @@ class Recipe:
                 f"{', '.join(self.calibration.scorers) or 'none'}"
             )
 
-        strange = [name for name in self.keypoints.competing if name not in LIGHTGLUE_EXTRACTORS]
+        strange = [joined for joined in self.keypoints.competing if joined not in LIGHTGLUE_EXTRACTORS]
         if strange and self.uses_keypoints and self.matching.verifier == LIGHTGLUE:
             raise InputError(
                 "recipe fields matching.verifier, keypoints: LightGlue was trained with the local features "
@@ -648,7 +676,7 @@ class Recipe:
         """The settings that this recipe uses, as "group.field": without an encoder nothing is trained and embedded,
         without keypoints none are detected and matched."""
         unused = (() if self.uses_encoder else ENCODERS_ONLY) + (() if self.uses_keypoints else KEYPOINTS_ONLY)
-        unused += ROOTSIFT_ONLY if ROOTSIFT not in self.keypoints.competing else ()
+        unused += ROOTSIFT_ONLY if ROOTSIFT not in self.keypoints.every_extractor else ()
         unused += ("matching.ratio",) if self.matching.verifier == LIGHTGLUE else ("matching.lightglue_keypoints",)
         names = [name for name, _, _, _ in settings_of(self)]
         return tuple(name for name in names if name not in unused and name.partition(".")[0] not in unused)

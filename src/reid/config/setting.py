@@ -16,6 +16,7 @@ def setting(
     limits: tuple[float, float] | None = None,
     choices: Sequence[str] = (),
     words: Sequence[str] = (),
+    joined: bool = False,
 ) -> Any:
     """Return a dataclass field that carries its own explanation and limits.
 
@@ -25,8 +26,10 @@ def setting(
         limits: the smallest and the largest value of a number, both allowed.
         choices: the values of a text.
         words: what a list of texts may hold.
+        joined: whether several of `choices` or `words` with + between them are one too.
     """
-    return field(default=default, metadata={"help": help, "limits": limits, "choices": choices, "words": words})
+    described = {"help": help, "limits": limits, "choices": choices, "words": words, "joined": joined}
+    return field(default=default, metadata=described)
 
 
 def check_values(place: str, settings: Any) -> None:
@@ -41,16 +44,22 @@ def check_values(place: str, settings: Any) -> None:
     """
     for each in fields(settings):
         value, name, allowed = getattr(settings, each.name), f"{place}.{each.name}", each.metadata
-        if allowed["choices"] and value not in allowed["choices"]:
-            advice = _did_you_mean(str(value), allowed["choices"])
+        if allowed["choices"] and (unknown := _unknown([value], allowed["choices"], allowed["joined"])):
+            advice = _did_you_mean(unknown, allowed["choices"])
             raise InputError(f"{name}: expected {' or '.join(allowed['choices'])}, found {value!r}{advice}")
-        if allowed["words"] and (unknown := [word for word in value if word not in allowed["words"]]):
-            advice = _did_you_mean(unknown[0], allowed["words"])
-            raise InputError(f"{name}: expected some of {', '.join(allowed['words'])}, found {unknown[0]!r}{advice}")
+        if allowed["words"] and (unknown := _unknown(value, allowed["words"], allowed["joined"])):
+            advice = _did_you_mean(unknown, allowed["words"])
+            raise InputError(f"{name}: expected some of {', '.join(allowed['words'])}, found {unknown!r}{advice}")
         if allowed["limits"]:
             lowest, highest = allowed["limits"]
             if not lowest <= value <= highest:  # also catches NaN
                 raise InputError(f"{name}: expected {lowest} to {highest}, found {value}")
+
+
+def _unknown(values: Sequence[str], known: Sequence[str], joined: bool) -> str | None:
+    """Return the first of the values that is not known; None where all are."""
+    parts = [part for value in values for part in (value.split("+") if joined else [value])]
+    return next((repr(part) if part == "" else part for part in parts if part not in known), None)
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:

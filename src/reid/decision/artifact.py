@@ -13,7 +13,7 @@ from typing import Any
 
 from reid import __version__
 from reid.config import legacy
-from reid.config.recipe import LEARNED_EXTRACTORS, Recipe
+from reid.config.recipe import LEARNED_EXTRACTORS, Recipe, extractor_names
 from reid.config.settings import recipe_from_json
 from reid.errors import InputError
 from reid.retrieval.extractors.local_feature import MATCHER, LocalFeature, matcher_file
@@ -34,7 +34,7 @@ __all__ = [
     "extractor_file",
     "fold_folder",
     "gallery_file",
-    "local_feature",
+    "local_features",
     "matcher_file",
     "open_weights",
     "reference_file",
@@ -85,10 +85,11 @@ def extractor_file(name: str) -> str:
     return f"{name}{EXTRACTOR}" if name in LEARNED_EXTRACTORS else ""
 
 
-def local_feature(folder: Path, name: str) -> LocalFeature:
-    """Return a local feature whose weights, if it needs any, lie in a weights folder."""
-    file = extractor_file(name)
-    return LocalFeature(name, folder / file if file else None)
+def local_features(folder: Path, joined: str) -> tuple[LocalFeature, ...]:
+    """Return the local features of that name, or of several with + between them, whose weights, if they need any, lie
+    in a weights folder."""
+    files = {name: extractor_file(name) for name in extractor_names(joined)}
+    return tuple(LocalFeature(name, folder / file if file else None) for name, file in files.items())
 
 
 def reference_file(dataset: str) -> str:
@@ -133,13 +134,15 @@ class Weights:
         return None if named else self.folder / BACKBONE
 
     @property
-    def local_features(self) -> dict[str, LocalFeature]:
-        """The local feature of each dataset; of "" where nobody is known. The galleries say which was chosen."""
+    def local_features(self) -> dict[str, tuple[LocalFeature, ...]]:
+        """The local features of each dataset; of "" where nobody is known. The galleries say which were chosen."""
         from reid.retrieval.gallery import gallery_extractor
 
         preferred = self.recipe.keypoints.competing[0]
         names = {dataset: gallery_extractor(self.folder / gallery_file(dataset)) for dataset in self.datasets}
-        return {dataset: local_feature(self.folder, name or preferred) for dataset, name in (names or {"": ""}).items()}
+        return {
+            dataset: local_features(self.folder, joined or preferred) for dataset, joined in (names or {"": ""}).items()
+        }
 
     @property
     def classifier(self) -> Path | None:
@@ -229,7 +232,8 @@ def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
     encoders = encoders if recipe.uses_encoder else []
     # of several that compete the folder holds those that were chosen
     alone = "" if recipe.keypoints.extractors or not recipe.uses_keypoints else recipe.keypoints.extractor
-    local = filter(None, (extractor_file(alone), matcher_file(recipe.matching, alone)))
+    local = [extractor_file(name) for name in extractor_names(alone)] + [matcher_file(recipe.matching, alone)]
+    local = [name for name in local if name]
     return [CALIBRATION, *encoders, *local, *(gallery_file(dataset) for dataset in datasets)]
 
 

@@ -517,7 +517,7 @@ def calibrate_again(
         InputError: the data folder does not know the galleries' photographs; see `prepare_weights`.
     """
     recipe = recipe or weights.recipe
-    features = {feature.name for feature in weights.local_features.values()}
+    features = {feature.name for features in weights.local_features.values() for feature in features}
     prepare_weights(weights.folder, recipe, matcher_weights, [MATCHER], features)()
     calibrate(catalogue, weights.folder, weights.datasets, recipe)
     drop_unused(weights.folder, recipe, weights.datasets)

@@ -174,7 +174,7 @@ class Known:
         if not self.recipe.uses_keypoints:
             return None
         features = self.weights.local_features  # of a dataset without a gallery those of the first, as in `_features`
-        feature = features.get(dataset) or next(iter(features.values()))
+        feature, *_ = features.get(dataset) or next(iter(features.values()))  # one alone, where there is a matcher
         return open_matcher(self.recipe.matching, self.weights.folder, feature.name)
 
     def _open(self, dataset: str, whole: bool) -> Source | None:

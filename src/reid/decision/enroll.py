@@ -20,7 +20,7 @@ from reid.decision.artifact import (
     encoder_file,
     fold_folder,
     gallery_file,
-    local_feature,
+    local_features,
     write_manifest,
 )
 from reid.decision.calibrate import gallery_scores
@@ -106,7 +106,7 @@ def _enroll(catalogue: Catalogue, folder: Path, datasets: Sequence[str], recipe:
             )
         folders = [fold_folder(folder, fold) for fold in range(recipe.training.folds)]
         folders = [one for one in folders if one == folder or (one / encoder_file(dataset)).exists()]
-        cache, feature = Cache(folder), {dataset: local_feature(folder, recipe.keypoints.extractor)}
+        cache, feature = Cache(folder), {dataset: local_features(folder, recipe.keypoints.extractor)}
         by_fold: list[FeatureExtractors] = []
         for one in folders:
             encoder = {dataset: one / encoder_file(dataset)}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from reid.config.recipe import LIGHTGLUE, Recipe
+from reid.config.recipe import LIGHTGLUE, Recipe, extractor_names
 from reid.decision.artifact import EXTRACTOR, MATCHER, extractor_file, gallery_file, matcher_file
 from reid.errors import InputError
 from reid.retrieval.extractors.kornia_package import refuse_old_kornia
@@ -45,7 +45,7 @@ def prepare_weights(
     Raises:
         InputError: kornia or the weights are missing, or they are another network's.
     """
-    names = recipe.keypoints.competing if recipe.uses_keypoints else ()
+    names = recipe.keypoints.every_extractor if recipe.uses_keypoints else ()
     names = tuple(name for name in names if not chosen or name in chosen)
     files: dict[str, PublishedNetwork]
     files = {extractor_file(name): LEARNED[name] for name in names if name in LEARNED}
@@ -96,7 +96,8 @@ def _files_by_name(wanted: Sequence[PublishedNetwork], given: Sequence[Path]) ->
 def drop_unused(folder: Path, recipe: Recipe, datasets: Sequence[str]) -> None:
     """Delete the weights in a folder that none of its galleries needs. Where nobody is known, there is no gallery, and
     photographs are grouped by what is there."""
-    features = {gallery_extractor(folder / gallery_file(dataset)) for dataset in datasets}
+    joined = {gallery_extractor(folder / gallery_file(dataset)) for dataset in datasets}
+    features = {name for names in joined for name in extractor_names(names)}
     used = {extractor_file(name) for name in features} | {matcher_file(recipe.matching, name) for name in features}
     for path in [*folder.glob(f"*{EXTRACTOR}"), *folder.glob(f"*{MATCHER}")]:
         if datasets and path.name not in used:

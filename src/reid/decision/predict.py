@@ -31,7 +31,7 @@ from reid.decision.sightings import also_refused, keep_apart, most_neighbours
 from reid.errors import InputError
 from reid.models.networks import best_device
 from reid.retrieval.cache import Arrays, Cache, array_digest, cache_key
-from reid.retrieval.candidates import CandidatePairs, are_comparable, candidate_pairs
+from reid.retrieval.candidates import CandidatePairs, are_comparable, candidate_pairs, cue_of
 from reid.retrieval.extraction import FeatureExtractors, Features, extract_features, open_extractors
 from reid.retrieval.extractors.kornia_package import kornia_version
 from reid.retrieval.gallery import (
@@ -256,16 +256,18 @@ def matches_key(queries: GalleryFeatures, dataset: str, weights: Weights, recipe
         "versions": [torch.__version__, np.__version__, cv2.__version__],
         "queries": [queries.image_id, queries.orientation],
     }
-    return cache_key(
-        "matches", made_with, array_digest({"vectors": queries.vectors.numpy(), **tensors_of(queries.keypoints)})
-    )
+    arrays = {"vectors": queries.vectors.numpy()}
+    for number, keypoints in enumerate(queries.every_keypoints):
+        arrays |= {cue_of(name, number): array for name, array in tensors_of(keypoints).items()}
+    return cache_key("matches", made_with, array_digest(arrays))
 
 
 def _matcher(dataset: str, weights: Weights, recipe: Recipe) -> dict[str, object]:
     """Return what tells a network that matches keypoints from others; nothing where nearest neighbours are."""
     if recipe.matching.verifier != LIGHTGLUE or not recipe.uses_keypoints:
         return {}
-    file = matcher_file(recipe.matching, weights.local_features[dataset].name)
+    (feature,) = weights.local_features[dataset]  # LightGlue works with one alone
+    file = matcher_file(recipe.matching, feature.name)
     return {"matcher weights": [weights.manifest["files"][file], kornia_version()]}
 
 

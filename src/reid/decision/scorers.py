@@ -9,22 +9,21 @@ What is fitted with scikit-learn is kept as plain numbers in `calibration.json` 
 pickle, and the kernel needs no scikit-learn of the same version.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 
-from reid.config.recipe import MOST_BACKBONES, SCORERS
-from reid.retrieval.candidates import CandidatePairs, best_and_runner_up, distance_of
+from reid.config.recipe import MOST_BACKBONES, MOST_EXTRACTORS, SCORERS
+from reid.retrieval.candidates import LOCAL_CUES, CandidatePairs, best_and_runner_up, cue_of, distance_of
 
 __all__ = ["SINGLE_CUES", "Scorer", "cross_fitted", "fit_scorer", "scorers_for"]
 
 SINGLE_CUES = {
     "distance": False,
     **{distance_of(number): False for number in range(MOST_BACKBONES)},
-    **{"local": True, "inliers": True, "foreground": True, "foreground_inliers": True},
+    **{cue_of(cue, number): True for number in range(MOST_EXTRACTORS) for cue in LOCAL_CUES},
 }
 """The cues, each a scorer of its own that fits nothing, and whether more of it is more alike. The other `SCORERS` are
 "mean", WildFusion's mean of calibrated cues (Cermak et al. 2024, arXiv 2408.12934), here with weights; "logistic" and
@@ -33,6 +32,9 @@ SINGLE_CUES = {
 ENSEMBLE = ("mean", "logistic", "boosted")
 """Whose log-odds the scorer "ensemble" averages. They err on different animals: on real photographs it is ahead of each
 of them (benchmarks/README.md)."""
+
+QUARTERS = 4
+"""The weights of "mean" are so manieth parts of one."""
 
 LEAST_CHANCE = 1e-4
 """Chances nearer to 0 or 1 are taken for so much, so that no scorer outvotes the others of an ensemble."""
@@ -102,7 +104,7 @@ def scorers_for(kinds: Sequence[str], cues: Sequence[str]) -> list[str]:
     has a distance of its own, which competes where "distance" does."""
     several = len(set(SINGLE_CUES) & set(cues)) > 1
     possible = [kind for kind in SCORERS if kind in kinds and (kind in cues if kind in SINGLE_CUES else several)]
-    own = [cue for cue in SINGLE_CUES if cue not in SCORERS and cue in cues]
+    own = [cue for cue in SINGLE_CUES if cue not in SCORERS and cue in cues and not SINGLE_CUES[cue]]
     return possible[:1] + own + possible[1:] if possible[:1] == ["distance"] else possible
 
 
@@ -198,14 +200,22 @@ def _fit_mean(pairs: CandidatePairs, is_match: np.ndarray, weight: np.ndarray) -
     cues = [cue for cue in SINGLE_CUES if cue in pairs.features]
     curves = {cue: _fit_curve(pairs.features[cue], is_match, weight, SINGLE_CUES[cue]) for cue in cues}
     chances = np.stack([_read_curve(curves[cue], pairs.features[cue]) for cue in cues])  # (C, P)
-    shares = [share for share in product(np.linspace(0, 1, 5), repeat=len(cues)) if abs(sum(share) - 1) < 1e-9]
 
-    def loss(share: tuple[float, ...]) -> float:
-        chance = np.clip(np.array(share) @ chances, 1e-3, 1 - 1e-3)
+    def loss(share: tuple[int, ...]) -> float:
+        chance = np.clip(np.array(share) / QUARTERS @ chances, 1e-3, 1 - 1e-3)
         return -float((weight * np.log(np.where(is_match, chance, 1 - chance))).sum())
 
-    best = min(shares, key=loss)
-    return {cue: [float(share), curves[cue]] for cue, share in zip(cues, best, strict=True)}
+    best = min(_compositions(QUARTERS, len(cues)), key=loss)
+    return {cue: [share / QUARTERS, curves[cue]] for cue, share in zip(cues, best, strict=True)}
+
+
+def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """Yield all ways to write a number as a sum of so many whole numbers from 0 on, in their order."""
+    if parts == 1:
+        yield (total,)
+        return
+    for first in range(total + 1):
+        yield from ((first, *rest) for rest in _compositions(total - first, parts - 1))
 
 
 def _fit_curve(cue: np.ndarray, is_match: np.ndarray, weight: np.ndarray, more: bool) -> list[list[float]]:

@@ -45,11 +45,11 @@ def why_gallery_unmatchable(gallery: Gallery) -> str:
     known = gallery.embeddings.of(np.unique(image_ids, return_index=True)[1])
     if len(known) < 2:
         return SINGLE if len(known) else "no known photograph can be read; replace the files"
-    if not known.vectors.shape[1] and not any(map(len, known.keypoints)):
+    features = known.every_keypoints
+    if not known.vectors.shape[1] and not any(len(keypoints) for own in features for keypoints in own):
         return f"no keypoint was found on any of the {len(known)} known photographs; add sharper or larger ones"
-    descriptors = [keypoints.descriptors for keypoints in known.keypoints]
     same_vectors = torch.equal(known.vectors, known.vectors[:1].expand_as(known.vectors))
-    same_keypoints = all(np.array_equal(one, descriptors[0]) for one in descriptors)
+    same_keypoints = all(np.array_equal(one.descriptors, own[0].descriptors) for own in features for one in own)
     return _alike(len(known)) if same_vectors and same_keypoints else ""
 
 

@@ -25,12 +25,14 @@ from reid.retrieval.search import nearest
 from reid.runtime.progress import track
 
 __all__ = [
+    "LOCAL_CUES",
     "POWERS",
     "CandidatePairs",
     "GalleryIndex",
     "are_comparable",
     "best_and_runner_up",
     "candidate_pairs",
+    "cue_of",
     "distance_of",
     "keypoint_sets",
 ]
@@ -47,11 +49,11 @@ class CandidatePairs:
         features: (P,) float64 each, all finite, by name: the cues "distance" (Euclidean, to the individual's nearest
             photograph; with several backbones also each one's, `distance_of`), "local" (LNBNN) and "inliers" (of the
             best verified photograph), and "foreground" and "foreground_inliers", the same two of the keypoints on the
-            animal, as far as the recipe uses them; "cohort" (the distance in standard deviations of the
-            `GalleryIndex.cohort_statistics`, so that an individual with hundreds of photographs is not near to
-            everybody); "photographs" (how many of the individual the
-            gallery has); "same side" and "other side" (1 where the orientations of the query and of `photograph` are
-            known and agree, or differ).
+            animal, as far as the recipe uses them; the same of each further local feature, see `cue_of`; "cohort" (the
+            distance in standard deviations of the `GalleryIndex.cohort_statistics`, so that an individual with hundreds
+            of photographs is not near to everybody); "photographs" (how many of the individual the gallery has); "same
+            side" and "other side" (1 where the orientations of the query and of `photograph` are known and agree, or
+            differ).
     """
 
     query: np.ndarray
@@ -122,6 +124,15 @@ def distance_of(number: int) -> str:
     return f"distance {number + 1}"
 
 
+def cue_of(cue: str, number: int) -> str:
+    """Return the name of a cue of one of several local features; the first is number 0.
+
+    >>> cue_of("local", 1)
+    'local 2'
+    """
+    return f"{cue} {number + 1}" if number else cue
+
+
 QUERY_BLOCK = 128
 """Queries compared at a time: a progress bar moves, and the scores of a whole gallery of 100,000 photographs for so
 many queries take 51 MB. With 64 of them each takes an eighth longer, for every cell is then read twice as often."""
@@ -129,6 +140,9 @@ many queries take 51 MB. With 64 of them each takes an eighth longer, for every 
 POWERS = {"local": 0.0, "foreground": 2.0}
 """A vote between keypoints on the animal counts both weights to this power. On nyala in the bush the same votes reached
 a score of 0.10, 0.21 and 0.27 with powers 0, 1 and 2 (oracle threshold; benchmarks/README.md)."""
+
+LOCAL_CUES = ("local", "inliers", "foreground", "foreground_inliers")
+"""Those of a local feature."""
 
 COHORT_SIZE = 300
 """Individuals, one photograph each, whose distances to an individual are its cohort statistics."""
@@ -155,6 +169,17 @@ def candidate_pairs(
     Raises:
         InputError: the recipe has a cue that the gallery was made without.
     """
+    parts = [
+        _pairs_of_feature(queries.with_feature(number), one, recipe, hidden, what)
+        for number, one in enumerate(gallery.by_feature())
+    ]
+    return parts[0] if len(parts) == 1 else _beside(parts, len(gallery.individuals))
+
+
+def _pairs_of_feature(
+    queries: GalleryFeatures, gallery: Gallery, recipe: Recipe, hidden: np.ndarray | None, what: str
+) -> CandidatePairs:
+    """See `candidate_pairs`; by one local feature, and the encoder."""
     index = GalleryIndex.of(gallery, recipe)
     pairs = []
     for start in track(range(0, max(1, len(queries)), QUERY_BLOCK), what):
@@ -165,12 +190,34 @@ def candidate_pairs(
     return CandidatePairs.joined(pairs)
 
 
+def _beside(parts: Sequence[CandidatePairs], individuals: int) -> CandidatePairs:
+    """Return the pairs on the shortlist by any of several local features. A cue is 0 where a pair is not on its
+    feature's; everything else is the same by all, and the photograph is that of the first that has one."""
+    keys = [part.query * individuals + part.individual for part in parts]
+    every, first = np.unique(np.concatenate(keys), return_index=True)
+    query, individual = np.divmod(every, individuals)
+    photograph = np.concatenate([part.photograph for part in parts])[first]
+    features: dict[str, np.ndarray] = {}
+    for number, (key, part) in enumerate(zip(keys, parts, strict=True)):
+        rows = np.searchsorted(every, key)
+        for name, values in part.features.items():
+            if name in LOCAL_CUES:
+                features[cue_of(name, number)] = np.zeros(len(every))
+                features[cue_of(name, number)][rows] = values
+            elif name not in features:
+                features[name] = np.concatenate([other.features[name] for other in parts])[first]
+    return CandidatePairs(query, individual, photograph, features)
+
+
 def are_comparable(queries: GalleryFeatures, gallery: Gallery, recipe: Recipe) -> np.ndarray:
     """Return whether each query has a cue in common with any photograph of the gallery, (Q,) bool."""
     if recipe.uses_encoder:
         return np.ones(len(queries), bool)
-    has_keypoints = any(map(len, gallery.embeddings.keypoints))
-    return np.array([has_keypoints and len(keypoints) > 0 for keypoints in queries.keypoints], bool)
+    comparable = np.zeros(len(queries), bool)
+    for known, asked in zip(gallery.embeddings.every_keypoints, queries.every_keypoints, strict=True):
+        if any(map(len, known)):
+            comparable |= np.array([len(keypoints) > 0 for keypoints in asked], bool)
+    return comparable
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from reid.config.recipe import KeypointConfig, Recipe
+from reid.config.recipe import KeypointConfig, Recipe, extractor_names
 from reid.config.runtime import Runtime
 from reid.data.boxes import by_photograph
 from reid.data.catalogue import Catalogue
@@ -59,7 +59,7 @@ class FeatureExtractors:
         encoders: by dataset, one for each backbone; empty where the recipe has no such cue.
         classifier: tells the datasets apart; None where there is none.
         keypoints: how keypoints are found; None where the recipe has no such cue.
-        extractors: what finds them, by dataset; empty likewise.
+        extractors: what finds them, by dataset, one for each local feature; empty likewise.
         runtime: batch size and threads.
         cache: where features are kept; None to keep nothing.
     """
@@ -68,7 +68,7 @@ class FeatureExtractors:
     encoders: dict[str, tuple[Embedder, ...]]
     classifier: Embedder | None = None
     keypoints: KeypointConfig | None = None
-    extractors: Mapping[str, Extractor] = field(default_factory=dict)
+    extractors: Mapping[str, tuple[Extractor, ...]] = field(default_factory=dict)
     runtime: Runtime = Runtime()
     cache: Cache | None = None
 
@@ -96,13 +96,13 @@ class FeatureExtractors:
     def extractors_for(self, dataset: str | None) -> list[Extractor]:
         """Return what finds the keypoints of a dataset's photographs; everything that may where it is not known yet."""
         if dataset is not None and dataset in self.extractors:
-            return [self.extractors[dataset]]
-        return list({extractor.name: extractor for extractor in self.extractors.values()}.values())
+            return list(self.extractors[dataset])
+        return list({one.name: one for extractors in self.extractors.values() for one in extractors}.values())
 
-    def extractor_of(self, dataset: str) -> Extractor | None:
-        """Return what finds the keypoints of a dataset's photographs; of one without a gallery any; None where the
-        recipe has no such cue."""
-        return next(iter(self.extractors_for(dataset)), None)
+    def extractors_of(self, dataset: str) -> tuple[Extractor, ...]:
+        """Return what finds the keypoints of a dataset's photographs; of one without a gallery as of the first; none
+        where the recipe has no such cue."""
+        return self.extractors.get(dataset, next(iter(self.extractors.values()), ()))
 
     def find_keypoints(
         self, digest: str, extractors: Sequence[Extractor], image: np.ndarray, mask: np.ndarray | None = None
@@ -198,6 +198,8 @@ class Features(NamedTuple):
     """None of them where the recipe has no such cue."""
     problem: str
     """What was wrong with the file, "" when nothing."""
+    further: tuple[Keypoints, ...] = ()
+    """Of each further local feature of `keypoints.extractor`."""
 
 
 def open_extractors(
@@ -206,7 +208,7 @@ def open_extractors(
     recipe: Recipe,
     runtime: Runtime = Runtime(),
     cache: Cache | None = None,
-    local_features: Mapping[str, LocalFeature] | None = None,
+    local_features: Mapping[str, tuple[LocalFeature, ...]] | None = None,
     others: Sequence[FeatureExtractors] = (),
 ) -> FeatureExtractors:
     """Return the extractors that a recipe needs. Networks with the same backbone share it.
@@ -218,7 +220,7 @@ def open_extractors(
         recipe: `matching.cues`, `keypoints` and `prediction`.
         runtime: precision, batch size, threads.
         cache: where features are kept for the next time; None to keep nothing.
-        local_features: by dataset; None where all have that of `keypoints.extractor`, which needs no weights.
+        local_features: by dataset; None where all have those of `keypoints.extractor`, which need no weights.
         others: with the same recipe and runtime, which share their backbones too.
 
     Raises:
@@ -247,12 +249,14 @@ def backbone_file(file: Path, number: int) -> Path:
 
 
 def _open_local_features(
-    datasets: Iterable[str], config: KeypointConfig, local_features: Mapping[str, LocalFeature] | None
-) -> dict[str, Extractor]:
-    """Return the extractor of each dataset; those with the same local feature share it."""
-    wanted = local_features or {dataset: LocalFeature(config.extractor, None) for dataset in datasets}
-    opened = {one: open_extractor(replace(config, extractor=one.name), one.weights) for one in set(wanted.values())}
-    return {dataset: opened[one] for dataset, one in wanted.items()}
+    datasets: Iterable[str], config: KeypointConfig, local_features: Mapping[str, tuple[LocalFeature, ...]] | None
+) -> dict[str, tuple[Extractor, ...]]:
+    """Return the extractors of each dataset; those with the same local feature share it."""
+    own = tuple(LocalFeature(name, None) for name in extractor_names(config.extractor))
+    wanted = local_features or dict.fromkeys(datasets, own)
+    every = {one for features in wanted.values() for one in features}
+    opened = {one: open_extractor(replace(config, extractor=one.name), one.weights) for one in every}
+    return {dataset: tuple(opened[one] for one in features) for dataset, features in wanted.items()}
 
 
 def keypoint_config(recipe: Recipe) -> KeypointConfig | None:
@@ -305,7 +309,8 @@ class _Routed(NamedTuple):
     """(3, S, S) uint8"""
     seen: BackboneOutput | None
     """By the classifier's backbone, a batch of one."""
-    keypoints: Detection | None
+    keypoints: tuple[Detection, ...]
+    """By each of its dataset's local features; none where the recipe has no such cue."""
     problem: str
 
 
@@ -375,17 +380,18 @@ def _from_cache(photograph: _Photograph, extractors: FeatureExtractors, route: s
     output = _joined(outputs, 1)
     if len(outputs) < len(encoders):
         return None
-    keypoints = NO_KEYPOINTS
-    if extractor := extractors.extractor_of(dataset):
+    found = []
+    for extractor in extractors.extractors_of(dataset):
         kept = extractors.kept_keypoints(digest, extractor)
         if kept is None:
             return None
         detection = kept.detection(_not_kept)
         try:
-            keypoints = _selected(detection, [output.saliency[0]], photograph.view, recipe.keypoints)
+            found.append(_selected(detection, [output.saliency[0]], photograph.view, recipe.keypoints))
         except _NotKeptError:
             return None
-    return Features(species, dataset, output.vectors[0], keypoints, "")
+    keypoints, *further = found or [NO_KEYPOINTS]
+    return Features(species, dataset, output.vectors[0], keypoints, "", tuple(further))
 
 
 class _NotKeptError(Exception):
@@ -424,8 +430,10 @@ def _routed(
         species = _classes_of(logits, extractors)
         datasets = route_queries(route, [one.column for one in batch], species, extractors.datasets)
         each = map(BackboneOutput, *(torch.split(values, 1) for values in seen)) if seen else repeat(None)
-        chosen = map(extractors.extractor_of, datasets)
-        keypoints = [one[which.name] if one and which else None for one, which in zip(found, chosen, strict=True)]
+        chosen = map(extractors.extractors_of, datasets)
+        keypoints = [
+            tuple(one[which.name] for which in own) if one else () for one, own in zip(found, chosen, strict=True)
+        ]
         yield list(map(_Routed, batch, species, datasets, logits, pixels, each, keypoints, problems))
 
 
@@ -484,10 +492,10 @@ def _compute(
     joined = [_joined(output, len(batch)) for output in outputs]
 
     def features(one: _Routed, vector: Tensor, *saliencies: Tensor) -> Features:
-        keypoints = NO_KEYPOINTS
-        if one.keypoints is not None:
-            keypoints = _selected(one.keypoints, saliencies, one.photograph.view, recipe.keypoints)
-        return Features(one.species, one.dataset, vector, keypoints, one.problem)
+        view = one.photograph.view
+        found = [_selected(detection, saliencies, view, recipe.keypoints) for detection in one.keypoints]
+        keypoints, *further = found or [NO_KEYPOINTS]
+        return Features(one.species, one.dataset, vector, keypoints, one.problem, tuple(further))
 
     with ThreadPoolExecutor(extractors.runtime.threads or core_count()) as pool:  # OpenCV lets Python's lock go
         found = list(pool.map(features, batch, joined[0].vectors, *(output.saliency for output in joined)))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reid.config.recipe import CUES, EXTRACTORS, ROOTSIFT, MatchingConfig, Recipe
+from reid.config.recipe import CUES, EXTRACTORS, MOST_EXTRACTORS, ROOTSIFT, MatchingConfig, Recipe, extractor_names
 from reid.data.sides import read_side
 from reid.errors import InputError
 from reid.retrieval.descriptor_index import EXACT, Cells, cells_around, find_cells, stack_vectors
@@ -51,15 +52,26 @@ class GalleryFeatures:
         vectors: (N, D) float32; D is 0 where there is no encoder.
         orientation: (N,) the side that is seen, "" where it is not known; or empty.
         keypoints: (N,), none on each where the recipe has no local cue; or empty.
+        further: likewise, of each further local feature of `keypoints.extractor`.
     """
 
     image_id: tuple[str, ...]
     vectors: Tensor
     orientation: tuple[str, ...] = ()
     keypoints: tuple[Keypoints, ...] = ()
+    further: tuple[tuple[Keypoints, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_id)
+
+    @property
+    def every_keypoints(self) -> tuple[tuple[Keypoints, ...], ...]:
+        """By local feature, (N,) each."""
+        return (self.keypoints, *self.further)
+
+    def with_feature(self, number: int) -> "GalleryFeatures":
+        """Return the photographs with the keypoints of one local feature alone; the first is number 0."""
+        return replace(self, keypoints=self.every_keypoints[number], further=())
 
     def of(self, places: np.ndarray) -> "GalleryFeatures":
         """Return the photographs at some places."""
@@ -68,6 +80,7 @@ class GalleryFeatures:
             self.vectors[torch.from_numpy(places)],
             tuple(self.orientation[place] for place in places) if self.orientation else (),
             tuple(self.keypoints[place] for place in places) if self.keypoints else (),
+            tuple(tuple(each[place] for place in places) for each in self.further),
         )
 
 
@@ -85,9 +98,10 @@ class Gallery:
             or by a person's answers.
         cells: where the photographs' descriptors lie, one photograph below the other; None where they are few, or where
             an earlier version wrote the file.
-        extractor: which local feature its keypoints are; "" where there are none.
+        extractor: which local feature its keypoints are, several with + between them; "" where there are none.
         matcher: the network that matches them with a query's, see `with_matcher`; None for nearest neighbours.
         parts: how many dimensions of the vectors each of several backbones has; empty for one.
+        further_cells: as `cells`, of each further local feature; or empty.
     """
 
     embeddings: GalleryFeatures
@@ -99,6 +113,18 @@ class Gallery:
     extractor: str = ""
     matcher: Matcher | None = None
     parts: tuple[int, ...] = ()
+    further_cells: tuple[Cells | None, ...] = ()
+
+    def by_feature(self) -> list["Gallery"]:
+        """Return a gallery with the keypoints of each local feature alone."""
+        if not self.embeddings.further:
+            return [self]
+        cells = (self.cells, *(self.further_cells or (None,) * len(self.embeddings.further)))
+        own = enumerate(zip(extractor_names(self.extractor), cells, strict=True))
+        return [
+            replace(self, embeddings=self.embeddings.with_feature(number), extractor=name, cells=each, further_cells=())
+            for number, (name, each) in own
+        ]
 
     @property
     def slices(self) -> tuple[slice, ...]:
@@ -129,6 +155,7 @@ def gallery_features(features: Sequence[Features], rows: pd.DataFrame) -> Galler
         torch.stack([one.vector for one in features]) if features else torch.zeros(0, 0),
         tuple(rows["orientation"]),
         tuple(one.keypoints for one in features),
+        tuple(zip(*(one.further for one in features), strict=True)),
     )
 
 
@@ -143,15 +170,23 @@ def save_gallery(path: Path, gallery: Gallery) -> None:
         "vectors": photographs.vectors.contiguous(),
         "rows": torch.from_numpy(np.frombuffer(json.dumps(rows).encode(), dtype=np.uint8).copy()),
     }
-    if any(map(len, photographs.keypoints)):
-        tensors |= {name: torch.from_numpy(tensor) for name, tensor in tensors_of(photographs.keypoints).items()}
-    if gallery.cells:
-        tensors |= {"centroids": gallery.cells.centroids, "cell": gallery.cells.cell}
+    for number, one in enumerate(gallery.by_feature()):
+        own: dict[str, Tensor] = {}
+        if any(map(len, one.embeddings.keypoints)):
+            own = {name: torch.from_numpy(tensor) for name, tensor in tensors_of(one.embeddings.keypoints).items()}
+        if one.cells:
+            own |= {"centroids": one.cells.centroids, "cell": one.cells.cell}
+        tensors |= {f"{_prefix(number)}{name}": tensor for name, tensor in own.items()}
     # in one entry, because safetensors writes several in any order
     made_with: dict[str, Any] = {"precision": gallery.precision, "cues": gallery.cues, "extractor": gallery.extractor}
     made_with |= {"parts": gallery.parts} if gallery.parts else {}
     with atomic_path(path) as temporary:  # written from where they are: their bytes in one piece would be as much again
         save_file(tensors, temporary, metadata={"made_with": json.dumps(made_with)})
+
+
+def _prefix(number: int) -> str:
+    """Return what stands before the names of a local feature's tensors in the file of a gallery."""
+    return f"feature-{number + 1}." if number else ""
 
 
 def with_cells(gallery: Gallery, other: Gallery | None = None) -> Gallery:
@@ -162,12 +197,19 @@ def with_cells(gallery: Gallery, other: Gallery | None = None) -> Gallery:
         other: one with cells, which are taken where it has the same descriptors, as those of an encoder's other folds
             mostly have; None for none.
     """
+    others = other.by_feature() if other else repeat(None)
+    cells, *further = [_cells_of(one, same) for one, same in zip(gallery.by_feature(), others, strict=False)]
+    return replace(gallery, cells=cells, further_cells=tuple(further))
+
+
+def _cells_of(gallery: Gallery, other: Gallery | None) -> Cells | None:
+    """Return the cells of a gallery of one local feature, see `with_cells`."""
     vectors = stack_vectors(gallery.embeddings.keypoints)
     if len(vectors) <= EXACT:
-        return gallery
+        return None
     if other and other.cells and torch.equal(stack_vectors(other.embeddings.keypoints), vectors):
-        return replace(gallery, cells=other.cells)
-    return replace(gallery, cells=find_cells(vectors))
+        return other.cells
+    return find_cells(vectors)
 
 
 def with_matcher(gallery: Gallery, matching: MatchingConfig, folder: Path) -> Gallery:
@@ -206,7 +248,7 @@ def _check_gallery(gallery: Gallery) -> None:
         raise ValueError(f"its vectors are {tuple(vectors.shape)} {vectors.dtype}, or not all of them are numbers")
     if gallery.precision not in ("", *PRECISIONS):
         raise ValueError(f"its precision is {gallery.precision!r}")
-    if gallery.extractor not in ("", *EXTRACTORS):
+    if not set(extractor_names(gallery.extractor)) <= set(EXTRACTORS):
         raise ValueError(f"its local feature is {gallery.extractor!r}")
     if gallery.parts and (not all(type(one) is int for one in gallery.parts) or sum(gallery.parts) != vectors.shape[1]):
         raise ValueError(f"its backbones' vectors are {gallery.parts} of {vectors.shape[1]} dimensions")
@@ -233,6 +275,13 @@ def gallery_names(path: Path) -> dict[str, str]:
     return dict(zip(rows["image_id"], rows["identity"], strict=True))
 
 
+def _of_feature(tensors: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+    """Return the tensors of one local feature by their names in `save_gallery`."""
+    prefix, others = _prefix(number), tuple(_prefix(other) for other in range(1, MOST_EXTRACTORS))
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return own if number else {name: tensor for name, tensor in own.items() if not name.startswith(others)}
+
+
 def _made_with(opened: Any) -> dict[str, Any]:
     """Return precision and cues as the metadata of an opened file has them, the former alone in earlier versions'."""
     metadata = opened.metadata() or {}
@@ -255,20 +304,25 @@ def load_gallery(path: Path, recipe: Recipe | None = None) -> Gallery:
             vectors = opened.get_tensor("vectors")
             made_with = _made_with(opened)
             tensors = {name: opened.get_tensor(name).numpy() for name in set(opened.keys()) - {"rows", "vectors"}}
-        keypoints = keypoints_from(tensors) if tensors else (NO_KEYPOINTS,) * len(rows["image_id"])
         sides = tuple(read_side(cell)[0] for cell in rows["orientation"])  # 0.1.0 kept the table's words
-        embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, sides, keypoints)
         precision, cues = made_with.get("precision", ""), tuple(made_with.get("cues", ()))
         names, clustered = tuple(rows["identity"]), tuple(rows.get("clustered", ()))
         extractor = made_with.get("extractor", ROOTSIFT if tensors else "")  # there was no other before
+        by_feature = [_of_feature(tensors, number) for number in range(max(1, len(extractor_names(extractor))))]
+        keypoints, *further = [
+            keypoints_from(own) if own else (NO_KEYPOINTS,) * len(rows["image_id"]) for own in by_feature
+        ]
+        embeddings = GalleryFeatures(tuple(rows["image_id"]), vectors, sides, keypoints, tuple(further))
+        cells, *further_cells = map(_cells_from, by_feature)
         parts = tuple(made_with.get("parts", ()))
-        gallery = Gallery(embeddings, names, precision, cues, clustered, _cells_from(tensors), extractor, parts=parts)
+        stored = (precision, cues, clustered, cells, extractor, None, parts, tuple(further_cells))
+        gallery = Gallery(embeddings, names, *stored)
         _check_gallery(gallery)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a gallery here, found no file; `reid enroll` makes it") from None
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as problem:
         raise InputError(f"{path}: expected a gallery, but it can't be read ({problem}); run `reid enroll`") from None
-    optional = [len(column) for column in (embeddings.orientation, keypoints) if column]
+    optional = [len(column) for column in (embeddings.orientation, *embeddings.every_keypoints) if column]
     if len({len(gallery.identity), len(embeddings.image_id), len(vectors), *optional}) > 1:
         raise InputError(f"{path}: expected a vector per photograph, found other counts; run `reid enroll`")
     if recipe and recipe.uses_keypoints and gallery.extractor not in ("", *recipe.keypoints.competing):

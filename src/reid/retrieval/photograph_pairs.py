@@ -18,7 +18,7 @@ from torch import Tensor
 from reid.config.recipe import MatchingConfig, Recipe
 from reid.models.distances import pairwise_distances
 from reid.models.networks import best_device
-from reid.retrieval.candidates import POWERS, keypoint_sets
+from reid.retrieval.candidates import POWERS, cue_of, keypoint_sets
 from reid.retrieval.gallery import GalleryFeatures
 from reid.retrieval.keypoints import Keypoints
 from reid.retrieval.local_matching import Matcher, lnbnn, stack_descriptors, verify
@@ -170,10 +170,13 @@ class Pool:
             kept: see `KEPT`; where all photographs are one collection, one more than `matching.neighbours` will do.
             matcher: see `Pool.matcher`.
         """
-        sets = keypoint_sets(photographs.keypoints, recipe.keypoints) if recipe.uses_keypoints else {}
-        weights = [keypoints.weights for keypoints in photographs.keypoints if len(keypoints)]
-        if not any((values < 1).any() for values in weights):  # the encoder can't tell animal from background
-            sets.pop("foreground", None)
+        sets: dict[str, tuple[Keypoints, ...]] = {}
+        for number, each in enumerate(photographs.every_keypoints if recipe.uses_keypoints else ()):
+            own = keypoint_sets(each, recipe.keypoints)
+            weights = [keypoints.weights for keypoints in each if len(keypoints)]
+            if not any((values < 1).any() for values in weights):  # the encoder can't tell animal from background
+                own.pop("foreground", None)
+            sets |= {cue_of(cue, number): keypoints for cue, keypoints in own.items()}
         whole = compares_all(len(photographs), recipe) if whole is None else whole
         searched = sets.items() if whole else ()
         found = {cue: _neighbours(cue, keypoints, kept, f"{what}, {cue}") for cue, keypoints in searched}
@@ -182,6 +185,11 @@ class Pool:
         vectors = photographs.vectors if recipe.uses_encoder else photographs.vectors[:, :0]
         turn = _turn(photographs.keypoints if sets else ())
         return cls(sides, vectors, distances, sets, found, recipe.matching, turn, matcher, memo)
+
+
+def _power_of(cue: str) -> float:
+    """See `POWERS`; those of further local features have a number behind them."""
+    return POWERS[cue.partition(" ")[0]]
 
 
 def _turn(photographs: Sequence[Keypoints]) -> np.ndarray:
@@ -200,7 +208,7 @@ def compares_all(photographs: int, recipe: Recipe) -> bool:
 
 def _neighbours(cue: str, photographs: Sequence[Keypoints], kept: int, what: str) -> Neighbours:
     """Return, per descriptor, the photographs with the most similar ones, but not its own."""
-    stacked = stack_descriptors(photographs, POWERS[cue])
+    stacked = stack_descriptors(photographs, _power_of(cue))
     starts, owner = stacked.starts.numpy(), stacked.owner.numpy()
     vectors = stacked.vectors.float()
     filled = np.flatnonzero(np.diff(starts))  # photographs with descriptors
@@ -413,7 +421,7 @@ class _Collection:
         collection, or among the source's shortlist."""
         if cue in self.votes:
             return np.asarray(self.votes[cue][edges.source, edges.target], float)
-        power = POWERS[cue]
+        power = _power_of(cue)
         photographs = [self.pool.keypoint_sets[cue][row] for row in self.rows]
         votes = np.zeros(len(edges.source))
         for row, (start, end) in enumerate(zip(edges.starts, edges.starts[1:], strict=False)):
