@@ -11,8 +11,16 @@ from textures import equal
 
 from reid.config.recipe import KeypointConfig
 from reid.errors import InputError
+from reid.retrieval import gallery
 from reid.retrieval.extractors.rootsift import extract
-from reid.retrieval.gallery import Gallery, GalleryFeatures, gallery_precision, load_gallery, save_gallery
+from reid.retrieval.gallery import (
+    Gallery,
+    GalleryFeatures,
+    gallery_precision,
+    load_gallery,
+    save_gallery,
+    with_cells,
+)
 from reid.retrieval.keypoints import NO_KEYPOINTS
 
 
@@ -44,6 +52,31 @@ def test_a_gallery_comes_back_from_its_file_as_it_was(tmp_path: Path, with_keypo
     assert (back.precision, back.cues) == ("bfloat16", ("encoder", "local"))
     assert len(back.embeddings.keypoints) == 12
     assert all(map(equal, back.embeddings.keypoints, known.embeddings.keypoints))
+
+
+def test_each_of_several_features_comes_back_with_its_own_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "EXACT", 50)
+    one, other = (some_gallery(seed, 12, 4, with_keypoints=True) for seed in (1, 2))
+    narrow = [replace(each, descriptors=each.descriptors[:, :64]) for each in other.embeddings.keypoints]
+    features = replace(one.embeddings, further=(tuple(narrow), one.embeddings.keypoints))
+    known = with_cells(replace(one, embeddings=features, extractor="rootsift+xfeat+disk"))
+    save_gallery(tmp_path / "x.gallery.safetensors", known)
+    back = load_gallery(tmp_path / "x.gallery.safetensors")
+    assert [len(each) for each in back.embeddings.every_keypoints] == [12, 12, 12]
+    for own, expected in zip(back.embeddings.every_keypoints, features.every_keypoints, strict=True):
+        assert all(map(equal, own, expected))
+    by_feature = back.by_feature()
+    assert [each.extractor for each in by_feature] == ["rootsift", "xfeat", "disk"]
+    for each, expected in zip(by_feature, known.by_feature(), strict=True):
+        assert each.cells and expected.cells
+        assert torch.equal(each.cells.cell, expected.cells.cell)
+        assert torch.equal(each.cells.centroids, expected.cells.centroids)
+    assert by_feature[0].cells and by_feature[1].cells
+    assert by_feature[0].cells.centroids.shape[1:] != by_feature[1].cells.centroids.shape[1:]
+    some = back.embeddings.of(np.array([3, 1]))
+    assert [equal(a, b) for a, b in zip(some.further[0], [narrow[3], narrow[1]], strict=True)] == [True, True]
 
 
 def test_sides_are_read_in_the_words_of_0_1_0(tmp_path: Path) -> None:
