@@ -39,7 +39,6 @@ import numpy as np
 import pandas as pd
 import PIL
 import safetensors
-import timm
 import torch
 
 from reid import __version__
@@ -57,6 +56,7 @@ from reid.decision.discovered import Clusters, clusters_path
 from reid.decision.matches import Matches
 from reid.decision.predict import predict
 from reid.errors import InputError
+from reid.models.timm_import import timm
 from reid.retrieval.embedding import Embedder
 from reid.retrieval.extraction import backbone_file
 from reid.retrieval.extractors.kornia_package import kornia_version

@@ -1,0 +1,3 @@
+"""Networks. Whatever imports one of these modules imports timm without PyTorch's compiler, see `timm_import`."""
+
+import reid.models.timm_import  # noqa: F401

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import PIL
-import timm
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -33,6 +32,7 @@ from reid.models.networks import (
     load_network,
     read_plan,
 )
+from reid.models.timm_import import timm
 from reid.retrieval.cache import Arrays, Cache, cache_key
 from reid.runtime.files import sha256_of
 
