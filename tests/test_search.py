@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from reid.retrieval import search
 from reid.retrieval.search import nearest
 
 
@@ -39,6 +40,15 @@ def test_distances_do_not_depend_on_the_other_queries() -> None:
     together, _ = found(queries, gallery, 3)
     alone = torch.cat([found(query[None], gallery, 3)[0] for query in queries])
     assert torch.equal(together, alone)
+
+
+def test_distances_that_are_computed_again_do_not_depend_on_how_many_are_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queries, gallery = some_vectors(0, 17), some_vectors(1, 50)
+    at_once = found(queries, gallery, 5)
+    monkeypatch.setattr(search, "AT_ONCE", 5)
+    assert all(map(torch.equal, at_once, found(queries, gallery, 5)))
 
 
 def test_a_photograph_is_at_distance_zero_of_itself() -> None:
