@@ -77,6 +77,34 @@ def test_a_query_has_the_same_votes_alone_and_with_others() -> None:
         assert all(torch.equal(alone[cue][0], together[cue][row]) for cue in POWERS)
 
 
+@pytest.mark.parametrize("cue", [None, "local", "foreground"])
+@pytest.mark.parametrize("some", [slice(0, 1), slice(40, 49), slice(0, None)])
+def test_descriptors_find_the_nearest_in_their_cells_be_they_few_or_many(some: slice, cue: str | None) -> None:
+    """Fewer than there are cells, and more; a cell of whose descriptors no cue has any; lengths that differ."""
+    photographs = some_photographs(1, [60, 30, 1, 22, 40])
+    gallery = DescriptorSets.of(photographs, KeypointConfig(count=40, foreground=0.4), POWERS)
+    lengths = torch.from_numpy(np.random.default_rng(3).uniform(0.5, 1.5, (len(gallery.vectors), 1))).half()
+    gallery = replace(gallery, vectors=gallery.vectors * lengths)
+    index = random_cells(gallery, 12, 5)
+    bare = index.order[index.starts[3] : index.starts[4]]
+    for members in gallery.members.values():
+        members[bare] = False
+    queries = DescriptorSets.of(some_photographs(0, [25, 7, 18, 40]), CONFIG, POWERS)
+    hidden = torch.from_numpy(np.random.default_rng(2).random((4, 5)) < 0.3)
+    found = index.search(queries.vectors[some], queries.owner[some], 6, hidden, cue)
+    members = torch.ones(len(gallery.vectors), dtype=torch.bool) if cue is None else gallery.members[cue]
+    cell = torch.empty(len(gallery.vectors), dtype=torch.long)
+    cell[index.order] = torch.repeat_interleave(torch.arange(12), torch.tensor(index.starts).diff())
+    for row, (vector, owner) in enumerate(zip(queries.vectors[some].float(), queries.owner[some], strict=True)):
+        probed = (index.centroids - vector).norm(dim=1).argsort()[:5]
+        seen = members & torch.isin(cell, probed) & ~hidden[owner][gallery.owner]
+        distance = (gallery.vectors.float() - vector).square().sum(1).masked_fill(~seen, torch.inf)
+        expected = distance.sort()
+        torch.testing.assert_close(found.distance[row], expected.values[:6], atol=1e-6, rtol=1e-5)
+        there = found.distance[row] < torch.inf
+        assert found.place[row][there].tolist() == expected.indices[:6][there].tolist()
+
+
 @pytest.mark.parametrize("counts", [[30], [30, 2, 5000]])
 def test_a_query_with_ten_thousand_keypoints_votes_as_the_exact_search_has_it(counts: list[int]) -> None:
     config, powers = KeypointConfig(count=10_000), {"local": 0.0}

@@ -195,7 +195,9 @@ class DescriptorIndex:
         candidates = min(count + SPARE, len(self.gallery.vectors))
         if not candidates or not len(vectors):
             return Neighbours(torch.zeros(len(vectors), 0), torch.zeros(len(vectors), 0, dtype=torch.long))
-        asked = vectors.to(self.device).float()
+        dimensions = vectors.shape[1]
+        asked = torch.ones(len(vectors), dimensions + 1, device=self.device)
+        asked[:, :dimensions] = vectors.to(self.device)
         penalty = None
         if hidden is not None and hidden.any():
             penalty = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf).to(self.device)
@@ -203,18 +205,22 @@ class DescriptorIndex:
         place = torch.zeros((len(asked), candidates), dtype=torch.long, device=self.device)
         late = _Late(closeness, place)
         for rows, places, is_nearest in self._visits(vectors):
-            known = self.gallery.vectors[places].to(self.device).float()
+            if cue is not None:
+                places = places[self.gallery.members[cue][places]]
+            if not len(places):
+                continue
             columns = places.to(self.device)
-            # |q - g|^2 = |q|^2 - 2 (qg - |g|^2 / 2), and |q|^2 is the same for all of a query's neighbours
-            products = inner_products(asked[rows], known)
-            products -= self.half_squares[columns]
+            # |q - g|^2 = |q|^2 - 2 (qg - |g|^2 / 2), and |q|^2 is the same for all of a query's neighbours; what is
+            # taken off stands in a column of its own, for a pass over the products would cost more
+            known = torch.empty(len(places), dimensions + 1, device=self.device)
+            known[:, :dimensions] = self.gallery.vectors.index_select(0, places).to(self.device)
+            known[:, dimensions] = -self.half_squares.index_select(0, columns)
+            products = inner_products(asked.index_select(0, rows.to(self.device)), known)
             if penalty is not None:
                 owners, counts = torch.unique_consecutive(owner[rows], return_counts=True)
                 of_owners = penalty[:, self.gallery.owner[places].to(self.device)]  # (Q, b)
                 for one, part in zip(owners.tolist(), torch.split(products, counts.tolist()), strict=True):
                     part += of_owners[one]
-            if cue is not None:
-                products[:, ~self.gallery.members[cue][places]] = -torch.inf
             if is_nearest:
                 merge(products, closeness, place, columns, rows)
             else:
@@ -224,13 +230,15 @@ class DescriptorIndex:
         return Neighbours(*exact(block, self.gallery.vectors, closeness, place, min(count, candidates)))
 
     def _visits(self, vectors: Tensor) -> Iterator[tuple[Tensor, Tensor, bool]]:
-        """Yield rows of the queries' descriptors and of the gallery's that are compared, the nearest cell of every
-        descriptor first, and whether it is that."""
+        """Yield rows of the queries' descriptors and of the gallery's that are compared, and whether they are merged at
+        once: of many descriptors those of everyone's nearest cell, which come first. For fewer than there are cells
+        every cell is read once, and all are merged: there it is reading that takes the time."""
         probed = torch.zeros((len(vectors), 1), dtype=torch.long)
         if len(self.centroids) > 1:
             probes = min(self.probes, len(self.centroids))
             probed = torch.cat([found.place for found in nearest(vectors, self.centroids, probes)])
-        for is_nearest, columns in ((True, probed[:, :1]), (False, probed[:, 1:])):
+        nearest_first = [(True, probed[:, :1]), (False, probed[:, 1:])]
+        for is_nearest, columns in nearest_first if len(vectors) > len(self.centroids) else [(True, probed)]:
             cell, order = columns.flatten().sort(stable=True)
             rows_by_cell = torch.div(order, max(1, columns.shape[1]), rounding_mode="floor")
             counts = torch.bincount(cell, minlength=len(self.centroids)).tolist()
@@ -267,7 +275,7 @@ class _Late:
         if incomplete.any():
             merge(products[incomplete], self.closeness, self.place, places, rows[incomplete])
             least = least.masked_fill(incomplete[:, None], torch.inf)
-        cells = np.flatnonzero((products > least).numpy())
+        cells = np.flatnonzero(products.numpy() > least.numpy())
         row, column = np.divmod(cells, products.shape[1])
         self._found.append((rows.numpy()[row], products.numpy().ravel()[cells], places.numpy()[column]))
         self._size += len(cells)
