@@ -140,7 +140,8 @@ def exact(block: Tensor, gallery: Tensor, closeness: Tensor, place: Tensor, coun
     distance = torch.empty(place.shape, device=block.device)
     near = place.to(gallery.device)
     # a few queries and one neighbour of each at a time: all of them would be as large as many blocks
-    for found, places, some in zip(distance.split(AT_ONCE), near.split(AT_ONCE), block.split(AT_ONCE), strict=True):
+    parts = (torch.split(values, AT_ONCE) for values in (distance, near, block))
+    for found, places, some in zip(*parts, strict=True):
         for column in range(place.shape[1]):
             known = gallery.index_select(0, places[:, column]).to(block.device)
             found[:, column] = (known.float() - some.float()).pow(2).sum(1)
