@@ -22,7 +22,7 @@ import pandas as pd
 from decisions import galleries_of, live_queries, of_individuals
 from harness import machine
 
-from reid.config.recipe import Recipe
+from reid.config.recipe import SCORERS, Recipe
 from reid.config.settings import with_settings
 from reid.data.catalogue import read_catalogue
 from reid.decision.artifact import open_weights
@@ -32,7 +32,14 @@ from reid.decision.open_set import OpenSetQueries
 from reid.decision.pseudo_queries import PseudoQueryPairs
 from reid.decision.thresholds import sweep
 
-RULES = {"no prior": 0.0, "one prior individual": 1.0}
+CHOSEN = tuple(scorer for scorer in SCORERS if scorer != "ensemble")
+
+RULES: dict[str, dict[str, object]] = {
+    "no prior": {"calibration.prior": 0.0, "calibration.scorers": CHOSEN},
+    "one prior individual": {"calibration.prior": 1.0, "calibration.scorers": CHOSEN},
+    "likewise, an ensemble competing": {"calibration.prior": 1.0, "calibration.scorers": SCORERS},
+    "likewise, the ensemble alone": {"calibration.prior": 1.0, "calibration.scorers": ("ensemble",)},
+}
 
 EVERYBODY: Mapping[str, object] = {"matching.shortlist": 1000, "matching.verified": 100}
 """So that a collection's individuals are compared whoever else is in the gallery."""
@@ -93,8 +100,8 @@ def measured(matched: Matched, collections: int, half: int) -> Iterator[dict[str
         known, new = drawn(*halves(matched, dataset)[half], rng)
         pseudo = restricted(matched.pseudo[dataset], known, matched.names[dataset])
         live = restricted(matched.live[dataset], np.concatenate([known, new]), matched.names[dataset])
-        for rule, prior in RULES.items():
-            recipe = with_settings(matched.recipe, {"calibration.prior": prior})
+        for rule, settings in RULES.items():
+            recipe = with_settings(matched.recipe, settings)
             fitted = fit_calibrations({dataset: pseudo}, recipe)[dataset]
             dissimilarity = fitted.scorer.dissimilarity(live.pairs.scaled(fitted.unit))
             row = reached(live.answered(dissimilarity), fitted)
