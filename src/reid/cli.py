@@ -30,6 +30,7 @@ from reid.commands import (
     train,
 )
 from reid.commands.options import add_verbosity
+from reid.data.box_warnings import clipped_boxes_logged
 from reid.data.library_warnings import library_warnings_logged
 from reid.errors import InputError, MachineError, Stopped
 from reid.runtime.distributed import rank, world_size
@@ -85,7 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        options.run(options)
+        with clipped_boxes_logged(getattr(options, "data", None)):
+            options.run(options)
     except Stopped as stopped:
         log.warning("%s; the same command resumes", stopped)
         return INTERRUPTED if stopped.by == "SIGINT" else TO_BE_QUEUED_AGAIN

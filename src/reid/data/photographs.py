@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from reid.config.recipe import Recipe
 from reid.data.bit_depth import eight_bits
+from reid.data.box_warnings import note_boxes
 from reid.data.boxes import Box, BoxError, Crop, by_photograph, is_beyond, turned
 from reid.data.catalogue import Catalogue
 from reid.data.damage import damage, source_of
@@ -296,6 +297,7 @@ def decode_all(path: Path, views: Sequence[View]) -> list[Decoded | UnreadableEr
             picture = _decode(_read(path), views)
     except UnreadableError as unreadable:
         return [unreadable] * len(views)
+    note_boxes(path, [view.crop for view in views if view.crop], picture.upright_size)
     shown: list[Decoded | UnreadableError] = []
     for view in views:
         try:
