@@ -258,3 +258,25 @@ def test_encoders_learn_from_what_is_under_the_masks(
     without, whole, half = heads
     assert np.allclose(whole, without, atol=1e-5)
     assert not np.allclose(half, whole, atol=1e-2)
+
+
+@pytest.mark.parametrize("pooling", ["backbone", "gem"])
+def test_where_a_map_has_one_cell_masks_change_nothing_and_this_is_told(
+    pooling: str, patterns: Path, tiny_recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = pd.read_csv(patterns / "metadata.csv", dtype=str, keep_default_na=False)
+    half = np.zeros((40, 48), bool)
+    half[:, :24] = True
+    heads: list[np.ndarray] = []
+    told: list[list[str]] = []
+    for mask, size in (("", 32), (code_of(half), 32), (code_of(half), 64)):
+        table.assign(mask=mask).to_csv(patterns / "metadata.csv", index=False)
+        settings = {"data.pool_under_masks": True, "backbone.image_size": size, "backbone.pooling": pooling}
+        out = tmp_path / f"{len(heads)}"
+        caplog.clear()
+        train(read_catalogue(patterns), with_settings(tiny_recipe, settings), out, only=["Dots"])
+        heads.append(load_file(out / "Dots.safetensors")["head.0.weight"].numpy())
+        told.append([one for one in caplog.messages if one.startswith("data.pool_under_masks changes nothing")])
+    assert np.array_equal(heads[0], heads[1])
+    assert [len(some) for some in told] == [0, 1, 0]
+    assert "for the backbone test_resnet: of photographs of 32 pixels" in told[1][0]

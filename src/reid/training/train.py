@@ -19,6 +19,7 @@ from reid.decision.enroll import enroll
 from reid.decision.learned_weights import prepare_weights
 from reid.decision.unmatchable import leave_out_unmatchable
 from reid.errors import InputError
+from reid.models.backbones import gives_feature_map
 from reid.models.new_networks import build_network, plan_network, save_network
 from reid.retrieval.extraction import backbone_file
 from reid.runtime.distributed import all_cores, is_main
@@ -98,6 +99,7 @@ def train(
     if recipe.uses_encoder:
         recipe, runs = plan_backbones(recipe, init)
         _warn_of_random_weights(recipe, runs)
+        _warn_of_unused_masks(catalogue, recipe, runs)
     changes = "" if fresh else _changed_settings(folder, recipe)  # before the manifest goes
     file = next(iter(init.values()), None) if isinstance(init, Mapping) else init
     options = TrainingOptions(file, fresh, tuple(only), save_every, stop or StopRequest(), runtime)
@@ -158,6 +160,7 @@ def _without_names(
     if recipe.uses_encoder:
         recipe, runs = plan_backbones(recipe, init)
         _warn_of_random_weights(recipe, runs)
+        _warn_of_unused_masks(catalogue, recipe, runs)
         for number, run in enumerate(runs):
             chosen = run.recipe.backbone
             first = run.init or (chosen.name if chosen.init == "hub" else "none")
@@ -192,6 +195,19 @@ def _warn_of_random_weights(recipe: Recipe, runs: Sequence[BackboneRun]) -> None
         f"backbone.init=none starts from random weights, and {problem}: name first weights with --init FILE, or --set "
         "training.backbone_rate=1 and --set backbone.freeze_norms=false, or choose --recipe keypoints"
     )
+
+
+def _warn_of_unused_masks(catalogue: Catalogue, recipe: Recipe, runs: Sequence[BackboneRun]) -> None:
+    """Warn of backbones that nothing can be pooled under masks of, where that is asked for."""
+    if not (recipe.data.pool_under_masks and recipe.data.use_boxes and any(catalogue.masks)):
+        return
+    for run in runs:
+        if not gives_feature_map(run.backbone.name, run.image_size, run.recipe.backbone.last_stride):
+            log.warning(
+                f"data.pool_under_masks changes nothing for the backbone {run.backbone.name}: of photographs of "
+                f"{run.image_size} pixels it gives no feature map, or one of a single cell; choose a larger "
+                "backbone.image_size, or another backbone"
+            )
 
 
 def _changed_settings(folder: Path, recipe: Recipe) -> str:
