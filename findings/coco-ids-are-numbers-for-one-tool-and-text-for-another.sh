@@ -7,7 +7,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
 "$folder/env/bin/pip" install --quiet --disable-pip-version-check pycocotools==2.0.11 megadetector-utils==10.0.28
-"$folder/env/bin/python" - "$folder" 2>/dev/null <<'PYTHON'
+"$folder/env/bin/python" - "$folder" 2> "$folder/log" <<'PYTHON' || { cat "$folder/log" >&2; exit 1; }
 import contextlib
 import io
 import json
