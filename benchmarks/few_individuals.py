@@ -38,7 +38,10 @@ RULES: dict[str, dict[str, object]] = {
     "no prior": {"calibration.prior": 0.0, "calibration.scorers": CHOSEN},
     "one prior individual": {"calibration.prior": 1.0, "calibration.scorers": CHOSEN},
     "likewise, an ensemble competing": {"calibration.prior": 1.0, "calibration.scorers": SCORERS},
-    "likewise, the ensemble alone": {"calibration.prior": 1.0, "calibration.scorers": ("ensemble",)},
+    "likewise, the ensemble against distance": {
+        "calibration.prior": 1.0,
+        "calibration.scorers": ("distance", "ensemble"),
+    },
 }
 
 EVERYBODY: Mapping[str, object] = {"matching.shortlist": 1000, "matching.verified": 100}

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from reid.config.presets import PRESETS
-from reid.config.recipe import FITTED_SCORERS, Recipe
+from reid.config.recipe import FITTED_SCORERS, SCORERS, Recipe
 from reid.config.settings import override, recipe_from_json, with_settings
 from reid.data.catalogue import NEW_INDIVIDUAL
 from reid.decision.calibrate import LOW_BAKS, choose_scorer, fit_calibrations
@@ -355,7 +355,7 @@ def test_datasets_with_different_cues_are_pooled_by_the_cues_that_all_have() -> 
     one, other = (drawn_pairs(individuals=4, seed=seed, local=2) for seed in (0, 1))
     on_animal = {"foreground": one.pairs.features["local"], "foreground_inliers": one.pairs.features["inliers"]}
     richer = replace(one, pairs=replace(one.pairs, features={**one.pairs.features, **on_animal}))
-    recipe = with_settings(PRESETS["frozen"], {"calibration.splits": 5})
+    recipe = with_settings(PRESETS["frozen"], {"calibration.splits": 5, "calibration.scorers": SCORERS})
     for names in (("a", "b"), ("b", "a")):
         parts = dict(zip(names, (richer.in_units(), other.in_units()), strict=True))
         fitted = fit_calibrations(parts, recipe)

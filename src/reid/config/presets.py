@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 
 from reid.config import legacy
-from reid.config.recipe import AUGMENTATIONS, FITTED_SCORERS, SCORERS, Recipe
+from reid.config.recipe import AUGMENTATIONS, Recipe
 from reid.config.settings import recipe_from_manifest, recipe_from_toml, with_settings
 from reid.errors import InputError
 
@@ -35,7 +35,7 @@ STRONG = {
 EVERY_CUE = {
     "training.folds": 5,
     "matching.cues": ("encoder", "local"),
-    "calibration.scorers": SCORERS,
+    "calibration.scorers": ("distance", "ensemble"),
     "calibration.probability": "fitted",
 }
 """What won among the decisions (likewise)."""
@@ -60,7 +60,7 @@ PRESETS = {
         Recipe(name="keypoints"),
         {
             "matching.cues": ("local",),
-            "calibration.scorers": ("local", "inliers", *FITTED_SCORERS),
+            "calibration.scorers": ("local", "ensemble"),
             "calibration.probability": "fitted",
             "prediction.route": "column",
         },
