@@ -1,5 +1,6 @@
 """Queries and a gallery: the pairs against slow twins, the same alone and with others, and nothing hidden is met."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,3 +257,87 @@ def test_a_query_is_comparable_where_it_has_a_cue_in_common_with_some_photograph
     assert are_comparable(queries, gallery, LOCAL).tolist() == [False, True]
     for recipe, some, expected in ((LOCAL, flat, False), (BOTH, flat, True), (ENCODER, gallery, True)):
         assert are_comparable(queries, some, recipe).tolist() == [expected] * 2
+
+
+# several local features beside each other
+
+
+def with_second(photographs: GalleryFeatures, keypoints: Sequence[Keypoints]) -> GalleryFeatures:
+    """The photographs with a second feature, whose descriptors have another length."""
+    return replace(
+        photographs, further=(tuple(replace(one, descriptors=one.descriptors[:, :64]) for one in keypoints),)
+    )
+
+
+@pytest.fixture(scope="module")
+def disagreeing(gallery: Gallery) -> tuple[GalleryFeatures, Gallery]:
+    """A query that is photograph 0 by the first feature, 1 by the second, both a's, and near 4, c's, by its vector."""
+    known = gallery.embeddings
+    query = replace(known.of(np.array([0])), vectors=known.vectors[4:] + 0.01, image_id=("q",))
+    beside = replace(gallery, embeddings=with_second(known, known.keypoints), extractor="rootsift+xfeat")
+    return with_second(query, known.keypoints[1:2]), beside
+
+
+def test_a_distance_is_to_the_nearest_photograph_by_whichever_feature_lists_it(
+    disagreeing: tuple[GalleryFeatures, Gallery],
+) -> None:
+    queries, known = disagreeing
+    near = known.embeddings.vectors[1] + 0.8 * (queries.vectors[0] - known.embeddings.vectors[1])
+    vectors = torch.cat([known.embeddings.vectors[:1], near[None], known.embeddings.vectors[2:]])
+    known = replace(known, embeddings=replace(known.embeddings, vectors=vectors))
+    recipe = with_settings(BOTH, {"matching.shortlist": 1})
+    (both,) = [
+        features for (_, one), (_, features) in as_rows(candidate_pairs(queries, known, recipe)).items() if not one
+    ]
+    alone = [
+        as_rows(candidate_pairs(queries.with_feature(number), part, recipe))[0, 0][1]
+        for number, part in enumerate(known.by_feature())
+    ]
+    assert alone[0]["distance"] > alone[1]["distance"] + 0.1
+    for name in ("distance", "cohort"):
+        assert both[name] == alone[1][name]
+    assert both["distance"] == pytest.approx(float((queries.vectors[0] - near).norm()), rel=1e-5)
+
+
+def test_the_photograph_is_that_of_the_first_feature_that_votes_for_one(
+    disagreeing: tuple[GalleryFeatures, Gallery],
+) -> None:
+    queries, known = disagreeing
+    blank = replace(queries, keypoints=(NO_KEYPOINTS,))
+    assert as_rows(candidate_pairs(queries, known, LOCAL))[0, 0][0] == 0
+    assert as_rows(candidate_pairs(blank, known, LOCAL))[0, 0][0] == 1
+    nothing = with_second(blank, (NO_KEYPOINTS,))
+    for some, comparable in ((queries, True), (blank, True), (nothing, False)):
+        assert are_comparable(some, known, LOCAL).tolist() == [comparable]
+
+
+@pytest.mark.parametrize("recipe", [LOCAL, BOTH, LARGE])
+def test_what_is_hidden_is_as_good_as_absent_by_every_feature(
+    recipe: Recipe, gallery: Gallery, keypoints: list[Keypoints]
+) -> None:
+    turned = (*gallery.embeddings.keypoints[1:], gallery.embeddings.keypoints[0])
+    known = replace(gallery, embeddings=with_second(gallery.embeddings, turned), extractor="rootsift+xfeat")
+    queries = with_second(gallery.embeddings, keypoints[1:10:2])
+    hidden = np.zeros((5, 5), bool)
+    hidden[:, [1, 3]] = True
+    rest = np.array([0, 2, 4])
+    left = replace(known, embeddings=known.embeddings.of(rest), identity=tuple(known.identity[row] for row in rest))
+    met, absent = candidate_pairs(queries, known, recipe, hidden), candidate_pairs(queries, left, recipe)
+    assert np.array_equal(rest[absent.photograph], met.photograph)
+    for name in ("local", "inliers", "local 2", "inliers 2"):
+        assert met.features[name] == pytest.approx(absent.features[name], rel=1e-5)
+    hidden[2] = True
+    assert set(candidate_pairs(queries, known, recipe, hidden).query) == {0, 1, 3, 4}
+    everything = candidate_pairs(queries, known, recipe, np.ones((5, 5), bool))
+    assert len(everything) == 0
+    assert set(everything.features) == set(met.features)
+    assert {everything.query.dtype, everything.photograph.dtype, met.individual.dtype} == {np.dtype(np.int64)}
+
+
+def test_without_keypoints_there_is_one_comparison_whatever_the_gallery_holds(
+    queries: GalleryFeatures, disagreeing: tuple[GalleryFeatures, Gallery], gallery: Gallery
+) -> None:
+    """A folder may be calibrated for the encoder alone; queries have no keypoints then."""
+    bare = replace(queries, keypoints=(NO_KEYPOINTS,) * 5)
+    met, expected = (as_rows(candidate_pairs(bare, known, ENCODER)) for known in (disagreeing[1], gallery))
+    assert met == expected

@@ -169,11 +169,14 @@ def candidate_pairs(
     Raises:
         InputError: the recipe has a cue that the gallery was made without.
     """
+    features = gallery.by_feature() if recipe.uses_keypoints else []
+    if len(features) < 2:
+        return _pairs_of_feature(queries, gallery, recipe, hidden, what)
     parts = [
         _pairs_of_feature(queries.with_feature(number), one, recipe, hidden, what)
-        for number, one in enumerate(gallery.by_feature())
+        for number, one in enumerate(features)
     ]
-    return parts[0] if len(parts) == 1 else _beside(parts, len(gallery.individuals))
+    return _beside(parts, len(gallery.individuals))
 
 
 def _pairs_of_feature(
@@ -192,20 +195,29 @@ def _pairs_of_feature(
 
 def _beside(parts: Sequence[CandidatePairs], individuals: int) -> CandidatePairs:
     """Return the pairs on the shortlist by any of several local features. A cue is 0 where a pair is not on its
-    feature's; everything else is the same by all, and the photograph is that of the first that has one."""
+    feature's; distances are the nearest on any; the photograph is that of the first feature that votes for the pair,
+    or lists it where none does."""
     keys = [part.query * individuals + part.individual for part in parts]
-    every, first = np.unique(np.concatenate(keys), return_index=True)
+    key = np.concatenate(keys)
+    voted = np.concatenate(
+        [np.any([part.features[cue] > 0 for cue in POWERS if cue in part.features], 0) for part in parts]
+    )
+    order = np.lexsort((~voted, key))
+    every, first = np.unique(key[order], return_index=True)
     query, individual = np.divmod(every, individuals)
-    photograph = np.concatenate([part.photograph for part in parts])[first]
+    photograph = np.concatenate([part.photograph for part in parts])[order[first]]
     features: dict[str, np.ndarray] = {}
-    for number, (key, part) in enumerate(zip(keys, parts, strict=True)):
-        rows = np.searchsorted(every, key)
+    for number, (of_part, part) in enumerate(zip(keys, parts, strict=True)):
+        rows = np.searchsorted(every, of_part)
         for name, values in part.features.items():
             if name in LOCAL_CUES:
                 features[cue_of(name, number)] = np.zeros(len(every))
                 features[cue_of(name, number)][rows] = values
-            elif name not in features:
-                features[name] = np.concatenate([other.features[name] for other in parts])[first]
+            elif name in ("same side", "other side"):  # of the photograph
+                features[name] = np.concatenate([other.features[name] for other in parts])[order[first]]
+            else:
+                known = features.setdefault(name, np.full(len(every), np.inf))
+                known[rows] = np.minimum(known[rows], values)
     return CandidatePairs(query, individual, photograph, features)
 
 
