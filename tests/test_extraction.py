@@ -32,6 +32,7 @@ from reid.retrieval.extraction import (
 )
 from reid.retrieval.extractors import rootsift
 from reid.retrieval.extractors.table import open_extractor
+from reid.retrieval.gallery import gallery_features
 from reid.retrieval.keypoints import Keypoints
 
 BOTH = with_settings(
@@ -120,6 +121,20 @@ def test_what_the_cache_has_is_not_computed_again(
     again = features_of(queries, opened(networks, recipe, cache=Cache(networks)), recipe)
     assert all(map(alike, without, first))
     assert all(map(alike, first, again))
+
+
+def test_a_photograph_that_cannot_be_read_has_no_keypoint_of_any_feature(queries: Catalogue, networks: Path) -> None:
+    """The others of its batch have."""
+    queries.paths[1].write_bytes(b"no photograph")
+    extractors = opened(networks)
+    (rootsift,) = extractors.extractors_of("Dots")
+    features = features_of(queries, replace(extractors, extractors={"Dots": (rootsift,) * 3}))
+    assert [name for name, one in zip(queries.image_ids, features, strict=True) if one.problem] == [
+        queries.image_ids[1]
+    ]
+    found = gallery_features(features, queries.table).every_keypoints
+    assert [len(own[1]) for own in found] == [0, 0, 0]
+    assert all(map(equal, found[0], found[2]))
 
 
 @pytest.mark.parametrize("backbone", [0, 7])

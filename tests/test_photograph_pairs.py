@@ -228,6 +228,18 @@ def test_the_order_of_the_photographs_changes_nothing(recipe: Recipe, seed: int,
     assert_same(as_rows(pairs_of(some.of(order), recipe), order), as_rows(pairs_of(some, recipe)))
 
 
+@pytest.mark.parametrize("recipe", [LOCAL, BOTH, LARGE])
+def test_nor_where_the_first_of_two_features_finds_nothing(recipe: Recipe, photographs: GalleryFeatures) -> None:
+    order = np.arange(COUNT)[::-1].copy()
+    some = replace(photographs, keypoints=(NO_KEYPOINTS,) * COUNT, further=(photographs.keypoints,))
+    rows = as_rows(pairs_of(some, recipe))
+    assert_same(as_rows(pairs_of(some.of(order), recipe), order), rows)
+    alone = as_rows(pairs_of(photographs, recipe))
+    assert any(features["local inliers"] for features in alone.values())
+    for pair, features in alone.items():
+        assert rows[pair]["local 2"] == pytest.approx(features["local"])
+
+
 @pytest.mark.parametrize("recipe", EVERY)
 @pytest.mark.parametrize("count", [2, 3, 5, 6, 9])
 def test_a_collection_is_compared_as_if_nothing_else_were_in_its_pool(

@@ -310,7 +310,7 @@ class _Routed(NamedTuple):
     seen: BackboneOutput | None
     """By the classifier's backbone, a batch of one."""
     keypoints: tuple[Detection, ...]
-    """By each of its dataset's local features; none where the recipe has no such cue."""
+    """By each of its dataset's local features; none where the recipe has no such cue, or the file can't be read."""
     problem: str
 
 
@@ -494,7 +494,7 @@ def _compute(
     def features(one: _Routed, vector: Tensor, *saliencies: Tensor) -> Features:
         view = one.photograph.view
         found = [_selected(detection, saliencies, view, recipe.keypoints) for detection in one.keypoints]
-        keypoints, *further = found or [NO_KEYPOINTS]
+        keypoints, *further = found or [NO_KEYPOINTS] * max(1, len(extractors.extractors_of(one.dataset)))
         return Features(one.species, one.dataset, vector, keypoints, one.problem, tuple(further))
 
     with ThreadPoolExecutor(extractors.runtime.threads or core_count()) as pool:  # OpenCV lets Python's lock go

@@ -183,7 +183,7 @@ class Pool:
         sides = np.array(photographs.orientation or [""] * len(photographs), dtype=str)
         memo: dict[str, dict[tuple[int, int], int]] = {cue: {} for cue in sets}
         vectors = photographs.vectors if recipe.uses_encoder else photographs.vectors[:, :0]
-        turn = _turn(photographs.keypoints if sets else ())
+        turn = _turn(photographs.every_keypoints if sets else ((),))
         return cls(sides, vectors, distances, sets, found, recipe.matching, turn, matcher, memo)
 
 
@@ -192,9 +192,9 @@ def _power_of(cue: str) -> float:
     return POWERS[cue.partition(" ")[0]]
 
 
-def _turn(photographs: Sequence[Keypoints]) -> np.ndarray:
+def _turn(by_feature: Sequence[Sequence[Keypoints]]) -> np.ndarray:
     """See `Pool.turn`."""
-    content = [keypoints.points.tobytes() for keypoints in photographs]
+    content = [tuple(keypoints.points.tobytes() for keypoints in own) for own in zip(*by_feature, strict=True)]
     turn = np.empty(len(content), np.int64)
     turn[sorted(range(len(content)), key=content.__getitem__)] = np.arange(len(content))
     return turn
