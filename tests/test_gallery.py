@@ -69,10 +69,10 @@ def test_each_of_several_features_comes_back_with_its_own_cells(
         assert all(map(equal, own, expected))
     by_feature = back.by_feature()
     assert [each.extractor for each in by_feature] == ["rootsift", "xfeat", "disk"]
-    for each, expected in zip(by_feature, known.by_feature(), strict=True):
-        assert each.cells and expected.cells
-        assert torch.equal(each.cells.cell, expected.cells.cell)
-        assert torch.equal(each.cells.centroids, expected.cells.centroids)
+    for each, saved in zip(by_feature, known.by_feature(), strict=True):
+        assert each.cells and saved.cells
+        assert torch.equal(each.cells.cell, saved.cells.cell)
+        assert torch.equal(each.cells.centroids, saved.cells.centroids)
     assert by_feature[0].cells and by_feature[1].cells
     assert by_feature[0].cells.centroids.shape[1:] != by_feature[1].cells.centroids.shape[1:]
     some = back.embeddings.of(np.array([3, 1]))
