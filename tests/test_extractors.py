@@ -489,6 +489,13 @@ def test_names_of_features_beside_each_other_are_checked() -> None:
     ):
         with pytest.raises(InputError, match=words):
             with_settings(PRESETS["keypoints"], {"keypoints.extractor": joined})
+    for competing, words in (
+        ("rootsift+rootsift", r"keypoints\.extractors: expected up to 3 local features, each once, found 'rootsift\+r"),
+        ("rootsift+aliked-16", r"found 'aliked-16'; did you mean aliked-"),
+        ("", "expected some of rootsift.* found ''$"),
+    ):
+        with pytest.raises(InputError, match=words):
+            with_settings(PRESETS["keypoints"], {"keypoints.extractors": ("rootsift", competing)})
     with pytest.raises(InputError, match=r"LightGlue was trained with .* found aliked-n16\+disk"):
         with_settings(
             PRESETS["keypoints"], {"keypoints.extractor": "aliked-n16+disk", "matching.verifier": "lightglue"}

@@ -443,11 +443,11 @@ class KeypointConfig(Group, name="keypoints"):
         super().__post_init__()
         if len(set(self.extractors)) < len(self.extractors):
             raise InputError(f"recipe field keypoints.extractors: expected each once, found {self.extractors}")
-        for joined in (self.extractor, *self.extractors):
+        for own, joined in (("extractor", self.extractor), *(("extractors", one) for one in self.extractors)):
             names = extractor_names(joined)
             if len(names) > MOST_EXTRACTORS or len(set(names)) < len(names):
                 raise InputError(
-                    f"recipe field keypoints.extractor: expected up to {MOST_EXTRACTORS} local features, each once, "
+                    f"recipe field keypoints.{own}: expected up to {MOST_EXTRACTORS} local features, each once, "
                     f"found {joined!r}"
                 )
 

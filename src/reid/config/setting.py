@@ -44,10 +44,10 @@ def check_values(place: str, settings: Any) -> None:
     """
     for each in fields(settings):
         value, name, allowed = getattr(settings, each.name), f"{place}.{each.name}", each.metadata
-        if allowed["choices"] and (unknown := _unknown([value], allowed["choices"], allowed["joined"])):
+        if allowed["choices"] and (unknown := _unknown([value], allowed["choices"], allowed["joined"])) is not None:
             advice = _did_you_mean(unknown, allowed["choices"])
             raise InputError(f"{name}: expected {' or '.join(allowed['choices'])}, found {value!r}{advice}")
-        if allowed["words"] and (unknown := _unknown(value, allowed["words"], allowed["joined"])):
+        if allowed["words"] and (unknown := _unknown(value, allowed["words"], allowed["joined"])) is not None:
             advice = _did_you_mean(unknown, allowed["words"])
             raise InputError(f"{name}: expected some of {', '.join(allowed['words'])}, found {unknown!r}{advice}")
         if allowed["limits"]:
@@ -57,9 +57,9 @@ def check_values(place: str, settings: Any) -> None:
 
 
 def _unknown(values: Sequence[str], known: Sequence[str], joined: bool) -> str | None:
-    """Return the first of the values that is not known; None where all are."""
+    """Return the first of the values, or of what is joined in one, that is not known; None where all are."""
     parts = [part for value in values for part in (value.split("+") if joined else [value])]
-    return next((repr(part) if part == "" else part for part in parts if part not in known), None)
+    return next((part for part in parts if part not in known), None)
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ ENSEMBLE = ("mean", "logistic", "boosted")
 of them (benchmarks/README.md)."""
 
 QUARTERS = 4
-"""The weights of "mean" are so manieth parts of one."""
+"""The weights of "mean" are whole numbers of parts, of which so many make one."""
 
 LEAST_CHANCE = 1e-4
 """Chances nearer to 0 or 1 are taken for so much, so that no scorer outvotes the others of an ensemble."""
