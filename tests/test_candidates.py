@@ -9,7 +9,7 @@ import pytest
 import torch
 from textures import texture, warped
 
-from reid.config.recipe import KeypointConfig, Recipe
+from reid.config.recipe import SCORERS, KeypointConfig, Recipe
 from reid.config.settings import with_settings
 from reid.errors import InputError
 from reid.retrieval import candidates
@@ -211,6 +211,14 @@ def test_a_distance_is_also_given_in_deviations_from_the_cohorts() -> None:
         assert pairs.features["cohort"][individual] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", SCORERS)
+def test_the_cohorts_are_measured_where_a_scorer_reads_them(
+    kind: str, queries: GalleryFeatures, gallery: Gallery
+) -> None:
+    pairs = candidate_pairs(queries, gallery, with_settings(BOTH, {"calibration.scorers": (kind,)}))
+    assert ("cohort" in pairs.features) == (kind in ("logistic", "boosted", "ensemble"))
+
+
 @pytest.mark.parametrize("recipe", [ENCODER, LOCAL, BOTH])
 def test_no_number_is_lost_on_photographs_without_keypoints_and_copies(recipe: Recipe, gallery: Gallery) -> None:
     known = replace(gallery.embeddings, keypoints=(NO_KEYPOINTS, *gallery.embeddings.keypoints[1:]))
@@ -307,8 +315,31 @@ def test_the_photograph_is_that_of_the_first_feature_that_votes_for_one(
     assert as_rows(candidate_pairs(queries, known, LOCAL))[0, 0][0] == 0
     assert as_rows(candidate_pairs(blank, known, LOCAL))[0, 0][0] == 1
     nothing = with_second(blank, (NO_KEYPOINTS,))
-    for some, comparable in ((queries, True), (blank, True), (nothing, False)):
+    first = replace(queries, further=nothing.further)
+    for some, comparable in ((queries, True), (first, True), (blank, True), (nothing, False)):
         assert are_comparable(some, known, LOCAL).tolist() == [comparable]
+
+
+def test_cues_are_those_of_each_feature_alone_or_0(gallery: Gallery, keypoints: list[Keypoints]) -> None:
+    turned = (*gallery.embeddings.keypoints[1:], gallery.embeddings.keypoints[0])
+    known = replace(gallery, embeddings=with_second(gallery.embeddings, turned), extractor="rootsift+xfeat")
+    queries = with_second(gallery.embeddings, keypoints[1:10:2])
+    recipe = with_settings(LOCAL, {"matching.shortlist": 1})
+    both = as_rows(candidate_pairs(queries, known, recipe))
+    alone = [
+        as_rows(candidate_pairs(queries.with_feature(number), part, recipe))
+        for number, part in enumerate(known.by_feature())
+    ]
+    assert set(both) == set(alone[0]) | set(alone[1])
+    assert set(alone[0]) != set(alone[1])
+    for pair, (photograph, features) in both.items():
+        photographs = [rows[pair] for rows in alone if pair in rows]
+        assert photograph == photographs[0][0]
+        for name in ("same side", "other side", "photographs"):
+            assert features[name] == photographs[0][1][name]
+        for rows, ending in zip(alone, ("", " 2"), strict=True):
+            own = rows[pair][1] if pair in rows else {"local": 0, "inliers": 0}
+            assert (features[f"local{ending}"], features[f"inliers{ending}"]) == (own["local"], own["inliers"])
 
 
 @pytest.mark.parametrize("recipe", [LOCAL, BOTH, LARGE])

@@ -75,6 +75,8 @@ def test_each_of_several_features_comes_back_with_its_own_cells(
         assert torch.equal(each.cells.centroids, saved.cells.centroids)
     assert by_feature[0].cells and by_feature[1].cells
     assert by_feature[0].cells.centroids.shape[1:] != by_feature[1].cells.centroids.shape[1:]
+    monkeypatch.setattr(gallery, "find_cells", None)  # those of another fold's gallery are taken
+    assert with_cells(replace(known, cells=None, further_cells=()), known) == known
     some = back.embeddings.of(np.array([3, 1]))
     assert [equal(a, b) for a, b in zip(some.further[0], [narrow[3], narrow[1]], strict=True)] == [True, True]
 

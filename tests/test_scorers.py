@@ -176,6 +176,16 @@ def test_an_ensemble_of_known_dissimilarities_is_the_one_that_is_fitted() -> Non
     assert np.abs(other - made).max() > 0.01  # it is made of what is known, not fitted again
 
 
+@pytest.mark.parametrize("telling", ["distance", "local", "local 2", "inliers 3"])
+def test_a_cue_that_tells_everything_gets_the_whole_weight_of_the_mean(telling: str) -> None:
+    pairs, right = some_pairs(0, help_of_local=0)
+    noise = np.random.default_rng(1).random((4, len(right)))
+    pairs.features.update(zip(("distance", "local", "local 2", "inliers 3"), noise, strict=True))
+    pairs.features[telling] = (right == SINGLE_CUES[telling]).astype(float)
+    fitted = fit_scorer("mean", pairs, right, np.ones(len(right)), seed=0).fitted
+    assert {cue: weight for cue, (weight, _) in fitted.items() if weight} == {telling: 1}
+
+
 @pytest.mark.parametrize("kind", FITTED_SCORERS)
 def test_the_dissimilarities_of_an_individual_do_not_depend_on_its_own_truth(kind: str) -> None:
     pairs, right = some_pairs(0, queries=39)
