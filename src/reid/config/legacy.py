@@ -86,6 +86,7 @@ VALUES: dict[str, dict[str, str]] = {
 BEFORE: dict[str, Any] = {
     "data.unknown_words": (),
     "data.use_boxes": False,
+    "data.pool_under_masks": False,
     "keypoints.saliency": "gem",
     "matching.probes": 0,
     "matching.iterations": 2000,

@@ -132,7 +132,7 @@ class DataConfig(Group, name="data"):
         limits=(0, 2),
     )
     pool_under_masks: bool = setting(
-        False,
+        True,
         "where a row has a mask, a network's feature map is pooled over the cells that it covers, each by its covered "
         "share",
     )
