@@ -161,6 +161,11 @@ def test_a_run_of_an_earlier_version_is_the_same_run() -> None:
     before |= {"name": "seed", "seed": 0, "batch_size": 8, "soup": 1, "interpolation": "trunk"}
     record, other = ({"recipe": recipe, "data": "a", "init": None} for recipe in (before, recorded(PRESETS["paper"])))
     assert differences(record, other) == []
+    pooled = "data.pool_under_masks"  # a run that used boxes may have seen masks
+    one, two = (
+        {**RECORD, "recipe": recorded(with_settings(PRESETS["toy"], {pooled: value}))} for value in (False, True)
+    )
+    assert differences(one, two) == [f"recipe field {pooled} was False, is True"]
     before["epochs"] = 7
     assert differences(record, other) == ["recipe field training.epochs was 7, is 100"]
 

@@ -120,8 +120,9 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Raises:
         InputError, KeyError, TypeError, ValueError: a record is damaged, or of a newer version.
     """
-    free = (*PREDICTION, *ENROLMENT, *CALIBRATION)
     old, new = (flat_settings(asdict(recipe_from_json(record["recipe"]))) for record in (before, now))
+    unseen = () if old["data.use_boxes"] else ("data.pool_under_masks",)  # without boxes there were no masks
+    free = (*PREDICTION, *ENROLMENT, *CALIBRATION, *unseen)
     found = [
         f"recipe field {name} was {old[name]!r}, is {value!r}"
         for name, value in new.items()
