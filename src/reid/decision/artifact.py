@@ -232,8 +232,7 @@ def _parts(recipe: Recipe, datasets: Sequence[str]) -> list[str]:
     encoders = encoders if recipe.uses_encoder else []
     # of several that compete the folder holds those that were chosen
     alone = "" if recipe.keypoints.extractors or not recipe.uses_keypoints else recipe.keypoints.extractor
-    local = [extractor_file(name) for name in extractor_names(alone)] + [matcher_file(recipe.matching, alone)]
-    local = [name for name in local if name]
+    local = filter(None, (*map(extractor_file, extractor_names(alone)), matcher_file(recipe.matching, alone)))
     return [CALIBRATION, *encoders, *local, *(gallery_file(dataset) for dataset in datasets)]
 
 
