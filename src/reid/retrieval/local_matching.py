@@ -6,7 +6,6 @@ arrangement on both photographs.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -20,7 +19,7 @@ from reid.config.recipe import MatchingConfig
 from reid.retrieval.descriptor_index import DescriptorIndex, DescriptorSets, Neighbours
 from reid.retrieval.keypoints import Keypoints, stack_arrays
 from reid.retrieval.search import inner_products, nearest
-from reid.runtime.distributed import core_count
+from reid.runtime.threads import map_in_threads
 
 __all__ = ["Descriptors", "Matcher", "VerifiedMatch", "gallery_votes", "lnbnn", "stack_descriptors", "verify"]
 
@@ -333,20 +332,25 @@ def verify(
         Per query and place of its shortlist, a `VerifiedMatch`.
     """
     lists = [[gallery[place] for place in row] for row in shortlist]
-    pairs = [(query, one) for query, candidates in zip(queries, lists, strict=True) for one in candidates]
     if matcher:
-        matched = matcher.match(pairs)
-    else:
-        by_query = (_match(*asked, matching.ratio, device) for asked in zip(queries, lists, strict=True))
-        matched = [matches for row in by_query for matches in row]
-    compared = [
-        np.stack([one.points[matches[:, 0], :2], other.points[matches[:, 1], :2]], 1)  # (n, 2, 2)
-        for (one, other), matches in zip(pairs, matched, strict=True)
-    ]
-    with ThreadPoolExecutor(core_count()) as pool:  # OpenCV lets Python's lock go while it fits
-        fitted = pool.map(partial(_fit, matching), compared)
-        verified = iter([VerifiedMatch(pairs, inlier) for pairs, inlier in zip(compared, fitted, strict=True)])
-    return [[next(verified) for _ in row] for row in shortlist]
+        found = iter(matcher.match([(query, one) for query, row in zip(queries, lists, strict=True) for one in row]))
+        matched = [[next(found) for _ in row] for row in lists]
+        return map_in_threads(lambda asked: _fitted(matching, *asked), list(zip(queries, lists, matched, strict=True)))
+    return map_in_threads(
+        lambda asked: _fitted(matching, *asked, _match(*asked, matching.ratio, device)),
+        list(zip(queries, lists, strict=True)),
+    )
+
+
+def _fitted(
+    matching: MatchingConfig, query: Keypoints, candidates: Sequence[Keypoints], matched: Sequence[np.ndarray]
+) -> list[VerifiedMatch]:
+    """Return the matches (n, 2) of each candidate with those that one transformation explains."""
+    verified = []
+    for candidate, matches in zip(candidates, matched, strict=True):
+        pairs = np.stack([query.points[matches[:, 0], :2], candidate.points[matches[:, 1], :2]], 1)  # (n, 2, 2)
+        verified.append(VerifiedMatch(pairs, _fit(matching, pairs)))
+    return verified
 
 
 def _match(
