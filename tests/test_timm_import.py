@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from reid.models.new_networks import build_network, plan_network, save_network
 
 
 def answer(code: str) -> str:
@@ -74,3 +77,36 @@ sys.meta_path.insert(0, TakesAnother())
 import reid.models.networks, torchvision
 print(torchvision.ops.roi_align.__name__, sys.modules["torch._dynamo.utils"].__file__ is not None)"""
     assert answer(code) == "defaultdict\nroi_align True\n"
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
+def test_shapes_alone_need_no_compiler_and_it_works_afterwards(name: str) -> None:
+    code = f"""
+import sys, torch
+from reid.models.backbones import gives_feature_map
+from reid.models.timm_import import shapes_only
+found = gives_feature_map("{name}", 96, 2)
+with shapes_only():
+    meta = torch.ones(3).normal_().add(1)
+print(found, meta.is_meta, [name for name in sys.modules if name.startswith("torch._dynamo")])
+
+@torch.compile(backend="eager")
+def doubled(value):
+    return value * 2 if torch.compiler.is_compiling() else value
+
+print(doubled(torch.tensor(1)).item(), torch.rand(2).sum().is_meta)
+with shapes_only():
+    print(torch.ones(3).normal_().is_meta)"""
+    assert answer(code) == "True True []\n2 False\nTrue\n"
+
+
+def test_a_network_is_read_without_the_compiler(tmp_path: Path) -> None:
+    network = build_network(plan_network("test_resnet", 32, embedding_size=4), 0, "none")
+    save_network(tmp_path / "some.safetensors", network)
+    code = f"""
+import sys
+from pathlib import Path
+from reid.models.networks import load_network
+load_network(Path({str(tmp_path / "some.safetensors")!r}))
+print("torch._dynamo" in sys.modules)"""
+    assert answer(code) == "False\n"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.errors import InputError
+from reid.models.timm_import import shapes_only
 
 __all__ = ["build_backbone", "check_scales", "contiguous", "feature_map", "first_line", "gives_feature_map"]
 
@@ -93,7 +94,7 @@ def feature_map(backbone: nn.Module, output: Any) -> Tensor | None:
 def gives_feature_map(name: str, image_size: int, last_stride: int) -> bool:
     """Return whether a backbone has a feature map below its own pooling, see `feature_map`."""
     try:
-        with torch.device("meta"), torch.no_grad():
+        with shapes_only(), torch.no_grad():
             backbone = build_backbone(name, image_size, "backbone", last_stride).eval()
             cells = feature_map(backbone, backbone.forward_features(torch.zeros(1, 3, image_size, image_size)))
     except Exception as problem:  # each backbone raises its own
@@ -114,7 +115,7 @@ def check_scales(name: str, image_size: int, pooling: str, last_stride: int, sca
         raise InputError(
             f"recipe field prediction.scales: the backbone {name} takes photographs of one size only; set it to 1"
         )
-    with torch.device("meta"):
+    with shapes_only():
         backbone = build_backbone(name, image_size, pooling, last_stride).eval()
     for scale in scales:
         side = round(image_size * scale)
@@ -130,7 +131,8 @@ def check_scales(name: str, image_size: int, pooling: str, last_stride: int, sca
 def _takes(backbone: nn.Module, size: int) -> bool:
     """Return whether a backbone on the meta device takes photographs of a size."""
     try:
-        backbone(torch.zeros(1, 3, size, size, device="meta"))
+        with shapes_only():
+            backbone(torch.zeros(1, 3, size, size))
         return True
     except Exception:  # each backbone raises its own
         return False

@@ -23,6 +23,7 @@ from torch.nn import functional
 from reid.config.runtime import Runtime
 from reid.errors import InputError
 from reid.models.backbones import build_backbone, feature_map, first_line, gives_feature_map
+from reid.models.timm_import import shapes_only
 from reid.runtime.files import as_fields
 
 __all__ = [
@@ -348,7 +349,7 @@ def load_network(path: Path) -> Network:
     """
     plan = read_plan(path)
     with _loading(path):
-        with torch.device("meta"):  # shapes only: drawing random weights would take longer than reading the file
+        with shapes_only():  # shapes only: drawing random weights would take longer than reading the file
             network = Network(plan)
         shapes = network.state_dict()
         _check_shapes(path, shapes)
@@ -393,7 +394,7 @@ def load_head(path: Path, other: Network) -> Network:
     """
     plan = read_plan(path)
     with _loading(path):
-        with torch.device("meta"):
+        with shapes_only():
             network = Network(plan, other.backbone)
         network.pool = other.pool
         with safe_open(path, framework="pt") as opened:

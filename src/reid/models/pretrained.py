@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from reid.errors import InputError
 from reid.models.backbones import build_backbone, contiguous, first_line
 from reid.models.checkpoint_files import find_state_dict, read_checkpoint, tensor_faults
+from reid.models.timm_import import shapes_only
 from reid.runtime.files import as_fields, write_bytes
 
 __all__ = [
@@ -157,7 +158,7 @@ def count_features(backbone: Backbone, image_size: int, pooling: str, last_strid
 
 
 def _output_shape(name: str, image_size: int, pooling: str, last_stride: int) -> tuple[int, ...]:
-    with torch.device("meta"), torch.no_grad():
+    with shapes_only(), torch.no_grad():
         backbone = build_backbone(name, image_size, pooling, last_stride).eval()
         output = backbone(torch.zeros(1, 3, image_size, image_size))
     if not isinstance(output, Tensor):
