@@ -113,11 +113,17 @@ PRESETS = {
             "training.optimizer": "adamw",
             "training.learning_rate": 5e-3,
             "training.weight_decay": 0.05,
-            "training.epochs": 150,
-            "training.validate_every": 50,
+            "training.epochs": 30,
+            "training.validate_every": 15,
             # a handful of validation photographs are all named rightly long before the markings are learned
             "training.stop_accuracy": 2.0,
             "classifier.epochs": 8,
+            "keypoints.size": 180,  # the drawn photographs' own
+            "keypoints.count": 100,
+            "keypoints.candidates": 300,
+            "matching.cues": ("encoder", "local"),
+            "calibration.scorers": ("distance", "ensemble"),
+            "calibration.probability": "fitted",
         },
     ),
 }
@@ -129,7 +135,7 @@ SUMMARIES = {
     "frozen": "a frozen backbone, a trained head, and local features (default)",
     "pair": "as frozen, with two backbones that know wild animals, MegaDescriptor-L and MiewID",
     "finetuned": "as frozen, and the backbone is trained too: five times the cost",
-    "toy": "a tiny network, for the drawn world on a laptop",
+    "toy": "a tiny network and keypoints, for the drawn world on a laptop",
 }
 
 DEFAULT = "frozen"
