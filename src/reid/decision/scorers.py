@@ -17,6 +17,7 @@ import numpy as np
 
 from reid.config.recipe import MOST_BACKBONES, MOST_EXTRACTORS, SCORERS
 from reid.retrieval.candidates import LOCAL_CUES, CandidatePairs, best_and_runner_up, cue_of, distance_of
+from reid.runtime.threads import map_in_threads
 
 __all__ = ["SINGLE_CUES", "Scorer", "cross_fitted", "fit_scorer", "scorers_for"]
 
@@ -157,12 +158,16 @@ def cross_fitted(
     individuals = np.random.default_rng([seed, 3]).permutation(np.unique(group))
     fold_of = dict(zip(individuals.tolist(), (np.arange(len(individuals)) % FOLDS).tolist(), strict=True))
     fold = np.array([fold_of[individual] for individual in group.tolist()])
-    dissimilarity = np.ones(len(pairs))
-    for number in range(min(FOLDS, len(individuals))):
+
+    def answered(number: int) -> np.ndarray | float:
         rest = fold != number
-        if is_match[rest].any() and not is_match[rest].all():
-            scorer = fit_scorer(kind, pairs.of(rest), is_match[rest], weight[rest], seed)
-            dissimilarity[~rest] = scorer.dissimilarity(pairs.of(~rest))
+        if not is_match[rest].any() or is_match[rest].all():
+            return 1.0
+        return fit_scorer(kind, pairs.of(rest), is_match[rest], weight[rest], seed).dissimilarity(pairs.of(~rest))
+
+    dissimilarity = np.ones(len(pairs))
+    for number, values in enumerate(map_in_threads(answered, range(min(FOLDS, len(individuals))))):
+        dissimilarity[fold == number] = values
     return dissimilarity
 
 
