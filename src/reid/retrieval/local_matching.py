@@ -335,11 +335,12 @@ def verify(
     if matcher:
         found = iter(matcher.match([(query, one) for query, row in zip(queries, lists, strict=True) for one in row]))
         matched = [[next(found) for _ in row] for row in lists]
-        return map_in_threads(lambda asked: _fitted(matching, *asked), list(zip(queries, lists, matched, strict=True)))
-    return map_in_threads(
-        lambda asked: _fitted(matching, *asked, _match(*asked, matching.ratio, device)),
-        list(zip(queries, lists, strict=True)),
-    )
+    else:
+        asked, match = list(zip(queries, lists, strict=True)), partial(_match, ratio=matching.ratio, device=device)
+        on_cpu = device is None or device.type == "cpu"
+        matched = map_in_threads(lambda one: match(*one), asked) if on_cpu else [match(*one) for one in asked]
+    # OpenCV lets Python's lock go while it fits
+    return map_in_threads(lambda one: _fitted(matching, *one), list(zip(queries, lists, matched, strict=True)))
 
 
 def _fitted(
