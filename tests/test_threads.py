@@ -69,9 +69,13 @@ def test_an_error_in_a_thread_is_raised_and_the_threads_are_as_before(three_core
     assert (torch.get_num_threads(), blas_threads()) == (3, {3})
 
 
-def test_a_single_item_stays_in_its_thread(three_cores: None) -> None:
-    found = map_in_threads(lambda _: (threading.get_ident(), torch.get_num_threads()), [None])
-    assert found == [(threading.get_ident(), 3)]
+def test_a_single_item_has_a_thread_of_one_core_too(three_cores: None) -> None:
+    ((thread, *threads),) = map_in_threads(
+        lambda _: (threading.get_ident(), torch.get_num_threads(), *blas_threads()), [0]
+    )
+    assert threads == [1, 1]
+    assert thread != threading.get_ident()
+    assert map_in_threads(lambda item: item, []) == []
 
 
 def test_what_the_work_shares_out_in_turn_stays_in_its_thread(three_cores: None) -> None:

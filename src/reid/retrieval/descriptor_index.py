@@ -198,8 +198,7 @@ class DescriptorIndex:
             The neighbours in the cells that were visited: exact where these are all. They depend neither on the other
             queries nor on the size of the blocks.
         """
-        parts = min(core_count(), len(vectors) // FEWEST_OF_A_THREAD)
-        if self.device.type != "cpu" or parts < 2:
+        if self.device.type != "cpu" or not len(vectors):
             return self._search(vectors, owner, count, hidden, cue)
 
         def found(share: tuple[Tensor, Tensor]) -> Neighbours:
@@ -207,6 +206,7 @@ class DescriptorIndex:
             own = None if hidden is None else hidden[first : last + 1]
             return self._search(share[0], share[1] - first, count, own, cue)
 
+        parts = min(core_count(), -(-len(vectors) // FEWEST_OF_A_THREAD))
         shares = list(zip(vectors.tensor_split(parts), owner.tensor_split(parts), strict=True))
         return Neighbours(*(torch.cat(column) for column in zip(*map_in_threads(found, shares), strict=True)))
 

@@ -29,11 +29,12 @@ def map_in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> lis
     """Return what the work makes of each item, in their order.
 
     The items are shared out among as many threads as the process has cores (`core_count`); in these, torch and NumPy
-    use one each. What the work makes of an item must not depend on the others, nor on the thread: the device that CUDA
-    takes for granted, and `torch.inference_mode`, are a thread's own. Called again by the work, it shares nothing out.
-    One call at a time in a process: how many threads NumPy and torch have is the whole process's.
+    use one each, also where there is but one item. What the work makes of an item must not depend on the others, nor on
+    the thread: the device that CUDA takes for granted, and `torch.inference_mode`, are a thread's own. Called again by
+    the work, it shares nothing out. One call at a time in a process: how many threads NumPy and torch have is the whole
+    process's.
     """
-    if len(items) < 2 or hasattr(_inside, "one_core"):
+    if not len(items) or hasattr(_inside, "one_core"):
         return [work(item) for item in items]
     threads = torch.get_num_threads()
     try:
