@@ -33,6 +33,14 @@ TINY = [
         "head.normalise=false",
         "loss.soft_scale=1",
     ),
+    *(  # the network alone; tests of keypoints ask for them
+        "matching.cues=encoder",
+        "keypoints.size=400",
+        "keypoints.count=300",
+        "keypoints.candidates=1000",
+        "calibration.scorers=distance",
+        "calibration.probability=scorer",
+    ),
     *(
         "training.epochs=4",
         "training.validate_every=2",

@@ -21,7 +21,7 @@ from reid.decision.thresholds import NEAREST_OF, PLATEAU, sweep
 from reid.errors import InputError
 from reid.retrieval.candidates import CandidatePairs
 
-RECIPE = override(PRESETS["toy"], ["calibration.splits=20"])
+RECIPE = override(PRESETS["toy"], ["calibration.splits=20", "calibration.probability=scorer"])
 
 
 def random_queries(seed: int) -> OpenSetQueries:

@@ -35,6 +35,8 @@ from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
 
 DATASETS = ("lynx", "turtle")
 
+ENCODER_ALONE = with_settings(PRESETS["toy"], {"matching.cues": ("encoder",)})
+
 
 def calibrated(dataset: str, value: float, kind: str = "distance") -> Calibration:
     threshold = Threshold(dataset, value, None, None, None, None, None, (value, value), 0, 0)
@@ -66,7 +68,7 @@ def test_the_candidates_are_the_k_nearest_individuals_as_a_slow_twin_finds_them(
     queries = GalleryFeatures(tuple("abcdefg"), asked)
     far = torch.cdist(asked, known).numpy()
     for k in (1, 3, 20):
-        found = match_queries(queries, gallery, "x", calibrated("x", 1), PRESETS["toy"], k)
+        found = match_queries(queries, gallery, "x", calibrated("x", 1), ENCODER_ALONE, k)
         expected = []
         for query, name in enumerate(queries.image_id):
             best = {one: min((far[query, n], str(n)) for n in range(30) if identity[n] == one) for one in set(identity)}
@@ -79,16 +81,16 @@ def test_the_candidates_are_the_k_nearest_individuals_as_a_slow_twin_finds_them(
 def test_of_equally_similar_individuals_the_first_in_the_alphabet_comes_first() -> None:
     gallery = Gallery(GalleryFeatures(tuple("1234"), torch.zeros(4, 2)), ("mia", "leo", "zoe", "leo"))
     query = GalleryFeatures(("q",), torch.zeros(1, 2))
-    found = match_queries(query, gallery, "x", calibrated("x", 1), PRESETS["toy"])
+    found = match_queries(query, gallery, "x", calibrated("x", 1), ENCODER_ALONE)
     assert found["candidate"].tolist() == ["leo", "mia", "zoe"]
 
 
 def test_a_query_that_cannot_be_compared_has_no_candidates() -> None:
     gallery = Gallery(GalleryFeatures(tuple("12"), torch.tensor([[0.0], [4.0]])), ("leo", "mia"))
     queries = GalleryFeatures(tuple("pq"), torch.tensor([[torch.nan], [3.0]]))
-    found = match_queries(queries, gallery, "x", calibrated("x", 1), PRESETS["toy"])
+    found = match_queries(queries, gallery, "x", calibrated("x", 1), ENCODER_ALONE)
     assert found[["image_id", "candidate"]].to_numpy().tolist() == [["q", "mia"], ["q", "leo"]]
-    nobody = match_queries(queries.of(np.zeros(0, int)), gallery, "x", calibrated("x", 1), PRESETS["toy"])
+    nobody = match_queries(queries.of(np.zeros(0, int)), gallery, "x", calibrated("x", 1), ENCODER_ALONE)
     assert (len(nobody), list(nobody.columns)) == (0, list(found.columns))
 
 
@@ -119,7 +121,7 @@ def test_the_scorer_of_the_calibration_decides_who_comes_first() -> None:
     query = GalleryFeatures(("q",), torch.zeros(1, 1))
     curve = [[0.0, 0.1, 0.2, 0.3], [0.0, 0.1, 0.9, 0.0]]  # a probability that peaks at a distance of 0.2
     unit = replace(calibrated("x", 1), scorer=Scorer("mean", {"distance": [1.0, curve]}), unit=10.0)
-    found = match_queries(query, gallery, "x", unit, PRESETS["toy"])
+    found = match_queries(query, gallery, "x", unit, ENCODER_ALONE)
     assert found["candidate"].tolist() == ["mia", "leo"]
     assert found["dissimilarity"].tolist() == pytest.approx([0.1, 0.9])
 
