@@ -27,8 +27,10 @@ import argparse
 import importlib.util
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,7 +129,10 @@ def ask(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(SEED)  # its keypoints are filled up to 256 by random ones
     put_weights(Path(torch.hub.get_dir()) / "checkpoints")
-    fusion, extractors = wildfusion(options.init, options.out.with_suffix(".cache"))
+    cache = options.out.with_suffix(".cache")
+    if cache.exists():
+        sys.exit(f"error: {cache} holds features that would not be timed; delete it or name another --out")
+    fusion, extractors = wildfusion(options.init, cache)
     table = read(options.data / "metadata.csv")
     table = table[table["dataset"] == options.dataset].reset_index(drop=True)
     known, queries = table[table["split"] == "database"], table[table["split"] == "query"].assign(identity="?")
@@ -145,8 +150,8 @@ def ask(options: argparse.Namespace) -> None:
     hidden = np.stack([known["image_id"].isin(ids.split()).to_numpy() for ids in pseudo["hidden"]])
     similarity, spent = np.full((len(queries), len(known)), -np.inf), 0.0
     for shortlist in options.shortlists:
-        seconds = timed(lambda: ask_more(fusion, photographs(queries, options.data), gallery, shortlist, similarity))[1]  # noqa: B023
-        spent += seconds
+        asked_queries = photographs(queries, options.data)
+        spent += timed(partial(ask_more, fusion, asked_queries, gallery, shortlist, similarity))[1]
         words = "its own features among them, the gallery's not"
         print(f"shortlist {shortlist}: {spent / len(queries):.2f} s a query, {words}", flush=True)
         answers.append(nearest(queries["image_id"], similarity, who).assign(role="query", shortlist=shortlist))

@@ -349,7 +349,7 @@ def load_network(path: Path) -> Network:
     """
     plan = read_plan(path)
     with _loading(path):
-        with shapes_only():  # shapes only: drawing random weights would take longer than reading the file
+        with shapes_only():  # drawing random weights would take longer than reading the file
             network = Network(plan)
         shapes = network.state_dict()
         _check_shapes(path, shapes)

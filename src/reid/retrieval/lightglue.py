@@ -6,7 +6,6 @@ A pair is alone in its pass, on one thread of the processor; on a GPU, pairs wit
 
 import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -20,11 +19,11 @@ from torch import Tensor, nn
 from reid.config.recipe import LIGHTGLUE, RATIO, MatchingConfig
 from reid.errors import InputError
 from reid.retrieval.extractors.kornia_package import importing_kornia, refuse_old_kornia
-from reid.retrieval.extractors.learned import LoadedOnce, PublishedNetwork, one_thread
+from reid.retrieval.extractors.learned import LoadedOnce, PublishedNetwork
 from reid.retrieval.extractors.local_feature import matcher_file
 from reid.retrieval.extractors.weights import load_weights
 from reid.retrieval.keypoints import Keypoints, top_k
-from reid.runtime.distributed import core_count
+from reid.runtime.threads import map_in_threads
 
 __all__ = ["MATCHERS", "LearnedMatcher", "LightGlue", "open_matcher"]
 
@@ -93,14 +92,13 @@ class LightGlue:
         self._count = config.lightglue_keypoints
         self._network = LoadedOnce(matcher, partial(load_weights, matcher, weights))
         self.batch = 1 if self._network.device.type == "cpu" else BATCH
-        self._threads = torch.get_num_threads()
 
     def match(self, pairs: Sequence[Pair]) -> list[np.ndarray]:
         """Return the matches of each pair, (n, 2) int64: a keypoint of the first, a keypoint of the second; among the
         `lightglue_keypoints` strongest of either. No keypoint is in two matches."""
-        network, passes = self._network.get(), self._passes(pairs)
-        with ThreadPoolExecutor(core_count() if self.batch == 1 else 1) as pool:
-            found = pool.map(partial(self._match, network), [[pairs[row] for row in rows] for rows in passes])
+        match, passes = partial(self._match, self._network.get()), self._passes(pairs)
+        together = [[pairs[row] for row in rows] for rows in passes]
+        found = map_in_threads(match, together) if self.batch == 1 else [match(some) for some in together]
         matches = [np.zeros((0, 2), np.int64) for _ in pairs]
         for rows, some in zip(passes, found, strict=True):
             for row, one in zip(rows, some, strict=True):
@@ -119,7 +117,7 @@ class LightGlue:
 
     def _match(self, network: nn.Module, pairs: Sequence[Pair]) -> list[np.ndarray]:
         """Return the matches of pairs with as many keypoints."""
-        with torch.inference_mode(), one_thread(self._threads):
+        with torch.inference_mode():  # here, because a thread has its own
             sides = {f"image{side}": self._side([pair[side] for pair in pairs]) for side in (0, 1)}
             return [matches.cpu().numpy() for matches in network(sides)["matches"]]
 

@@ -21,7 +21,6 @@ Item = TypeVar("Item")
 
 Result = TypeVar("Result")
 
-
 _inside = threading.local()
 
 

@@ -22,7 +22,7 @@ from reid.retrieval.extractors.kornia_package import kornia_version, refuse_old_
 from reid.retrieval.keypoints import NO_KEYPOINTS, Keypoints
 from reid.runtime.files import sha256_of
 
-__all__ = ["Found", "LearnedExtractor", "LearnedFeature", "LoadedOnce", "PublishedNetwork", "one_thread"]
+__all__ = ["Found", "LearnedExtractor", "LearnedFeature", "LoadedOnce", "PublishedNetwork"]
 
 CPU = torch.device("cpu")
 
@@ -170,7 +170,7 @@ class LearnedExtractor:
             extent = (width / self._config.size, height / self._config.size)
             return replace(NO_KEYPOINTS, descriptors=np.zeros((0, self.dimension), np.float16), extent=extent)
         network = self._network.get()
-        with torch.inference_mode(), one_thread(self._threads):
+        with torch.inference_mode(), _one_thread(self._threads):
             pixels = torch.from_numpy(scaled).to(self.device)
             found = self._feature.find(network, pixels.permute(2, 0, 1)[None].float() / 255, self._config.count)
         return _keypoints(found, (width, height), self._config)
@@ -199,8 +199,8 @@ def _keypoints(found: Found, sides: tuple[int, int], config: KeypointConfig) -> 
 
 
 @contextmanager
-def one_thread(threads: int) -> Iterator[None]:
-    """Inside, torch uses one thread of the processor: the work is divided among threads by photographs or pairs.
+def _one_thread(threads: int) -> Iterator[None]:
+    """Inside, torch uses one thread of the processor: the work is divided among threads by photographs.
 
     Args:
         threads: how many there are afterwards; not those before, which another thread may just have changed.
