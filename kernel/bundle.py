@@ -277,12 +277,9 @@ def bundle(sources: list[Source], commit: str, weights: str = "", wheels: Sums |
     files = [(source.name, source.sha256) for source in sources]
     listed = {name: list(sums) for name, sums in sorted((wheels or {}).items())}
     identity = hashlib.sha256(json.dumps([weights, *([listed] if listed else []), *files]).encode()).hexdigest()
-    contents = "\n".join(
-        f"#   {source.name:<40} {source.text.count(chr(10)):>5} lines, from {source.origin}" for source in sources
-    )
+    contents = "\n".join(f"#   {source.origin:<44} {source.text.count(chr(10)):>5} lines" for source in sources)
     blocks = "\n".join(
-        f'{_heading(f"{source.name}, from {source.origin}")}\nFILES["{source.name}"] = "{source.sha256}", '
-        f"{_literal(source)}\n"
+        f'{_heading(source.origin)}\nFILES["{source.name}"] = "{source.sha256}", {_literal(source)}\n'
         for source in sources
     )
     text = HEAD.format(
@@ -306,7 +303,7 @@ def _refuse_large(text: str, sources: list[Source]) -> None:
 
 
 def _heading(words: str) -> str:
-    return f"\n# {'=' * 118}\n# {words}\n# {'=' * 118}"
+    return f"\n# ==== {words} ===="
 
 
 HEAD = '''\

@@ -142,7 +142,7 @@ def test_every_source_stands_in_it_as_it_was_written_below_its_heading() -> None
     sources = sources_of_the_kernel()
     text = bundle.bundle(sources, "commit 1234")
     for source in sources:
-        assert f"\n# {source.name}, from {source.origin}\n" in text
+        assert f'\n# ==== {source.origin} ====\nFILES["{source.name}"] = ' in text
         assert (ROOT / source.origin).read_text("utf-8") in text
     head = text[: text.index("FILES[")]
     for words in ("GENERATED, DO NOT EDIT", "From commit 1234.", "python kernel/bundle.py --out build/kernel"):
