@@ -13,9 +13,9 @@ pseudo-queries that the kit chooses. It has an environment of its own, without t
 The names in capitals are checkouts: WildlifeDatasets/wildlife-tools, cvg/glue-factory at the commit that its
 pyproject.toml names, cvg/LightGlue. `draw` makes a data folder of 60 queries of each dataset (all where there are
 fewer) and lists 60 pseudo-queries of each; `ask` answers both for a dataset; `score` reads its answers, or those of
-`reid predict` for the same folder, whose thresholds are its own. Pseudo-queries are asked with the first shortlist
-alone, so that there is a fitted threshold for that one; in the role of new animals their own individual's photographs
-are taken off the same shortlist. Some of them are among the photographs on which the peer calibrates its similarities:
+`reid predict` for the same folder, whose thresholds are its own. Pseudo-queries are asked with the same shortlists, so
+that each has a fitted threshold; in the role of new animals their own individual's photographs are taken off the same
+shortlist. Some of them are among the photographs on which the peer calibrates its similarities:
 
     python benchmarks/peer.py draw ../shared/reid-mini build/sixty
     OMP_NUM_THREADS=1 PEER/bin/python benchmarks/peer.py ask build/sixty Holstein2025 --init lite0.safetensors \
@@ -29,7 +29,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,28 +148,33 @@ def ask(options: argparse.Namespace) -> None:
     who, answers = known["identity"].to_numpy(), []
     asked = known.set_index("image_id").loc[pseudo["image_id"]].reset_index()
     hidden = np.stack([known["image_id"].isin(ids.split()).to_numpy() for ids in pseudo["hidden"]])
+    ignored = list(zip(*np.nonzero(hidden), strict=True))
     similarity, spent = np.full((len(queries), len(known)), -np.inf), 0.0
+    played = np.full((len(asked), len(known)), -np.inf)
     for shortlist in options.shortlists:
         asked_queries = photographs(queries, options.data)
         spent += timed(partial(ask_more, fusion, asked_queries, gallery, shortlist, similarity))[1]
         words = "its own features among them, the gallery's not"
         print(f"shortlist {shortlist}: {spent / len(queries):.2f} s a query, {words}", flush=True)
         answers.append(nearest(queries["image_id"], similarity, who).assign(role="query", shortlist=shortlist))
-        if shortlist == options.shortlists[0]:
-            ignored = list(zip(*np.nonzero(hidden), strict=True))
-            batch = photographs(asked, options.data)
-            played = fusion(batch, gallery, B=shortlist, ignore_pairs=ignored)
-            played[:, :] = np.where(hidden, -np.inf, played)
-            for role in ("known", "new"):
-                own = (asked["identity"].to_numpy()[:, None] == who) & (role == "new")
-                found = nearest(asked["image_id"], np.where(own, -np.inf, played), who)
-                answers.append(found[(pseudo[role] == "True").to_numpy()].assign(role=role, shortlist=shortlist))
+        ask_more(fusion, photographs(asked, options.data), gallery, shortlist, played, ignored)
+        for role in ("known", "new"):
+            own = (asked["identity"].to_numpy()[:, None] == who) & (role == "new")
+            found = nearest(asked["image_id"], np.where(own, -np.inf, played), who)
+            answers.append(found[(pseudo[role] == "True").to_numpy()].assign(role=role, shortlist=shortlist))
         pd.concat(answers).to_csv(options.out, index=False)
 
 
-def ask_more(fusion: Any, queries: Any, gallery: Any, shortlist: int, similarity: np.ndarray) -> None:
-    """Fill in the similarities (Q, N) of a shortlist's pairs, where they are -inf so far."""
-    pairs = fusion.get_priority_pairs(queries, gallery, B=shortlist)
+def ask_more(
+    fusion: Any,
+    queries: Any,
+    gallery: Any,
+    shortlist: int,
+    similarity: np.ndarray,
+    ignored: Sequence[tuple[int, int]] = (),
+) -> None:
+    """Fill in the similarities (Q, N) of a shortlist's pairs, where they are -inf so far; ignored pairs stay so."""
+    pairs = fusion.get_priority_pairs(queries, gallery, B=shortlist, ignore_pairs=ignored)
     pairs = pairs[np.isneginf(similarity[tuple(pairs.T)])]
     asked = tuple(pairs.T)
     similarity[asked] = fusion(queries, gallery, pairs=pairs)[asked]
@@ -273,8 +278,8 @@ def with_threshold(data: Path, answers: pd.DataFrame) -> pd.DataFrame:
     table = read(data / "metadata.csv").set_index("image_id")
     pseudo = answers[answers["role"] != "query"].join(table[["identity", "dataset"]], on="image_id")
     pseudo = pseudo.sort_values(["dataset", "image_id", "role"], kind="stable").reset_index(drop=True)
-    thresholds = {}
-    for dataset, own in pseudo.groupby("dataset"):
+    queries = answers[answers["role"] == "query"].join(table["dataset"], on="image_id")
+    for (dataset, shortlist), own in pseudo.groupby(["dataset", "shortlist"]):
         distance = own["dissimilarity"].to_numpy(float)
         paired = np.flatnonzero(np.isfinite(distance))
         names = pd.factorize(own["candidate"])[0][paired]
@@ -282,10 +287,9 @@ def with_threshold(data: Path, answers: pd.DataFrame) -> pd.DataFrame:
         same = (own["candidate"] == own["identity"]).to_numpy()[paired]
         roles = PseudoQueryPairs(own["identity"].to_numpy(str), (own["role"] == "new").to_numpy(), pairs, same)
         (fitted,) = fit_calibrations({str(dataset): roles}, recipe).values()
-        thresholds[dataset] = fitted.threshold.value
-    queries = answers[answers["role"] == "query"]
-    found = queries["image_id"].map(table["dataset"]).map(thresholds)
-    return queries.assign(threshold=found.where(queries["shortlist"].isin(set(pseudo["shortlist"]))))
+        of_these = (queries["dataset"] == dataset) & (queries["shortlist"] == shortlist)
+        queries.loc[of_these, "threshold"] = fitted.threshold.value
+    return queries
 
 
 if __name__ == "__main__":
