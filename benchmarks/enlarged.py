@@ -23,7 +23,7 @@ from reid.data.photographs import View, decode
 COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
 
 SIDE = 400
-"""Pixels of the longer side that a photograph is decoded at, at least: keypoints are found at this size."""
+"""Pixels of the longer side that a photograph is decoded at, at least: keypoints are found at this size at most."""
 
 
 def main() -> None:

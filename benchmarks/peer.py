@@ -176,8 +176,9 @@ def ask_more(
     """Fill in the similarities (Q, N) of a shortlist's pairs, where they are -inf so far; ignored pairs stay so."""
     pairs = fusion.get_priority_pairs(queries, gallery, B=shortlist, ignore_pairs=ignored)
     pairs = pairs[np.isneginf(similarity[tuple(pairs.T)])]
-    asked = tuple(pairs.T)
-    similarity[asked] = fusion(queries, gallery, pairs=pairs)[asked]
+    if len(pairs):
+        asked = tuple(pairs.T)
+        similarity[asked] = fusion(queries, gallery, pairs=pairs)[asked]
 
 
 def nearest(image_ids: pd.Series, similarity: np.ndarray, who: np.ndarray) -> pd.DataFrame:
@@ -278,7 +279,7 @@ def with_threshold(data: Path, answers: pd.DataFrame) -> pd.DataFrame:
     table = read(data / "metadata.csv").set_index("image_id")
     pseudo = answers[answers["role"] != "query"].join(table[["identity", "dataset"]], on="image_id")
     pseudo = pseudo.sort_values(["dataset", "image_id", "role"], kind="stable").reset_index(drop=True)
-    queries = answers[answers["role"] == "query"].join(table["dataset"], on="image_id")
+    queries = answers[answers["role"] == "query"].join(table["dataset"], on="image_id").assign(threshold=np.nan)
     for (dataset, shortlist), own in pseudo.groupby(["dataset", "shortlist"]):
         distance = own["dissimilarity"].to_numpy(float)
         paired = np.flatnonzero(np.isfinite(distance))

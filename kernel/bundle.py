@@ -277,7 +277,8 @@ def bundle(sources: list[Source], commit: str, weights: str = "", wheels: Sums |
     files = [(source.name, source.sha256) for source in sources]
     listed = {name: list(sums) for name, sums in sorted((wheels or {}).items())}
     identity = hashlib.sha256(json.dumps([weights, *([listed] if listed else []), *files]).encode()).hexdigest()
-    contents = "\n".join(f"#   {source.origin:<44} {source.text.count(chr(10)):>5} lines" for source in sources)
+    width = max(len(source.origin) for source in sources)
+    contents = "\n".join(f"#   {source.origin:<{width}} {source.text.count(chr(10)):>5} lines" for source in sources)
     blocks = "\n".join(
         f'{_heading(source.origin)}\nFILES["{source.name}"] = "{source.sha256}", {_literal(source)}\n'
         for source in sources
