@@ -83,6 +83,21 @@ def test_small_and_large_photographs_of_the_same_have_keypoints_at_the_same_plac
     assert np.median(gaps) < 0.005
 
 
+@pytest.mark.parametrize(
+    ("own", "least", "side"), [(80, 100, 100), (120, 100, 120), (160, 100, 140), (80, 4096, 140), (160, 4096, 140)]
+)
+def test_a_small_photograph_is_enlarged_to_the_least_size_and_a_large_one_reduced(
+    own: int, least: int, side: int
+) -> None:
+    image = cv2.resize(texture(2), (own, own // 2), interpolation=cv2.INTER_AREA)
+    found = extract(image, replace(SMALL, size=140, least_size=least))
+    assert len(found)
+    assert found.extent == pytest.approx((1.0, 0.5), abs=1 / side)
+    assert equal(found, extract(image, replace(SMALL, size=side, least_size=side)))
+    others = (extract(image, replace(SMALL, size=other, least_size=other)) for other in {100, 120, 140} - {side})
+    assert not any(equal(found, other) for other in others)
+
+
 def test_contrast_is_made_the_same() -> None:
     image = texture(4)
     faint = (110 + (image.astype(float) - 128) / 8).astype(np.uint8)

@@ -92,7 +92,7 @@ def test_without_an_encoder_a_recipe_uses_nothing_of_training() -> None:
             "data.unknown_words",
             "data.join_names",
             *("keypoints.extractor", "keypoints.extractors"),
-            "keypoints.size",
+            *("keypoints.size", "keypoints.least_size"),
             "keypoints.count",
             "keypoints.clahe",
             "keypoints.contrast",

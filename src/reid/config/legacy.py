@@ -88,6 +88,7 @@ BEFORE: dict[str, Any] = {
     "data.use_boxes": False,
     "data.pool_under_masks": False,
     "keypoints.saliency": "gem",
+    "keypoints.least_size": 4096,
     "matching.probes": 0,
     "matching.iterations": 2000,
     "calibration.prior": 0.0,

@@ -412,7 +412,14 @@ class KeypointConfig(Group, name="keypoints"):
         words=EXTRACTORS,
         joined=True,
     )
-    size: int = setting(400, "pixels of a photograph's longer side when keypoints are detected", limits=(16, 4096))
+    size: int = setting(
+        400,
+        "pixels of a photograph's longer side when keypoints are detected, at most: a larger one is reduced to it",
+        limits=(16, 4096),
+    )
+    least_size: int = setting(
+        280, "likewise at least, but never above keypoints.size: a smaller one is enlarged to it", limits=(1, 4096)
+    )
     count: int = setting(
         300, "how many of the strongest are kept, and of the strongest on the animal", limits=(1, 10_000)
     )
@@ -450,6 +457,14 @@ class KeypointConfig(Group, name="keypoints"):
                     f"recipe field keypoints.{own}: expected up to {MOST_EXTRACTORS} local features, each once, "
                     f"found {joined!r}"
                 )
+
+    def side(self, longer: int) -> int:
+        """Return the pixels that a photograph's longer side has when keypoints are detected, from those it has.
+
+        >>> [KeypointConfig().side(longer) for longer in (130, 310, 2000)]
+        [280, 310, 400]
+        """
+        return min(self.size, max(longer, self.least_size))
 
     @property
     def competing(self) -> tuple[str, ...]:

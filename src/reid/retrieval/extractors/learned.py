@@ -141,7 +141,7 @@ class LearnedExtractor:
         """
         Args:
             feature: which.
-            config: `size` and `count`.
+            config: `size`, `least_size` and `count`.
             weights: the file of its weights.
             load: reads it.
 
@@ -164,16 +164,16 @@ class LearnedExtractor:
     def extract(self, image: np.ndarray) -> Keypoints:
         """Return the keypoints of an upright photograph, (H, W, 3) uint8, RGB: at most `count`, the strongest first;
         none where it has one colour."""
-        scaled = _scaled(image, self._config.size)
+        scaled = _scaled(image, self._config.side(max(image.shape[:2])))
         height, width = scaled.shape[:2]
         if (scaled == scaled[0, 0]).all():
-            extent = (width / self._config.size, height / self._config.size)
+            extent = (width / max(width, height), height / max(width, height))
             return replace(NO_KEYPOINTS, descriptors=np.zeros((0, self.dimension), np.float16), extent=extent)
         network = self._network.get()
         with torch.inference_mode(), _one_thread(self._threads):
             pixels = torch.from_numpy(scaled).to(self.device)
             found = self._feature.find(network, pixels.permute(2, 0, 1)[None].float() / 255, self._config.count)
-        return _keypoints(found, (width, height), self._config)
+        return _keypoints(found, (width, height), self._config.count)
 
 
 def _scaled(image: np.ndarray, size: int) -> np.ndarray:
@@ -184,15 +184,15 @@ def _scaled(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC))
 
 
-def _keypoints(found: Found, sides: tuple[int, int], config: KeypointConfig) -> Keypoints:
-    """Return the strongest keypoints of a photograph of so many pixels, in an order that does not depend on the
-    network's, of equally strong ones too."""
+def _keypoints(found: Found, sides: tuple[int, int], count: int) -> Keypoints:
+    """Return at most `count` keypoints of a photograph of so many pixels, the strongest first, in an order that does
+    not depend on the network's, of equally strong ones too."""
     places, strength, descriptors = (tensor.float().cpu().numpy() for tensor in found)
-    centres = (places + 0.5) / config.size
-    extent = (sides[0] / config.size, sides[1] / config.size)
+    centres = (places + 0.5) / max(sides)
+    extent = (sides[0] / max(sides), sides[1] / max(sides))
     inside = np.all((centres >= 0) & (centres <= extent), axis=1)
     order = np.lexsort((places[:, 0], places[:, 1], -strength))
-    chosen = order[np.asarray(inside)[order]][: config.count]
+    chosen = order[np.asarray(inside)[order]][:count]
     points = np.zeros((len(chosen), 4), np.float32)
     points[:, :2] = centres[chosen]
     return Keypoints(points, descriptors[chosen].astype(np.float16), extent, np.ones(len(chosen), np.float32))

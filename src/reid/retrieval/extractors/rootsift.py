@@ -38,8 +38,9 @@ def detect(image: np.ndarray, config: KeypointConfig) -> Detection:
     height, width = grey.shape
     sift = cv2.SIFT.create(contrastThreshold=config.contrast)
     detected = _strongest(sift.detect(grey), config)
+    side = max(width, height)
     rows = np.array([(point.pt[0] + 0.5, point.pt[1] + 0.5, point.size, point.angle) for point in detected])
-    points = rows.reshape(-1, 4) / config.size
+    points = rows.reshape(-1, 4) / side
     points[:, 3] = np.radians(rows.reshape(-1, 4)[:, 3])
 
     def describe(places: np.ndarray) -> np.ndarray:
@@ -53,7 +54,7 @@ def detect(image: np.ndarray, config: KeypointConfig) -> Detection:
         descriptors: np.ndarray = np.sqrt(raw / np.maximum(raw.sum(1, keepdims=True), 1))
         return descriptors.astype(np.float16)
 
-    return Detection(points.astype(np.float32), (width / config.size, height / config.size), describe)
+    return Detection(points.astype(np.float32), (width / side, height / side), describe)
 
 
 def _octave(point: cv2.KeyPoint) -> int:
@@ -63,9 +64,9 @@ def _octave(point: cv2.KeyPoint) -> int:
 
 
 def _normalised(image: np.ndarray, config: KeypointConfig) -> np.ndarray:
-    """Return the photograph in grey, (h, w) uint8, its longer side of `size` pixels, its contrast normalised."""
+    """Return the photograph in grey, (h, w) uint8, of the size that settings ask for, its contrast normalised."""
     height, width = image.shape[:2]
-    factor = config.size / max(height, width)
+    factor = config.side(max(height, width)) / max(height, width)
     scaled_size = max(1, round(width * factor)), max(1, round(height * factor))
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), scaled_size, interpolation=interpolation)
