@@ -402,6 +402,14 @@ def test_a_manifest_of_0_1_0_holds_the_preset_of_today(name: str, caplog: pytest
     assert caplog.records == []
 
 
+def test_a_recipe_of_before_enlarges_every_small_photograph_to_its_size() -> None:
+    stored = json.loads(json.dumps(asdict(PRESETS["keypoints"])))
+    del stored["keypoints"]["least_size"]
+    for before in (recipe_from_json(stored), recipe_from_json(FLAT["local"])):
+        assert [before.keypoints.side(longer) for longer in (1, 130, 310, 2000)] == [400] * 4
+    assert [PRESETS["keypoints"].keypoints.side(longer) for longer in (1, 130, 310, 2000)] == [280, 280, 310, 400]
+
+
 def test_every_field_of_0_1_0_has_a_place() -> None:
     known = {*legacy.FIELDS, *legacy.REMOVED, *legacy.RUNTIME, "name", "seed"}
     assert all(set(values) <= known for values in FLAT.values())

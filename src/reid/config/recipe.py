@@ -418,7 +418,9 @@ class KeypointConfig(Group, name="keypoints"):
         limits=(16, 4096),
     )
     least_size: int = setting(
-        280, "likewise at least, but never above keypoints.size: a smaller one is enlarged to it", limits=(1, 4096)
+        280,
+        "pixels to which the longer side of a smaller photograph is enlarged, keypoints.size at most",
+        limits=(1, 4096),
     )
     count: int = setting(
         300, "how many of the strongest are kept, and of the strongest on the animal", limits=(1, 10_000)
