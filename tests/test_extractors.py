@@ -145,17 +145,21 @@ def test_the_example_of_the_contributors_page_is_an_extractor() -> None:
 def test_a_place_is_where_the_photograph_shows_it() -> None:
     """Against a feature whose one keypoint is known: the brightest pixel."""
 
+    seen = []
+
     def find(network: torch.nn.Module, pixels: torch.Tensor, count: int) -> Found:
         place = int(pixels.sum(1).argmax())
         y, x = divmod(place, pixels.shape[3])
+        seen.append(pixels.shape[3])
         return Found(torch.tensor([[x, y]]), torch.ones(1), torch.tensor([[1.0, 0.0]]))
 
     feature = LearnedFeature("disk", "", "", ("", ""), torch.nn.Identity, 2, 1, find)
     image = np.zeros((20, 40, 3), np.uint8)
     image[5, 30] = 255
-    for size in (40, 80):
-        extractor = LearnedExtractor(feature, KeypointConfig(size=size), Path(__file__), dict)
-        found = extractor.extract(image)
+    for most, least, size in ((20, 10, 20), (40, 280, 40), (80, 280, 80), (80, 60, 60), (80, 20, 40)):
+        config = KeypointConfig(size=most, least_size=least)
+        found = LearnedExtractor(feature, config, Path(__file__), dict).extract(image)
+        assert seen.pop() == size
         assert found.points[0, :2] == pytest.approx([30.5 / 40, 5.5 / 40], abs=0.51 / size)
         assert found.extent == (1.0, 0.5)
 
