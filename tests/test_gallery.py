@@ -11,7 +11,7 @@ from textures import equal
 
 from reid.config.recipe import KeypointConfig
 from reid.errors import InputError
-from reid.retrieval import gallery
+from reid.retrieval import descriptor_index, gallery
 from reid.retrieval.extractors.rootsift import extract
 from reid.retrieval.gallery import (
     Gallery,
@@ -79,6 +79,19 @@ def test_each_of_several_features_comes_back_with_its_own_cells(
     assert with_cells(replace(known, cells=None, further_cells=()), known) == known
     some = back.embeddings.of(np.array([3, 1]))
     assert [equal(a, b) for a, b in zip(some.further[0], [narrow[3], narrow[1]], strict=True)] == [True, True]
+
+
+def test_cells_of_other_descriptors_are_found_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (gallery, descriptor_index):
+        monkeypatch.setattr(module, "EXACT", 50)
+    known = with_cells(some_gallery(1, 12, 4, with_keypoints=True))
+    *rest, last = known.embeddings.keypoints
+    turned = replace(last, descriptors=np.ascontiguousarray(last.descriptors[::-1]))
+    changed = replace(known, embeddings=replace(known.embeddings, keypoints=(*rest, turned)), cells=None)
+    cells, anew = with_cells(changed, known).cells, with_cells(changed).cells
+    assert cells and anew and known.cells
+    assert torch.equal(cells.cell, anew.cell)
+    assert not torch.equal(cells.cell, known.cells.cell)
 
 
 def test_sides_are_read_in_the_words_of_0_1_0(tmp_path: Path) -> None:

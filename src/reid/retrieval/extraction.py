@@ -4,7 +4,7 @@ keypoints. Enrolment and prediction use the same pass, so that galleries and que
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -146,7 +146,7 @@ class FeatureExtractors:
 
     def _keypoint_key(self, digest: str, extractor: Extractor) -> str:
         assert self.keypoints is not None
-        settings = asdict(replace(self.keypoints, extractor=extractor.name))
+        settings = {**vars(self.keypoints), "extractor": extractor.name}  # asdict would copy, thousands of times
         del settings["saliency"]  # weighs what was found; caches of earlier versions have no such entry
         made_with = {
             **extractor.made_with,

@@ -204,12 +204,20 @@ def with_cells(gallery: Gallery, other: Gallery | None = None) -> Gallery:
 
 def _cells_of(gallery: Gallery, other: Gallery | None) -> Cells | None:
     """Return the cells of a gallery of one local feature, see `with_cells`."""
-    vectors = stack_vectors(gallery.embeddings.keypoints)
-    if len(vectors) <= EXACT:
+    keypoints = gallery.embeddings.keypoints
+    if sum(map(len, keypoints)) <= EXACT:
         return None
-    if other and other.cells and torch.equal(stack_vectors(other.embeddings.keypoints), vectors):
+    if other and other.cells and _same_descriptors(keypoints, other.embeddings.keypoints):
         return other.cells
-    return find_cells(vectors)
+    return find_cells(stack_vectors(keypoints))
+
+
+def _same_descriptors(some: Sequence[Keypoints], others: Sequence[Keypoints]) -> bool:
+    """Return whether photographs have the same descriptors, bit by bit, which is many times as fast as by value."""
+    return len(some) == len(others) and all(
+        np.array_equal(one.descriptors.view(np.uint16), other.descriptors.view(np.uint16))
+        for one, other in zip(some, others, strict=True)
+    )
 
 
 def with_matcher(gallery: Gallery, matching: MatchingConfig, folder: Path) -> Gallery:
