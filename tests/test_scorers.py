@@ -100,9 +100,9 @@ def test_boosted_trees_equal_scikit_learns() -> None:
     pairs, right = pairs_of_any_number(0)
     weight = np.random.default_rng(1).uniform(0.5, 2, len(right))
     columns = slow_columns(pairs)
-    model = GradientBoostingClassifier(
-        n_estimators=60, max_depth=3, learning_rate=0.1, subsample=0.7, min_samples_leaf=20, random_state=7
-    ).fit(columns, right, sample_weight=weight)
+    settings = {"n_estimators": 60, "max_depth": 3, "learning_rate": 0.1, "min_samples_leaf": 20}
+    model = GradientBoostingClassifier(**settings, subsample=0.7, max_features="sqrt", random_state=7)
+    model.fit(columns, right, sample_weight=weight)
     dissimilarity = fit_scorer("boosted", pairs, right, weight, seed=7).dissimilarity(pairs)
     assert dissimilarity == pytest.approx(model.predict_proba(columns)[:, 0], abs=1e-9)
 

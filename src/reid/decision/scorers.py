@@ -265,12 +265,13 @@ def _fit_logistic(columns: np.ndarray, is_match: np.ndarray, weight: np.ndarray)
 
 
 def _fit_trees(columns: np.ndarray, is_match: np.ndarray, weight: np.ndarray, seed: int) -> dict[str, Any]:
-    """Return a few shallow trees: there are hundreds of pseudo-queries, not millions."""
+    """Return a few shallow trees, of random rows (Friedman 2002) and, at each branch, random features (Breiman 2001):
+    there are hundreds of pseudo-queries, not millions. With all features they are no better (benchmarks/README.md)."""
     from sklearn.ensemble import GradientBoostingClassifier
 
-    model = GradientBoostingClassifier(
-        n_estimators=60, max_depth=3, learning_rate=0.1, subsample=0.7, min_samples_leaf=20, random_state=seed
-    ).fit(columns, is_match, sample_weight=weight)
+    settings = {"n_estimators": 60, "max_depth": 3, "learning_rate": 0.1, "min_samples_leaf": 20}
+    model = GradientBoostingClassifier(**settings, subsample=0.7, max_features="sqrt", random_state=seed)
+    model.fit(columns, is_match, sample_weight=weight)
     share = float(np.average(is_match, weights=weight))
     trees = []
     for (regressor,) in model.estimators_:
