@@ -41,6 +41,7 @@ from reid.decision.pseudo_queries import (
 )
 from reid.decision.scorers import scorers_for
 from reid.decision.thresholds import sweep
+from reid.retrieval.cache import Cache
 from reid.retrieval.candidates import candidate_pairs
 from reid.retrieval.extraction import extract_features, open_extractors
 from reid.retrieval.gallery import Gallery, gallery_features, load_gallery
@@ -198,7 +199,13 @@ def live_queries(
     live = {}
     for name, gallery in galleries.items():
         queries = catalogue.query.of(name)
-        extractors = open_extractors({name: weights.encoders[name]}, None, weights.recipe)
+        extractors = open_extractors(
+            {name: weights.encoders[name]},
+            None,
+            weights.recipe,
+            cache=Cache(weights.folder),
+            local_features=weights.local_features,
+        )
         features = extract_features(queries, extractors, "column", weights.recipe, f"embedding {name}")
         pairs = candidate_pairs(
             gallery_features(features, queries.table), gallery, weights.recipe, what=f"matching {name}"
