@@ -67,6 +67,7 @@ from reid.retrieval.keypoints import check_keypoints
 from reid.retrieval.lightglue import open_matcher
 from reid.runtime.distributed import divide_cores
 from reid.runtime.files import sha256_of, without_nan, write_bytes, write_json
+from reid.runtime.memory import keep_freed_memory
 from reid.runtime.progress import messages_on_stderr, print_result, stage
 from reid.runtime.wheels import Sums, use_wheels
 
@@ -141,6 +142,7 @@ def main(arguments: list[str], script: str, name: str, bundle: str, weights: str
         arguments: the command line.
         script, name, bundle, weights, wheels: see `Script`.
     """
+    keep_freed_memory()
     options = _options(arguments, name)
     running = Script(Path(script), name, bundle, "" if options.any_weights else weights, wheels or {})
     try:
@@ -451,6 +453,7 @@ def _processes(count: int) -> ProcessPoolExecutor:
 
 
 def _predict_part(device: str, part: Catalogue, weights: Weights, runtime: Runtime) -> Matches:
+    keep_freed_memory()
     if device != "cpu":
         torch.cuda.set_device(device)
     with messages_on_stderr(), library_warnings_logged():

@@ -34,6 +34,7 @@ from reid.data.box_warnings import clipped_boxes_logged
 from reid.data.library_warnings import library_warnings_logged
 from reid.errors import InputError, MachineError, Stopped
 from reid.runtime.distributed import rank, world_size
+from reid.runtime.memory import keep_freed_memory
 from reid.runtime.progress import messages_on_stderr, printable
 
 __all__ = ["Parser", "build_parser", "main"]
@@ -76,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 done, 2 the input or the call is wrong, 1 the machine failed or this is a bug, 75 stopped by
         a signal, 130 interrupted.
     """
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without letters such as ü must not end a run
             stream.reconfigure(errors="backslashreplace")
