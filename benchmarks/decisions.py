@@ -11,7 +11,7 @@ at oracle thresholds (the best for these queries), and what calibration expected
 other ways, two of them wrong, to see what each would have promised. The last compares rules for the scorer without the
 answers: everything is fitted on two thirds of the database's individuals and tried on the others. Over several seeds:
 means, with 95 % intervals. What was measured of a weights folder is kept as `FOLDER.decisions.csv`, and measured again
-when its manifest or the code that decides has changed.
+when its manifest or the code that decides has changed; features are kept in `FOLDER/cache`, as by every command.
 """
 
 import argparse

@@ -269,7 +269,8 @@ def test_galleries_of_the_same_descriptors_share_their_cells() -> None:
     _, photographs = large_world(2)
     known = GalleryFeatures(tuple(map(str, range(400))), torch.zeros(400, 0), ("",) * 400, tuple(photographs))
     first = with_cells(Gallery(known, ("a",) * 400))
-    second = with_cells(Gallery(replace(known, vectors=torch.ones(400, 3)), ("b",) * 400), first)
+    copies = tuple(replace(one, descriptors=one.descriptors.copy()) for one in photographs)
+    second = with_cells(Gallery(replace(known, vectors=torch.ones(400, 3), keypoints=copies), ("b",) * 400), first)
     assert second.cells is first.cells
     turned = replace(known, keypoints=tuple(reversed(photographs)))
     other = with_cells(Gallery(turned, ("b",) * 400), first)

@@ -266,7 +266,8 @@ def _fit_logistic(columns: np.ndarray, is_match: np.ndarray, weight: np.ndarray)
 
 def _fit_trees(columns: np.ndarray, is_match: np.ndarray, weight: np.ndarray, seed: int) -> dict[str, Any]:
     """Return a few shallow trees, of random rows (Friedman 2002) and, at each branch, random features (Breiman 2001):
-    there are hundreds of pseudo-queries, not millions. With all features they are no better (benchmarks/README.md)."""
+    there are hundreds of pseudo-queries, not millions. With all features they name no more animals
+    (benchmarks/README.md)."""
     from sklearn.ensemble import GradientBoostingClassifier
 
     settings = {"n_estimators": 60, "max_depth": 3, "learning_rate": 0.1, "min_samples_leaf": 20}
