@@ -9,9 +9,10 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Run one command; return the exit status, see `cli.main`."""
+    """Run one command and return the exit status, see `cli.main`, in a process that ends then: what is alive is never
+    collected any more."""
     status = cli.main()
-    gc.freeze()  # or Python looks for unused objects among all that is left once more, which takes half a second
+    gc.freeze()  # or Python looks for unused objects once more at its exit, which takes half a second
     return status
 
 
