@@ -733,6 +733,16 @@ def test_a_call_that_cannot_end_well_is_refused_before_any_work(
     assert "--shards: expected 1 or more, found 0" in capsys.readouterr().err
 
 
+def test_the_kernel_keeps_freed_memory(
+    run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(entry, "keep_freed_memory", lambda: asked.append(True))
+    (tmp_path / "working").write_text("a file\n")
+    assert run() == 2
+    assert asked == [True]
+
+
 def test_a_report_that_fails_does_not_cost_the_submission(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ def main() -> int:
     """Run one command and return the exit status, see `cli.main`, in a process that ends then: what is alive is never
     collected any more."""
     status = cli.main()
-    gc.freeze()  # or Python looks for unused objects once more at its exit, which takes half a second
+    gc.freeze()  # or Python looks for unused objects once more at its exit: with torch loaded, half a second
     return status
 
 
